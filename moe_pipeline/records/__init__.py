@@ -1,0 +1,1 @@
+"""Every JSON file that moe writes, as strict frozen records."""

@@ -1,0 +1,1 @@
+"""Presets as data: foundations and plan defaults (JSON), read through importlib.resources."""
