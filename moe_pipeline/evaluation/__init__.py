@@ -1,0 +1,1 @@
+"""Predictions against references: metrics, whole folders, and what was forgotten."""

@@ -1,0 +1,53 @@
+"""What an evaluation says: one row of dice.csv, and how much a model forgot."""
+
+from typing import Literal
+
+from moe_pipeline.records.base import Part
+
+Status = Literal["ok", "absent", "failed", "unknown_label", "no_reference"]
+
+
+class MetricRow(Part):
+    """One row of dice.csv: one class of one case, or one case that could not be scored.
+
+    A measure that does not exist is NaN; `moe_pipeline.evaluation.metrics` says when.
+    """
+
+    case: str
+    """Case id, as in the file names."""
+    class_id: int | None = None
+    """Label value; empty where the row speaks of the whole case."""
+    class_name: str = ""
+    """Name of the label value; empty where there is none."""
+    dice: float = float("nan")
+    """Overlap in [0, 1]."""
+    iou: float = float("nan")
+    """Intersection over union in [0, 1]."""
+    nsd: float = float("nan")
+    """Share of both surfaces within the tolerance of the other one, in [0, 1]."""
+    hd95_mm: float = float("nan")
+    """95th percentile of the surface distances in mm; infinite if only one of the masks holds the class."""
+    volume_reference_ml: float = float("nan")
+    """Volume of the reference in ml."""
+    volume_prediction_ml: float = float("nan")
+    """Volume of the prediction in ml."""
+    status: Status = "ok"
+    """ok: scored. absent: neither mask holds the class. failed: the case could not be scored. unknown_label: a label
+    value outside the class map. no_reference: a prediction without a reference."""
+    message: str = ""
+    """Why it is not ok."""
+
+
+class Forgetting(Part):
+    """How much worse a model is than the general expert on what was not finetuned. Positive means forgotten."""
+
+    column: str
+    """The model that is judged."""
+    n_classes: int
+    """Classes of datasets that were not finetuned."""
+    largest_drop: float
+    """Largest drop of a class's mean score, in the metric's unit; NaN without classes."""
+    largest_drop_at: str
+    """Dataset and class of the largest drop."""
+    mean_drop: float
+    """Mean drop over the classes; NaN without classes."""
