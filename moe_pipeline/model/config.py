@@ -1,0 +1,174 @@
+"""Sizes of a foundation, checked when they are made."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, TypeVar
+
+Stem = Literal["patch", "conv"]
+UPSCALING = 4
+"""Low-resolution logits per token and axis: the decoder doubles the grid twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """Image encoder: a vision transformer on a cube of tokens."""
+
+    img_size: int
+    """Edge of the input cube in voxels."""
+    patch_size: int
+    """Edge of the cube of voxels behind one token."""
+    embed_dim: int
+    """Width of the transformer."""
+    depth: int
+    """Number of transformer layers."""
+    num_heads: int
+    """Attention heads; divides `embed_dim`."""
+    out_chans: int
+    """Channels of the embedding."""
+    in_chans: int = 1
+    """Channels of the image."""
+    mlp_ratio: float = 4.0
+    """Hidden width of each layer's MLP over `embed_dim`."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
+    use_abs_pos: bool = True
+    """Whether a learnt position is added to each token."""
+    use_rel_pos: bool = False
+    """Whether attention adds SAM-Med3D's relative positions."""
+    window_size: int = 0
+    """Edge of the attention windows in tokens; 0: every layer is global."""
+    global_attn_indexes: tuple[int, ...] = ()
+    """Layers that attend globally although `window_size` is not 0."""
+    stem: Stem = "patch"
+    """patch: one linear map per patch, as upstream. conv: three strided convolutional stages (patch_size 8)."""
+    norm_eps: float = 1e-6
+    """Epsilon of the transformer's layer norms."""
+
+    def __post_init__(self) -> None:
+        _require(self.img_size % self.patch_size == 0, f"img_size {self.img_size} is no multiple of {self.patch_size}")
+        _require(self.embed_dim % self.num_heads == 0, f"embed_dim {self.embed_dim} is no multiple of {self.num_heads}")
+        _require(self.stem in ("patch", "conv"), f"stem must be patch or conv, got {self.stem!r}")
+        _require(self.stem == "patch" or self.patch_size == 8, f"a conv stem needs patch_size 8, got {self.patch_size}")
+        _require(self.window_size >= 0, f"window_size must not be negative, got {self.window_size}")
+        object.__setattr__(self, "global_attn_indexes", tuple(self.global_attn_indexes))
+
+    @property
+    def grid_size(self) -> int:
+        """Tokens along each axis."""
+        return self.img_size // self.patch_size
+
+    def layer_window(self, layer: int) -> int:
+        """Window edge of one layer in tokens; 0 if it attends globally."""
+        return 0 if layer in self.global_attn_indexes else self.window_size
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """Prompt encoder: clicks and a previous mask."""
+
+    embed_dim: int
+    """Width of the prompt embeddings; the encoder's `out_chans`."""
+    mask_in_chans: int = 16
+    """Hidden channels of the mask's convolutions."""
+    swap_dense_axes: bool = True
+    """Whether the dense positional encoding has its first two axes swapped, as upstream."""
+
+    def __post_init__(self) -> None:
+        _require(self.embed_dim % 3 == 0, f"prompt embed_dim must be a multiple of 3, got {self.embed_dim}")
+        _require(self.mask_in_chans % 4 == 0, f"mask_in_chans must be a multiple of 4, got {self.mask_in_chans}")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """Mask decoder: a two-way transformer, upscaling, one small network per mask."""
+
+    transformer_dim: int
+    """Width; the encoder's `out_chans`."""
+    num_multimask_outputs: int = 3
+    """Masks beside the single one."""
+    iou_head_depth: int = 3
+    """Layers of the network that predicts the IoU."""
+    iou_head_hidden_dim: int = 256
+    """Its hidden width."""
+    depth: int = 2
+    """Two-way layers."""
+    num_heads: int = 8
+    """Attention heads."""
+    mlp_dim: int = 2048
+    """Hidden width of the MLP on the tokens."""
+    attention_downsample_rate: int = 2
+    """Cross attention works at `transformer_dim` over this."""
+
+    def __post_init__(self) -> None:
+        inner = self.num_heads * self.attention_downsample_rate
+        _require(self.transformer_dim % inner == 0, f"transformer_dim {self.transformer_dim} is no multiple of {inner}")
+        _require(self.transformer_dim % 8 == 0, f"transformer_dim {self.transformer_dim} is no multiple of 8")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundationConfig:
+    """All sizes of a foundation."""
+
+    encoder: EncoderConfig
+    """The image encoder."""
+    prompt: PromptConfig
+    """The prompt encoder."""
+    decoder: DecoderConfig
+    """The mask decoder."""
+
+    def __post_init__(self) -> None:
+        widths = (self.encoder.out_chans, self.prompt.embed_dim, self.decoder.transformer_dim)
+        _require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
+
+    @property
+    def low_resolution_size(self) -> int:
+        """Edge of the low-resolution logits, and of a mask prompt."""
+        return UPSCALING * self.encoder.grid_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; `from_dict` reads it back."""
+        encoder = asdict(self.encoder)
+        encoder["global_attn_indexes"] = list(self.encoder.global_attn_indexes)
+        return {"encoder": encoder, "prompt": asdict(self.prompt), "decoder": asdict(self.decoder)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read the JSON form.
+
+        Beside what `to_dict` writes, `norm_eps_encoder` and `image_embedding_size` may stand at the top.
+
+        Raises:
+            ValueError: if a key is unknown or missing, or sizes contradict each other.
+        """
+        values = dict(values)
+        encoder = dict(values.pop("encoder", {}))
+        if "norm_eps_encoder" in values:
+            encoder["norm_eps"] = values.pop("norm_eps_encoder")
+        grid = values.pop("image_embedding_size", None)
+        config = cls(
+            encoder=_build(EncoderConfig, "encoder", encoder),
+            prompt=_build(PromptConfig, "prompt", values.pop("prompt", {})),
+            decoder=_build(DecoderConfig, "decoder", values.pop("decoder", {})),
+        )
+        _require(not values, f"unknown keys: {', '.join(sorted(values))}")
+        size = config.encoder.grid_size
+        _require(grid is None or list(grid) == [size] * 3, f"image_embedding_size is {grid}, sizes give {[size] * 3}")
+        return config
+
+
+Config = TypeVar("Config", EncoderConfig, PromptConfig, DecoderConfig)
+
+
+def _build(kind: type[Config], name: str, values: Mapping[str, Any]) -> Config:
+    known = {entry.name for entry in fields(kind)}
+    unknown = sorted(set(values) - known)
+    _require(not unknown, f"{name}: unknown keys: {', '.join(unknown)}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)

@@ -1,0 +1,96 @@
+"""The image encoder: a vision transformer on a cube of tokens. Nearly all the time of every command is spent here."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moe_pipeline.model.attention import RelativeAttention
+from moe_pipeline.model.config import EncoderConfig
+from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first
+from moe_pipeline.model.stem import ConvStem, PatchStem
+
+
+class EncoderBlock(nn.Module):
+    """One transformer layer."""
+
+    def __init__(self, config: EncoderConfig, layer: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.attn = RelativeAttention(
+            width=config.embed_dim,
+            num_heads=config.num_heads,
+            qkv_bias=config.qkv_bias,
+            grid_size=config.grid_size,
+            window_size=config.layer_window(layer),
+            use_rel_pos=config.use_rel_pos,
+        )
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        hidden = int(config.embed_dim * config.mlp_ratio)
+        self.mlp = TwoLayerMlp(width=config.embed_dim, hidden=hidden, activation=nn.GELU())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, g, g, g, C) to the same shape."""
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class ImageEncoder(nn.Module):
+    """Turns an image cube into an embedding.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        grid, width = config.grid_size, config.embed_dim
+        self.patch_embed: PatchStem | ConvStem
+        if config.stem == "conv":
+            self.patch_embed = ConvStem(in_chans=config.in_chans, width=width)
+        else:
+            self.patch_embed = PatchStem(in_chans=config.in_chans, width=width, patch_size=config.patch_size)
+        if config.use_abs_pos:
+            self.pos_embed = nn.Parameter(0.02 * torch.randn(1, grid, grid, grid, width))
+        self.blocks = nn.ModuleList(EncoderBlock(config, layer) for layer in range(config.depth))
+        self.neck = nn.ModuleList(
+            [
+                nn.Conv3d(width, config.out_chans, kernel_size=1, bias=False),
+                ChannelNorm(config.out_chans),
+                nn.Conv3d(config.out_chans, config.out_chans, kernel_size=3, padding=1, bias=False),
+                ChannelNorm(config.out_chans),
+            ]
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed image cubes.
+
+        Args:
+            image: normalised intensities, (B, in_chans, S, S, S) with S = `config.img_size`.
+
+        Returns:
+            (B, out_chans, g, g, g), g = S / patch_size.
+
+        Raises:
+            ValueError: if the image has another shape.
+        """
+        self._check(image)
+        tokens = self.patch_embed(image)  # (B, g, g, g, width)
+        if self.config.use_abs_pos:
+            tokens = tokens + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self._reduce(tokens)
+
+    def _reduce(self, tokens: Tensor) -> Tensor:
+        """The neck: (B, g, g, g, width) -> (B, out, g, g, g)."""
+        point, norm1, cube, norm2 = self.neck
+        tokens = norm1(F.linear(tokens, point.weight.flatten(1)))  # (B, g, g, g, out)
+        grid = cube(channels_first(tokens))  # (B, out, g, g, g)
+        tokens = norm2(grid.permute(0, 2, 3, 4, 1))  # (B, g, g, g, out)
+        return channels_first(tokens).contiguous()
+
+    def _check(self, image: Tensor) -> None:
+        expected = (self.config.in_chans, *[self.config.img_size] * 3)
+        if image.ndim != 5 or image.shape[1:] != expected:
+            raise ValueError(f"image must have shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}")

@@ -1,0 +1,71 @@
+"""Layers that several parts share."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over channels. Tokens carry channels last; `forward` takes them there."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise (..., C)."""
+        return F.layer_norm(tokens, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class TwoLayerMlp(nn.Module):
+    """Linear, activation, linear."""
+
+    def __init__(self, *, width: int, hidden: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+        self.activation = activation
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        hidden: Tensor = self.activation(self.lin1(tokens))  # (..., hidden)
+        projected: Tensor = self.lin2(hidden)
+        return projected
+
+
+class ReluMlp(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, *, n_in: int, hidden: int, n_out: int, depth: int) -> None:
+        super().__init__()
+        widths = [n_in, *[hidden] * (depth - 1), n_out]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (..., n_in) to (..., n_out)."""
+        for layer in self.layers[:-1]:
+            tokens = F.relu(layer(tokens))
+        last: Tensor = self.layers[-1](tokens)
+        return last
+
+
+def channels_last(grid: Tensor) -> Tensor:
+    """(B, C, X, Y, Z) -> (B, X, Y, Z, C), a view."""
+    return grid.permute(0, 2, 3, 4, 1)
+
+
+def channels_first(grid: Tensor) -> Tensor:
+    """(B, X, Y, Z, C) -> (B, C, X, Y, Z), a view."""
+    return grid.permute(0, 4, 1, 2, 3)
+
+
+def cubes_to_tokens(grid: Tensor, edge: int) -> Tensor:
+    """Cut (B, C, X, Y, Z) into cubes: (B, X/e, Y/e, Z/e, C * e^3), in the order of a convolution's weight."""
+    batch, channels, *sizes = grid.shape
+    x, y, z = (size // edge for size in sizes)
+    cubes = grid.reshape(batch, channels, x, edge, y, edge, z, edge)
+    return cubes.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(batch, x, y, z, channels * edge**3)

@@ -1,0 +1,109 @@
+"""The mask decoder: from an embedding and prompts to masks. An expert is a finetuned copy of this."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last
+from moe_pipeline.model.two_way import TwoWayTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEmbedding:
+    """What every prompt on one crop shares."""
+
+    tokens: Tensor
+    """The embedding as tokens, (B, g^3, C)."""
+
+
+class MaskDecoder(nn.Module):
+    """Decodes prompts on embeddings.
+
+    Args:
+        config: sizes of the foundation.
+    """
+
+    def __init__(self, config: FoundationConfig) -> None:
+        super().__init__()
+        sizes, width = config.decoder, config.decoder.transformer_dim
+        self.grid_size = config.encoder.grid_size
+        self.n_masks = sizes.num_multimask_outputs + 1
+        self.transformer = TwoWayTransformer(sizes)
+        self.iou_token = nn.Embedding(1, width)
+        self.mask_tokens = nn.Embedding(self.n_masks, width)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose3d(width, width // 4, kernel_size=2, stride=2),
+            ChannelNorm(width // 4),
+            nn.GELU(),
+            nn.ConvTranspose3d(width // 4, width // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            ReluMlp(n_in=width, hidden=width, n_out=width // 8, depth=3) for _ in range(self.n_masks)
+        )
+        self.iou_prediction_head = ReluMlp(
+            n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
+        )
+        self.positions: Tensor
+        self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
+
+    def bind_positions(self, dense: Tensor) -> None:
+        """Take over the prompt encoder's dense positional encoding, (1, C, g, g, g)."""
+        self.positions = channels_last(dense).flatten(1, 3).to(self.positions).contiguous()  # (1, g^3, C)
+
+    def prepare(self, embedding: Tensor) -> PreparedEmbedding:
+        """Do once what all prompts on an embedding (B, C, g, g, g) share; the result is for this decoder only."""
+        expected = (self.positions.shape[2], *[self.grid_size] * 3)
+        if embedding.ndim != 5 or embedding.shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
+        return PreparedEmbedding(tokens=channels_last(embedding).flatten(1, 3))
+
+    def forward(
+        self,
+        embedding: Tensor | PreparedEmbedding,
+        sparse: Tensor,
+        dense: Tensor,
+        multimask_output: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode P prompts.
+
+        Args:
+            embedding: (1, C, g, g, g) for all prompts or (P, C, g, g, g), or what `prepare` made of it.
+            sparse: prompt tokens, (P, n, C).
+            dense: (P, C, g, g, g).
+            multimask_output: give masks 1.. instead of mask 0.
+
+        Returns:
+            Low-resolution logits (P, m, l, l, l) and predicted IoU (P, m); m is 1, or 3 with `multimask_output`.
+        """
+        shared = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
+        tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
+        image = shared.tokens + channels_last(dense).flatten(1, 3)  # (P, g^3, C)
+        tokens, image = self.transformer(tokens, image, self.positions)
+        wanted = range(1, self.n_masks) if multimask_output else range(1)
+        weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
+        iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
+        return self._masks(image, weights), iou
+
+    def _masks(self, image: Tensor, weights: Tensor) -> Tensor:
+        """Upscale the image tokens (P, g^3, C) and weigh their channels (P, m, C/8): (P, m, l, l, l)."""
+        up1, norm, act, up2, _ = self.output_upscaling
+        cells = act(norm(_double(image, up1)))  # (P, g^3, 8, C/4)
+        cells = act(_double(cells, up2))  # (P, g^3, 8, 8, C/8)
+        logits = cells.flatten(1, 3) @ weights.transpose(1, 2)  # (P, g^3 * 64, m)
+        g = self.grid_size
+        logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, logits.shape[-1])
+        logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
+        return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
+
+
+def _double(cells: Tensor, layer: nn.Module) -> Tensor:
+    """A transposed convolution of size and stride 2 on (..., C), its 8 results on a new axis: (..., 8, out)."""
+    weight = layer.weight.flatten(2).permute(2, 1, 0)  # (8, out, C)
+    doubled = F.linear(cells, weight.flatten(0, 1)).unflatten(-1, (8, -1))  # (..., 8, out)
+    return doubled + layer.bias

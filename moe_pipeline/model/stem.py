@@ -1,0 +1,58 @@
+"""From voxels to tokens."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moe_pipeline.model.layers import channels_last, cubes_to_tokens
+
+_GROUP_CHANNELS = 8
+
+
+class PatchStem(nn.Module):
+    """One linear map per patch."""
+
+    def __init__(self, *, in_chans: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(in_chans, width, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, in, S, S, S) to (B, g, g, g, width)."""
+        patches = cubes_to_tokens(image, self.proj.kernel_size[0])  # (B, g, g, g, in * p^3)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions beside an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(channels // _GROUP_CHANNELS, channels)
+        self.conv1 = nn.Conv3d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(channels // _GROUP_CHANNELS, channels)
+        self.conv2 = nn.Conv3d(channels, channels, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """Map (B, C, X, Y, Z) to the same shape."""
+        residual = self.conv1(F.gelu(self.norm1(grid)))
+        residual = self.conv2(F.gelu(self.norm2(residual)))
+        return grid + residual
+
+
+class ConvStem(nn.Module):
+    """Three stages, each halving the grid: edges and textures before the transformer sees tokens."""
+
+    def __init__(self, *, in_chans: int, width: int) -> None:
+        super().__init__()
+        widths = [in_chans, width // 8, width // 3, width]
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv3d(a, b, kernel_size=3, stride=2, padding=1), ResidualBlock(b))
+            for a, b in pairwise(widths)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, in, S, S, S) to (B, S/8, S/8, S/8, width)."""
+        for stage in self.stages:
+            image = stage(image)
+        return channels_last(image)
