@@ -1,0 +1,102 @@
+"""All classes of one case."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from moe_pipeline.errors import GeometryError, ImageError
+from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM, class_metrics
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.evaluation import MetricRow
+
+Slices: TypeAlias = tuple[slice, ...]
+
+_BACKGROUND = 0
+_MOST_UNKNOWN = 16
+
+
+def case_metrics(
+    prediction: Volume,
+    reference: Volume,
+    classes: Mapping[int, str],
+    case: str,
+    tolerance_mm: float = NSD_TOLERANCE_MM,
+) -> list[MetricRow]:
+    """Score every class of a case.
+
+    Args:
+        prediction: label map, (X, Y, Z).
+        reference: label map on the same grid, (X, Y, Z).
+        classes: name of each label value; 0 is the background and is not scored.
+        case: case id for the rows.
+        tolerance_mm: of the normalised surface distance.
+
+    Returns:
+        One row per class in the order of its values, then one per label value outside the class map.
+
+    Raises:
+        GeometryError: if the grids differ; nothing is resampled here.
+        ImageError: if a label map holds no whole numbers of 0 or more.
+    """
+    differences = prediction.geometry.differences(reference.geometry)
+    if differences:
+        raise GeometryError(
+            f"{case}: the prediction does not lie on the grid of its reference: {'; '.join(differences)} "
+            "(prediction against reference). Write it on the grid of its image; nothing is resampled here."
+        )
+    found = {"prediction": _boxes(prediction, case), "reference": _boxes(reference, case)}
+    rows = []
+    for value in sorted(set(classes) - {_BACKGROUND}):
+        blank = MetricRow(case=case, class_id=value, class_name=classes[value])
+        box = _union([boxes[value] for boxes in found.values() if value in boxes])
+        rows.append(_scored(blank, prediction, reference, box, tolerance_mm))
+    masks = {"prediction": prediction, "reference": reference}
+    unknown = sorted(set().union(*found.values()) - set(classes) - {_BACKGROUND})
+    return rows + list(_unknown_rows(unknown, masks, case))
+
+
+def _scored(
+    blank: MetricRow, prediction: Volume, reference: Volume, box: Slices | None, tolerance_mm: float
+) -> MetricRow:
+    if box is None:
+        absent = {
+            "status": "absent",
+            "message": "in neither mask",
+            "volume_reference_ml": 0.0,
+            "volume_prediction_ml": 0.0,
+        }
+        return blank.model_copy(update=absent)
+    masks = (prediction.array[box] == blank.class_id, reference.array[box] == blank.class_id)
+    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, tolerance_mm)))
+
+
+def _unknown_rows(values: list[int], masks: Mapping[str, Volume], case: str) -> Iterator[MetricRow]:
+    """One row per label value outside the class map, or one for all of them where they are many."""
+    if len(values) > _MOST_UNKNOWN:
+        some = ", ".join(map(str, values[:_MOST_UNKNOWN]))
+        message = f"{len(values)} label values are not in the class map: {some}, ... Is this a label map?"
+        yield MetricRow(case=case, status="unknown_label", message=message)
+        return
+    for value in values:
+        counts = {name: int(np.count_nonzero(mask.array == value)) for name, mask in masks.items()}
+        holds = ", ".join(f"{n} voxels of the {name}" for name, n in counts.items() if n)
+        message = f"label {value} is not in the class map: {holds}"
+        yield MetricRow(case=case, class_id=value, status="unknown_label", message=message)
+
+
+def _boxes(labels: Volume, case: str) -> dict[int, Slices]:
+    """Smallest box of each label value above 0."""
+    array: NDArray[Any] = labels.array
+    if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+        raise ImageError(f"{case}: a label map needs whole numbers of 0 or more, got {array.dtype} from {array.min()}")
+    return {value: box for value, box in enumerate(find_objects(array), start=1) if box is not None}
+
+
+def _union(boxes: list[Slices]) -> Slices | None:
+    if not boxes:
+        return None
+    return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True))

@@ -1,0 +1,88 @@
+"""A folder of predictions against a folder of references."""
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.evaluation.case import case_metrics
+from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
+from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
+from moe_pipeline.imaging.files import list_images, read_label_map
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.evaluation import MetricRow
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    classes: Mapping[int, str],
+    out: Path | None = None,
+    *,
+    cases: Collection[str] | None = None,
+    tolerance_mm: float = NSD_TOLERANCE_MM,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Score every case that has a reference.
+
+    A case that cannot be scored is a row with status `failed` and its reason, and the others go on: a missing or
+    unreadable prediction, an unreadable reference, two different grids. A prediction without a reference is a row with
+    status `no_reference`, a label value outside the class map one with `unknown_label`.
+
+    Args:
+        predictions: folder of label maps, named like the references.
+        references: folder of label maps.
+        classes: name of each label value; 0 is the background.
+        out: folder for dice.csv, or None to write nothing.
+        cases: the only cases to score, such as those of one fold; all by default.
+        tolerance_mm: of the normalised surface distance.
+        progress: told after each case.
+
+    Returns:
+        The table of dice.csv: the columns of `MetricRow`, sorted by case and class.
+
+    Raises:
+        ImageError: if a folder is missing or holds two files for one case.
+        DatasetError: if there is nothing to score, or `cases` names one without a reference.
+    """
+    predicted, expected = dict(list_images(predictions)), dict(list_images(references))
+    wanted = _wanted(expected, cases, references)
+    unmatched = set(predicted) - set(expected) if cases is None else set()
+    rows: list[MetricRow] = []
+    for case in track(sorted({*wanted, *unmatched}), "evaluating", progress):
+        if case in unmatched:
+            reason = f"{predicted[case]}: no reference of this name in {references}"
+            rows.append(MetricRow(case=case, status="no_reference", message=reason))
+        elif case not in predicted:
+            rows.append(MetricRow(case=case, status="failed", message=f"no prediction of this name in {predictions}"))
+        else:
+            rows += _case_rows(predicted[case], expected[case], classes, case, tolerance_mm)
+    table = to_table(rows)
+    if out is not None:
+        write_table(out / METRICS_CSV, table)
+    return table
+
+
+def _wanted(expected: Mapping[str, Path], cases: Collection[str] | None, references: Path) -> Collection[str]:
+    missing = sorted(set(cases or ()) - set(expected))
+    if missing:
+        raise DatasetError(f"{references}: no reference for the cases {', '.join(missing)}")
+    wanted = expected if cases is None else cases
+    if not wanted:
+        raise DatasetError(f"{references}: no label map to compare with; expected one per case")
+    return wanted
+
+
+def _case_rows(
+    prediction: Path, reference: Path, classes: Mapping[int, str], case: str, tolerance_mm: float
+) -> list[MetricRow]:
+    try:
+        masks = (read_label_map(prediction), read_label_map(reference))
+        return case_metrics(*masks, classes, case, tolerance_mm)
+    except PipelineError as error:
+        log.warning("%s cannot be scored: %s", case, error)
+        return [MetricRow(case=case, status="failed", message=str(error))]
