@@ -1,0 +1,52 @@
+"""The border to SimpleITK, whose arrays are (z, y, x) and whose world is LPS. Nothing else knows about either."""
+
+from typing import Any
+
+import numpy as np
+import SimpleITK
+
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+
+_LPS_FROM_RAS = np.array([-1.0, -1.0, 1.0])
+
+sitk: Any = SimpleITK  # it carries no type hints
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK writes them to the terminal; what matters is checked and raised
+
+
+def geometry_of(image: Any) -> Geometry:
+    """Grid of a 3D `sitk.Image`, or of the header an `sitk.ImageFileReader` has read (a fourth side of 1 is dropped).
+
+    Raises:
+        GeometryError: if it is no valid grid.
+    """
+    dimension = image.GetDimension()
+    direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
+    return Geometry(
+        shape=image.GetSize()[:3],
+        spacing_mm=image.GetSpacing()[:3],
+        origin_mm=tuple(_LPS_FROM_RAS * image.GetOrigin()[:3]),
+        direction=tuple((_LPS_FROM_RAS[:, None] * direction).ravel()),
+    )
+
+
+def set_grid(resampler: Any, grid: Geometry) -> None:
+    """Ask a resampler for the voxels of `grid`."""
+    resampler.SetSize(grid.shape)
+    resampler.SetOutputSpacing(grid.spacing_mm)
+    resampler.SetOutputOrigin((_LPS_FROM_RAS * grid.origin_mm).tolist())
+    resampler.SetOutputDirection((_LPS_FROM_RAS[:, None] * grid.matrix).ravel().tolist())
+
+
+def image_from_volume(volume: Volume) -> Any:
+    """A SimpleITK image with a copy of the voxels, on the same grid."""
+    image = sitk.GetImageFromArray(volume.array.transpose())  # (x, y, z) -> (z, y, x)
+    image.SetSpacing(volume.geometry.spacing_mm)
+    image.SetOrigin((_LPS_FROM_RAS * volume.geometry.origin_mm).tolist())
+    image.SetDirection((_LPS_FROM_RAS[:, None] * volume.geometry.matrix).ravel().tolist())
+    return image
+
+
+def volume_from_image(image: Any) -> Volume:
+    """The voxels of a 3D SimpleITK image, copied, on the same grid."""
+    return Volume(sitk.GetArrayFromImage(image).transpose(), geometry_of(image))  # (z, y, x) -> (x, y, z)

@@ -1,0 +1,34 @@
+"""From a scanner's axis order to RAS+ and back, without touching a value."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.errors import GeometryError
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """The same voxels at the same places, with axes running closest to R, A and S. The array is a view."""
+    order, flipped = volume.geometry.canonical_axes()
+    return Volume(_reversed(volume.array.transpose(order), flipped), volume.geometry.canonical())
+
+
+def to_grid_orientation(volume: Volume, native: Geometry) -> Volume:
+    """The exact inverse of `to_canonical` for an image that lay on `native`. The array is a view.
+
+    Raises:
+        GeometryError: if the volume does not lie on the canonical form of `native`.
+    """
+    faults = volume.geometry.differences(native.canonical())
+    if faults:
+        raise GeometryError(f"the volume does not lie on the grid it is meant for: {'; '.join(faults)}")
+    order, flipped = native.canonical_axes()
+    back = np.argsort(order)
+    return Volume(_reversed(volume.array, flipped).transpose(back), native)
+
+
+def _reversed(array: NDArray[Any], flipped: tuple[bool, bool, bool]) -> NDArray[Any]:
+    return array[tuple(slice(None, None, -1 if reverse else 1) for reverse in flipped)]

@@ -1,0 +1,69 @@
+"""What the encoder is shown: cubes of one spacing, with intensities brought to one scale."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moe_pipeline.imaging.geometry import Box, Geometry
+from moe_pipeline.imaging.resampling import inside, resample
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.view import Normalisation, View
+
+
+def view_grid(image: Geometry, view: View) -> Geometry:
+    """The lattice of a view over a whole image: RAS+ order, the view's spacing, the image's first corner."""
+    return image.canonical().resampled(view.spacing_mm)
+
+
+def crop_grid(image: Geometry, view: View, centre_world_mm: ArrayLike) -> Geometry:
+    """Grid of the view's cube around a point, on the lattice of `view_grid`; may reach beyond the image.
+
+    The voxel that holds the point becomes voxel (S/2, S/2, S/2) of the cube.
+    """
+    lattice = view_grid(image, view)
+    centre = np.floor(lattice.world_to_voxel(centre_world_mm) + 0.5).astype(int)  # (3,)
+    starts = [int(index) - view.size_voxels // 2 for index in centre]
+    x, y, z = ((start, start + view.size_voxels) for start in starts)
+    box: Box = (x, y, z)
+    return lattice.cropped(box)
+
+
+def extract_crop(volume: Volume, grid: Geometry, view: View) -> NDArray[np.float32]:
+    """One cube as the encoder wants it: linear sampling, 0 beyond the image, then the view's intensity rule.
+
+    Args:
+        volume: the image, on any grid.
+        grid: from `crop_grid`.
+        view: whose rule to apply.
+
+    Returns:
+        (S, S, S), C-contiguous.
+    """
+    crop = resample(volume, grid, order="linear", outside=0.0)
+    return normalise(np.ascontiguousarray(crop.array), inside(volume.geometry, grid), view.normalisation)
+
+
+def normalise(crop: NDArray[np.float32], within: NDArray[np.bool_], rule: Normalisation) -> NDArray[np.float32]:
+    """Apply an intensity rule to a crop. A crop without contrast becomes all zeros.
+
+    Args:
+        crop: intensities, any shape, 0 where there is no image.
+        within: the same shape, True where there is an image.
+        rule: see `View.normalisation`.
+    """
+    if rule == "zscore_positive":
+        return _zscored(crop, crop[crop > 0], ddof=1)  # SAM-Med3D's weights were trained with the sample's std
+    values = crop[within]
+    if values.size == 0:
+        return np.zeros_like(crop)
+    lowest, highest = np.percentile(values, (0.5, 99.5)).astype(np.float32)
+    clipped = np.where(within, np.clip(crop, lowest, highest), lowest)
+    return _zscored(clipped, clipped[within], ddof=0)
+
+
+def _zscored(crop: NDArray[np.float32], values: NDArray[np.float32], ddof: int) -> NDArray[np.float32]:
+    if values.size <= ddof:
+        return np.zeros_like(crop)
+    mean, std = float(values.mean(dtype=np.float64)), float(values.std(ddof=ddof, dtype=np.float64))
+    if std <= 1e-6 * abs(mean):
+        return np.zeros_like(crop)
+    return ((crop - np.float32(mean)) / np.float32(std)).astype(np.float32, copy=False)

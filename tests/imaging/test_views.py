@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.views import crop_grid, extract_crop, normalise, view_grid
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.view import View
+
+VIEW = View(spacing_mm=1.5, size_voxels=16)
+LAS = (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def test_crop_grid_holds_the_point_in_its_middle_voxel_and_on_the_lattice() -> None:
+    image = Geometry((40, 30, 20), (0.8, 0.9, 3), (5, -7, 11), LAS)
+    point = image.voxel_to_world([11, 22, 7])
+    grid = crop_grid(image, VIEW, point)
+    assert grid.shape == (16, 16, 16)
+    assert grid.spacing_mm == (1.5, 1.5, 1.5)
+    np.testing.assert_allclose(grid.matrix, np.eye(3))
+    assert np.abs(grid.world_to_voxel(point) - 8).max() <= 0.5
+    offset = view_grid(image, VIEW).world_to_voxel(grid.origin_mm)
+    np.testing.assert_allclose(offset, offset.round(), atol=1e-9)
+
+
+def test_sam_med3d_crop_equals_a_direct_computation() -> None:
+    """Identical spacing, so resampling is slicing: pad with 0, then the z-score of SAM-Med3D's preprocessing."""
+    image = np.random.default_rng(1).normal(20, 30, (12, 30, 20)).astype(np.float32)
+    geometry = Geometry(image.shape, (1.5, 1.5, 1.5), (100, 0, 0))
+    grid = crop_grid(geometry, VIEW, geometry.voxel_to_world([4, 15, 10]))
+    padded = np.zeros((16, 16, 16), np.float32)
+    padded[4:16] = image[0:12, 7:23, 2:18]
+    positive = padded[padded > 0]
+    expected = (padded - positive.mean()) / positive.std(ddof=1)
+    crop = extract_crop(Volume(image, geometry), grid, VIEW)
+    assert crop.dtype == np.float32
+    assert crop.flags.c_contiguous
+    np.testing.assert_allclose(crop, expected, atol=1e-5)
+
+
+def test_clipped_rule_uses_the_image_alone_and_pads_with_its_lowest_value() -> None:
+    image = np.random.default_rng(2).normal(-500, 40, (16, 16, 8)).astype(np.float32)
+    geometry = Geometry(image.shape, (1.5, 1.5, 1.5))
+    view = VIEW.model_copy(update={"normalisation": "zscore_clipped"})
+    grid = crop_grid(geometry, view, geometry.voxel_to_world([8, 8, 4]))
+    crop = extract_crop(Volume(image, geometry), grid, view)
+    clipped = np.clip(image, *np.percentile(image, (0.5, 99.5)))
+    expected = (clipped - clipped.mean()) / clipped.std()
+    np.testing.assert_allclose(crop[:, :, 4:12], expected, atol=1e-4)
+    np.testing.assert_allclose(crop[:, :, :4], expected.min(), atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["zscore_positive", "zscore_clipped"])
+@pytest.mark.parametrize("value", [-3.0, 0.0, 1e6])
+def test_crops_without_contrast_become_zeros(rule: str, value: float) -> None:
+    crop = np.full((4, 4, 4), value, np.float32)
+    for within in (np.ones_like(crop, bool), np.zeros_like(crop, bool)):
+        np.testing.assert_array_equal(normalise(crop, within, rule), np.zeros_like(crop))
+
+
+def test_normalising_does_not_change_its_input() -> None:
+    crop = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+    before = crop.copy()
+    for rule in ("zscore_positive", "zscore_clipped"):
+        normalise(crop, np.ones_like(crop, bool), rule)
+    np.testing.assert_array_equal(crop, before)
+
+
+def test_scale_and_offset_of_the_scanner_do_not_matter() -> None:
+    crop = np.random.default_rng(3).uniform(1, 5, (8, 8, 8)).astype(np.float32)
+    within = np.ones_like(crop, bool)
+    np.testing.assert_allclose(
+        normalise(crop * 1e5, within, "zscore_clipped"), normalise(crop, within, "zscore_clipped"), atol=1e-4
+    )
