@@ -1,0 +1,258 @@
+"""The content-addressed cache of embeddings: what is there is never encoded again, what is not whole is not there."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import blosc2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moe_pipeline.embeddings.crops import Crop, CropRecipe, cut_crops
+from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.files import sha256_file, sha256_json
+from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.planning.dataset import Case
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
+from moe_pipeline.weights.tensors import load_tensors, save_tensors
+
+_log = logging.getLogger(__name__)
+
+_ENCODER_BATCH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRequest:
+    """What a cache is to hold."""
+
+    dataset: str
+    """Dataset name."""
+    cases: tuple[Case, ...]
+    """Cases with labels."""
+    recipe: CropRecipe
+    """Crops per case and copy."""
+    copies: dict[str, int]
+    """Copies per case id: 1 is the case as it is, more are augmented."""
+    channel: int
+    """Image channel."""
+    foundation: str
+    """Name of the foundation."""
+    foundation_sha256: str
+    """Its weights."""
+    plan_sha256: str
+    """The plan all this follows."""
+    seed: int
+    """Of placement and augmentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One cached crop.
+
+    Attributes:
+        embedding: (C, g, g, g) float16.
+        labels: (S, S, S) label values of the dataset.
+        classes: promptable classes present.
+    """
+
+    embedding: Tensor
+    labels: NDArray[np.integer]
+    classes: tuple[int, ...]
+
+
+class EmbeddingCache:
+    """Read access to a complete cache; samples are numbered through all files."""
+
+    def __init__(self, folder: Path, manifest: CacheManifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._places = [
+            (entry, crop) for entry in manifest.entries for crop in range(len(entry.classes)) if entry.classes[crop]
+        ]
+
+    @classmethod
+    def open(cls, folder: Path) -> "EmbeddingCache":
+        """Open by manifest.json.
+
+        Raises:
+            RecordError: if there is no manifest, so no complete cache.
+        """
+        return cls(folder, CacheManifest.load(folder / "manifest.json"))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def of_cases(self, cases: Sequence[str], *, augmented: bool) -> list[int]:
+        """Numbers of the samples of some cases, with or without the augmented copies."""
+        wanted = set(cases)
+        return [
+            number
+            for number, (entry, _) in enumerate(self._places)
+            if entry.case in wanted and (augmented or entry.copy_index == 0)
+        ]
+
+    def case_of(self, number: int) -> str:
+        """Case id of a sample."""
+        return self._places[number][0].case
+
+    def classes_of(self, number: int) -> tuple[int, ...]:
+        """Promptable classes in a sample, without reading it."""
+        entry, crop = self._places[number]
+        return entry.classes[crop]
+
+    def load(self, number: int) -> Sample:
+        """Read one sample."""
+        entry, crop = self._places[number]
+        tensors = load_tensors(_entry_path(self.folder, entry.key))
+        labels = blosc2.unpack_array2(tensors["labels"].numpy().tobytes())
+        return Sample(tensors["embedding"][crop], labels[crop], entry.classes[crop])
+
+
+def build_cache(
+    request: CacheRequest,
+    foundation: Foundation,
+    folder: Path,
+    device: torch.device,
+    progress: Progress = silent,
+) -> EmbeddingCache:
+    """Encode what is missing, then write the manifest.
+
+    Reading and cutting the next case runs beside encoding the present one. A killed run continues where it was.
+
+    Args:
+        request: what to hold.
+        foundation: whose image encoder to use, on `device`.
+        folder: of this dataset and view.
+        device: where to encode.
+        progress: told after each case.
+
+    Raises:
+        DatasetError: if no case has a promptable class.
+    """
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    entries: list[CacheEntry] = []
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        prepared = _ahead(reader, request, folder)
+        for case_entries, crops in track(prepared, f"encoding {request.dataset}", progress, len(request.cases)):
+            _encode_case(case_entries, crops, foundation, folder, device)
+            entries += case_entries
+    entries = [entry for entry in entries if entry.classes]
+    if not entries:
+        raise DatasetError(
+            f"{request.dataset}: no case has a voxel of the classes {sorted(request.recipe.class_weights)}"
+        )
+    manifest = CacheManifest(
+        dataset=request.dataset,
+        foundation=request.foundation,
+        foundation_sha256=request.foundation_sha256,
+        plan_sha256=request.plan_sha256,
+        view=request.recipe.view,
+        seed=request.seed,
+        entries=tuple(entries),
+        seconds=round(time.monotonic() - began, 2),
+    )
+    manifest.save(folder / "manifest.json")
+    return EmbeddingCache(folder, manifest)
+
+
+def check_fresh(cache: EmbeddingCache, foundation_sha256: str, plan_sha256: str) -> None:
+    """Refuse a cache that another foundation or another plan made.
+
+    Raises:
+        StaleCacheError: names both hashes and the command that rebuilds.
+    """
+    made = cache.manifest
+    pairs = (("foundation", made.foundation_sha256, foundation_sha256), ("plan", made.plan_sha256, plan_sha256))
+    for what, found, expected in pairs:
+        if found != expected:
+            raise StaleCacheError(
+                f"{cache.folder}: made from {what} {found[:12]}, expected {expected[:12]}; "
+                f"rebuild with `moe finetune {made.dataset}`"
+            )
+
+
+def _ahead(
+    reader: ThreadPoolExecutor, request: CacheRequest, folder: Path
+) -> Iterator[tuple[list[CacheEntry], list[list[Crop]]]]:
+    pending = None
+    for case in request.cases:
+        following = reader.submit(_prepare_case, case, request, folder)
+        if pending is not None:
+            yield pending.result()
+        pending = following
+    if pending is not None:
+        yield pending.result()
+
+
+def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list[CacheEntry], list[list[Crop]]]:
+    """Entries of one case and the crops of those that are not cached; an empty list of crops means cached."""
+    image_path, label_path = case.images[request.channel], case.label
+    assert label_path is not None, case.case_id
+    content = {
+        "image": sha256_file(image_path),
+        "label": sha256_file(label_path),
+        "view": request.recipe.view.model_dump(),
+        "crops": request.recipe.crops,
+        "weights": {str(c): w for c, w in sorted(request.recipe.class_weights.items())},
+        "encoder": request.foundation_sha256,
+    }
+    volumes = None
+    entries, crops = [], []
+    for copy_index in range(request.copies[case.case_id]):
+        mirror = request.recipe.mirror_axes if copy_index else ()
+        key = sha256_json({**content, "mirror": mirror, "copy": copy_index, "seed": request.seed})[:32]
+        path = _entry_path(folder, key)
+        cut: list[Crop] = []
+        if path.is_file():
+            classes = _cached_classes(path, set(request.recipe.class_weights))
+        else:
+            volumes = volumes or (read_volume(image_path), read_label_map(label_path))
+            cut = cut_crops(*volumes, request.recipe, copy_index, int(key[:15], 16))
+            classes = tuple(crop.classes(set(request.recipe.class_weights)) for crop in cut)
+        entries.append(CacheEntry(key=key, case=case.case_id, copy_index=copy_index, classes=classes))
+        crops.append(cut)
+    return entries, crops
+
+
+def _cached_classes(path: Path, promptable: set[int]) -> tuple[tuple[int, ...], ...]:
+    labels = blosc2.unpack_array2(load_tensors(path)["labels"].numpy().tobytes())
+    return tuple(tuple(int(c) for c in np.unique(crop) if int(c) in promptable) for crop in labels)
+
+
+@torch.no_grad()
+def _encode_case(
+    entries: list[CacheEntry], crops: list[list[Crop]], foundation: Foundation, folder: Path, device: torch.device
+) -> None:
+    flat = [crop.image for cut in crops for crop in cut]
+    if not flat:
+        return
+    encoded = torch.cat(
+        [
+            foundation.image_encoder(torch.from_numpy(np.stack(flat[i : i + _ENCODER_BATCH]))[:, None].to(device)).to(
+                "cpu", torch.float16
+            )
+            for i in range(0, len(flat), _ENCODER_BATCH)
+        ]
+    )  # (crops, C, g, g, g)
+    start = 0
+    for entry, cut in zip(entries, crops, strict=True):
+        if cut:
+            packed = blosc2.pack_array2(np.stack([crop.labels for crop in cut]))
+            tensors = {
+                "embedding": encoded[start : start + len(cut)].contiguous(),
+                "labels": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
+            }
+            save_tensors(_entry_path(folder, entry.key), tensors, {"case": entry.case})
+            start += len(cut)
+
+
+def _entry_path(folder: Path, key: str) -> Path:
+    return folder / "crops" / f"{key}.safetensors"

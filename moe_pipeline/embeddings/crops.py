@@ -1,0 +1,86 @@
+"""Which crops of a case are encoded, and what is in them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.embeddings.augmentation import augment
+from moe_pipeline.imaging.placement import place_crop
+from moe_pipeline.imaging.resampling import resample
+from moe_pipeline.imaging.views import extract_crop
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.view import View
+
+_JITTER = 0.1  # of the cube's edge: clicks are seldom central
+
+
+@dataclass(frozen=True, slots=True)
+class CropRecipe:
+    """How many crops a case gives, and around what."""
+
+    view: View
+    """What the encoder sees."""
+    crops: int
+    """Crops per case and copy."""
+    class_weights: dict[int, float]
+    """Chance of each promptable class to be the one a crop is placed around, up to a factor."""
+    mirror_axes: tuple[int, ...]
+    """Axes that augmented copies may be mirrored along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """One cube as the encoder sees it, with the classes in it.
+
+    Attributes:
+        image: (S, S, S) float32, normalised.
+        labels: (S, S, S), the dataset's label values.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.integer]
+
+    def classes(self, promptable: set[int]) -> tuple[int, ...]:
+        """Promptable class ids that have at least one voxel here."""
+        return tuple(int(value) for value in np.unique(self.labels) if int(value) in promptable)
+
+
+def cut_crops(image: Volume, labels: Volume, recipe: CropRecipe, copy_index: int, seed: int) -> list[Crop]:
+    """Crops around random voxels of random classes, with jitter.
+
+    Args:
+        image: one channel.
+        labels: on the same grid.
+        recipe: how many, around what.
+        copy_index: 0 as it is; higher ones are augmented.
+        seed: of this case and copy.
+
+    Returns:
+        `recipe.crops` crops; none if the case has no promptable class.
+    """
+    random = np.random.default_rng(seed)
+    places = {c: np.flatnonzero(labels.array == c) for c in recipe.class_weights}
+    present = [c for c, voxels in places.items() if voxels.size]
+    if not present:
+        return []
+    weights = np.array([recipe.class_weights[c] for c in present], dtype=float)
+    crops = []
+    for _ in range(recipe.crops):
+        chosen = present[random.choice(len(present), p=weights / weights.sum())]
+        voxel = np.unravel_index(random.choice(places[chosen]), labels.array.shape)
+        centre = labels.geometry.voxel_to_world(np.array([voxel], dtype=float))[0]
+        centre = centre + random.uniform(-_JITTER, _JITTER, 3) * recipe.view.extent_mm
+        crop = _cut(image, labels, recipe.view, centre)
+        if copy_index:
+            crop = Crop(*augment(crop.image, crop.labels, int(random.integers(2**32)), recipe.mirror_axes))
+        crops.append(crop)
+    return crops
+
+
+def _cut(image: Volume, labels: Volume, view: View, centre: NDArray[np.float64]) -> Crop:
+    grid = place_crop(image.geometry, view, centre)
+    return Crop(
+        extract_crop(image, grid, view),
+        np.ascontiguousarray(resample(labels, grid, order="nearest", outside=0).array),
+    )

@@ -1,0 +1,136 @@
+"""The gate: who may speak, decided from image and prompt embeddings; and the guard that knows strangers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+N_FEATURE_GROUPS = 5
+
+
+def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, coordinates: Tensor, size: int) -> Tensor:
+    """What the gate sees of one prompt.
+
+    The paper names image and prompt embeddings without saying how they are pooled. Ours are, each of width C: mean
+    and standard deviation of the image embedding over the grid, the image embedding at the clicks, the mean sparse
+    prompt embedding without the padding point, and the mean dense prompt embedding.
+
+    Args:
+        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts.
+        sparse: (P, n + 1, C), the padding point last.
+        dense: (P, C, g, g, g).
+        coordinates: (P, n, 3) voxels of the crop in tensor axis order.
+        size: edge of the crop in voxels.
+
+    Returns:
+        (P, 5C) float32.
+    """
+    prompts = len(coordinates)
+    image = embedding.float().expand(prompts, -1, -1, -1, -1)
+    flat = image.flatten(2)  # (P, C, g³)
+    place = 2 * (coordinates.float() + 0.5) / size - 1  # (P, n, 3) in (-1, 1)
+    place = place.flip(-1)[:, :, None, None]  # (P, n, 1, 1, 3), last axis first as grid_sample wants
+    at_clicks = functional.grid_sample(image, place, mode="bilinear", padding_mode="border", align_corners=False)
+    groups = (
+        flat.mean(2),
+        flat.std(2),
+        at_clicks.flatten(2).mean(2),
+        sparse[:, :-1].float().mean(1),
+        dense.float().flatten(2).mean(2),
+    )
+    return torch.cat(groups, dim=1)  # (P, 5C)
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """Sizes of a gate."""
+
+    width: int
+    """C of the foundation's embeddings."""
+    n_experts: int
+    """Experts besides the general one."""
+    hidden: int = 128
+    """Width of the hidden layer."""
+
+
+class Gate(nn.Module):
+    """LayerNorm -> MLP -> weights over {general, expert 1..N}."""
+
+    temperature: Tensor
+
+    def __init__(self, config: GateConfig) -> None:
+        super().__init__()
+        self.config = config
+        features = N_FEATURE_GROUPS * config.width
+        self.norm = nn.LayerNorm(features)
+        self.hidden = nn.Linear(features, config.hidden)
+        self.out = nn.Linear(config.hidden, config.n_experts + 1)
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits over {general, 1..N}, not yet divided by the temperature: (P, 5C) -> (P, N + 1)."""
+        hidden = functional.gelu(self.hidden(self.norm(features)))  # (P, hidden)
+        logits: Tensor = self.out(hidden)  # (P, N + 1)
+        return logits
+
+    def weights(self, features: Tensor) -> Tensor:
+        """Calibrated probabilities, (P, N + 1), each row summing to 1."""
+        return (self(features) / self.temperature).softmax(1)
+
+
+class Guard(nn.Module):
+    """A shrunken Gaussian over the features of one expert's own images.
+
+    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is a stranger.
+    """
+
+    mean: Tensor
+    whitener: Tensor
+    residual_scale: Tensor
+    limit: Tensor
+
+    def __init__(self, features: int, rank: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("whitener", torch.zeros(features, rank))
+        self.register_buffer("residual_scale", torch.ones(()))
+        self.register_buffer("limit", torch.zeros(()))
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, samples: Tensor, rank: int, shrinkage: float = 0.1) -> "Guard":
+        """Fit to the features of an expert's training prompts; the limit still has to be set.
+
+        Args:
+            samples: (n, F), n >= 2.
+            rank: principal directions kept (at most n - 1 and F).
+            shrinkage: share of the mean variance mixed into each direction's.
+        """
+        rank = min(rank, len(samples) - 1, samples.shape[1])
+        guard = cls(samples.shape[1], rank)
+        samples = samples.double()
+        mean = samples.mean(0)
+        centred = samples - mean
+        _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+        variances = singular.square() / (len(samples) - 1)
+        kept, dropped = variances[:rank], variances[rank:].sum() / max(1, samples.shape[1] - rank)
+        shrunken = (1 - shrinkage) * kept + shrinkage * kept.mean()
+        guard.mean.copy_(mean)
+        guard.whitener.copy_(directions[:rank].T / shrunken.sqrt())
+        guard.residual_scale.copy_((dropped + shrinkage * kept.mean()).sqrt())
+        return guard
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Root mean squared standardised deviation, about 1 on the training features: (P, F) -> (P,)."""
+        centred = features.float() - self.mean
+        inside = centred @ self.whitener  # (P, rank)
+        basis = functional.normalize(self.whitener, dim=0)
+        outside = centred - (centred @ basis) @ basis.T  # (P, F)
+        rank, rest = inside.shape[1], max(1, features.shape[1] - inside.shape[1])
+        parts = inside.square().sum(1) / rank, (outside / self.residual_scale).square().sum(1) / rest
+        return torch.stack(parts).amax(0).sqrt()  # (P,)
+
+    def knows(self, features: Tensor) -> Tensor:
+        """True where the prompt's image looks like the expert's own, (P,) bool."""
+        return self.distance(features) <= self.limit

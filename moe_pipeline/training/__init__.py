@@ -1,0 +1,1 @@
+"""Clicks, losses, the one training loop, and what it trains: foundation, experts, gate."""

@@ -1,0 +1,108 @@
+"""The simulated user: clicks drawn from where a mask is still wrong, and the dialogue they make with a decoder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from moe_pipeline.model.mask_decoder import MaskDecoder
+from moe_pipeline.model.prompt_encoder import PromptEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the decoder says after each click.
+
+    Attributes:
+        coordinates: (P, n, 3) voxels of the crop, in tensor axis order, all clicks so far.
+        labels: (P, n), 1 inside, 0 outside.
+        logits: (P, 1, l, l, l), low resolution.
+        iou: (P, 1), the decoder's own estimate.
+    """
+
+    coordinates: Tensor
+    labels: Tensor
+    logits: Tensor
+    iou: Tensor
+
+
+def full_size(logits: Tensor, size: int) -> Tensor:
+    """Low-resolution logits on the crop's grid, as upstream does: trilinear; (P, 1, size, size, size)."""
+    return functional.interpolate(logits.float(), size=(size, size, size), mode="trilinear", align_corners=False)
+
+
+def draw_click(region: Tensor, generator: torch.Generator) -> Tensor:
+    """One voxel per prompt, uniform over a region; uniform over the whole crop where the region is empty.
+
+    Args:
+        region: (P, 1, S, S, S) bool.
+        generator: on the CPU, so that the same seed gives the same clicks on every device.
+
+    Returns:
+        (P, 3) integer voxel coordinates in tensor axis order.
+    """
+    flat = region.flatten(1)  # (P, S³)
+    flat = flat | ~flat.any(1, keepdim=True)
+    counts = flat.cumsum(1, dtype=torch.int32)  # (P, S³)
+    share = torch.rand(flat.shape[0], 1, generator=generator).to(flat.device)
+    rank = (share * counts[:, -1:]).to(torch.int32)  # in [0, count)
+    index = torch.searchsorted(counts, rank.clamp(max=counts[:, -1:] - 1), right=True)[:, 0]
+    side = region.shape[-1]
+    return torch.stack((index // side**2, index // side % side, index % side), dim=1)  # (P, 3)
+
+
+def next_click(mask: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A click in the error region, as upstream trains: uniform over missed and invented voxels together.
+
+    Args:
+        mask: (P, 1, S, S, S) bool, the current answer (all False before the first click).
+        target: (P, 1, S, S, S) bool.
+        generator: source of the random numbers.
+
+    Returns:
+        Coordinates (P, 1, 3) float32 and labels (P, 1) int64: 1 if the voxel belongs to the target. Where nothing
+        is wrong any more the click falls anywhere, with the label that is true there.
+    """
+    voxels = draw_click(mask != target, generator)  # (P, 3)
+    prompts = torch.arange(len(voxels), device=target.device)
+    labels = target[prompts, 0, voxels[:, 0], voxels[:, 1], voxels[:, 2]].long()
+    return voxels.float()[:, None], labels[:, None]
+
+
+def converse(
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+    embedding: Tensor,
+    target: Tensor,
+    n_clicks: int,
+    generator: torch.Generator,
+) -> Iterator[Answer]:
+    """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `Answer` per click.
+
+    Every step sees all clicks so far and the previous low-resolution logits (zeros before the first), detached, so
+    that the caller may sum losses over steps or go backward after each.
+
+    Args:
+        prompt_encoder: of the foundation.
+        mask_decoder: general or expert.
+        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts.
+        target: (P, 1, S, S, S) bool.
+        n_clicks: how many clicks.
+        generator: source of the clicks.
+    """
+    size = target.shape[-1]
+    low = prompt_encoder.mask_size
+    logits = torch.zeros(len(target), 1, low, low, low, device=target.device)
+    coordinates = torch.empty(len(target), 0, 3, device=target.device)
+    labels = torch.empty(len(target), 0, dtype=torch.long, device=target.device)
+    for _ in range(n_clicks):
+        mask = full_size(logits, size) > 0  # (P, 1, S, S, S)
+        new_coordinates, new_labels = next_click(mask, target, generator)
+        coordinates = torch.cat((coordinates, new_coordinates), dim=1)  # (P, n, 3)
+        labels = torch.cat((labels, new_labels), dim=1)  # (P, n)
+        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=logits)
+        answer, iou = mask_decoder(embedding, sparse, dense)
+        yield Answer(coordinates, labels, answer, iou)
+        logits = answer.detach().float()

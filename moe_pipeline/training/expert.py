@@ -1,0 +1,157 @@
+"""One expert: a copy of the general decoder, trained on cached embeddings by simulated clicks."""
+
+import copy
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_pipeline.embeddings.cache import EmbeddingCache
+from moe_pipeline.files import sha256_json
+from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.mask_decoder import MaskDecoder
+from moe_pipeline.training.clicks import converse, full_size
+from moe_pipeline.training.losses import interaction_loss, occupancy
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSettings:
+    """What one step of expert training sees."""
+
+    batch_size: int = 8
+    """Prompts per step, each on its own crop."""
+    max_clicks: int = 5
+    """Clicks per prompt, drawn per step from 1 to this."""
+    validation_clicks: int = 5
+    """Clicks per prompt in validation."""
+    validation_prompts: int = 64
+    """Prompts in validation at most, spread over the cases."""
+    iou_weight: float = 0.2
+    """Weight of the IoU head's loss."""
+    seed: int = 0
+    """Of the order of samples and of the clicks."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """Embeddings with one object each to be segmented.
+
+    Attributes:
+        embedding: (P, C, g, g, g) float32.
+        target: (P, 1, S, S, S) bool.
+    """
+
+    embedding: Tensor
+    target: Tensor
+
+
+def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: torch.device) -> PromptBatch:
+    """Read samples and turn one class of each into a target.
+
+    Args:
+        cache: where the samples are.
+        chosen: sample number and class id of each prompt.
+        device: where the tensors go.
+    """
+    samples = [cache.load(number) for number, _ in chosen]
+    embedding = torch.stack([sample.embedding for sample in samples]).to(device).float()  # (P, C, g, g, g)
+    masks = [sample.labels == class_id for sample, (_, class_id) in zip(samples, chosen, strict=True)]
+    return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, S, S, S)
+
+
+class ExpertTask:
+    """Interactive training of one decoder; see `training.loop.Task`."""
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        cache: EmbeddingCache,
+        train_cases: list[str],
+        validation_cases: list[str],
+        settings: ExpertSettings,
+        device: torch.device,
+    ) -> None:
+        self.module = trainable_decoder(foundation)
+        self.prompt_encoder = foundation.prompt_encoder
+        self.general = foundation.mask_decoder
+        self.cache = cache
+        self.settings = settings
+        self.device = device
+        self.train_numbers = cache.of_cases(train_cases, augmented=True)
+        self.validation = _validation_prompts(cache, validation_cases, settings)
+        fields: dict[str, Any] = {name: getattr(settings, name) for name in settings.__slots__}
+        keys = [entry.key for entry in cache.manifest.entries]
+        self.identity = sha256_json({"settings": fields, "cache": keys, "train": train_cases, "val": validation_cases})
+        self._reader = ThreadPoolExecutor(max_workers=1)
+        self._next: tuple[int, Future[PromptBatch]] | None = None
+
+    def loss(self, step: int) -> Tensor:
+        """Mean interaction loss over the clicks of one batch; the next batch is read meanwhile."""
+        batch = self._batch(step)
+        random = np.random.default_rng((self.settings.seed, step, 1))
+        n_clicks = int(random.integers(1, self.settings.max_clicks + 1))
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        total = torch.zeros((), device=self.device)
+        truth = None
+        for answer in converse(self.prompt_encoder, self.module, batch.embedding, batch.target, n_clicks, generator):
+            truth = occupancy(batch.target, answer.logits.shape[-1]) if truth is None else truth
+            total = total + interaction_loss(answer.logits, answer.iou, truth, self.settings.iou_weight)
+        return total / n_clicks
+
+    def validate(self) -> dict[str, float]:
+        """Mean Dice over the fixed validation prompts after the first and the last click; "score" is their mean."""
+        return self.measure(self.module)
+
+    @torch.no_grad()
+    def measure(self, decoder: MaskDecoder) -> dict[str, float]:
+        """The validation columns of any decoder, on the same prompts with the same seed."""
+        last = self.settings.validation_clicks
+        scores: dict[int, list[float]] = {1: [], last: []}
+        size = self.settings.batch_size
+        for start in range(0, len(self.validation), size):
+            batch = load_prompts(self.cache, self.validation[start : start + size], self.device)
+            generator = torch.Generator().manual_seed(start)
+            answers = converse(self.prompt_encoder, decoder, batch.embedding, batch.target, last, generator)
+            for click, answer in enumerate(answers, start=1):
+                if click in scores:
+                    masks = (full_size(answer.logits, batch.target.shape[-1]) > 0).cpu().numpy()
+                    scores[click] += [dice(m, t) for m, t in zip(masks, batch.target.cpu().numpy(), strict=True)]
+        means = {f"dice_{click}": float(np.mean(values)) for click, values in scores.items()}
+        return {"score": float(np.mean(list(means.values()))), **means}
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._reader.shutdown(cancel_futures=True)
+
+    def _batch(self, step: int) -> PromptBatch:
+        ready = self._next[1].result() if self._next and self._next[0] == step else self._read(step)
+        self._next = (step + 1, self._reader.submit(self._read, step + 1))
+        return ready
+
+    def _read(self, step: int) -> PromptBatch:
+        random = np.random.default_rng((self.settings.seed, step, 0))
+        count = min(self.settings.batch_size, len(self.train_numbers))
+        numbers = random.choice(self.train_numbers, count, replace=False)
+        chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
+        return load_prompts(self.cache, chosen, self.device)
+
+
+def trainable_decoder(foundation: Foundation) -> MaskDecoder:
+    """A copy of the general decoder whose parameters may move, while the foundation's may not."""
+    foundation.requires_grad_(False)
+    decoder = copy.deepcopy(foundation.mask_decoder)
+    return decoder.requires_grad_(True)
+
+
+def _validation_prompts(cache: EmbeddingCache, cases: list[str], settings: ExpertSettings) -> list[tuple[int, int]]:
+    """Every class of every unaugmented crop of the cases, thinned evenly to the limit."""
+    numbers = cache.of_cases(cases, augmented=False)
+    everything = [(number, class_id) for number in numbers for class_id in cache.classes_of(number)]
+    if len(everything) <= settings.validation_prompts:
+        return everything
+    places = np.linspace(0, len(everything) - 1, settings.validation_prompts).round().astype(int)
+    return [everything[place] for place in places]

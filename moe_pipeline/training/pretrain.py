@@ -1,0 +1,130 @@
+"""Pretraining of a foundation on synthetic volumes alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.files import sha256_json
+from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.training.clicks import converse, full_size
+from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.training.losses import interaction_loss, occupancy
+from moe_pipeline.training.synthetic import make_batch
+
+_VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainSettings:
+    """What one step of pretraining sees."""
+
+    volumes: int = 4
+    """Volumes per step; each is encoded once."""
+    targets: int = 3
+    """Objects prompted in each volume."""
+    clicks: int = 3
+    """Clicks per object."""
+    validation_volumes: int = 32
+    """Volumes of the fixed validation set."""
+    validation_clicks: int = 5
+    """Clicks per object in validation."""
+    iou_weight: float = 0.2
+    """Weight of the IoU head's loss."""
+    seed: int = 0
+    """Of weights, volumes and clicks."""
+
+
+class PretrainTask:
+    """Multi-click training of the whole foundation; see `training.loop.Task`."""
+
+    def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
+        self.module = foundation
+        self.settings = settings
+        self.device = device
+        self.size = foundation.config.encoder.img_size
+        fields = {name: getattr(settings, name) for name in settings.__slots__}
+        self.identity = sha256_json({"config": foundation.config.to_dict(), "settings": fields})
+
+    def loss(self, step: int) -> Tensor:
+        """Mean interaction loss over all clicks of all prompts of one fresh batch."""
+        s = self.settings
+        seed = s.seed * 100_003 + step
+        batch = make_batch(seed, s.volumes, self.size, device=self.device, targets_per_image=s.targets)
+        embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
+        target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
+        embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
+        generator = torch.Generator().manual_seed(seed)
+        total = torch.zeros((), device=self.device)
+        for answer in converse(
+            self.module.prompt_encoder, self.module.mask_decoder, embedding, target, s.clicks, generator
+        ):
+            truth = occupancy(target, answer.logits.shape[-1])
+            total = total + interaction_loss(answer.logits, answer.iou, truth, s.iou_weight)
+        return total / s.clicks
+
+    def validate(self) -> dict[str, float]:
+        """Mean Dice after each click on the fixed synthetic set; "score" is the mean of first and last.
+
+        "iou_r" is the correlation of the IoU head's estimate with the true Dice over all prompts and clicks.
+        """
+        s = self.settings
+        scores: list[list[float]] = [[] for _ in range(s.validation_clicks)]
+        pairs: list[tuple[float, float]] = []
+        self.module.eval()
+        for index in range(s.validation_volumes):
+            batch = make_batch(_VALIDATION_SEED + index, 1, self.size, device=self.device, targets_per_image=2)
+            embedding = self.module.image_encoder(batch.image)
+            target = batch.target.flatten(0, 1)[:, None]  # (k, 1, S, S, S)
+            generator = torch.Generator().manual_seed(index)
+            answers = converse(
+                self.module.prompt_encoder, self.module.mask_decoder, embedding, target, s.validation_clicks, generator
+            )
+            for click, answer in enumerate(answers):
+                masks = (full_size(answer.logits, self.size) > 0).cpu().numpy()
+                reached = [dice(m, t) for m, t in zip(masks, target.cpu().numpy(), strict=True)]
+                scores[click] += reached
+                pairs += zip(answer.iou.flatten().tolist(), reached, strict=True)
+        self.module.train()
+        means = [sum(values) / len(values) for values in scores]
+        columns = {f"dice_{click}": value for click, value in enumerate(means, start=1)}
+        return {"score": (means[0] + means[-1]) / 2, **columns, "iou_r": float(torch.tensor(pairs).T.corrcoef()[0, 1])}
+
+
+def pretrain(
+    foundation: Foundation,
+    settings: PretrainSettings,
+    loop: LoopSettings,
+    folder: Path,
+    device: torch.device,
+    progress: Progress = silent,
+) -> tuple[Foundation, LoopResult]:
+    """Train all weights of a foundation on synthetic volumes; resumes from `folder`.
+
+    Args:
+        foundation: freshly built, on `device`.
+        settings: what a step sees.
+        loop: for how long and how fast.
+        folder: for checkpoint and log.
+        device: CPU or GPU.
+        progress: told after each step.
+
+    Returns:
+        The foundation with the averaged weights of the best validation, and how the run ended.
+    """
+    task = PretrainTask(foundation, settings, device)
+    result = run_loop(task, loop, folder, device, progress)
+    load_parameters(foundation, result.best)
+    return foundation, result
+
+
+@torch.no_grad()
+def load_parameters(module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the parameters of the same names; all named ones must exist."""
+    parameters = dict(module.named_parameters())
+    for name, tensor in tensors.items():
+        parameters[name].copy_(tensor)

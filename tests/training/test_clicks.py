@@ -1,0 +1,99 @@
+import torch
+from torch import Tensor
+
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.training.clicks import converse, draw_click, full_size, next_click
+
+
+def tiny_foundation() -> Foundation:
+    torch.manual_seed(0)
+    return build_foundation(
+        FoundationConfig.from_dict(
+            {
+                "encoder": {
+                    "img_size": 16,
+                    "patch_size": 8,
+                    "embed_dim": 48,
+                    "depth": 1,
+                    "num_heads": 2,
+                    "out_chans": 48,
+                },
+                "prompt": {"embed_dim": 48, "swap_dense_axes": False},
+                "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
+            }
+        )
+    )
+
+
+def corner_and_bar() -> Tensor:
+    region = torch.zeros(2, 1, 4, 4, 4, dtype=torch.bool)
+    region[0, 0, 3, 1, 2] = True
+    region[1, 0, 2, 0, :] = True
+    return region
+
+
+def test_a_click_falls_into_its_region_in_tensor_axis_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(50):
+        clicks = draw_click(corner_and_bar(), generator)
+        assert clicks[0].tolist() == [3, 1, 2]
+        assert clicks[1, :2].tolist() == [2, 0]
+        seen.add(int(clicks[1, 2]))
+    assert seen == {0, 1, 2, 3}
+
+
+def test_an_empty_region_means_anywhere() -> None:
+    clicks = draw_click(torch.zeros(3, 1, 4, 4, 4, dtype=torch.bool), torch.Generator().manual_seed(0))
+    assert clicks.shape == (3, 3)
+    assert clicks.min() >= 0
+    assert clicks.max() <= 3
+
+
+def test_labels_tell_missed_from_invented() -> None:
+    target = corner_and_bar()
+    mask = torch.zeros_like(target)
+    mask[1] = True  # the second answer covers everything: only invented voxels are wrong
+    for seed in range(10):
+        coordinates, labels = next_click(mask, target, torch.Generator().manual_seed(seed))
+        assert labels[:, 0].tolist() == [1, 0]
+        x, y, z = coordinates[1, 0].long().tolist()
+        assert not target[1, 0, x, y, z]
+
+
+def test_the_dialogue_collects_clicks_and_feeds_back_detached_logits() -> None:
+    foundation = tiny_foundation()
+    embedding = foundation.image_encoder(torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1)))
+    target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
+    target[:, :, 4:9, 4:9, 4:9] = True
+    answers = list(
+        converse(
+            foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 3, torch.Generator().manual_seed(2)
+        )
+    )
+    assert [tuple(a.coordinates.shape) for a in answers] == [(2, 1, 3), (2, 2, 3), (2, 3, 3)]
+    assert torch.equal(answers[2].coordinates[:, :2], answers[1].coordinates)
+    last = answers[-1]
+    sparse, dense = foundation.prompt_encoder(
+        points=(last.coordinates, last.labels), mask=answers[1].logits.detach().float()
+    )
+    expected, _ = foundation.mask_decoder(embedding, sparse, dense)
+    assert torch.allclose(expected, last.logits, atol=1e-5)
+    assert full_size(last.logits, 16).shape == (2, 1, 16, 16, 16)
+
+
+def test_same_seed_same_dialogue() -> None:
+    foundation = tiny_foundation()
+    embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
+    target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
+    target[0, 0, :8] = True
+
+    def clicks(seed: int) -> list[list[float]]:
+        generator = torch.Generator().manual_seed(seed)
+        answers = list(converse(foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 4, generator))
+        result: list[list[float]] = answers[-1].coordinates[0].tolist()
+        return result
+
+    assert clicks(3) == clicks(3)
+    assert clicks(3) != clicks(4)

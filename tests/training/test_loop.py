@@ -1,0 +1,89 @@
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from moe_pipeline.errors import StaleCacheError
+from moe_pipeline.training.loop import LoopSettings, run_loop
+
+CPU = torch.device("cpu")
+SETTINGS = LoopSettings(steps=12, learning_rate=0.05, warmup_steps=2, validate_every=3)
+
+
+class Line:
+    """Fits y = 2x + 1; the intercept can be frozen."""
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Linear(1, 1)
+        self.identity = "line"
+        self.interrupt_at = interrupt_at
+
+    def loss(self, step: int) -> Tensor:
+        if step == self.interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+        x = torch.rand(8, 1, generator=torch.Generator().manual_seed(step))
+        return (self.module(x) - 2 * x - 1).square().mean()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        x = torch.linspace(0, 1, 5)[:, None]
+        return {"score": -float((self.module(x) - 2 * x - 1).square().mean())}
+
+
+def test_training_improves_and_keeps_the_best(tmp_path: Path) -> None:
+    task = Line()
+    before = task.validate()["score"]
+    result = run_loop(task, SETTINGS, tmp_path, CPU)
+    assert result.stopped_by == "steps"
+    assert result.steps == 12
+    assert result.best_score > before
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert rows[0] == "step,seconds,loss,score"
+    assert [row.split(",")[0] for row in rows[1:]] == ["3", "6", "9", "12"]
+
+
+@pytest.mark.parametrize("interrupt_at", [1, 5, 8])
+def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, interrupt_at: int) -> None:
+    whole = Line()
+    expected = run_loop(whole, SETTINGS, tmp_path / "whole", CPU)
+    first = run_loop(Line(interrupt_at), SETTINGS, tmp_path / "parts", CPU)
+    assert first.stopped_by == "interrupt"
+    assert first.steps == interrupt_at + 1
+    again = Line()
+    result = run_loop(again, SETTINGS, tmp_path / "parts", CPU)
+    assert result.stopped_by == "steps"
+    for name, tensor in whole.module.state_dict().items():
+        assert torch.equal(tensor, again.module.state_dict()[name])
+    for name, tensor in expected.best.items():
+        assert torch.equal(tensor, result.best[name])
+
+
+def test_frozen_parameters_stay_bit_equal_and_out_of_the_result(tmp_path: Path) -> None:
+    task = Line()
+    task.module.bias.requires_grad_(False)
+    bias, weight = task.module.bias.clone(), task.module.weight.clone()
+    result = run_loop(task, SETTINGS, tmp_path, CPU)
+    assert torch.equal(task.module.bias, bias)
+    assert not torch.equal(task.module.weight, weight)
+    assert set(result.best) == {"weight"}
+
+
+def test_patience_and_time_end_a_run(tmp_path: Path) -> None:
+    stuck = Line()
+    stuck.validate = lambda: {"score": 0.0}  # type: ignore[method-assign]
+    result = run_loop(stuck, LoopSettings(99, 0.1, 1, 1, patience=3), tmp_path / "a", CPU)
+    assert (result.stopped_by, result.steps) == ("patience", 4)
+    hurried = run_loop(Line(), LoopSettings(10**9, 0.1, 1, 10**9, max_minutes=0.002), tmp_path / "b", CPU)
+    assert hurried.stopped_by == "time"
+    assert hurried.best_score > float("-inf")
+
+
+def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
+    run_loop(Line(), SETTINGS, tmp_path, CPU)
+    other = Line()
+    other.identity = "another"
+    with pytest.raises(StaleCacheError, match=r"another task or other settings.*--overwrite"):
+        run_loop(other, SETTINGS, tmp_path, CPU)

@@ -1,0 +1,38 @@
+import math
+
+import torch
+
+from moe_pipeline.training.losses import dice_loss, interaction_loss, iou_of_logits, mask_loss, occupancy
+
+
+def test_occupancy_is_the_filled_fraction_of_each_cell() -> None:
+    target = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
+    target[0, 0, :2, :2, 0] = True  # half of the first 2x2x2 cell
+    filled = occupancy(target, 2)
+    assert filled.shape == (1, 1, 2, 2, 2)
+    assert filled[0, 0, 0, 0, 0] == 0.5
+    assert filled.sum() == 0.5
+
+
+def test_dice_loss_of_sure_answers() -> None:
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 1, 4)
+    right = torch.tensor([50.0, 50.0, -50.0, -50.0]).view_as(target)
+    half = torch.tensor([50.0, -50.0, 50.0, -50.0]).view_as(target)
+    assert dice_loss(right, target).item() < 1e-5
+    assert math.isclose(dice_loss(half, target).item(), 0.5, abs_tol=1e-4)
+    assert mask_loss(right, target).item() < mask_loss(half, target).item()
+
+
+def test_iou_of_logits_by_hand() -> None:
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 1, 4)
+    logits = torch.tensor([1.0, -1.0, 1.0, -1.0]).view_as(target)
+    assert math.isclose(iou_of_logits(logits, target).item(), 1 / 3, abs_tol=1e-6)
+    assert iou_of_logits(-torch.ones_like(target), torch.zeros_like(target)).item() == 1
+
+
+def test_the_iou_head_is_punished_for_a_wrong_guess() -> None:
+    target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 1, 2)
+    logits = torch.tensor([9.0, -9.0]).view_as(target)
+    honest, wrong = torch.tensor([[1.0]]), torch.tensor([[0.0]])
+    difference = interaction_loss(logits, wrong, target, 0.5) - interaction_loss(logits, honest, target, 0.5)
+    assert math.isclose(difference.item(), 0.5, abs_tol=1e-6)
