@@ -1,0 +1,24 @@
+"""Numbering of the labels in a synthetic label map: one byte says what a voxel is."""
+
+AIR = 0
+CELLS = range(1, 33)
+"""Warped Voronoi cells: clutter, or the organs inside a body."""
+SKIN, FAT, MUSCLE, BONE, LUNG = 33, 34, 35, 36, 37
+SCALP, SKULL, FLUID, CORTEX, WHITE, VENTRICLE, NUCLEUS_LEFT, NUCLEUS_RIGHT = range(40, 48)
+BANDS = range(64, 80)
+"""Nested bands of two smooth fields."""
+N_OBJECTS = 8
+FIELD, PARENT, CHILD, TWIN, MAIN = 0, 4, 5, 6, 7
+"""Slots of the painted objects, in the order of painting; 1 to 3 have no special part."""
+FIRST_OBJECT = 96
+PER_OBJECT = 8
+IN_CORE, IN_SECOND_PART, IN_CENTRE = 1, 2, 4
+"""Bits of an object's label: deeper than its rim; behind its cut; deeper than its core."""
+OUTSIDE = 255
+"""Beyond the field of view."""
+N_LABELS = 256
+
+
+def of_object(slot: int) -> range:
+    """All labels of one object."""
+    return range(FIRST_OBJECT + PER_OBJECT * slot, FIRST_OBJECT + PER_OBJECT * (slot + 1))

@@ -1,0 +1,113 @@
+"""Which objects of a label map are to be segmented."""
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.training.synthetic import labels
+from moe_pipeline.training.synthetic.components import same_component
+from moe_pipeline.training.synthetic.draws import Draws
+
+SMALLEST, LARGEST = 2e-4, 0.35
+"""Share of the crop that a target takes."""
+
+_LAYERS = (
+    ((labels.SKIN,), 0.1),
+    ((labels.FAT,), 0.4),
+    ((labels.MUSCLE,), 0.4),
+    ((labels.BONE,), 0.6),
+    ((labels.LUNG,), 0.8),
+    ((labels.SCALP,), 0.1),
+    ((labels.SKULL,), 0.3),
+    ((labels.FLUID,), 0.2),
+    ((labels.CORTEX,), 0.4),
+    ((labels.WHITE,), 0.5),
+    ((labels.VENTRICLE,), 1.0),
+    ((labels.NUCLEUS_LEFT,), 1.0),
+    ((labels.NUCLEUS_RIGHT,), 1.0),
+    ((labels.CORTEX, labels.WHITE), 0.3),
+    (tuple(range(labels.FLUID, labels.NUCLEUS_RIGHT + 1)), 0.3),
+)
+_CELL_WEIGHT, _BAND_WEIGHT = 0.3, 0.5
+_WHOLE_BODY_WEIGHT = 0.3
+_GUARANTEED_WEIGHT = 2.0
+
+
+def _object_candidates() -> list[tuple[list[int], float]]:
+    """Each object as a whole, its core, rim, centre and halves; a parent with and without its child."""
+    candidates: list[tuple[list[int], float]] = []
+    child = list(labels.of_object(labels.CHILD))
+    for slot in range(labels.N_OBJECTS):
+        members = list(labels.of_object(slot))
+        bits = [member - members[0] for member in members]
+        whole = members + (child if slot == labels.PARENT else [])
+        candidates.append((whole, _GUARANTEED_WEIGHT if slot == labels.MAIN else 1.5))
+        candidates.append(([m for m, bit in zip(members, bits, strict=True) if bit & labels.IN_CORE], 0.6))
+        candidates.append(([m for m, bit in zip(members, bits, strict=True) if not bit & labels.IN_CORE], 0.25))
+        candidates.append(([m for m, bit in zip(members, bits, strict=True) if bit & labels.IN_CENTRE], 0.4))
+        if slot >= labels.TWIN:
+            behind = [m for m, bit in zip(members, bits, strict=True) if bit & labels.IN_SECOND_PART]
+            candidates.append((behind, 1.5))
+            candidates.append(([m for m in members if m not in behind], 1.5))
+    both = [*labels.of_object(labels.TWIN), *labels.of_object(labels.MAIN)]
+    return [*candidates, (both, 0.0)]
+
+
+def _candidates() -> tuple[Tensor, Tensor]:
+    """Membership (c, 256) of every candidate's labels, and weights (c,)."""
+    everything = [label for label in range(labels.N_LABELS) if label not in (labels.AIR, labels.OUTSIDE)]
+    rows = [([cell], _CELL_WEIGHT) for cell in labels.CELLS]
+    rows += [([band], _BAND_WEIGHT) for band in labels.BANDS]
+    rows += [(list(members), weight) for members, weight in _LAYERS]
+    rows += [(everything, _WHOLE_BODY_WEIGHT), *_object_candidates()]
+    membership = torch.zeros(len(rows), labels.N_LABELS)
+    for row, (members, _) in enumerate(rows):
+        membership[row, members] = 1
+    return membership, torch.tensor([weight for _, weight in rows])
+
+
+def choose_targets(draws: Draws, painted: Tensor, count: int) -> Tensor:
+    """Choose distinct objects that a human might click.
+
+    Args:
+        draws: the batch's random numbers.
+        painted: (n, S, S, S) uint8 labels, OUTSIDE beyond the field of view.
+        count: targets per sample.
+
+    Returns:
+        (n, count, S, S, S) bool; where a sample has fewer objects, they repeat.
+    """
+    numbers = draws.section("targets")
+    membership, weights = (table.to(painted.device) for table in _candidates())
+    n, n_voxels = painted.shape[0], painted[0].numel()
+    flat = painted.reshape(n, -1).long()
+    volumes = torch.zeros(n, labels.N_LABELS, device=painted.device)
+    volumes.scatter_add_(1, flat, torch.ones_like(flat, dtype=volumes.dtype))
+    share = volumes @ membership.T / n_voxels  # (n, c)
+    fits = (share >= SMALLEST) & (share <= LARGEST) & (weights > 0)
+    fits &= ~_repeats(share)
+    gumbel = -torch.log(-torch.log(numbers.uniform(len(weights), low=1e-6, high=1 - 1e-6)))
+    order = torch.where(fits, weights.log() + gumbel, -torch.inf)
+    order = torch.where(
+        fits.any(1, keepdim=True), order, torch.where(share > 0, -(share - LARGEST / 2).abs(), -torch.inf)
+    )
+    best = order.topk(min(count, len(weights)), dim=1)
+    usable = (best.values > -torch.inf).sum(1, keepdim=True).clamp(min=1)  # (n, 1)
+    turn = torch.arange(count, device=painted.device) % usable  # (n, count)
+    chosen = best.indices.gather(1, turn)
+    table = membership[chosen].bool()  # (n, count, 256)
+    masks = table.gather(2, flat[:, None].expand(n, count, n_voxels)).reshape(n, count, *painted.shape[1:])
+    return _one_component(masks, draws.white[:, 0])
+
+
+def _repeats(share: Tensor) -> Tensor:
+    """(n, c): candidates with exactly the volume of an earlier one: an object without a rim is its own core."""
+    same = share[:, :, None] == share[:, None, :]  # (n, c, c)
+    return same.tril(-1).any(-1)
+
+
+def _one_component(masks: Tensor, lottery: Tensor) -> Tensor:
+    """Keep the connected part around one random voxel, unless that part is too small."""
+    n_voxels = masks[0, 0].numel()
+    part = same_component(masks, lottery)
+    large = part.sum((-3, -2, -1), keepdim=True) >= SMALLEST * n_voxels
+    return torch.where(large, part, masks)
