@@ -23,13 +23,16 @@ def resample(volume: Volume, grid: Geometry, *, order: Order, outside: float) ->
         grid: where values are wanted; may reach beyond the volume or miss it.
         order: "linear" gives float32, "nearest" keeps the dtype.
         outside: value of voxels whose centre lies outside the volume's field of view (see `inside`).
+
+    Returns:
+        A volume with an array of its own, which may be written to.
     """
     dtype = np.dtype(np.float32) if order == "linear" else volume.array.dtype
     box = shared_lattice(volume.geometry, grid)
     if box is not None:
         from moe_pipeline.imaging.cropping import crop_volume  # imports torch, which most callers here do without
 
-        return Volume(crop_volume(volume, box, outside=outside).array.astype(dtype, copy=False), grid)
+        return Volume(crop_volume(volume, box, outside=outside).array.astype(dtype), grid)
     within = inside(volume.geometry, grid)
     if not within.any():
         return Volume(np.full(grid.shape, outside, dtype), grid)

@@ -217,7 +217,8 @@ def test_sheared_grids_are_refused_without_noise(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match=r"x\.nii: its index axes are not orthogonal"):
         read_volume(tmp_path / "x.nii")
     code = (
-        "from moe_pipeline.imaging.files import *\n"
+        "from pathlib import Path\n"
+        "from moe_pipeline.errors import GeometryError\nfrom moe_pipeline.imaging.files import read_volume\n"
         f"try: read_volume(Path({str(tmp_path / 'x.nii')!r}))\nexcept GeometryError: pass"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
