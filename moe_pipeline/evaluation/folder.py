@@ -84,5 +84,5 @@ def _case_rows(
         masks = (read_label_map(prediction), read_label_map(reference))
         return case_metrics(*masks, classes, case, tolerance_mm)
     except PipelineError as error:
-        log.warning("%s cannot be scored: %s", case, error)
+        log.warning("not scored: %s", error)
         return [MetricRow(case=case, status="failed", message=str(error))]

@@ -14,6 +14,7 @@ from moe_pipeline.evaluation.metrics import (
     surface,
     surface_distances,
 )
+from moe_pipeline.imaging.itk import sitk
 
 SPACING = (1.0, 2.0, 4.0)
 GRID = (9, 7, 5)
@@ -133,3 +134,13 @@ def test_negative_tolerance_is_refused() -> None:
 def test_label_maps_are_no_masks() -> None:
     with pytest.raises(TypeError, match="boolean"):
         class_metrics(np.ones(GRID, np.uint8), voxels(), SPACING)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overlap_agrees_with_itk(seed: int) -> None:
+    prediction, reference = blob(seed), blob(seed + 20)
+    measures = sitk.LabelOverlapMeasuresImageFilter()
+    measures.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference)))
+    found = class_metrics(prediction, reference, SPACING)
+    assert found.dice == pytest.approx(measures.GetDiceCoefficient())
+    assert found.iou == pytest.approx(measures.GetJaccardCoefficient())
