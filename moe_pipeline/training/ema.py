@@ -1,6 +1,6 @@
 """An exponential moving average of weights: what is validated and kept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -30,15 +30,16 @@ class WeightAverage:
     def applied(self, module: nn.Module) -> Iterator[None]:
         """Within the block the module has the averaged weights; afterwards its own again, bit for bit."""
         own = {name: p.detach().clone() for name, p in module.named_parameters() if name in self.tensors}
-        _copy_into(module, self.tensors)
+        copy_into(module, self.tensors)
         try:
             yield
         finally:
-            _copy_into(module, own)
+            copy_into(module, own)
 
 
 @torch.no_grad()
-def _copy_into(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+def copy_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the parameters of the same names; parameters without one stay."""
     for name, parameter in module.named_parameters():
         if name in tensors:
             parameter.copy_(tensors[name])

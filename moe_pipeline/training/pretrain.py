@@ -1,6 +1,5 @@
 """Pretraining of a foundation on synthetic volumes alone."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.clicks import converse, full_size
+from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.synthetic import make_batch
@@ -118,13 +118,5 @@ def pretrain(
     """
     task = PretrainTask(foundation, settings, device)
     result = run_loop(task, loop, folder, device, progress)
-    load_parameters(foundation, result.best)
+    copy_into(foundation, result.best)
     return foundation, result
-
-
-@torch.no_grad()
-def load_parameters(module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into the parameters of the same names; all named ones must exist."""
-    parameters = dict(module.named_parameters())
-    for name, tensor in tensors.items():
-        parameters[name].copy_(tensor)
