@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_pipeline.model.layers import linear
+
 Extent = tuple[int, int, int]
 
 
@@ -50,17 +52,15 @@ class RelativeAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend; tokens and result (B, X, Y, Z, C)."""
-        qkv = self.qkv(tokens)  # (B, X, Y, Z, 3C)
-        attended = torch.empty_like(tokens)
+        qkv = linear(self.qkv, tokens)  # (B, X, Y, Z, 3C)
         grid: Extent = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
         regions = list(_regions(grid, self.window_size))
         if len(regions) == 1:
-            attended = self._attend_region(qkv, regions[0][1])
-        else:
-            for place, extent in regions:
-                attended[place] = self._attend_region(qkv[place], extent)
-        projected: Tensor = self.proj(attended)
-        return projected
+            return linear(self.proj, self._attend_region(qkv, regions[0][1]))
+        attended = qkv.new_empty(tokens.shape)
+        for place, extent in regions:
+            attended[place] = self._attend_region(qkv[place], extent)
+        return linear(self.proj, attended)
 
     def _attend_region(self, qkv: Tensor, extent: Extent) -> Tensor:
         """Attend in equal windows of `extent` that fill (B, X, Y, Z, 3C); result (B, X, Y, Z, C)."""

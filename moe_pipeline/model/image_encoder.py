@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moe_pipeline.model.attention import RelativeAttention
 from moe_pipeline.model.config import EncoderConfig
-from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first
+from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first, linear
 from moe_pipeline.model.stem import ConvStem, PatchStem
 
 
@@ -31,7 +30,8 @@ class EncoderBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, g, g, g, C) to the same shape."""
         tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+        hidden: Tensor = self.mlp(self.norm2(tokens))
+        return tokens + hidden
 
 
 class ImageEncoder(nn.Module):
@@ -75,18 +75,25 @@ class ImageEncoder(nn.Module):
             ValueError: if the image has another shape.
         """
         self._check(image)
-        tokens = self.patch_embed(image)  # (B, g, g, g, width)
+        tokens = self.patch_embed(image).float()  # (B, g, g, g, width)
         if self.config.use_abs_pos:
             tokens = tokens + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
         return self._reduce(tokens)
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Keep the weights of all matrix products in `dtype`, for inference; norms, positions and sums stay fp32."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv3d | RelativeAttention):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(dtype)
+
     def _reduce(self, tokens: Tensor) -> Tensor:
         """The neck: (B, g, g, g, width) -> (B, out, g, g, g)."""
         point, norm1, cube, norm2 = self.neck
-        tokens = norm1(F.linear(tokens, point.weight.flatten(1)))  # (B, g, g, g, out)
-        grid = cube(channels_first(tokens))  # (B, out, g, g, g)
+        tokens = norm1(linear(point, tokens))  # (B, g, g, g, out)
+        grid = cube(channels_first(tokens).to(point.weight.dtype))  # (B, out, g, g, g)
         tokens = norm2(grid.permute(0, 2, 3, 4, 1))  # (B, g, g, g, out)
         return channels_first(tokens).contiguous()
 

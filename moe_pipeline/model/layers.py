@@ -18,7 +18,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Normalise (..., C)."""
-        return F.layer_norm(tokens, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(tokens.to(self.weight.dtype), self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class TwoLayerMlp(nn.Module):
@@ -32,9 +32,8 @@ class TwoLayerMlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        hidden: Tensor = self.activation(self.lin1(tokens))  # (..., hidden)
-        projected: Tensor = self.lin2(hidden)
-        return projected
+        hidden: Tensor = self.activation(linear(self.lin1, tokens))  # (..., hidden)
+        return linear(self.lin2, hidden)
 
 
 class ReluMlp(nn.Module):
@@ -51,6 +50,20 @@ class ReluMlp(nn.Module):
             tokens = F.relu(layer(tokens))
         last: Tensor = self.layers[-1](tokens)
         return last
+
+
+def linear(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """Apply a linear layer, or a convolution to the cells it sees, in the layer's own dtype.
+
+    Args:
+        layer: nn.Linear, or an nn.Conv3d without overlap.
+        tokens: (..., in); for a convolution in = channels * kernel volume, as `cubes_to_tokens` gives it.
+
+    Returns:
+        (..., out).
+    """
+    assert isinstance(layer, nn.Linear | nn.Conv3d)
+    return F.linear(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias)
 
 
 def channels_last(grid: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class MaskDecoder(nn.Module):
 
     def bind_positions(self, dense: Tensor) -> None:
         """Take over the prompt encoder's dense positional encoding, (1, C, g, g, g)."""
-        self.positions = channels_last(dense).flatten(1, 3).to(self.positions).contiguous()  # (1, g^3, C)
+        self.positions = channels_last(dense).flatten(1, 3).contiguous()  # (1, g^3, C)
 
     def prepare(self, embedding: Tensor) -> PreparedEmbedding:
         """Do once what all prompts on an embedding (B, C, g, g, g) share; the result is for this decoder only."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moe_pipeline.model.layers import channels_last, cubes_to_tokens
+from moe_pipeline.model.layers import channels_last, cubes_to_tokens, linear
 
 _GROUP_CHANNELS = 8
 
@@ -20,7 +20,7 @@ class PatchStem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in, S, S, S) to (B, g, g, g, width)."""
         patches = cubes_to_tokens(image, self.proj.kernel_size[0])  # (B, g, g, g, in * p^3)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(self.proj, patches)
 
 
 class ResidualBlock(nn.Module):
@@ -37,7 +37,8 @@ class ResidualBlock(nn.Module):
         """Map (B, C, X, Y, Z) to the same shape."""
         residual = self.conv1(F.gelu(self.norm1(grid)))
         residual = self.conv2(F.gelu(self.norm2(residual)))
-        return grid + residual
+        added: Tensor = grid + residual
+        return added
 
 
 class ConvStem(nn.Module):
@@ -53,6 +54,7 @@ class ConvStem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in, S, S, S) to (B, S/8, S/8, S/8, width)."""
+        image = image.to(next(self.parameters()).dtype)
         for stage in self.stages:
             image = stage(image)
         return channels_last(image)

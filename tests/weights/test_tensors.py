@@ -46,5 +46,5 @@ def test_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere.safetensors: no such weights file"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: no such weights file"):
         load_tensors(tmp_path / "nowhere.safetensors")

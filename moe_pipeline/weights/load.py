@@ -1,0 +1,161 @@
+"""From weights on disk to a frozen network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from moe_pipeline.errors import CheckpointError, PipelineError
+from moe_pipeline.files import sha256_file
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.records.view import View
+from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.weights.official import load_strictly, read_checkpoint
+from moe_pipeline.weights.presets import load_preset
+from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.tensors import load_tensors
+
+_PICKLES = (".pth", ".pt")
+_UPSTREAM = "sam_med3d"
+
+ConfigLike = FoundationConfig | Mapping[str, Any]
+
+
+def load_foundation(
+    name_or_path: str | Path,
+    config: ConfigLike | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    weights_root: Path | None = None,
+) -> Foundation:
+    """Load a foundation, frozen and in evaluation mode.
+
+    With S the cube's edge, g = S / patch_size, C channels and l = 4 g, the result's parts are called as
+
+        embedding = foundation.image_encoder(image)                 # (B, 1, S, S, S) -> (B, C, g, g, g)
+        sparse, dense = foundation.prompt_encoder(
+            points=(coordinates, labels),                           # (P, n, 3) in voxels, (P, n); or None
+            mask=previous_logits,                                   # (P, 1, l, l, l); or None
+        )                                                           # (P, n + 1, C), (P, C, g, g, g)
+        logits, iou = foundation.mask_decoder(embedding, sparse, dense)  # (P, 1, l, l, l), (P, 1)
+
+    Args:
+        name_or_path: a built-in name, a name in `weights_root`, a .safetensors file with its card beside it, or an
+            official .pth file.
+        config: sizes, for a .pth file that is not SAM-Med3D's published network.
+        device: where to put it.
+        dtype: type of the image encoder's matrix products; its result, and all else, stays fp32.
+        weights_root: a workspace's weights folder.
+
+    Raises:
+        CheckpointError: if the weights are missing, damaged, refused, or do not fit.
+        PipelineError: if the device is not there.
+    """
+    place = _check_device(device)
+    if str(name_or_path).endswith(_PICKLES):
+        sizes = load_preset(_UPSTREAM).config if config is None else as_config(config, str(name_or_path))
+        foundation = _fill(sizes, read_checkpoint(Path(name_or_path)), str(name_or_path))
+    else:
+        stored = find_foundation(name_or_path, weights_root)
+        sizes = as_config(stored.card.config, f"card of {stored.path}")
+        if config is not None and as_config(config, "config") != sizes:
+            raise CheckpointError(f"{stored.path}: its card states other sizes than the configuration given")
+        foundation = _fill(sizes, load_tensors(stored.path, stored.card.weights_sha256), str(stored.path))
+    freeze(foundation)
+    foundation.image_encoder.compute_in(dtype)
+    return foundation.to(place)
+
+
+def import_checkpoint(
+    source: Path,
+    weights_root: Path,
+    *,
+    name: str | None = None,
+    config: ConfigLike | None = None,
+    view: View | None = None,
+    licence: str | None = None,
+    origin: str | None = None,
+    overwrite: bool = False,
+) -> FoundationCard:
+    """Turn an official checkpoint into safetensors with a card.
+
+    Args:
+        source: .pth file.
+        weights_root: a workspace's weights folder.
+        name: what to call it; else the file's name.
+        config: sizes; else those of the published SAM-Med3D.
+        view: what its encoder was trained on; else the published SAM-Med3D's.
+        licence: else "unknown: see the source".
+        origin: where the file came from; else its path.
+        overwrite: replace weights of that name.
+
+    Raises:
+        CheckpointError: if the file is refused or does not fit, or the name is taken.
+    """
+    preset = load_preset(_UPSTREAM)
+    wanted = name or source.stem
+    if weights_path(weights_root, wanted).exists() and not overwrite:
+        raise CheckpointError(f"{wanted} exists already in {weights_root}; choose another name or overwrite it")
+    sizes = preset.config if config is None else as_config(config, str(source))
+    foundation = _fill(sizes, read_checkpoint(source), str(source))
+    return save_foundation(
+        foundation,
+        weights_root,
+        name=wanted,
+        source=origin or str(source),
+        source_sha256=sha256_file(source),
+        licence=licence or "unknown: see the source",
+        view=view or preset.view,
+        overwrite=overwrite,
+    )
+
+
+def verify_foundation(name_or_path: str | Path, weights_root: Path | None = None) -> FoundationCard:
+    """Check hash, names, shapes and values of stored weights.
+
+    Returns:
+        Their card.
+
+    Raises:
+        CheckpointError: if anything is not as the card says.
+    """
+    stored = find_foundation(name_or_path, weights_root)
+    load_foundation(stored.path)
+    return stored.card
+
+
+def freeze(network: nn.Module) -> None:
+    """Stop training of all parameters, and of everything that behaves otherwise in training."""
+    network.requires_grad_(False)
+    network.eval()
+
+
+def as_config(config: ConfigLike, origin: str) -> FoundationConfig:
+    """Sizes from their JSON form.
+
+    Raises:
+        CheckpointError: if they are invalid.
+    """
+    if isinstance(config, FoundationConfig):
+        return config
+    try:
+        return FoundationConfig.from_dict(config)
+    except ValueError as error:
+        raise CheckpointError(f"{origin}: invalid configuration: {error}") from error
+
+
+def _fill(config: FoundationConfig, weights: Mapping[str, Any], origin: str) -> Foundation:
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        foundation = build_foundation(config)
+    load_strictly(foundation, weights, origin)
+    return foundation
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise PipelineError(f"device {place} was asked for, but torch {torch.__version__} sees no GPU; use cpu")
+    return place

@@ -1,0 +1,99 @@
+"""Reading of published SAM-Med3D checkpoints: the only place that unpickles, and it runs nothing it finds."""
+
+import argparse
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moe_pipeline.errors import CheckpointError
+
+_PARALLEL_PREFIX = "module."
+_LISTED_AT_MOST = 12
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a .pth file.
+
+    Args:
+        path: a dict with `model_state_dict` inside, or a bare state dict; names may start with "module.". The one
+            class allowed beside tensors and plain values is `argparse.Namespace`, which official files contain.
+
+    Returns:
+        Tensors by upstream's names.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, contains anything else that would run, or has no weights.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    weights = _unpickle(path)
+    if isinstance(weights, Mapping) and "model_state_dict" in weights:
+        weights = weights["model_state_dict"]
+    if not isinstance(weights, Mapping) or not weights:
+        raise CheckpointError(f"{path}: holds no weights; expected a dict with model_state_dict, or a state dict")
+    strange = sorted(str(name) for name, value in weights.items() if not isinstance(value, Tensor))
+    if strange:
+        raise CheckpointError(
+            f"{path}: holds no weights; expected tensors by name, but these are none: {shorten(strange)}"
+        )
+    if all(name.startswith(_PARALLEL_PREFIX) for name in weights):
+        weights = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in weights.items()}
+    return dict(weights)
+
+
+def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+    """Fill a network, every name and shape of which must fit.
+
+    Args:
+        network: takes the values over, as fp32; may be on the meta device.
+        weights: by name.
+        origin: what to call them in an error.
+
+    Raises:
+        CheckpointError: if names or shapes differ, or a value is not finite; lists what does.
+    """
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    shared = sorted(expected.keys() & found.keys())
+    faults = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unknown": sorted(found.keys() - expected.keys()),
+        "of another shape": [f"{n} {found[n]}, expected {expected[n]}" for n in shared if found[n] != expected[n]],
+        "not finite": [name for name in shared if not bool(weights[name].isfinite().all())],
+    }
+    lines = [f"{len(names)} {fault}: {shorten(names)}" for fault, names in faults.items() if names]
+    if lines:
+        listing = "\n  ".join(lines)
+        raise CheckpointError(f"{origin}: does not fit this network, is the configuration right?\n  {listing}")
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+
+
+def shorten(names: list[str]) -> str:
+    """A readable list: the first dozen, and how many more there are."""
+    more = f" and {len(names) - _LISTED_AT_MOST} more" if len(names) > _LISTED_AT_MOST else ""
+    return ", ".join(names[:_LISTED_AT_MOST]) + more
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about rare pickle protocols: what cannot be read is an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("Please file")[0].strip().splitlines()
+        raise CheckpointError(
+            f"{path}: refused: it contains more than tensors and could run code ({_cause(reason)}). "
+            "Use the file its authors published, or a safetensors file."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
+
+
+def _cause(lines: list[str]) -> str:
+    named = [line.strip() for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    return (named or lines or ["unknown content"])[0]

@@ -1,0 +1,142 @@
+"""Foundations on disk: a safetensors file with a card beside it, in the package or in a workspace."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.errors import CheckpointError
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.records.view import View
+from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.weights.tensors import save_tensors
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SUFFIX = ".safetensors"
+_SMALL = 10_000  # tensors with fewer values stay fp32 in a 16-bit file: norms and positions cost nothing and matter
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFoundation:
+    """A foundation that can be loaded by name."""
+
+    card: FoundationCard
+    """Where it comes from and how to use it."""
+    path: Path
+    """The safetensors file."""
+    builtin: bool
+    """Whether it came with the package."""
+
+
+def save_foundation(
+    foundation: Foundation,
+    folder: Path,
+    *,
+    name: str,
+    source: str,
+    licence: str,
+    view: View,
+    source_sha256: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+) -> FoundationCard:
+    """Write `<name>.safetensors`, then its card `<name>.json`.
+
+    Args:
+        foundation: its weights and sizes are written.
+        folder: where to write.
+        name: letters, digits, dot, dash and underscore.
+        source: file, URL or command the weights come from.
+        licence: as stated by their authors.
+        view: what the encoder was trained on.
+        source_sha256: of the imported file.
+        training: how the weights were made and how well they do.
+        dtype: type of the large tensors in the file.
+        overwrite: replace a foundation of that name.
+
+    Raises:
+        CheckpointError: if the name is no file name, or taken.
+    """
+    path = weights_path(folder, name)
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path}: exists already; choose another name or overwrite it")
+    tensors = {key: _narrow(value, dtype) for key, value in foundation.state_dict().items()}
+    card_path(path).unlink(missing_ok=True)
+    card = FoundationCard(
+        name=name,
+        weights_sha256=save_tensors(path, tensors, {"name": name, "licence": licence}),
+        source=source,
+        source_sha256=source_sha256,
+        licence=licence,
+        view=view,
+        config=foundation.config.to_dict(),
+        training=dict(training or {}),
+    )
+    card.save(card_path(path))
+    return card
+
+
+def find_foundation(name_or_path: str | Path, weights_root: Path | None = None) -> StoredFoundation:
+    """Look a foundation up: a .safetensors file with its card beside it, else a built-in name, else a workspace's.
+
+    Raises:
+        CheckpointError: if there is none; lists those there are.
+        RecordError: if its card is missing or invalid.
+    """
+    if str(name_or_path).endswith(_SUFFIX):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such weights file")
+        return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=False)
+    folders = _folders(weights_root)
+    for folder, builtin in folders:
+        path = folder / f"{name_or_path}{_SUFFIX}"
+        if _NAME.fullmatch(str(name_or_path)) and path.is_file():
+            return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=builtin)
+    known = ", ".join(stored.card.name for stored in list_foundations(weights_root)) or "none"
+    raise CheckpointError(
+        f"no foundation {str(name_or_path)!r}; there are: {known}. "
+        "Bring one with `moe weights import FILE` or `moe weights fetch NAME`."
+    )
+
+
+def list_foundations(weights_root: Path | None = None) -> list[StoredFoundation]:
+    """All foundations that can be loaded by name, built-in ones first."""
+    return [stored for folder, builtin in _folders(weights_root) for stored in _in_folder(folder, builtin)]
+
+
+def weights_path(folder: Path, name: str) -> Path:
+    """File of a foundation.
+
+    Raises:
+        CheckpointError: if the name is no plain file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(f"{name!r} is no name for weights; use letters, digits, dot, dash and underscore")
+    return folder / f"{name}{_SUFFIX}"
+
+
+def card_path(path: Path) -> Path:
+    """Card of a safetensors file."""
+    return path.with_suffix(".json")
+
+
+def _folders(weights_root: Path | None) -> list[tuple[Path, bool]]:
+    builtin = Path(str(files("moe_pipeline.weights") / "data"))
+    return [(builtin, True)] + ([(weights_root, False)] if weights_root else [])
+
+
+def _in_folder(folder: Path, builtin: bool) -> Iterator[StoredFoundation]:
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        if card_path(path).is_file():
+            yield StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=builtin)
+
+
+def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.numel() >= _SMALL else tensor.float()

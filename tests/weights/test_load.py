@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from moe_pipeline.errors import CheckpointError, PipelineError
+from moe_pipeline.files import sha256_file
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.records.view import View
+from moe_pipeline.weights import (
+    import_checkpoint,
+    list_foundations,
+    load_foundation,
+    save_foundation,
+    verify_foundation,
+)
+
+
+def save(foundation: Foundation, folder: Path) -> Path:
+    view = View(spacing_mm=2, size_voxels=16)
+    save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", view=view)
+    return folder / "tiny.safetensors"
+
+
+def test_round_trip_is_exact_and_frozen(tiny: Foundation, tmp_path: Path) -> None:
+    path = save(tiny, tmp_path)
+    for loaded in (load_foundation(path), load_foundation("tiny", weights_root=tmp_path)):
+        assert all(torch.equal(loaded.state_dict()[name], value) for name, value in tiny.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+        assert not loaded.training
+        assert torch.equal(loaded.mask_decoder.positions, tiny.mask_decoder.positions)
+
+
+def test_loading_draws_no_random_numbers(tiny: Foundation, tmp_path: Path) -> None:
+    path = save(tiny, tmp_path)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_foundation(path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_changed_file_is_refused(tiny: Foundation, tmp_path: Path) -> None:
+    path = save(tiny, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors: sha256 is .*, expected"):
+        load_foundation(path)
+    with pytest.raises(CheckpointError, match="sha256"):
+        verify_foundation("tiny", tmp_path)
+
+
+def test_official_file_imported_and_loaded_directly_are_the_same(official: Path, tmp_path: Path) -> None:
+    config = json.loads((official / "config.json").read_text())
+    card = import_checkpoint(official / "checkpoint.pth", tmp_path, name="small", config=config, licence="CC0")
+    assert card.source_sha256 == sha256_file(official / "checkpoint.pth")
+    assert verify_foundation("small", tmp_path) == card
+    assert "small" in [stored.card.name for stored in list_foundations(tmp_path)]
+    imported = load_foundation("small", weights_root=tmp_path)
+    direct = load_foundation(official / "checkpoint.pth", config)
+    assert imported.config == direct.config == FoundationConfig.from_dict(config)
+    assert all(torch.equal(direct.state_dict()[name], value) for name, value in imported.state_dict().items())
+    with pytest.raises(CheckpointError, match="small exists already"):
+        import_checkpoint(official / "checkpoint.pth", tmp_path, name="small", config=config)
+
+
+def test_official_file_of_other_sizes_lists_the_difference(official: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"of another shape: .*bias \(96,\), expected \(768,\)"):
+        import_checkpoint(official / "checkpoint.pth", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bf16_keeps_norms_and_result_in_fp32(official: Path) -> None:
+    config = json.loads((official / "config.json").read_text())
+    reference = np.load(official / "reference.npz")
+    foundation = load_foundation(official / "checkpoint.pth", config, dtype=torch.bfloat16)
+    encoder = foundation.image_encoder
+    assert encoder.blocks[0].mlp.lin1.weight.dtype == torch.bfloat16  # type: ignore[union-attr]
+    assert encoder.blocks[0].norm1.weight.dtype == torch.float32  # type: ignore[union-attr]
+    embedding = encoder(torch.from_numpy(reference["image_q"]).float()[None, None] / 32)
+    assert embedding.dtype == torch.float32
+    expected = torch.from_numpy(reference["image_embedding"])
+    assert ((embedding - expected).norm() / expected.norm()).item() < 0.05
+
+
+def test_bad_configuration_is_named(official: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"invalid configuration: encoder: unknown keys: colour"):
+        load_foundation(official / "checkpoint.pth", {"encoder": {"colour": 1}})
+
+
+def test_contradicting_configuration_is_refused(tiny: Foundation, official: Path, tmp_path: Path) -> None:
+    path = save(tiny, tmp_path)
+    with pytest.raises(CheckpointError, match="its card states other sizes"):
+        load_foundation(path, json.loads((official / "config.json").read_text()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_absent_device_is_an_error(tiny: Foundation, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"device cuda was asked for.*sees no GPU; use cpu"):
+        load_foundation(save(tiny, tmp_path), device="cuda")

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe_pipeline.errors import CheckpointError, RecordError
+from moe_pipeline.files import sha256_file
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.records.view import View
+from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.weights import find_foundation, list_foundations, save_foundation
+from moe_pipeline.weights.tensors import load_tensors
+
+VIEW = View(spacing_mm=2, size_voxels=16)
+
+
+def save(foundation: Foundation, folder: Path, name: str = "mine", **options: object) -> FoundationCard:
+    return save_foundation(foundation, folder, name=name, source="a test", licence="CC0", view=VIEW, **options)  # type: ignore[arg-type]
+
+
+def test_card_tells_what_the_file_is(tiny: Foundation, tmp_path: Path) -> None:
+    card = save(tiny, tmp_path, training={"steps": 3})
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]
+    assert card == FoundationCard.load(tmp_path / "mine.json")
+    assert card.weights_sha256 == sha256_file(tmp_path / "mine.safetensors")
+    assert (card.licence, card.view, card.training) == ("CC0", VIEW, {"steps": 3})
+    assert load_tensors(tmp_path / "mine.safetensors").keys() == tiny.state_dict().keys()
+
+
+def test_half_precision_keeps_small_tensors_whole(tiny: Foundation, tmp_path: Path) -> None:
+    save(tiny, tmp_path, dtype=torch.float16)
+    tensors = load_tensors(tmp_path / "mine.safetensors")
+    large = [name for name, tensor in tiny.state_dict().items() if tensor.numel() >= 10_000]
+    assert large
+    assert all((tensor.dtype == torch.float16) == (name in large) for name, tensor in tensors.items())
+
+
+def test_nothing_is_overwritten_unasked(tiny: Foundation, tmp_path: Path) -> None:
+    save(tiny, tmp_path)
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors: exists already"):
+        save(tiny, tmp_path)
+    save(tiny, tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "a b"])
+def test_names_stay_in_the_folder(tiny: Foundation, tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="is no name for weights"):
+        save(tiny, tmp_path, name=name)
+
+
+def test_lookup_by_name_and_by_path(tiny: Foundation, tmp_path: Path) -> None:
+    card = save(tiny, tmp_path)
+    assert find_foundation("mine", tmp_path).card == card
+    assert find_foundation(tmp_path / "mine.safetensors").card == card
+    assert card in [stored.card for stored in list_foundations(tmp_path)]
+
+
+def test_unknown_name_lists_the_known(tiny: Foundation, tmp_path: Path) -> None:
+    save(tiny, tmp_path)
+    with pytest.raises(CheckpointError, match=r"no foundation 'other'; there are: .*mine"):
+        find_foundation("other", tmp_path)
+    with pytest.raises(CheckpointError, match="no such weights file"):
+        find_foundation(tmp_path / "other.safetensors")
+
+
+def test_weights_without_card_are_refused(tiny: Foundation, tmp_path: Path) -> None:
+    save(tiny, tmp_path)
+    (tmp_path / "mine.json").unlink()
+    with pytest.raises(RecordError, match="expected a FoundationCard record"):
+        find_foundation(tmp_path / "mine.safetensors")
