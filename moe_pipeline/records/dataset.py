@@ -1,0 +1,101 @@
+"""nnU-Net v2's dataset.json, and what a conversion did."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+
+from moe_pipeline.records.base import Part, Record
+
+
+class DatasetJson(Record):
+    """dataset.json of a raw folder. The format is nnU-Net's: keys that we do not know are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_version: int = Field(default=1, exclude=True)
+    """Not written: the format is not ours."""
+    channel_names: dict[str, str]
+    """Channel number as text, to name: {"0": "CT"}."""
+    labels: dict[str, int | list[int]]
+    """Name to value; background is 0, `ignore` marks voxels without annotation. A list is a region of values."""
+    numTraining: int = Field(ge=0)
+    """Number of training cases."""
+    file_ending: str = Field(pattern=r"^\.")
+    """Suffix of all image and label files."""
+    patients: dict[str, str] | None = None
+    """Case id to patient, where one patient has several cases; ours, nnU-Net ignores it."""
+    dataset: dict[str, Any] | None = None
+    """Optional explicit list of cases: {"case": {"images": [paths], "label": path}}."""
+
+    @field_validator("channel_names")
+    @classmethod
+    def _channels_are_numbered(cls, names: dict[str, str]) -> dict[str, str]:
+        expected = [str(number) for number in range(len(names))]
+        if not names or sorted(names, key=lambda key: (len(key), key)) != expected:
+            raise ValueError(f"channels must be numbered from 0 without gaps, found {', '.join(names) or 'none'}")
+        return names
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialise(self).items() if value is not None}  # nnU-Net knows no null
+
+    @property
+    def regions(self) -> dict[str, list[int]]:
+        """Labels that are made of several values."""
+        return {name: value for name, value in self.labels.items() if isinstance(value, list) and len(value) > 1}
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Value to name of every class with one value; without background and `ignore`, sorted by value."""
+        named = {_single(value): name for name, value in self.labels.items() if name != "ignore"}
+        return {value: named[value] for value in sorted(named) if value > 0}
+
+    @property
+    def ignore_value(self) -> int | None:
+        """Value of voxels without annotation."""
+        return _single(self.labels["ignore"]) if "ignore" in self.labels else None
+
+
+class ConversionRow(Part):
+    """What became of one case."""
+
+    case_id: str
+    """Case id in the new dataset."""
+    status: Literal["converted", "present", "failed"]
+    """present: finished by an earlier run and left alone."""
+    message: str = ""
+    """Why it failed, or what was changed on the way."""
+
+
+class ConversionReport(Record):
+    """conversion.json beside dataset.json."""
+
+    source: str
+    """Folder it was made from."""
+    source_format: str
+    """Name of the converter."""
+    folder: str
+    """Folder that was written."""
+    rows: tuple[ConversionRow, ...]
+    """One per case found or expected, sorted by id."""
+    seconds: float = Field(ge=0)
+    """Wall time of the last run."""
+
+    @property
+    def failed(self) -> tuple[ConversionRow, ...]:
+        """Cases that were left out."""
+        return tuple(row for row in self.rows if row.status == "failed")
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        counts = {
+            status: sum(row.status == status for row in self.rows) for status in ("converted", "present", "failed")
+        }
+        parts = [f"{number} {status}" for status, number in counts.items() if number]
+        return f"{self.folder}: {', '.join(parts) or 'no cases'} ({self.source_format}, {self.seconds:.1f} s)"
+
+
+def _single(value: int | list[int]) -> int:
+    if isinstance(value, list):
+        return value[0] if len(value) == 1 else -1
+    return value
