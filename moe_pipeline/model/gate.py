@@ -76,7 +76,8 @@ class Gate(nn.Module):
 
     def weights(self, features: Tensor) -> Tensor:
         """Calibrated probabilities, (P, N + 1), each row summing to 1."""
-        return (self(features) / self.temperature).softmax(1)
+        logits: Tensor = self(features) / self.temperature
+        return logits.softmax(1)
 
 
 class Guard(nn.Module):

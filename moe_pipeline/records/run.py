@@ -1,10 +1,14 @@
 """What every run leaves behind."""
 
+import platform
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import Field
 
 from moe_pipeline.records.base import Record
+
+_LIBRARIES = ("moe-pipeline", "torch", "numpy", "SimpleITK", "batchgenerators", "acvl-utils", "pandas")
 
 
 class RunRecord(Record):
@@ -13,7 +17,7 @@ class RunRecord(Record):
     command: str
     """Stage that ran, as on the command line."""
     versions: dict[str, str]
-    """Of moe, Python and the libraries that compute."""
+    """Of Python and the libraries that compute."""
     device: str
     """Where the tensors lived."""
     settings: dict[str, Any]
@@ -22,5 +26,12 @@ class RunRecord(Record):
     """sha256 of what the run was made from, by name."""
     seconds: float = Field(ge=0)
     """Wall time of the stage, resumed parts included where known."""
+    results: dict[str, Any] = Field(default_factory=dict)
+    """Figures worth a second look."""
     files: list[str] = Field(default_factory=list)
     """Files written, relative to the folder of run.json."""
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of what computes; read from the installed packages, nothing is imported."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}

@@ -83,6 +83,8 @@ class LoopResult:
     steps: int
     seconds: float
     stopped_by: StoppedBy
+    rows: list[dict[str, float]]
+    """The log: step, seconds, loss and the task's columns of each validation."""
 
 
 @dataclass(slots=True)
@@ -141,7 +143,7 @@ def run_loop(
             _write_log(folder / "log.csv", state.rows)
         if stopped_by in ("interrupt", "time"):
             _save(checkpoint, identity, task.module, optimizer, average, best, state)
-    return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by)
+    return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by, state.rows)
 
 
 def _optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:

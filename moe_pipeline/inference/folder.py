@@ -1,0 +1,147 @@
+"""Folder in, folder out: every case a label map or a row that says why not."""
+
+import csv
+import io
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moe_pipeline.errors import ImageError, PipelineError, PromptError
+from moe_pipeline.files import write_text
+from moe_pipeline.imaging.files import (
+    list_images,
+    read_geometry,
+    read_label_map,
+    read_volume,
+    write_label_map,
+)
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.case import Request, segment_case
+from moe_pipeline.inference.model import Mixture
+from moe_pipeline.inference.prompts import prompts_of_case
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.cases import CaseRow
+from moe_pipeline.records.prompts import PromptFile
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Where the clicks come from: exactly one of a prompt file and a folder of references.
+
+    Attributes:
+        file: prompts.json.
+        labels: references a robot clicks by. An evaluation, and every row says so.
+        classes: ids and names that the robot prompts; those found in the references where empty.
+        n_clicks: clicks per class of the robot.
+        seed: of the robot.
+    """
+
+    file: Path | None = None
+    labels: Path | None = None
+    classes: dict[int, str] = field(default_factory=dict)
+    n_clicks: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.labels is None):
+            raise PromptError("give exactly one source of clicks: --prompts FILE or --labels DIR")
+
+
+def predict_folder(
+    model: Mixture, images: Path, out: Path, source: PromptSource, progress: Progress = silent
+) -> list[CaseRow]:
+    """Predict every image of a folder.
+
+    A case that fails becomes a row with its reason and the others go on; cases.csv is written anew after each case,
+    so that nothing done is lost.
+
+    Args:
+        model: the mixture.
+        images: folder of images.
+        out: folder for `<case>.nii.gz` and cases.csv.
+        source: of the clicks.
+        progress: told after each case.
+
+    Returns:
+        The rows of cases.csv.
+
+    Raises:
+        ImageError: if there is no image at all.
+        PromptError: if references are asked for and their folder is missing.
+    """
+    cases = list_images(images)
+    if not cases:
+        raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
+    references = _references(source)
+    prompts = PromptFile.load(source.file) if source.file else None
+    rows: list[CaseRow] = []
+    for case, path in track(cases, "predicting", progress):
+        began = time.monotonic()
+        try:
+            native = read_geometry(path)
+            request = _request(case, path, native, source, prompts, references)
+            result = segment_case(model, request)
+            write_label_map(result.labels, out / f"{case}.nii.gz", native)
+            rows += result.rows
+        except (PipelineError, OSError) as error:
+            _log.warning("%s failed: %s", case, error)
+            (out / f"{case}.nii.gz").unlink(missing_ok=True)  # an older answer must not pass for this run's
+            seconds = round(time.monotonic() - began, 3)
+            rows.append(CaseRow(case=case, status="failed", message=str(error), seconds=seconds))
+        write_rows(out / "cases.csv", rows)
+    return rows
+
+
+def write_rows(path: Path, rows: list[CaseRow]) -> None:
+    """Write cases.csv as a whole."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(CaseRow.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in rows)
+    write_text(path, stream.getvalue())
+
+
+def _references(source: PromptSource) -> dict[str, Path]:
+    if source.labels is None:
+        return {}
+    if not source.labels.is_dir():
+        raise PromptError(f"{source.labels}: no such folder; --labels expects a folder of label maps")
+    return dict(list_images(source.labels))
+
+
+def _request(
+    case: str,
+    path: Path,
+    native: Geometry,
+    source: PromptSource,
+    prompts: PromptFile | None,
+    references: dict[str, Path],
+) -> Request:
+    if prompts is not None and source.file is not None:
+        given = tuple(prompts_of_case(prompts, case, native, source.file))
+        return Request(case, read_volume(path), prompts=given)
+    if case not in references:
+        raise PromptError(f"{case}: no reference {case}.nii.gz (or another format) in {source.labels} to click by")
+    image, reference = read_volume(path), read_label_map(references[case])
+    if differences := image.geometry.differences(reference.geometry):
+        raise PromptError(
+            f"{case}: {references[case]} is on another grid than {path}: {'; '.join(differences)}. "
+            "Resample the label onto its image first."
+        )
+    return Request(
+        case,
+        image,
+        reference=reference,
+        classes=source.classes or _classes_in(reference),
+        n_clicks=source.n_clicks,
+        seed=source.seed,
+    )
+
+
+def _classes_in(reference: Volume) -> dict[int, str]:
+    values = sorted(set(reference.array.ravel().tolist()) - {0})
+    return {value: f"class {value}" for value in values}
