@@ -5,7 +5,7 @@ from torch import Tensor
 
 from moe_pipeline.training.synthetic import labels
 from moe_pipeline.training.synthetic.acquisition import acquire
-from moe_pipeline.training.synthetic.draws import Draws
+from moe_pipeline.training.synthetic.draws import Draws, Section
 from moe_pipeline.training.synthetic.fields import along_axes, column, smooth_field
 from moe_pipeline.training.synthetic.frame import Frame
 from moe_pipeline.training.synthetic.intensities import intensity_table
@@ -34,30 +34,38 @@ def render(draws: Draws, frame: Frame, painted: Tensor, around: Tensor) -> Tenso
 
 
 def _texture(draws: Draws, flat: Tensor) -> Tensor:
-    """(n, S**3): structure inside the labels, coarse, middle and fine, each label with its own strengths."""
+    """(n, S**3): structure inside the labels, each label with its own strengths: coarse, middle, grain, vessels."""
     numbers = draws.section("texture")
     n, size = numbers.n, draws.white.shape[-1]
     coarse = smooth_field(numbers, 1, knots=10, spans=(2.0, 7.0)).at(size)
     middle = smooth_field(numbers, 1, knots=26, spans=(8.0, 23.0)).at(size)
-    offset = torch.arange(size, device=flat.device)[:, None] - torch.arange(size, device=flat.device)
-    grain = numbers.log_uniform(1, low=0.5, high=1.6) * numbers.log_uniform(3, low=0.7, high=1.5)
-    kernel = torch.exp(-(offset**2) / (2 * grain[..., None, None] ** 2))  # (n, 3, S, S)
-    fine = along_axes(draws.white[:, 1:], kernel / kernel.norm(dim=-1, keepdim=True))
-    overall = numbers.log_uniform(3, low=0.01, high=0.22)  # of the scales, in this image
-    strength = overall[:, :, None] * numbers.uniform(3, labels.FIRST_OBJECT, high=1.0).square()  # (n, 3, FIRST_OBJECT)
-    strength = torch.cat(
-        [
-            strength,
-            overall[:, :, None] * numbers.uniform(3, labels.N_OBJECTS).square().repeat_interleave(labels.PER_OBJECT, 2),
-            strength[:, :, : labels.N_LABELS - labels.FIRST_OBJECT - labels.N_OBJECTS * labels.PER_OBJECT],
-        ],
-        2,
-    )
-    strength[:, :, labels.AIR] *= numbers.chance(1, p=0.15)
+    first, second = smooth_field(numbers, 2, knots=16, spans=(4.0, 13.0)).at(size).unbind(1)
+    vessels = (1 - (first.square() + second.square()) * column(numbers.log_uniform(low=6, high=40))).clamp(min=0)
+    strength = _strengths(numbers)
     texture = torch.zeros(flat.shape, device=flat.device)
-    for scale, field in enumerate((coarse, middle, fine)):
+    for scale, field in enumerate((coarse, middle, _grain(numbers, draws.white[:, 1:]), vessels)):
         texture += strength[:, scale].gather(1, flat) * field.reshape(n, -1)
     return texture
+
+
+def _grain(numbers: Section, white: Tensor) -> Tensor:
+    """(n, 1, S, S, S): white noise smoothed a little, to a standard deviation of 1."""
+    voxels = torch.arange(white.shape[-1], device=white.device)
+    offset = voxels[:, None] - voxels  # (S, S)
+    grain = numbers.log_uniform(1, low=0.5, high=1.6) * numbers.log_uniform(3, low=0.7, high=1.5)
+    kernel = torch.exp(-(offset**2) / (2 * grain[..., None, None] ** 2))  # (n, 3, S, S)
+    return along_axes(white, kernel / kernel.norm(dim=-1, keepdim=True))
+
+
+def _strengths(numbers: Section) -> Tensor:
+    """(n, 4, 256): of the four textures in each label; the parts of an object share theirs."""
+    in_image = numbers.log_uniform(4, 1, low=0.01, high=0.2)
+    in_image[:, 3] *= 5 * numbers.chance(1, p=0.35) * numbers.sign(1)
+    of_label = numbers.uniform(4, labels.FIRST_OBJECT).square()
+    of_object = numbers.uniform(4, labels.N_OBJECTS).square().repeat_interleave(labels.PER_OBJECT, 2)
+    of_label[:, :, labels.AIR] *= numbers.chance(1, p=0.15)
+    rest = of_label.new_zeros(numbers.n, 4, labels.N_LABELS - of_label.shape[2] - of_object.shape[2])
+    return in_image * torch.cat([of_label, of_object, rest], 2)
 
 
 def _strip(draws: Draws, image: Tensor, painted: Tensor) -> Tensor:

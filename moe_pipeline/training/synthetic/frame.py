@@ -53,7 +53,7 @@ def draw_frame(draws: Draws, size: int) -> Frame:
     half = (high - low).float() / size
     follows = numbers.chance(1, p=0.85)
     scale = torch.where(follows, half.mean(-1, keepdim=True), torch.ones(numbers.n, 1))
-    strength = numbers.log_uniform(1, low=0.02, high=0.16) * numbers.uniform(3, low=0.6, high=1.2)
+    strength = numbers.log_uniform(1, low=0.03, high=0.2) * numbers.uniform(3, low=0.6, high=1.2)
     warp = draws.section("frame")
     return Frame(
         size=size,
@@ -74,12 +74,14 @@ def _field_of_view(numbers: Section, size: int) -> tuple[Tensor, Tensor]:
     cut_below = numbers.chance(3, p=0.5)
     beyond_low = torch.where(cut_below, cut, torch.zeros_like(cut))
     beyond_high = torch.where(cut_below, torch.ones_like(cut), 1 - cut)
+    slab = (torch.arange(3) == (numbers.uniform(1) * 3).long()) & numbers.chance(1, p=0.25)
+    cut = torch.where(slab, numbers.uniform(3, low=0.2, high=0.65), cut)
     edge = numbers.log_uniform(1, low=0.36, high=1.0) * numbers.log_uniform(3, low=0.65, high=1.5)
     edge = edge.clamp(_SMALLEST_EDGE, 1)
     place = numbers.uniform(3)
     lowest, highest = (0.5 - edge).clamp(min=0), torch.minimum(1 - edge, torch.full_like(edge, 0.5))
     small_low = lowest + (0.25 + 0.5 * place) * (highest - lowest)
-    whole, beyond = kind < 0.42, kind < 0.62
+    whole, beyond = kind < 0.38, kind < 0.62
     low = torch.where(whole, torch.zeros_like(cut), torch.where(beyond, beyond_low, small_low))
     high = torch.where(whole, torch.ones_like(cut), torch.where(beyond, beyond_high, small_low + edge))
     return (low * size).round().long(), (high * size).round().long()

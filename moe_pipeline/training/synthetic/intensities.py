@@ -25,9 +25,9 @@ def intensity_table(numbers: Section, around: Tensor) -> Tensor:
     """
     n, base = around.shape[0], labels.FIRST_OBJECT
     palette = 0.5 + (numbers.uniform(_PALETTE) - 0.5) * numbers.log_uniform(1, low=0.35, high=1.0)  # (n, _PALETTE)
-    wanted = numbers.log_uniform(1, low=3, high=_PALETTE + 1)
+    wanted = numbers.log_uniform(1, low=4, high=_PALETTE + 1)
     pick = (numbers.uniform(base) * wanted).long().clamp(max=_PALETTE - 1)
-    table = palette.gather(1, pick) + 0.025 * numbers.normal(base)  # (n, base)
+    table = palette.gather(1, pick) + 0.05 * numbers.normal(base)  # (n, base)
     table = _with_extremes(numbers, table)
     objects = _objects(numbers, table, palette, around)  # (n, J * _BITS)
     rest = table.new_zeros(n, labels.N_LABELS - base - objects.shape[1])
@@ -47,7 +47,8 @@ def _with_extremes(numbers: Section, table: Tensor) -> Tensor:
     table = table.clone()
     table[:, labels.AIR] = air[:, 0]
     table[:, labels.LUNG] = torch.where(as_ct | as_mr, lung, table[:, labels.LUNG, None])[:, 0]
-    table[:, labels.FAT] = torch.where(as_ct, fat, table[:, labels.FAT, None] + 0.5 * as_mr)[:, 0]
+    for fatty in (labels.FAT, labels.FILLING):
+        table[:, fatty] = torch.where(as_ct, fat, table[:, fatty, None] + 0.4 * as_mr)[:, 0]
     for hard in (labels.BONE, labels.SKULL):
         table[:, hard] = torch.where(as_ct, bone, torch.where(as_mr, dark_bone, table[:, hard, None]))[:, 0]
     return table
@@ -58,7 +59,7 @@ def _objects(numbers: Section, table: Tensor, palette: Tensor, around: Tensor) -
     n = table.shape[0]
     ground = table.gather(1, around)  # (n, J)
     contrast = numbers.log_uniform(_J, low=0.1, high=1.1) * numbers.sign(_J)
-    like_other = palette[:, :_J] + 0.08 * numbers.sign(_J)
+    like_other = palette[:, :_J] + numbers.uniform(_J, low=-0.08, high=0.08)
     value = torch.where(numbers.chance(_J, p=0.3), like_other, ground + contrast)
     extreme = ground + numbers.log_uniform(_J, low=1.0, high=5.0) * numbers.sign(_J, p_positive=0.65)
     value = torch.where(numbers.chance(_J, p=0.07), extreme, value)

@@ -3,10 +3,12 @@
 AIR = 0
 CELLS = range(1, 33)
 """Warped Voronoi cells: clutter, or the organs inside a body."""
-SKIN, FAT, MUSCLE, BONE, LUNG = 33, 34, 35, 36, 37
+SKIN, FAT, MUSCLE, BONE, LUNG, FILLING = 33, 34, 35, 36, 37, 38
 SCALP, SKULL, FLUID, CORTEX, WHITE, VENTRICLE, NUCLEUS_LEFT, NUCLEUS_RIGHT = range(40, 48)
 BANDS = range(64, 80)
-"""Nested bands of two smooth fields."""
+"""Nested bands of two smooth fields; the second changes fastest."""
+BLOBS = range(80, 90)
+"""Regions where one of several smooth fields is the highest."""
 N_OBJECTS = 8
 FIELD, PARENT, CHILD, TWIN, MAIN = 0, 4, 5, 6, 7
 """Slots of the painted objects, in the order of painting; 1 to 3 have no special part."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from moe_pipeline.training.synthetic import labels
 from moe_pipeline.training.synthetic.draws import Draws, Section
-from moe_pipeline.training.synthetic.fields import column, smooth_field
+from moe_pipeline.training.synthetic.fields import along_axes, column, doubling, smooth_field
 from moe_pipeline.training.synthetic.frame import SCENES, Frame
 
 
@@ -33,20 +33,28 @@ def paint_scenes(draws: Draws, frame: Frame, coordinates: Tensor) -> Tensor:
 
 
 def _cells(numbers: Section, coordinates: Tensor, most: int = len(labels.CELLS)) -> Tensor:
-    """(n, S, S, S) uint8: 3 to `most` anisotropic Voronoi cells."""
+    """(n, S, S, S) uint8: 3 to `most` anisotropic Voronoi cells, in half of the samples with filling between them."""
     n, size = coordinates.shape[0], coordinates.shape[-1]
     stretch = numbers.log_uniform(3, low=0.6, high=1.6)  # (n, 3)
     seeds = numbers.uniform(most, 3, low=-1.15, high=1.15) * stretch[:, None]
     wanted = numbers.log_uniform(1, low=3, high=most + 1).floor()  # (n, 1)
     unused = torch.arange(most, device=seeds.device) >= wanted  # (n, most)
-    offset = -seeds.square().sum(-1) / 2 + numbers.normal(most) * 0.02 - unused * 1e4
+    offset = -seeds.square().sum(-1) / 2 + numbers.normal(most) * 0.03 - unused * 1e4
     places = (coordinates * column(stretch)).reshape(n, 3, -1).transpose(1, 2)  # (n, S**3, 3)
     scores = torch.baddbmm(offset[:, None], places, seeds.transpose(1, 2))  # (n, S**3, most)
-    return (scores.argmax(-1) + labels.CELLS.start).to(torch.uint8).reshape(n, size, size, size)
+    cells = (scores.argmax(-1) + labels.CELLS.start).to(torch.uint8).reshape(n, size, size, size)
+    half = scores.reshape(n, size, size, size, most)[:, ::2, ::2, ::2]  # (n, h, h, h, most)
+    best, second = half.topk(2, dim=-1).values.unbind(-1)  # (n, h, h, h) each
+    finer = doubling(size, seeds.device).expand(n, 3, size, size // 2)
+    lead = along_axes((best - second)[:, None], finer)[:, 0]  # (n, S, S, S)
+    ripple = smooth_field(numbers, 1, knots=12, spans=(3.0, 9.0)).at(size)[:, 0]
+    width = numbers.log_uniform(low=0.01, high=0.09) * numbers.chance(p=0.5)
+    gap = lead < column(width) * (1 + 0.6 * ripple)
+    return torch.where(gap & column(width > 0), torch.full_like(cells, labels.FILLING), cells)
 
 
 def _bands(numbers: Section, coordinates: Tensor) -> Tensor:
-    """(n, S, S, S) uint8: two smooth fields cut into bands: folded layers and blobs."""
+    """(n, S, S, S) uint8: two smooth fields cut into bands, folded layers; or blobs, each where its field wins."""
     size = coordinates.shape[-1]
     first, second = smooth_field(numbers, 2, knots=12, spans=(2.0, 8.0)).at(size).unbind(1)  # (n, S, S, S) each
     width = column(numbers.log_uniform(2, low=0.5, high=2.0))
@@ -54,7 +62,10 @@ def _bands(numbers: Section, coordinates: Tensor) -> Tensor:
     lower = (first / width[:, 0] + shift[:, 0] + 1.5).floor().clamp(0, 3)
     upper = (second / width[:, 1] + shift[:, 1] + 0.5).floor().clamp(0, 3)
     single = column(numbers.chance(p=0.5))
-    return (labels.BANDS.start + lower * 4 + torch.where(single, 0, upper)).to(torch.uint8)
+    bands = labels.BANDS.start + lower * 4 + torch.where(single, 0, upper)
+    rivals = smooth_field(numbers, len(labels.BLOBS), knots=11, spans=(2.0, 7.0)).at(size)  # (n, blobs, S, S, S)
+    blobs = rivals.argmax(1) + labels.BLOBS.start
+    return torch.where(column(numbers.chance(p=0.5)), bands, blobs).to(torch.uint8)
 
 
 def _rippled_radius(numbers: Section, coordinates: Tensor, elongation: tuple[float, float]) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,7 @@ def _label_at(painted: Tensor, centre: Tensor) -> Tensor:
 def _draw_bodies(numbers: Section, frame: Frame) -> Bodies:
     size = numbers.log_uniform(_J, low=0.09, high=0.62)
     size[:, labels.PARENT] = numbers.log_uniform(low=0.25, high=0.8)
-    size[:, labels.MAIN] = numbers.log_uniform(low=0.14, high=0.7)
+    size[:, labels.MAIN] = numbers.log_uniform(low=0.16, high=0.9)
     size[:, labels.FIELD] = numbers.log_uniform(low=0.35, high=1.5)
     radius = size[..., None] * _proportions(numbers)
     turn = rotation(numbers, _J, strength=0.9)
@@ -174,7 +174,10 @@ def _levels(numbers: Section, draws: Draws, frame: Frame, bodies: Bodies) -> tup
         total = total + (aside[i] / (column(bodies.radius[..., 1 + i]) * thinner)).abs() ** power
     bumps = smooth_field(numbers, 2, knots=13, spans=(3.0, 10.0)).at(half)  # (n, 2, h, h, h)
     bumps = bumps[:, [slot % 2 for slot in range(_J)]] * column(numbers.sign(_J))
-    level = total ** (1 / power) - 1 + column(numbers.uniform(_J, high=0.28)) * bumps
+    ragged = torch.where(
+        numbers.chance(_J, p=0.15), numbers.uniform(_J, low=0.4, high=0.8), numbers.uniform(_J, high=0.28)
+    )
+    level = total ** (1 / power) - 1 + column(ragged) * bumps
     level = _with_field_object(numbers, draws, frame, level)
     sticks_out = numbers.chance(p=0.3)
     inside_parent = torch.maximum(level[:, labels.CHILD], level[:, labels.PARENT] + 0.06)

@@ -16,6 +16,7 @@ _LAYERS = (
     ((labels.MUSCLE,), 0.4),
     ((labels.BONE,), 0.6),
     ((labels.LUNG,), 0.8),
+    ((labels.FILLING,), 0.15),
     ((labels.SCALP,), 0.1),
     ((labels.SKULL,), 0.3),
     ((labels.FLUID,), 0.2),
@@ -57,6 +58,8 @@ def _candidates() -> tuple[Tensor, Tensor]:
     everything = [label for label in range(labels.N_LABELS) if label not in (labels.AIR, labels.OUTSIDE)]
     rows = [([cell], _CELL_WEIGHT) for cell in labels.CELLS]
     rows += [([band], _BAND_WEIGHT) for band in labels.BANDS]
+    rows += [([blob], _BAND_WEIGHT) for blob in labels.BLOBS]
+    rows += [(list(labels.BANDS[at : at + 4]), _BAND_WEIGHT) for at in range(0, len(labels.BANDS), 4)]
     rows += [(list(members), weight) for members, weight in _LAYERS]
     rows += [(everything, _WHOLE_BODY_WEIGHT), *_object_candidates()]
     membership = torch.zeros(len(rows), labels.N_LABELS)
