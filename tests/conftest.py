@@ -1,9 +1,13 @@
 """Settings and fixtures shared by all tests."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 torch.set_num_threads(1)  # tests run side by side; more threads each only fight
@@ -16,3 +20,48 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MOE_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def make_phantom_dataset() -> Callable[..., Path]:
+    """Writes a small nnU-Net v2 raw folder; see `write_phantom_dataset`."""
+    return write_phantom_dataset
+
+
+def write_phantom_dataset(folder: Path, n_cases: int = 3, *, channels: int = 1, seed: int = 0) -> Path:
+    """Cases p000, p001, ... with unequal sides, anisotropic voxels and changing axis orders.
+
+    Class 1 `ball` is a bright ellipsoid in every case, class 3 `bar` a dark bar in every second one.
+    """
+    random = np.random.default_rng(seed)
+    for number in range(n_cases):
+        shape = (20 + 2 * number, 26, 14)  # x, y, z
+        x, y, z = np.indices(shape)
+        ball = ((x - 8) / 5) ** 2 + ((y - 12) / 7) ** 2 + ((z - 6) / 4) ** 2 <= 1
+        bar = (x >= 15) & (x < 18) & (y >= 5) & (y < 20) & (z == 9) & (number % 2 == 0)
+        labels = np.where(ball, 1, np.where(bar, 3, 0)).astype(np.uint8)
+        for channel in range(channels):
+            image = random.normal(100 + 80 * ball - 60 * bar, 5).astype(np.float32)
+            write_phantom(folder / "imagesTr" / f"p{number:03d}_{channel:04d}.nii.gz", image, number)
+        write_phantom(folder / "labelsTr" / f"p{number:03d}.nii.gz", labels, number)
+    description = {
+        "channel_names": {str(channel): f"MR{channel}" for channel in range(channels)},
+        "labels": {"background": 0, "ball": 1, "bar": 3},
+        "numTraining": n_cases,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+def write_phantom(path: Path, array: np.ndarray, orientation: int = 0) -> None:
+    """One file with voxels of 1.0 x 1.2 x 2.5 mm; `orientation` picks an axis order, oblique by 10 degrees."""
+    order = [(0, 1, 2), (1, 2, 0), (2, 0, 1)][orientation % 3]
+    cos, sin = np.cos(np.deg2rad(10)), np.sin(np.deg2rad(10))
+    tilt = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    image = sitk.GetImageFromArray(array.transpose())  # (x, y, z) -> (z, y, x)
+    image.SetSpacing((1.0, 1.2, 2.5))
+    image.SetOrigin((-7.0, 11.0 + orientation, 30.0))
+    image.SetDirection((tilt @ np.eye(3)[:, list(order)]).ravel().tolist())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))

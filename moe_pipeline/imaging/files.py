@@ -17,6 +17,7 @@ from moe_pipeline.imaging.volume import Volume
 
 __all__ = [
     "SUFFIXES",
+    "as_labels",
     "case_id_of",
     "has_image_suffix",
     "list_images",
@@ -53,8 +54,20 @@ def read_label_map(path: Path) -> Volume:
         ImageError: as `read_volume`, and for negative or fractional values (a soft or probability label).
         GeometryError: as `read_volume`.
     """
-    native = read_native(path)
-    array = native.array
+    return to_canonical(as_labels(read_native(path), path))
+
+
+def as_labels(volume: Volume, path: Path) -> Volume:
+    """The same voxels as uint8, or uint16 where a value is above 255.
+
+    Args:
+        volume: any number type.
+        path: where it comes from, for messages.
+
+    Raises:
+        ImageError: for negative, fractional, too large or missing values.
+    """
+    array = volume.array
     lowest, highest = _extremes(array)
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise ImageError(f"{path}: a label map needs whole numbers, found NaN or infinity.")
@@ -67,7 +80,7 @@ def read_label_map(path: Path) -> Volume:
             f"{path}: a label map needs whole numbers, found {example:g} among others (range {lowest:g}..{highest:g}). "
             "It may be a soft label or an image; threshold it first."
         )
-    return to_canonical(Volume(labels, native.geometry))
+    return Volume(labels, volume.geometry)
 
 
 def write_label_map(volume: Volume, path: Path, native: Geometry) -> None:

@@ -1,0 +1,112 @@
+"""Any known source to an nnU-Net v2 raw folder."""
+
+import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from dataset_conversion.common import FILE_ENDING, convert_case
+from dataset_conversion.layout import SourceDataset
+from dataset_conversion.registry import SOURCES, choose_source
+from moe_pipeline.errors import DatasetError
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
+
+REPORT = "conversion.json"
+_MAX_THREADS = 4  # decompression leaves the interpreter free, the rest does not
+
+
+def convert(source: Path, out: Path, source_format: str | None = None, progress: Progress = silent) -> ConversionReport:
+    """Make an nnU-Net v2 raw folder from a dataset in another layout; the source is only read.
+
+    A case that cannot be converted becomes a row of the report and the others go on. Cases finished by an earlier,
+    perhaps killed run are left alone unless their source changed. dataset.json is written last.
+
+    Args:
+        source: folder of the dataset.
+        out: folder to write, named like the new dataset.
+        source_format: name of a converter; guessed if None.
+        progress: told after each case.
+
+    Returns:
+        What became of each case, also saved as conversion.json.
+
+    Raises:
+        DatasetError: if the source is not recognised, `out` is unsuitable, or no training case could be converted.
+        RecordError: if the source's own description breaks its schema.
+    """
+    began = time.monotonic()
+    name = choose_source(source, source_format)
+    described = _without_doubles(SOURCES[name].describe(source))
+    _check_target(source, out)
+    rows = _convert_all(described, out, progress, source.name)
+    rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
+    done = {row.case_id for row in rows if row.status != "failed"}
+    n_training = sum(case.case_id in done for case in described.cases if case.part == "training")
+    if n_training == 0:
+        reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
+        raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
+    _remove_vanished(out, {row.case_id for row in rows})
+    _describe(described, n_training).save(out / "dataset.json")
+    report = ConversionReport(
+        source=str(source.resolve()),
+        source_format=name,
+        folder=str(out),
+        rows=tuple(sorted(rows, key=lambda row: row.case_id)),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    report.save(out / REPORT)
+    return report
+
+
+def _convert_all(described: SourceDataset, out: Path, progress: Progress, stage: str) -> list[ConversionRow]:
+    work = partial(convert_case, dataset=described, out=out)
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        rows = pool.map(work, described.cases)
+        return list(track(rows, f"converting {stage}", progress, len(described.cases)))
+
+
+def _without_doubles(described: SourceDataset) -> SourceDataset:
+    counts = Counter(case.case_id for case in described.cases)
+    doubled = {
+        case_id: f"{n} cases have this id; give each a name of its own" for case_id, n in counts.items() if n > 1
+    }
+    kept = tuple(case for case in described.cases if case.case_id not in doubled)
+    return SourceDataset(described.channel_names, described.labels, kept, described.faults | doubled, described.extra)
+
+
+def _check_target(source: Path, out: Path) -> None:
+    if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
+        raise DatasetError(f"{out}: lies inside the source {source}, which is never written to. Choose another folder.")
+    if (out / REPORT).is_file():
+        earlier = ConversionReport.load(out / REPORT).source
+        if earlier != str(source.resolve()):
+            raise DatasetError(f"{out}: already holds a conversion of {earlier}. Remove it, or choose another name.")
+    elif (out / "dataset.json").exists():
+        raise DatasetError(f"{out}: already holds a dataset that was not made by `moe convert`. Choose another name.")
+
+
+def _remove_vanished(out: Path, known: set[str]) -> None:
+    """Delete what an earlier run made from cases that the source no longer has."""
+    if not (out / REPORT).is_file():
+        return
+    for row in ConversionReport.load(out / REPORT).rows:
+        if row.case_id not in known:
+            for folder in ("imagesTr", "imagesTs"):
+                for path in (out / folder).glob(f"{row.case_id}_[0-9][0-9][0-9][0-9]{FILE_ENDING}"):
+                    path.unlink()
+            (out / "labelsTr" / f"{row.case_id}{FILE_ENDING}").unlink(missing_ok=True)
+
+
+def _describe(described: SourceDataset, n_training: int) -> DatasetJson:
+    return DatasetJson.model_validate(
+        {
+            **described.extra,
+            "channel_names": {str(number): name for number, name in enumerate(described.channel_names)},
+            "labels": described.labels,
+            "numTraining": n_training,
+            "file_ending": FILE_ENDING,
+        }
+    )

@@ -1,0 +1,72 @@
+"""The dataset.json of the Medical Segmentation Decathlon, which nnU-Net v1 took over."""
+
+from typing import Any
+
+from pydantic import ConfigDict, Field, field_validator
+
+from moe_pipeline.records.base import Part, Record
+
+_KEPT = ("name", "description", "reference", "licence", "license", "release", "patients")
+
+
+class DecathlonEntry(Part):
+    """The files of one case, relative to the folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image: str
+    """3D or 4D image."""
+    label: str | None = None
+    """Label map; absent for test cases."""
+
+
+class DecathlonJson(Record):
+    """Only what we need of it; the rest is not checked."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    modality: dict[str, str]
+    """Channel number as text, to name."""
+    labels: dict[str, str]
+    """Value as text, to name."""
+    training: tuple[DecathlonEntry, ...] = ()
+    """Labelled cases."""
+    test: tuple[DecathlonEntry, ...] = ()
+    """Cases without label; in the file a path alone will do."""
+    kept: dict[str, Any] = Field(default_factory=dict)
+    """Name, licence and the like, for the new dataset.json."""
+
+    @field_validator("labels")
+    @classmethod
+    def _values_are_numbers(cls, labels: dict[str, str]) -> dict[str, str]:
+        wrong = [value for value in labels if not value.isdigit()]
+        if wrong:
+            raise ValueError(f"label values must be whole numbers, found {', '.join(wrong)}")
+        return labels
+
+    @field_validator("test", mode="before")
+    @classmethod
+    def _paths_are_entries(cls, entries: Any) -> Any:
+        if not isinstance(entries, list):
+            return entries
+        return [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> "DecathlonJson":
+        """Also put aside the keys that are kept."""
+        kept = {key: obj[key] for key in _KEPT if key in obj} if isinstance(obj, dict) else {}
+        return super().model_validate({**obj, "kept": kept} if isinstance(obj, dict) else obj, **options)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """In channel order."""
+        return tuple(self.modality[key] for key in sorted(self.modality, key=int))
+
+    @property
+    def label_values(self) -> dict[str, int]:
+        """Name to value; 0 is called background, and a name that is used twice gets its value appended."""
+        names: dict[str, int] = {"background": 0}
+        for text, name in sorted(self.labels.items(), key=lambda item: int(item[0])):
+            if int(text) > 0:
+                names[f"{name}_{text}" if name in names else name] = int(text)
+        return names

@@ -1,0 +1,43 @@
+"""nnU-Net v2 raw folders: already the layout we want, perhaps with another file format."""
+
+import re
+from pathlib import Path
+
+from dataset_conversion.common import files_of, is_json_with, pair_up
+from dataset_conversion.layout import SourceDataset
+from moe_pipeline.errors import DatasetError
+from moe_pipeline.records.dataset import DatasetJson
+
+_KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_version", "dataset"}
+
+
+def detect(source: Path) -> bool:
+    """dataset.json names channels, as only version 2 does."""
+    return is_json_with(source / "dataset.json", "channel_names")
+
+
+def describe(source: Path) -> SourceDataset:
+    """Cases by file name.
+
+    Raises:
+        RecordError: if dataset.json breaks its schema.
+        DatasetError: if it lists its cases explicitly, or defines regions.
+    """
+    description = DatasetJson.load(source / "dataset.json")
+    if description.dataset is not None:
+        raise DatasetError(f"{source}: lists its cases in dataset.json; use it as it is: `moe plan {source}`")
+    if description.regions:
+        names = ", ".join(description.regions)
+        raise DatasetError(f"{source}: regions are not supported ({names}): give each label value a name of its own")
+    pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}")
+    channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
+    labels = {
+        path.name.removesuffix(description.file_ending): path
+        for path in files_of(source / "labelsTr")
+        if path.name.endswith(description.file_ending)
+    }
+    cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, len(channels))
+    tests, more = pair_up(files_of(source / "imagesTs"), None, pattern, len(channels))
+    extra = {key: value for key, value in description.model_dump().items() if key not in _KNOWN}
+    values = {name: value[0] if isinstance(value, list) else value for name, value in description.labels.items()}
+    return SourceDataset(channels, values, (*cases, *tests), faults | more, extra)

@@ -1,0 +1,299 @@
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dataset_conversion.convert import convert
+from dataset_conversion.registry import choose_source
+from moe_pipeline.errors import DatasetError, RecordError
+from moe_pipeline.files import sha256_file
+from moe_pipeline.planning.dataset import open_dataset
+from moe_pipeline.records.dataset import ConversionReport
+
+MakeDataset = Callable[..., Path]
+
+
+def decathlon(folder: Path, make: MakeDataset, n_cases: int = 3) -> Path:
+    """A Decathlon folder with the phantoms of an nnU-Net v2 folder."""
+    make(folder, n_cases)
+    for path in (folder / "imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    names = sorted(path.name for path in (folder / "imagesTr").iterdir())
+    write_json(folder, training=[{"image": f"./imagesTr/{n}", "label": f"./labelsTr/{n}"} for n in names])
+    return folder
+
+
+def write_json(folder: Path, **changes: Any) -> None:
+    description = {
+        "name": "Phantom",
+        "licence": "CC0",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "Background", "1": "ball", "3": "bar"},
+        "training": [],
+        "test": [],
+    }
+    (folder / "dataset.json").write_text(json.dumps({**description, **changes}))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(path.relative_to(folder)): (sha256_file(path), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def rows(report: ConversionReport) -> dict[str, tuple[str, str]]:
+    return {row.case_id: (row.status, row.message) for row in report.rows}
+
+
+def test_decathlon_becomes_nnunet_v2_with_the_same_bytes(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "Task01_Phantom", make_phantom_dataset)
+    before = snapshot(source)
+    report = convert(source, tmp_path / "Dataset001_Phantom")
+    assert report.source_format == "msd"
+    assert rows(report) == {f"p00{n}": ("converted", "") for n in range(3)}
+    assert snapshot(source) == before
+    dataset = open_dataset(tmp_path / "Dataset001_Phantom")
+    assert dataset.classes == {1: "ball", 3: "bar"}
+    description = json.loads((dataset.folder / "dataset.json").read_text())
+    assert description == {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "ball": 1, "bar": 3},
+        "numTraining": 3,
+        "file_ending": ".nii.gz",
+        "name": "Phantom",
+        "licence": "CC0",
+    }
+    for case in dataset.cases:
+        assert sha256_file(case.images[0]) == before[f"imagesTr/{case.case_id}.nii.gz"][0]
+        assert case.label is not None
+        assert sha256_file(case.label) == before[f"labelsTr/{case.case_id}.nii.gz"][0]
+    assert ConversionReport.load(dataset.folder / "conversion.json") == report
+
+
+def test_a_second_run_does_nothing_and_a_changed_source_is_done_again(
+    tmp_path: Path, make_phantom_dataset: MakeDataset
+) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset), tmp_path / "out"
+    convert(source, out)
+    (out / "imagesTr" / "p002_0000.nii.gz").unlink()  # as if killed there
+    before = snapshot(out / "labelsTr")
+    later = (out / "labelsTr" / "p000.nii.gz").stat().st_mtime + 10
+    os.utime(source / "labelsTr" / "p000.nii.gz", (later, later))
+    states = {case: status for case, (status, _) in rows(convert(source, out)).items()}
+    assert states == {"p000": "converted", "p001": "present", "p002": "converted"}
+    assert snapshot(out / "labelsTr")["p001.nii.gz"] == before["p001.nii.gz"]
+
+
+def test_cases_that_vanish_from_the_source_vanish(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset), tmp_path / "out"
+    convert(source, out)
+    (source / "imagesTr" / "p001.nii.gz").unlink()
+    (source / "labelsTr" / "p001.nii.gz").unlink()
+    names = ["p000.nii.gz", "p002.nii.gz"]
+    write_json(source, training=[{"image": f"imagesTr/{n}", "label": f"labelsTr/{n}"} for n in names])
+    convert(source, out)
+    assert [case.case_id for case in open_dataset(out).cases] == ["p000", "p002"]
+
+
+def test_bad_cases_become_rows_and_the_others_go_on(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset, 8), tmp_path / "out"
+    images, labels = source / "imagesTr", source / "labelsTr"
+    shutil.copy(labels / "p000.nii.gz", labels / "p001.nii.gz")  # another grid
+    (labels / "p002.nii.gz").unlink()
+    content = (images / "p003.nii.gz").read_bytes()
+    (images / "p003.nii.gz").write_bytes(content[: len(content) // 2])
+    label = sitk.ReadImage(str(labels / "p004.nii.gz"))
+    sitk.WriteImage(label * 7, str(labels / "p004.nii.gz"))
+    soft = sitk.Cast(sitk.ReadImage(str(labels / "p005.nii.gz")), sitk.sitkFloat32) * 0.5
+    sitk.WriteImage(soft, str(labels / "p005.nii.gz"))
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(images / "p006.nii.gz")))
+    image[2, 2, 2] = np.nan
+    broken = sitk.GetImageFromArray(image)
+    broken.CopyInformation(sitk.ReadImage(str(images / "p006.nii.gz")))
+    sitk.WriteImage(broken, str(images / "p006.nii.gz"))
+    shutil.copy(images / "p000.nii.gz", images / "stray.nii.gz")
+    shutil.copy(labels / "p000.nii.gz", labels / "lost.nii.gz")
+
+    report = convert(source, out)
+    found = rows(report)
+    assert {case for case, (status, _) in found.items() if status == "converted"} == {"p000", "p007"}
+    expected = {
+        "p001": "p001.nii.gz: image and label lie on different grids: shape",
+        "p002": "labelsTr/p002.nii.gz: listed in dataset.json, but not there",
+        "p003": "damaged or truncated gzip",
+        "p004": "p004.nii.gz: label values 7, 21 are not in dataset.json, which names 0, 1, 3",
+        "p005": "needs whole numbers, found 0.5",
+        "p006": "channel 0 has voxels that are NaN or infinite",
+        "stray": "imagesTr/stray.nii.gz: not listed in dataset.json, and has no labelsTr/stray.nii.gz",
+        "lost": "labelsTr/lost.nii.gz: not listed in dataset.json, and has no imagesTr/lost.nii.gz",
+    }
+    for case, text in expected.items():
+        assert found[case][0] == "failed"
+        assert text in found[case][1]
+    assert len(report.failed) == 8
+    assert [case.case_id for case in open_dataset(out).cases] == ["p000", "p007"]
+    assert "2 converted, 8 failed" in report.summary()
+
+
+def test_a_case_that_turns_bad_leaves_nothing_behind(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset), tmp_path / "out"
+    convert(source, out)
+    (source / "imagesTr" / "p001.nii.gz").write_text("not an image")
+    assert rows(convert(source, out))["p001"][0] == "failed"
+    assert [case.case_id for case in open_dataset(out).cases] == ["p000", "p002"]
+
+
+def test_4d_images_are_split_into_channels(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 2)
+    for path in (source / "imagesTr").iterdir():
+        image = sitk.ReadImage(str(path))
+        sitk.WriteImage(sitk.JoinSeries([image, image + 1000]), str(path))
+    names = [{"image": f"imagesTr/p00{n}.nii.gz", "label": f"labelsTr/p00{n}.nii.gz"} for n in range(2)]
+    write_json(source, modality={"0": "FLAIR", "1": "T1w"}, training=names)
+    convert(source, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.json.channel_names == {"0": "FLAIR", "1": "T1w"}
+    first, second = (sitk.ReadImage(str(path)) for path in dataset.cases[1].images)
+    label = sitk.ReadImage(str(dataset.cases[1].label))
+    assert first.GetSize() == second.GetSize() == label.GetSize()
+    np.testing.assert_allclose(first.GetDirection(), label.GetDirection(), atol=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(first) + 1000, sitk.GetArrayFromImage(second))
+
+    write_json(source, modality={"0": "FLAIR"}, training=names)
+    with pytest.raises(DatasetError, match=r"2 channels, dataset\.json names 1 \(FLAIR\)"):
+        convert(source, tmp_path / "other")
+
+
+def test_whole_float_labels_are_rewritten_and_said_so(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 1)
+    path = source / "labelsTr" / "p000.nii.gz"
+    before = sitk.ReadImage(str(path))
+    sitk.WriteImage(sitk.Cast(before, sitk.sitkFloat64), str(path))
+    report = convert(source, tmp_path / "out")
+    assert rows(report)["p000"] == ("converted", "p000.nii.gz written anew (uint8)")
+    after = sitk.ReadImage(str(tmp_path / "out" / "labelsTr" / "p000.nii.gz"))
+    assert after.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(after), sitk.GetArrayFromImage(before))
+    np.testing.assert_allclose(after.GetDirection(), before.GetDirection(), atol=1e-6)
+
+
+def test_nnunet_v1_takes_channels_from_names_and_labels_from_json(
+    tmp_path: Path, make_phantom_dataset: MakeDataset
+) -> None:
+    source = make_phantom_dataset(tmp_path / "Task001_X", 2, channels=2)
+    (source / "imagesTs").mkdir()
+    for channel in (0, 1):
+        shutil.copy(source / "imagesTr" / f"p000_{channel:04d}.nii.gz", source / "imagesTs" / f"t_{channel:04d}.nii.gz")
+    write_json(
+        source,
+        modality={"0": "T1", "1": "T2"},
+        labels={"0": "background", "1": "ball", "3": "ball"},
+        training=[{"image": "./imagesTr/p000.nii.gz", "label": "./labelsTr/p000.nii.gz"}],
+    )
+    assert choose_source(source) == "nnunet_v1"
+    report = convert(source, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert sorted(rows(report)) == ["p000", "p001", "t"]
+    assert dataset.json.labels == {"background": 0, "ball": 1, "ball_3": 3}
+    assert [case.case_id for case in dataset.test_cases] == ["t"]
+    assert dataset.json.numTraining == 2
+
+
+def test_nnunet_v2_with_another_file_format(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_X", 2)
+    for path in [*(source / "imagesTr").iterdir(), *(source / "labelsTr").iterdir()]:
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ".mha"))
+        path.unlink()
+    description = json.loads((source / "dataset.json").read_text())
+    patients = {"p000": "one", "p001": "one"}
+    (source / "dataset.json").write_text(json.dumps({**description, "file_ending": ".mha", "patients": patients}))
+    report = convert(source, tmp_path / "out")
+    assert report.source_format == "nnunet_v2"
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.json.file_ending == ".nii.gz"
+    assert dataset.json.patients == patients
+    for case in dataset.cases:
+        there = sitk.ReadImage(str(source / "imagesTr" / f"{case.case_id}_0000.mha"))
+        here = sitk.ReadImage(str(case.images[0]))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(here), sitk.GetArrayFromImage(there))
+        np.testing.assert_allclose(here.GetOrigin(), there.GetOrigin(), atol=1e-5)
+
+
+def test_missing_channels_and_orphans_of_nnunet_folders_are_rows(
+    tmp_path: Path, make_phantom_dataset: MakeDataset
+) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 4, channels=2)
+    (source / "imagesTr" / "p001_0001.nii.gz").unlink()
+    (source / "labelsTr" / "p002.nii.gz").unlink()
+    for channel in (0, 1):
+        (source / "imagesTr" / f"p003_{channel:04d}.nii.gz").unlink()
+    assert rows(convert(source, tmp_path / "out")) == {
+        "p000": ("converted", ""),
+        "p001": ("failed", "has channels 0000; dataset.json names 2"),
+        "p002": ("failed", "p002_0000.nii.gz: an image without label"),
+        "p003": ("failed", "p003.nii.gz: a label without image"),
+    }
+
+
+def test_unknown_folders_and_unsuitable_targets_are_refused(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 1)
+    with pytest.raises(DatasetError, match="nowhere: no such folder"):
+        convert(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"empty: no known dataset layout; found nothing\. Known: nnunet_v2"):
+        convert(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(DatasetError, match="no source format 'x'"):
+        convert(source, tmp_path / "out", "x")
+    with pytest.raises(DatasetError, match="lies inside the source"):
+        convert(source, source / "out")
+    convert(source, tmp_path / "out")
+    other = decathlon(tmp_path / "other", make_phantom_dataset, 1)
+    with pytest.raises(DatasetError, match="already holds a conversion of"):
+        convert(other, tmp_path / "out")
+    (tmp_path / "out" / "conversion.json").unlink()
+    with pytest.raises(DatasetError, match="not made by `moe convert`"):
+        convert(other, tmp_path / "out")
+    (source / "dataset.json").write_text(json.dumps({"modality": {"0": "x"}, "labels": {"a": "b"}, "training": []}))
+    with pytest.raises(RecordError, match="label values must be whole numbers, found a"):
+        convert(source, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_source_without_one_good_case_is_an_error(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 1)
+    (source / "labelsTr" / "p000.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"no training case could be converted\n  p000: labelsTr/p000"):
+        convert(source, tmp_path / "out")
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_planted_orphans_of_the_real_set_are_rows(tmp_path: Path, real_data: Path) -> None:
+    source = tmp_path / "Task04"
+    shutil.copytree(real_data / "bad_input" / "hippocampus_orphans", source)
+    good = "hippocampus_001.nii.gz"
+    for folder in ("imagesTr", "labelsTr"):
+        shutil.copy(real_data / "Task04_Hippocampus" / folder / good, source / folder / good)
+    names = [path.name for path in [*(source / "imagesTr").iterdir(), *(source / "labelsTr").iterdir()]]
+    write_json(
+        source,
+        labels={"0": "background", "1": "Anterior", "2": "Posterior"},
+        training=[{"image": f"imagesTr/{n}", "label": f"labelsTr/{n}"} for n in sorted(set(names))],
+    )
+    found = rows(convert(source, tmp_path / "out"))
+    assert found["hippocampus_001"] == ("converted", "")
+    assert found["hippocampus_118"] == (
+        "failed",
+        "labelsTr/hippocampus_118.nii.gz: listed in dataset.json, but not there",
+    )
+    assert found["hippocampus_281"] == (
+        "failed",
+        "imagesTr/hippocampus_281.nii.gz: listed in dataset.json, but not there",
+    )
