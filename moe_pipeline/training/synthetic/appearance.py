@@ -59,7 +59,8 @@ def _grain(numbers: Section, white: Tensor) -> Tensor:
 
 def _strengths(numbers: Section) -> Tensor:
     """(n, 4, 256): of the four textures in each label; the parts of an object share theirs."""
-    in_image = numbers.log_uniform(4, 1, low=0.01, high=0.2)
+    in_image = numbers.log_uniform(4, 1, low=0.01, high=0.18)
+    in_image[:, 2] *= 0.7
     in_image[:, 3] *= 5 * numbers.chance(1, p=0.35) * numbers.sign(1)
     of_label = numbers.uniform(4, labels.FIRST_OBJECT).square()
     of_object = numbers.uniform(4, labels.N_OBJECTS).square().repeat_interleave(labels.PER_OBJECT, 2)

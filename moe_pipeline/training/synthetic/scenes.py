@@ -40,8 +40,9 @@ def _cells(numbers: Section, coordinates: Tensor, most: int = len(labels.CELLS))
     wanted = numbers.log_uniform(1, low=3, high=most + 1).floor()  # (n, 1)
     unused = torch.arange(most, device=seeds.device) >= wanted  # (n, most)
     offset = -seeds.square().sum(-1) / 2 + numbers.normal(most) * 0.03 - unused * 1e4
-    places = (coordinates * column(stretch)).reshape(n, 3, -1).transpose(1, 2)  # (n, S**3, 3)
-    scores = torch.baddbmm(offset[:, None], places, seeds.transpose(1, 2))  # (n, S**3, most)
+    planes = torch.cat([seeds * stretch[:, None], offset[..., None]], -1)  # (n, most, 4)
+    places = torch.cat([coordinates, torch.ones_like(coordinates[:, :1])], 1).reshape(n, 4, -1)  # (n, 4, S**3)
+    scores = places.transpose(1, 2) @ planes.transpose(1, 2)  # (n, S**3, most)
     cells = (scores.argmax(-1) + labels.CELLS.start).to(torch.uint8).reshape(n, size, size, size)
     half = scores.reshape(n, size, size, size, most)[:, ::2, ::2, ::2]  # (n, h, h, h, most)
     best, second = half.topk(2, dim=-1).values.unbind(-1)  # (n, h, h, h) each

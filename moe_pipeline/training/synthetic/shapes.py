@@ -109,7 +109,7 @@ def _draw_bodies(numbers: Section, frame: Frame) -> Bodies:
         centre=centre,
         radius=radius,
         turn=turn,
-        bend=numbers.normal(_J, 2) * numbers.uniform(_J, 1, high=0.5),
+        bend=numbers.normal(_J, 2) * numbers.uniform(_J, 1, high=0.6),
         roundness=numbers.log_uniform(_J, low=1.6, high=4.0),
         taper=numbers.uniform(_J, low=-0.6, high=0.6),
         midline=frame.centre[:, 0],
@@ -121,15 +121,14 @@ def _draw_bodies(numbers: Section, frame: Frame) -> Bodies:
 def _proportions(numbers: Section) -> Tensor:
     """(n, J, 3): half axes relative to the longest: compact, elongated, tubes that leave the crop, flat discs."""
     form = numbers.uniform(_J, 1)
+    form[:, labels.MAIN] *= 0.85  # seldom a tube, never a disc
     compact = numbers.uniform(_J, 3, low=0.6, high=1.0)
-    thin = numbers.uniform(_J, 3, low=0.22, high=0.5)
-    long, short = thin.clone(), thin
-    long[..., 0] = 1.0
-    tube = short * 0.7
-    tube[..., 0] = 4.0
-    disc = compact * 1.3
-    disc[..., 2] = 0.18 * compact[..., 2]
-    return torch.where(form < 0.4, compact, torch.where(form < 0.75, long, torch.where(form < 0.88, tube, disc)))
+    thin = numbers.uniform(_J, 3, low=0.25, high=0.5)
+    longest = torch.tensor([True, False, False], device=form.device)
+    long = torch.where(longest, 1.0, thin)
+    tube = torch.where(longest, 4.0, 0.7 * thin)
+    disc = compact * torch.tensor([1.3, 1.3, 0.2], device=form.device)
+    return torch.where(form < 0.38, compact, torch.where(form < 0.76, long, torch.where(form < 0.88, tube, disc)))
 
 
 def _with_twin(numbers: Section, frame: Frame, bodies: Bodies) -> Bodies:
