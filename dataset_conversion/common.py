@@ -12,7 +12,7 @@ import numpy as np
 from dataset_conversion.layout import SourceCase, SourceDataset
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.files import atomic_path
-from moe_pipeline.imaging.files import as_labels
+from moe_pipeline.imaging.files import as_labels, check_finite
 from moe_pipeline.imaging.native import read_channels, read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.dataset import ConversionRow
@@ -114,8 +114,7 @@ def _write_case(case: SourceCase, dataset: SourceDataset, targets: list[Path]) -
     for number, channel in enumerate(channels):
         if faults := grid.differences(channel.geometry):
             raise GeometryError(f"channel 0 and channel {number} lie on different grids: {'; '.join(faults)}")
-        if np.issubdtype(channel.array.dtype, np.floating) and not np.isfinite(channel.array.sum(dtype=np.float64)):
-            raise ImageError(f"channel {number} has voxels that are NaN or infinite. Replace them by numbers first.")
+        check_finite(channel.array, case.images[min(number, len(case.images) - 1)])
     label = _checked_label(case.label, dataset, channels[0]) if case.label else None
     notes = [
         note

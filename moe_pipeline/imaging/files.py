@@ -19,6 +19,7 @@ __all__ = [
     "SUFFIXES",
     "as_labels",
     "case_id_of",
+    "check_finite",
     "has_image_suffix",
     "list_images",
     "read_geometry",
@@ -41,10 +42,23 @@ def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
     """
     native = read_native(path)
     wanted = native.array.astype(dtype, copy=False)
-    if np.issubdtype(wanted.dtype, np.floating) and not np.isfinite(_extremes(wanted)).all():
-        n_bad = int(np.count_nonzero(~np.isfinite(wanted)))
-        raise ImageError(f"{path}: {n_bad} voxels are NaN or infinite. Replace them by numbers before using it.")
+    check_finite(wanted, path)
     return to_canonical(Volume(wanted, native.geometry))
+
+
+def check_finite(array: NDArray[Any], path: Path) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        array: any number type.
+        path: where it comes from, for the message.
+
+    Raises:
+        ImageError: says how many there are.
+    """
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(_extremes(array)).all():
+        n_bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise ImageError(f"{path}: {n_bad} voxels are NaN or infinite. Replace them by numbers before using it.")
 
 
 def read_label_map(path: Path) -> Volume:

@@ -138,6 +138,13 @@ class Geometry:
             direction=tuple((self.matrix[:, list(order)] * signs).ravel()),
         )
 
+    @property
+    def orientation(self) -> str:
+        """Where the index axes x, y, z run, e.g. LPS: to the patient's left, posterior, superior."""
+        order, flipped = self.canonical_axes()
+        letters = {axis: pair[reverse] for axis, pair, reverse in zip(order, ("RL", "AP", "SI"), flipped, strict=True)}
+        return "".join(letters[axis] for axis in range(3))
+
     def differences(self, other: "Geometry", tolerance_mm: float = 1e-3) -> list[str]:
         """What keeps two grids from being the same, in words; empty if nothing does.
 

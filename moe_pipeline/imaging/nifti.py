@@ -4,6 +4,7 @@ ITK fills what is missing from a truncated file with zeros and says nothing. Her
 compressed file must end with its own checksum. Geometry still comes from ITK, so that every format agrees on it.
 """
 
+import gzip
 import struct
 import zlib
 from pathlib import Path
@@ -16,7 +17,6 @@ from moe_pipeline.errors import ImageError
 
 _HEADER_BYTES = 348
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-_GZIP = 31  # zlib's window bits for "expect a gzip header and check the trailer"
 
 
 def is_nifti(path: Path) -> bool:
@@ -61,6 +61,6 @@ def _decompressed(path: Path) -> bytes:
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
-        return zlib.decompress(content, _GZIP)
-    except zlib.error as error:
+        return gzip.decompress(content)  # also files of several members, as bgzip writes them
+    except (OSError, EOFError, zlib.error) as error:
         raise ImageError(f"{path}: damaged or truncated gzip ({error}). Copy or export it again.") from error

@@ -131,7 +131,7 @@ def test_bad_cases_become_rows_and_the_others_go_on(tmp_path: Path, make_phantom
         "p003": "damaged or truncated gzip",
         "p004": "p004.nii.gz: label values 7, 21 are not in dataset.json, which names 0, 1, 3",
         "p005": "needs whole numbers, found 0.5",
-        "p006": "channel 0 has voxels that are NaN or infinite",
+        "p006": "p006.nii.gz: 1 voxels are NaN or infinite",
         "stray": "imagesTr/stray.nii.gz: not listed in dataset.json, and has no labelsTr/stray.nii.gz",
         "lost": "labelsTr/lost.nii.gz: not listed in dataset.json, and has no imagesTr/lost.nii.gz",
     }

@@ -115,6 +115,12 @@ def test_big_endian_nifti(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "x.nii").array, array)
 
 
+def test_gzip_of_several_members(tmp_path: Path) -> None:
+    content = write(tmp_path / "in.nii", np.arange(120, dtype=np.int16).reshape(4, 6, 5)).read_bytes()
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(content[:200]) + gzip.compress(content[200:]))
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").array, read_volume(tmp_path / "in.nii").array)
+
+
 def test_labels_of_whole_floats_are_accepted_and_soft_ones_refused(tmp_path: Path) -> None:
     array = np.zeros((4, 6, 5), np.float64)
     array[1, 2, 3] = 530

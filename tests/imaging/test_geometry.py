@@ -46,6 +46,13 @@ def test_canonical_runs_closest_to_ras_in_every_orientation(direction: np.ndarra
     assert there == {tuple(point) for point in canonical.voxel_to_world(canonical_corners).round(6)}
 
 
+def test_orientation_names_the_way_of_each_index_axis() -> None:
+    assert grid(np.eye(3)).orientation == "RAS"
+    assert grid(OBLIQUE @ np.diag([-1, -1, 1])).orientation == "LPS"
+    assert grid(np.array([[0, 0, -1], [0, 1, 0], [-1, 0, 0]])).orientation == "IAL"
+    assert {grid(direction).canonical().orientation for direction in ORIENTATIONS} == {"RAS"}
+
+
 def test_affine_agrees_with_voxel_to_world_and_is_a_copy() -> None:
     native = grid(OBLIQUE)
     point = np.array([1.5, -2.0, 3.25])
