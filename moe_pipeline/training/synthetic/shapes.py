@@ -1,6 +1,6 @@
 """Objects: level sets (negative inside) of bent bodies, tubes, sheets, networks, trees; and their inner parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,24 +54,29 @@ def paint_objects(draws: Draws, frame: Frame, painted: Tensor) -> tuple[Tensor, 
     size = frame.size
     finer = doubling(size, painted.device).expand(numbers.n, 3, size, size // 2)
     fine = along_axes(torch.cat([level, cut], 1), finer)  # (n, J + 2, S, S, S)
-    rim, centre_rim = numbers.uniform(_J, low=0.12, high=0.6), numbers.uniform(_J, low=0.55, high=0.9)
-    rim = torch.where(numbers.chance(_J, p=0.35), rim, torch.full_like(rim, 2.0))
-    centre_rim = torch.where(numbers.chance(_J, p=0.3), centre_rim, torch.full_like(rim, 2.0))
     everywhere = numbers.chance(_J, p=0.12)
     around = _label_at(painted, bodies.centre)
-    everywhere[:, labels.MAIN] |= around[:, labels.MAIN] == labels.AIR
+    everywhere[:, labels.MAIN] |= around[:, labels.MAIN] == labels.AIR  # so that no sample is without an object
     in_tissue = painted != labels.AIR
+    rims = _rims(numbers)
     result = painted
     for slot in range(_J):
         depth = -fine[:, slot]
         name = torch.full_like(painted, labels.of_object(slot).start)
-        name += labels.IN_CORE * (depth > column(rim[:, slot]))
-        name += labels.IN_CENTRE * (depth > column(centre_rim[:, slot]))
+        for bit, rim in zip((labels.IN_CORE, labels.IN_CENTRE), rims, strict=True):
+            name += bit * (depth > column(rim[:, slot]))
         if slot >= labels.TWIN:
             name += labels.IN_SECOND_PART * (fine[:, _J + slot - labels.TWIN] > 0)
         allowed = (in_tissue | column(everywhere[:, slot])) & column(bodies.present[:, slot])
         result = torch.where((depth > 0) & allowed, name, result)
     return result, around
+
+
+def _rims(numbers: Section) -> tuple[Tensor, Tensor]:
+    """Depths (n, J) where core and centre begin, as shares of the half axes; deeper than any voxel where none do."""
+    core, centre = numbers.uniform(_J, low=0.12, high=0.6), numbers.uniform(_J, low=0.55, high=0.9)
+    has_core, has_centre = numbers.chance(_J, p=0.35), numbers.chance(_J, p=0.3)
+    return torch.where(has_core, core, _FREE), torch.where(has_centre, centre, _FREE)
 
 
 def _label_at(painted: Tensor, centre: Tensor) -> Tensor:
@@ -141,17 +146,9 @@ def _with_twin(numbers: Section, frame: Frame, bodies: Bodies) -> Bodies:
     centre[:, labels.TWIN] = centre[:, labels.MAIN]
     present = bodies.present.clone()
     present[:, labels.TWIN] = has_twin
-    twin = [slot if slot != labels.TWIN else labels.MAIN for slot in range(_J)]
-    return Bodies(
-        centre=centre,
-        radius=bodies.radius[:, twin],
-        turn=bodies.turn[:, twin],
-        bend=bodies.bend[:, twin],
-        roundness=bodies.roundness[:, twin],
-        taper=bodies.taper[:, twin],
-        midline=bodies.midline,
-        present=present,
-    )
+    form = [slot if slot != labels.TWIN else labels.MAIN for slot in range(_J)]
+    copied = {name: getattr(bodies, name)[:, form] for name in ("radius", "turn", "bend", "roundness", "taper")}
+    return replace(bodies, centre=centre, present=present, **copied)
 
 
 def _levels(numbers: Section, draws: Draws, frame: Frame, bodies: Bodies) -> tuple[Tensor, Tensor]:
