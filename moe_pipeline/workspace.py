@@ -62,17 +62,40 @@ class Workspace:
         """Imported foundations: <name>.safetensors with its card <name>.json."""
         return self.root / "weights"
 
+    def raw_folder(self, wanted: str) -> Path:
+        """Raw folder of a dataset of this workspace, by number or name, or of one elsewhere, by path.
+
+        A folder elsewhere is linked into raw/, so that later commands know it by name.
+
+        Raises:
+            DatasetError: if there is no such dataset, or the folder's name is none of nnU-Net's.
+        """
+        elsewhere = Path(wanted)
+        if not (elsewhere / "dataset.json").is_file():
+            return self.raw(self.dataset_name(wanted))
+        name = elsewhere.resolve().name
+        if not DATASET_NAME.fullmatch(name):
+            raise DatasetError(f"{wanted}: the folder must be named like Dataset004_Hippocampus, found {name!r}")
+        if not self.raw(name).exists():
+            self.raw_root.mkdir(parents=True, exist_ok=True)
+            self.raw(name).symlink_to(elsewhere.resolve(), target_is_directory=True)
+        elif self.raw(name).resolve() != elsewhere.resolve():
+            raise DatasetError(f"{wanted}: {self.raw(name)} is another dataset of that name; rename one of them")
+        return self.raw(name)
+
     def dataset_name(self, wanted: str) -> str:
         """Full name for `4`, `Hippocampus` or `Dataset004_Hippocampus`.
 
         Raises:
             DatasetError: if no dataset or several datasets of the workspace answer to it; lists those there are.
         """
-        if DATASET_NAME.fullmatch(wanted):
-            return wanted
         known = sorted(path.name for path in self.raw_root.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))
         number = f"Dataset{int(wanted):03d}_" if wanted.isdigit() else None
-        found = [name for name in known if (number and name.startswith(number)) or name.partition("_")[2] == wanted]
+        found = [
+            name
+            for name in known
+            if name == wanted or name.partition("_")[2] == wanted or (number and name.startswith(number))
+        ]
         if len(found) == 1:
             return found[0]
         fault = f"no such dataset; there are: {', '.join(known) or 'none'}"

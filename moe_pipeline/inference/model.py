@@ -1,8 +1,7 @@
 """The whole mixture in memory: foundation, experts, gate, guards."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -163,29 +162,22 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
     return Expert(card.dataset, card.view, decoder.requires_grad_(False).eval())
 
 
-def with_experts(mixture: Mixture, experts: Sequence[Expert]) -> Mixture:
-    """The same foundation where one expert answers everything: for comparison, never for patients.
-
-    Args:
-        mixture: for its foundation.
-        experts: exactly one.
-    """
-    gate = Gate(GateConfig(width=mixture.foundation.config.encoder.out_chans, n_experts=len(experts), hidden=1))
-    torch.nn.init.zeros_(gate.out.weight)
+def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
+    """The same foundation where one expert answers everything, known or not: for comparison, never for patients."""
+    gate = Gate(GateConfig(width=mixture.foundation.config.encoder.out_chans, n_experts=1, hidden=1))
+    features = gate.norm.normalized_shape[0]
     with torch.no_grad():
-        gate.out.bias.copy_(torch.tensor([-100.0] + [100.0] * len(experts)))
-    guard = Guard(gate.norm.normalized_shape[0], 1)
+        gate.out.weight.zero_()
+        gate.out.bias.copy_(torch.tensor([-100.0, 100.0]))
+    guard = Guard(features, 1)
     guard.limit.fill_(torch.inf)
-    return Mixture(
-        foundation=mixture.foundation,
-        view=mixture.view,
-        experts=tuple(experts),
+    return replace(
+        mixture,
+        experts=(expert,),
         gate=gate.requires_grad_(False).to(mixture.device),
-        guards=tuple(copy.deepcopy(guard).to(mixture.device) for _ in experts),
+        guards=(guard.to(mixture.device),),
         tau=0.0,
         selector="specific",
-        device=mixture.device,
-        hashes=mixture.hashes,
     )
 
 

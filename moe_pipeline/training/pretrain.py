@@ -6,15 +6,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.run import library_versions
+from moe_pipeline.records.weights import FoundationCard
 from moe_pipeline.training.clicks import converse, full_size
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.synthetic import make_batch
+from moe_pipeline.weights.presets import load_preset
+from moe_pipeline.weights.store import save_foundation
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 
@@ -29,7 +34,7 @@ class PretrainSettings:
     """Objects prompted in each volume."""
     clicks: int = 3
     """Clicks per object."""
-    validation_volumes: int = 32
+    validation_volumes: int = 16
     """Volumes of the fixed validation set."""
     validation_clicks: int = 5
     """Clicks per object in validation."""
@@ -92,7 +97,80 @@ class PretrainTask:
         self.module.train()
         means = [sum(values) / len(values) for values in scores]
         columns = {f"dice_{click}": value for click, value in enumerate(means, start=1)}
-        return {"score": (means[0] + means[-1]) / 2, **columns, "iou_r": float(torch.tensor(pairs).T.corrcoef()[0, 1])}
+        return {"score": (means[0] + means[-1]) / 2, **columns, "iou_r": _correlation(pairs)}
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainOptions:
+    """What the user may choose."""
+
+    preset: str = "nano"
+    """Sizes and view, one of plans/foundations."""
+    name: str = "nano"
+    """Name of the weights."""
+    max_minutes: float = 60.0
+    """Time limit, resumed parts together."""
+    steps: int = 20_000
+    """Steps at most."""
+    learning_rate: float = 8e-4
+    """Peak of the schedule."""
+    precision: str = "bf16"
+    """fp32, or bf16: where the processor has it is about twice as fast."""
+    seed: int = 0
+    """Of weights, volumes and clicks."""
+    device: str = "cpu"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise PipelineError(f"precision must be fp32 or bf16, got {self.precision!r}")
+
+
+def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress = silent) -> FoundationCard:
+    """Pretrain a preset from random weights and write `<name>.safetensors` (fp16) with its card.
+
+    Args:
+        out: folder for checkpoint, log.csv and the weights; an interrupted run in it is continued.
+        options: see there.
+        progress: told after each step.
+    """
+    chosen = load_preset(options.preset)
+    device = torch.device(options.device)
+    torch.manual_seed(options.seed)
+    foundation = build_foundation(chosen.config).to(device)
+    settings = PretrainSettings(seed=options.seed)
+    loop = LoopSettings(
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        warmup_steps=100,
+        validate_every=100,
+        max_minutes=options.max_minutes,
+        weight_decay=0.05,
+        ema_decay=0.995,
+        precision="bf16" if options.precision == "bf16" else "fp32",
+    )
+    foundation, result = pretrain(foundation, settings, loop, out, device, progress)
+    command = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in options.__slots__)
+    return save_foundation(
+        foundation,
+        out,
+        name=options.name,
+        source=f"moe pretrain {command}",
+        licence="Apache-2.0",
+        view=chosen.view,
+        training={
+            "volumes": "synthetic only",
+            "versions": library_versions(),
+            "steps": result.steps,
+            "samples": result.steps * settings.volumes,
+            "minutes": round(result.seconds / 60, 1),
+            "best_step": result.best_step,
+            "best_score": result.best_score,
+            "validation": result.rows,
+        },
+        dtype=torch.float16,
+        overwrite=True,
+    )
 
 
 def pretrain(
@@ -120,3 +198,11 @@ def pretrain(
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return foundation, result
+
+
+def _correlation(pairs: list[tuple[float, float]]) -> float:
+    """Pearson's r; 0 where one side does not vary, as before the first step."""
+    both = torch.tensor(pairs)  # (n, 2)
+    if (both.std(0) == 0).any():
+        return 0.0
+    return float(both.T.corrcoef()[0, 1])

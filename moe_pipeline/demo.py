@@ -1,0 +1,67 @@
+"""The whole job on made-up data: two datasets with an expert each, one that nobody finetunes."""
+
+import tempfile
+from pathlib import Path
+
+from dataset_conversion.convert import convert
+from moe_pipeline.evaluation.comparison import Comparison, HeldBack, compare
+from moe_pipeline.phantoms import Painter, paint_capsule, paint_fruit, paint_pebbles, write_phantoms
+from moe_pipeline.planning.dataset import open_dataset
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.report.tables import as_text
+from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.mixture import train_gate
+from moe_pipeline.workspace import Workspace
+
+_DATASETS: dict[str, tuple[Painter, dict[int, str]]] = {
+    "901_Capsule": (paint_capsule, {1: "front", 2: "back"}),
+    "902_Fruit": (paint_fruit, {1: "skin", 2: "core"}),
+    "903_Pebbles": (paint_pebbles, {1: "bright", 2: "dark"}),
+}
+_FINETUNED = ("901_Capsule", "902_Fruit")
+_TRAINING_CASES, _HELD_BACK_CASES = 12, 4
+
+
+def run_demo(root: Path | None = None, minutes: float = 1.0, progress: Progress = silent) -> str:
+    """Make the data, run the five steps, and compare.
+
+    Args:
+        root: workspace; a new temporary folder if None.
+        minutes: training time of each expert.
+        progress: told about every stage.
+
+    Returns:
+        The table and where the files are.
+    """
+    place = Workspace(root or Path(tempfile.mkdtemp(prefix="moe_demo_")))
+    held_back = [_prepare(place, name, seed, progress) for seed, name in enumerate(_DATASETS)]
+    for name in _FINETUNED:
+        finetune(place, place.raw(f"Dataset{name}"), FinetuneOptions(max_minutes=minutes), progress)
+    experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
+    general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
+    train_gate(place, experts, general, progress=progress)
+    compared = compare(place, held_back, place.predictions("demo"), progress=progress)
+    return describe(compared, place)
+
+
+def describe(compared: Comparison, place: Workspace) -> str:
+    """The comparison in words and tables."""
+    lines = ["Mean Dice on held-back cases, one click per object:", as_text(compared.matrix), ""]
+    lines += ["Who was asked:", as_text(compared.routing), ""]
+    for name, (alone, same) in compared.identical.items():
+        if alone:
+            answered = f"{name}: {alone} label maps answered by the general expert"
+            lines.append(f"{answered}, {same} of them byte for byte the foundation's own")
+    return "\n".join([*lines, f"Everything is in {place.root}: raw, plans, experts, model, predictions."])
+
+
+def _prepare(place: Workspace, name: str, seed: int, progress: Progress) -> HeldBack:
+    painter, classes = _DATASETS[name]
+    source, held = place.root / "source" / f"Task{name}", place.root / "held_back" / f"Task{name}"
+    write_phantoms(source, painter, classes, _TRAINING_CASES, seed)
+    write_phantoms(held, painter, classes, _HELD_BACK_CASES, 1000 + seed)
+    raw = place.raw(f"Dataset{name}")
+    convert(source, raw, progress=progress)
+    plan_dataset(open_dataset(raw).folder, place.plans(raw.name), "nano", place.weights, progress=progress)
+    return HeldBack(raw.name, held / "imagesTr", held / "labelsTr", classes)

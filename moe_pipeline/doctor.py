@@ -1,0 +1,60 @@
+"""What this installation has and can do."""
+
+import os
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from moe_pipeline.records.run import library_versions
+from moe_pipeline.weights.store import list_foundations
+from moe_pipeline.workspace import Workspace
+
+_OPTIONAL = {"huggingface_hub": "moe weights fetch", "pydicom": "DICOM RTSTRUCT and SEG"}
+_GIB = 1 << 30
+
+
+def examine(place: Workspace) -> list[tuple[str, str]]:
+    """Versions, devices, memory, disk, foundations, and what the workspace holds, as (topic, finding)."""
+    memory = psutil.virtual_memory()
+    rows = list(library_versions().items())
+    rows += [
+        ("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads{_bf16()}"),
+        ("GPU", _gpus()),
+        ("memory", f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free"),
+        ("disk", _disk(place.root)),
+    ]
+    rows += [(f"optional {name}", _optional(name, use)) for name, use in _OPTIONAL.items()]
+    stored = list_foundations(place.weights)
+    rows.append(("foundations", ", ".join(entry.card.name for entry in stored) or "none: run `moe weights import`"))
+    for stage in ("raw", "plans", "experts"):
+        found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
+        rows.append((f"workspace {stage}", ", ".join(found) or "none"))
+    model = "yes" if (place.model / "moe.json").is_file() else "none: run `moe train-gate`"
+    return [*rows, ("workspace model", model)]
+
+
+def _bf16() -> str:
+    return ", bf16" if torch.cpu._is_avx512_bf16_supported() else ""
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        return "none"
+    devices = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
+    return ", ".join(f"{device.name} with {device.total_memory / _GIB:.0f} GiB" for device in devices)
+
+
+def _disk(root: Path) -> str:
+    there = next(path for path in (root, *root.resolve().parents) if path.exists())
+    usage = shutil.disk_usage(there)
+    return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB free for {root}"
+
+
+def _optional(name: str, use: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return f"not installed; needed for {use}"
