@@ -12,6 +12,7 @@ per query, so the sum of their exponentials factorises over i and j for each k, 
 of the virtual key: exact, and 512 x 513 instead of 2744 x 2744 logits for a grid of 8 in windows of 14.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -52,76 +53,90 @@ class RelativeAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend; tokens and result (B, X, Y, Z, C)."""
-        qkv = linear(self.qkv, tokens)  # (B, X, Y, Z, 3C)
         grid: Extent = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
+        rows = tokens.flatten(1, 3)  # (B, N, C)
+        padded = any(size % self.window_size for size in grid)
+        if padded:
+            rows = F.pad(rows, (0, 0, 0, 1))  # (B, N + 1, C), the last one stands for all padding
+        qkv = linear(self.qkv, rows)  # (B, N or N + 1, 3C)
         regions = list(_regions(grid, self.window_size))
-        if len(regions) == 1:
-            return linear(self.proj, self._attend_region(qkv, regions[0][1]))
+        if len(regions) == 1 and regions[0][1] == grid:
+            return linear(self.proj, self._attend(qkv, grid).reshape(tokens.shape))
+        n_tokens = tokens.shape[1:4].numel()
+        cube, padding = qkv[:, :n_tokens].reshape(*tokens.shape[:4], -1), qkv[:, n_tokens:]
         attended = qkv.new_empty(tokens.shape)
         for place, extent in regions:
-            attended[place] = self._attend_region(qkv[place], extent)
+            attended[place] = self._attend_region(cube[place], padding, extent)
         return linear(self.proj, attended)
 
-    def _attend_region(self, qkv: Tensor, extent: Extent) -> Tensor:
-        """Attend in equal windows of `extent` that fill (B, X, Y, Z, 3C); result (B, X, Y, Z, C)."""
-        batch, heads = qkv.shape[0], self.num_heads
-        counts = [size // edge for size, edge in zip(qkv.shape[1:4], extent, strict=True)]
-        x, y, z = counts
+    def _attend_region(self, qkv: Tensor, padding: Tensor, extent: Extent) -> Tensor:
+        """Attend in equal windows of `extent` that fill a region.
+
+        Args:
+            qkv: (B, X, Y, Z, 3C).
+            padding: (B, 0 or 1, 3C), what the padding token became.
+            extent: edges of a window's real tokens.
+
+        Returns:
+            (B, X, Y, Z, C).
+        """
         d, h, w = extent
-        windows = qkv.reshape(batch, x, d, y, h, z, w, 3, heads, -1)
-        windows = windows.permute(7, 0, 1, 3, 5, 8, 2, 4, 6, 9)  # (3, B, x, y, z, heads, d, h, w, head)
-        q, k, v = windows.reshape(3, batch * x * y * z, heads, d, h, w, -1)  # each (W, heads, d, h, w, head)
-        mixed = self._attend(q, k, v)  # (W, heads, d * h * w, head)
-        mixed = mixed.reshape(batch, x, y, z, heads, d, h, w, -1)
-        mixed = mixed.permute(0, 1, 5, 2, 6, 3, 7, 4, 8)  # (B, x, d, y, h, z, w, heads, head)
-        return mixed.reshape(batch, x * d, y * h, z * w, -1)
+        x, y, z = (size // edge for size, edge in zip(qkv.shape[1:4], extent, strict=True))
+        windows = qkv.reshape(-1, x, d, y, h, z, w, qkv.shape[-1]).permute(0, 1, 3, 5, 2, 4, 6, 7)
+        rows = windows.reshape(-1, d * h * w, qkv.shape[-1])  # (B x y z, n, 3C)
+        if d * h * w < self.window_size**3:
+            padding = padding.repeat_interleave(x * y * z, dim=0)  # (B x y z, 1, 3C)
+            rows = torch.cat([rows, padding], dim=1)  # (B x y z, n + 1, 3C)
+        mixed = self._attend(rows, extent).reshape(-1, x, y, z, d, h, w, qkv.shape[-1] // 3)
+        return mixed.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(*qkv.shape[:4], -1)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention within windows: q, k, v (W, heads, d, h, w, head) -> (W, heads, d*h*w, head)."""
-        bias = self._relative_bias(q) if self.use_rel_pos else None
-        padded = self.window_size**3 > q.shape[2] * q.shape[3] * q.shape[4]
-        q, k, v = (part.flatten(2, 4) for part in (q, k, v))  # (W, heads, n, head)
-        if padded:
-            _, k_pad, v_pad = self._padding(q)
-            k = torch.cat([k, k_pad.expand(*k.shape[:2], 1, -1)], dim=2)  # (W, heads, n + 1, head)
-            v = torch.cat([v, v_pad.expand(*v.shape[:2], 1, -1)], dim=2)
-            if bias is None:
-                n_padded = self.window_size**3 - q.shape[2]
-                bias = F.pad(q.new_zeros(1, 1, 1, q.shape[2]), (0, 1), value=float(torch.tensor(n_padded).log()))
-                bias = bias.expand(*q.shape[:3], -1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    def _attend(self, qkv: Tensor, extent: Extent) -> Tensor:
+        """Attend within windows: (W, n, 3C), or (W, n + 1, 3C) with a padding token last, -> (W, n, C)."""
+        n = math.prod(extent)
+        parts = qkv.reshape(*qkv.shape[:2], 3, self.num_heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (W, heads, n or n + 1, head)
+        bias: Tensor | None = None
+        if self.use_rel_pos:
+            bias = self._relative_bias(q, extent)
+        elif k.shape[2] > n:
+            n_padded = self.window_size**3 - n
+            bias = F.pad(q.new_zeros(n, n), (0, 1), value=math.log(n_padded))  # (n, n + 1)
+        mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=bias)  # (W, heads, n, head)
+        return mixed.transpose(1, 2).flatten(2)  # (W, n, C)
 
-    def _padding(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value of a padded token, each (heads, 1, head)."""
-        bias = self.qkv.bias
-        if bias is None:
-            zero = like.new_zeros(self.num_heads, 1, like.shape[-1])
-            return zero, zero, zero
-        q, k, v = bias.to(like.dtype).reshape(3, self.num_heads, 1, -1)
-        return q, k, v
+    def _relative_bias(self, q: Tensor, extent: Extent) -> Tensor:
+        """What relative positions add to the logits.
 
-    def _relative_bias(self, q: Tensor) -> Tensor:
-        """What relative positions add to the logits of q (W, heads, d, h, w, head): (W, heads, d*h*w, keys)."""
-        d, h, w = extent = (q.shape[2], q.shape[3], q.shape[4])
-        size = self.window_size
-        table_d, table_h, table_w = (
-            relative_table(table, size) for table in (self.rel_pos_d, self.rel_pos_h, self.rel_pos_w)
-        )  # each (size, size, head)
-        line = q
+        Args:
+            q: (W, heads, n, head) for a whole window, (W, heads, n + 1, head) with the padding token last.
+            extent: edges (d, h, w) of a window's real tokens, n = d h w.
+
+        Returns:
+            (W, heads, n, keys), keys as many as q has rows.
+        """
+        (d, h, w), size, n = extent, self.window_size, math.prod(extent)
+        tables = (self.rel_pos_d, self.rel_pos_h, self.rel_pos_w)
+        table_d, table_h, table_w = (relative_table(table, size) for table in tables)  # each (size, size, head)
+        cube = q[:, :, :n].reshape(*q.shape[:2], d, h, w, -1)
+        a = torch.einsum("nmdhwc,dkc->nmdhwk", cube, table_d[:d])
+        line = cube
         if w < size:
-            pad = self._padding(q)[0][:, None, None]  # (heads, 1, 1, 1, head)
-            line = torch.cat([q, pad.expand(*q.shape[:4], size - w, -1)], dim=4)  # (W, heads, d, h, size, head)
-        a = torch.einsum("nmdhwc,dkc->nmdhwk", q, table_d[:d])
+            padding = q[:, :, n:, None, None].expand(-1, -1, d, h, size - w, -1)
+            line = torch.cat([cube, padding], dim=4)  # (W, heads, d, h, size, head)
         b = torch.einsum("nmdhic,hkc->nmdhik", line, table_h[:h])
         c = torch.einsum("nmdhjc,jkc->nmdhjk", line, table_w)
-        real = (
-            a[..., None, None, :w] + b[..., None, :d, None, :w] + c[..., None, None, :h, :w]
-        )  # (W, heads, d, h, w, d, h, w)
-        real = real.flatten(5, 7).flatten(2, 4)  # (W, heads, n, n)
-        if extent == (size, size, size):
-            return real
+        planes = b[..., :d, None, :w] + c[..., None, :h, :w]  # (W, heads, d, h, i, j, k)
+        terms = (a[..., None, None, :w], planes[:, :, :, :, None])
+        if n == size**3:
+            return torch.add(*terms).flatten(5, 7).flatten(2, 4)  # (W, heads, n, n)
         virtual = _log_sum_of_padding(a, b, c, extent)  # (W, heads, n)
-        return torch.cat([real, virtual[..., None]], dim=-1)  # (W, heads, n, n + 1)
+        if torch.is_grad_enabled():
+            real = torch.add(*terms).flatten(5, 7).flatten(2, 4)
+            return torch.cat([real, virtual[..., None]], dim=-1)  # (W, heads, n, n + 1)
+        bias = q.new_empty(*q.shape[:2], n, -(-(n + 1) // 16) * 16)[..., : n + 1]  # rows that start on even addresses
+        torch.add(*terms, out=bias[..., :n].unflatten(2, extent).unflatten(5, extent))
+        bias[..., n] = virtual
+        return bias
 
 
 def relative_table(table: Tensor, size: int) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_pipeline.model.products import affine
+
 
 class ChannelNorm(nn.Module):
     """Layer norm over channels. Tokens carry channels last; `forward` takes them there."""
@@ -63,7 +65,7 @@ def linear(layer: nn.Module, tokens: Tensor) -> Tensor:
         (..., out).
     """
     assert isinstance(layer, nn.Linear | nn.Conv3d)
-    return F.linear(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias)
+    return affine(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias)
 
 
 def channels_last(grid: Tensor) -> Tensor:

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from moe_pipeline.model import products
+from moe_pipeline.model.products import affine
+
+pytestmark = pytest.mark.skipif(not products._onednn_is_faster(), reason="this machine uses torch's own product")
+
+
+def gradients(function: object, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
+    leaves = [part.clone().requires_grad_() for part in (tokens, weight, bias) if part is not None]
+    result = function(*leaves, *([None] if bias is None else []))  # type: ignore[operator]
+    result.square().mean().backward()
+    return [result.detach()] + [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("shape", "n_out"), [((3, 70, 64), 48), ((512, 24), 96), ((7, 384), 384), ((2, 3), 5)])
+def test_value_and_gradients_are_those_of_linear(shape: tuple[int, ...], n_out: int, with_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(shape, generator=generator)
+    weight = torch.randn(n_out, shape[-1], generator=generator) / shape[-1] ** 0.5
+    bias = torch.randn(n_out, generator=generator) if with_bias else None
+    for found, expected in zip(
+        gradients(affine, tokens, weight, bias), gradients(F.linear, tokens, weight, bias), strict=True
+    ):
+        assert found.shape == expected.shape
+        assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_strided_views_are_understood() -> None:
+    tokens, weight = torch.randn(64, 3, 200).transpose(0, 1), torch.randn(200, 150).t()
+    with torch.no_grad():
+        assert torch.allclose(affine(tokens, weight, None), F.linear(tokens, weight), atol=1e-4)
+
+
+def test_frozen_weights_get_no_gradient() -> None:
+    tokens, weight = torch.randn(512, 64, requires_grad=True), torch.randn(64, 64)
+    affine(tokens, weight, None).sum().backward()
+    assert tokens.grad is not None
+    assert weight.grad is None
+
+
+def test_empty_input_and_autocast_keep_torchs_behaviour() -> None:
+    assert affine(torch.zeros(0, 8), torch.zeros(5, 8), None).shape == (0, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert affine(torch.zeros(512, 64), torch.zeros(64, 64), None).dtype == torch.bfloat16
