@@ -106,6 +106,8 @@ class CaseFingerprint(Part):
     """Case id."""
     files: tuple[FileStamp, ...]
     """Images, then label."""
+    description_sha256: str
+    """Hash of the channels and labels of dataset.json that the case was checked against."""
     faults: tuple[Fault, ...] = ()
     """What is wrong with it."""
     measures: CaseMeasures | None = None

@@ -1,0 +1,129 @@
+"""A case in numbers."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from moe_pipeline.imaging.components import label_components
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.planning import QUANTILES, ChannelMeasures, ClassMeasures, Intensity
+
+_THINNED = 200_000  # voxels; enough for whole-image statistics
+_PERCENTILES = (0.5, 5, 50, 95, 99.5)
+_Slices = tuple[slice, slice, slice]
+
+
+def class_boxes(label: NDArray[np.integer[Any]], classes: dict[int, str]) -> dict[int, _Slices]:
+    """Bounding box of each class that is there, as slices of (x, y, z)."""
+    found: list[Any] = ndimage.find_objects(label, max_label=max(classes))
+    return {value: found[value - 1] for value in classes if found[value - 1] is not None}
+
+
+def measure_channel(
+    volume: Volume, label: NDArray[np.integer[Any]], boxes: dict[int, _Slices]
+) -> tuple[ChannelMeasures, dict[int, Intensity]]:
+    """Intensities of the whole image, of the foreground and of each class.
+
+    Args:
+        volume: one channel, canonical.
+        label: (x, y, z) on the same grid.
+        boxes: from `class_boxes`.
+    """
+    values = {value: volume.array[box][label[box] == value] for value, box in boxes.items()}
+    image = summarise_intensity(_thinned(volume.array).ravel())
+    if not values:
+        return ChannelMeasures(image=image), {}
+    foreground = np.concatenate(list(values.values()))
+    steps = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    measures = ChannelMeasures(
+        image=image,
+        foreground=summarise_intensity(foreground),
+        foreground_quantiles=tuple(_short(q) for q in np.quantile(_few(foreground), steps)),
+    )
+    return measures, {value: summarise_intensity(chosen) for value, chosen in values.items()}
+
+
+def measure_class(
+    label: NDArray[np.integer[Any]], value: int, box: _Slices, geometry: Geometry, body: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Fields of `ClassMeasures` that do not depend on intensities.
+
+    Args:
+        label: (x, y, z).
+        value: of the class.
+        box: around it.
+        geometry: grid of the label.
+        body: (3, 2) box around the body in voxels, from `body_box`.
+    """
+    mask = label[box] == value
+    spacing = np.asarray(geometry.spacing_mm)
+    numbers, sizes = label_components(mask)
+    largest = ndimage.find_objects(numbers)[max(sizes, key=lambda number: sizes[number]) - 1]
+    starts = np.array([side.start for side in box])
+    stops = np.array([side.stop for side in box])
+    centre = starts + [_mean_index(mask, axis) for axis in range(3)] + 0.5
+    n_voxels = int(sum(sizes.values()))
+    return {
+        "voxels": n_voxels,
+        "volume_ml": _short(n_voxels * geometry.voxel_ml),
+        "box_mm": tuple((_short(a), _short(b)) for a, b in zip(starts * spacing, stops * spacing, strict=True)),
+        "components": len(sizes),
+        "object_mm": tuple(_short((s.stop - s.start) * mm) for s, mm in zip(largest, spacing, strict=True)),
+        "centroid": tuple(_short(part) for part in (centre - body[:, 0]) / (body[:, 1] - body[:, 0])),
+    }
+
+
+def body_box(image: NDArray[Any]) -> NDArray[np.float64]:
+    """(3, 2) start and stop in voxels of the box around most voxels that are brighter than the mean."""
+    thin = _thinned(image)
+    bright = thin > thin.mean(dtype=np.float64)
+    box = np.array([[0.0, side] for side in image.shape])
+    for axis in range(3):
+        counts = bright.sum(axis=tuple(other for other in range(3) if other != axis))
+        if counts.sum() == 0:
+            continue
+        share = np.cumsum(counts) / counts.sum()
+        step = image.shape[axis] / len(counts)
+        box[axis] = np.searchsorted(share, 0.01) * step, (np.searchsorted(share, 0.99) + 1) * step
+    return box
+
+
+def summarise_intensity(values: NDArray[Any]) -> Intensity:
+    """Distribution of some voxels, at least one."""
+    low, lower, median, upper, high = np.percentile(_few(values), _PERCENTILES)
+    return Intensity(
+        mean=_short(values.mean(dtype=np.float64)),
+        std=_short(values.std(dtype=np.float64)),
+        median=_short(median),
+        percentile_00_5=_short(low),
+        percentile_05=_short(lower),
+        percentile_95=_short(upper),
+        percentile_99_5=_short(high),
+    )
+
+
+def _mean_index(mask: NDArray[np.bool_], axis: int) -> float:
+    counts = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+    return float(counts @ np.arange(len(counts)) / counts.sum())
+
+
+def _thinned(image: NDArray[Any]) -> NDArray[Any]:
+    step = max(int(np.ceil((image.size / _THINNED) ** (1 / 3))), 1)
+    return image[::step, ::step, ::step]
+
+
+def _few(values: NDArray[Any]) -> NDArray[Any]:
+    return values[:: max(values.size // (5 * _THINNED), 1)]
+
+
+def _short(value: float) -> float:
+    """Six digits: more would only make the files longer."""
+    return float(f"{float(value):.6g}")
+
+
+def class_measures(fields: dict[str, Any], intensity: tuple[Intensity, ...]) -> ClassMeasures:
+    """Join what `measure_class` and `measure_channel` found."""
+    return ClassMeasures(**fields, intensity=intensity)

@@ -1,0 +1,186 @@
+"""The stage: check, fingerprint, plan and split a dataset, and save all of it."""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition
+
+import psutil
+
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.imaging.files import read_geometry
+from moe_pipeline.planning.dataset import Case, RawDataset, open_dataset, raise_faults
+from moe_pipeline.planning.fingerprint import fingerprint_case
+from moe_pipeline.planning.journal import open_journal, read_journal
+from moe_pipeline.planning.planner import make_plan
+from moe_pipeline.planning.preset import load_planning_preset, this_machine
+from moe_pipeline.planning.splits import make_splits
+from moe_pipeline.planning.summary import summarise
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.planning import CaseFingerprint, Fault, Fingerprint, Plan, Splits
+
+_log = logging.getLogger(__name__)
+
+_MAX_THREADS = 4
+_MEMORY_SHARE = 0.5  # of what is free, for cases that are read at the same time
+_CASE_BYTES_PER_VOXEL = 12  # compressed and plain file, label, and what the statistics copy
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFiles:
+    """What `plan_dataset` made or found."""
+
+    plan: Plan
+    """The choices."""
+    fingerprint: Fingerprint
+    """What they rest on."""
+    splits: Splits
+    """The folds."""
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        plan, costs = self.plan, self.plan.estimates
+        warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
+        return "\n".join(
+            [
+                f"{plan.dataset}: {len(self.fingerprint.cases)} cases, {len(plan.classes)} classes, "
+                f"{len(self.splits.folds)} folds; foundation {plan.foundation}",
+                f"  view {plan.reasons.get('view', f'{plan.view.spacing_mm:g} mm')}",
+                f"  about {costs.disk_mb:.0f} MB of disk, {costs.memory_mb:.0f} MB of memory, "
+                f"{costs.minutes:.0f} minutes of training",
+                *warnings,
+            ]
+        )
+
+
+def plan_dataset(
+    folder: Path,
+    out: Path,
+    foundation: str = "nano",
+    weights_root: Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+    *,
+    reuse: bool = True,
+    leave_out_faulty: bool = False,
+    patient_pattern: str | None = None,
+) -> PlannedFiles:
+    """Check every case, then write fingerprint.json, plan.json and splits.json.
+
+    Each file is read once, by several threads: decompression and statistics leave the interpreter free, so that
+    starting processes would only cost time. Killed, it continues with the cases that are left.
+
+    Args:
+        folder: nnU-Net v2 raw dataset.
+        out: folder for the files.
+        foundation: preset or imported weights to plan for.
+        weights_root: where imported weights are.
+        seed: of folds, crops and training.
+        progress: told after each case.
+        reuse: keep fingerprints of unchanged cases, and a plan (with its edits) that was made from the same inputs.
+        leave_out_faulty: go on without the cases that have errors; they stay listed in the fingerprint.
+        patient_pattern: regular expression that finds the patient in a case id, for the folds.
+
+    Raises:
+        DatasetError: lists all faults of all cases, if there are errors and they are not to be left out.
+        RecordError: if dataset.json or an edited plan.json breaks its schema.
+        CheckpointError: if there is no such foundation.
+    """
+    preset = load_planning_preset(foundation, weights_root)
+    dataset = open_dataset(folder)
+    cases = fingerprint_cases(dataset, out / "cases.jsonl", progress, reuse=reuse)
+    errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
+    if not leave_out_faulty:
+        raise_faults(folder, [_line(fault) for fault in errors])
+    fingerprint = summarise(dataset, cases)
+    splits = make_splits(
+        dataset.name,
+        [case.case_id for case in fingerprint.cases if case.classes],
+        seed,
+        preset.n_folds,
+        dataset.json.patients,
+        patient_pattern,
+    )
+    plan = _kept_plan(out, fingerprint, foundation, seed) if reuse else None
+    plan = plan or make_plan(fingerprint, preset, this_machine(), seed)
+    fingerprint.save(out / "fingerprint.json")
+    splits.save(out / "splits.json")
+    plan.save(out / "plan.json")
+    return PlannedFiles(plan, fingerprint, splits)
+
+
+def fingerprint_cases(
+    dataset: RawDataset, journal_path: Path, progress: Progress = silent, *, reuse: bool = True
+) -> list[CaseFingerprint]:
+    """Fingerprints of all training cases in order; those that the journal knows and that still hold are not remade."""
+    if not reuse:
+        journal_path.unlink(missing_ok=True)
+    known = read_journal(journal_path, dataset)
+    missing = [case for case in dataset.cases if case.case_id not in known]
+    budget = _Budget(int(psutil.virtual_memory().available * _MEMORY_SHARE))
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    with open_journal(journal_path) as journal, ThreadPoolExecutor(threads) as pool:
+        work = [pool.submit(_fingerprint_within, budget, case, dataset) for case in missing]
+        try:
+            for done in track(as_completed(work), f"checking {dataset.name}", progress, len(missing)):
+                fingerprint = done.result()
+                known[fingerprint.case_id] = fingerprint
+                journal.add(fingerprint)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return [known[case.case_id] for case in dataset.cases]
+
+
+def _fingerprint_within(budget: "_Budget", case: Case, dataset: RawDataset) -> CaseFingerprint:
+    with budget.reserved(_case_bytes(case)):
+        return fingerprint_case(case, dataset)
+
+
+def _case_bytes(case: Case) -> int:
+    try:
+        x, y, z = read_geometry(case.images[0]).shape
+    except PipelineError:
+        return 0  # it will be reported where it is read in full
+    return x * y * z * _CASE_BYTES_PER_VOXEL
+
+
+class _Budget:
+    """Memory that several threads share. A case that is larger than all of it still runs, alone."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._used = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def reserved(self, amount: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self._total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()
+
+
+def _kept_plan(out: Path, fingerprint: Fingerprint, foundation: str, seed: int) -> Plan | None:
+    """The plan that is there, if it answers the same question; perhaps somebody edited it."""
+    path = out / "plan.json"
+    if not path.is_file():
+        return None
+    plan = Plan.load(path)
+    if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), foundation, seed):
+        return plan
+    path.replace(out / "plan.previous.json")
+    _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)
+    return None
+
+
+def _line(fault: Fault) -> str:
+    return f"{fault.case_id}: {fault.message}"

@@ -1,0 +1,163 @@
+"""From a fingerprint to a plan: a pure function, and a reason for every choice."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from moe_pipeline.errors import DatasetError
+from moe_pipeline.planning.preset import FoundationPreset, Machine
+from moe_pipeline.planning.views import choose_view
+from moe_pipeline.records.planning import Estimates, Fingerprint, Plan
+from moe_pipeline.records.view import View
+
+_SIDES = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|sinister|dexter)(?![a-z])", re.IGNORECASE)
+_MAX_CROPS, _MAX_COPIES = 16, 8
+_MIN_EPOCHS, _MAX_EPOCHS = 4, 60
+_MAX_WORKERS = 4
+_LABEL_BYTES = 0.05  # per voxel of a label crop, packed
+_VOXEL_BYTES = 8  # of the largest case: image and label, and one copy of each
+
+
+def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machine, seed: int = 0) -> Plan:
+    """Choose view, crops, training and costs.
+
+    Args:
+        fingerprint: of the dataset.
+        preset: the foundation to plan for.
+        machine: what there is to work with.
+        seed: kept in the plan; the choices do not depend on it.
+
+    Raises:
+        DatasetError: if no case has a voxel of any class.
+    """
+    reasons: dict[str, str] = {}
+    classes = _classes(fingerprint, reasons)
+    view, reasons["view"] = choose_view(preset, fingerprint.object_mm)
+    reasons["channel"] = f"0, {fingerprint.channel_names['0']}: the first of {len(fingerprint.channel_names)}"
+    weights = _class_weights(fingerprint, classes, reasons)
+    crops = _crops(fingerprint, classes, view, preset, reasons)
+    mirror_axes = _mirror_axes(classes, reasons)
+    training = _training(crops, preset, machine, reasons)
+    spread = fingerprint.foreground[0]
+    reasons["intensity_range"] = "percentiles 0.5 and 99.5 of the foreground, all cases alike"
+    return Plan(
+        dataset=fingerprint.dataset,
+        dataset_sha256=fingerprint.dataset_sha256,
+        fingerprint_sha256=fingerprint.sha256(),
+        foundation=preset.name,
+        classes=classes,
+        view=view,
+        class_weights=weights,
+        mirror_axes=mirror_axes,
+        intensity_range=(spread.percentile_00_5, spread.percentile_99_5) if spread else (0.0, 0.0),
+        seed=seed,
+        estimates=_estimates(fingerprint, view, crops["total"], training, preset, reasons),
+        reasons=reasons,
+        crops_per_case=crops["crops_per_case"],
+        copies_per_case=crops["copies_per_case"],
+        **training,
+    )
+
+
+def _classes(fingerprint: Fingerprint, reasons: dict[str, str]) -> dict[int, str]:
+    classes = {value: found.name for value, found in fingerprint.classes.items() if found.cases > 0}
+    if not classes:
+        raise DatasetError(f"{fingerprint.dataset}: no case has a voxel of any class, there is nothing to learn")
+    absent = [found.name for found in fingerprint.classes.values() if found.cases == 0]
+    reasons["classes"] = f"all {len(classes)} classes that occur" + (
+        f"; never seen: {', '.join(absent)}" if absent else ""
+    )
+    return classes
+
+
+def _class_weights(fingerprint: Fingerprint, classes: dict[int, str], reasons: dict[str, str]) -> dict[int, float]:
+    """Rare and small classes are looked at more often, by roots of their rarity, at most four times the average."""
+    found = [fingerprint.classes[value] for value in classes]
+    rarity = np.array([len(fingerprint.cases) / one.cases for one in found])
+    volume = np.array([one.volume_ml.median if one.volume_ml else 1.0 for one in found])
+    raw = np.sqrt(rarity) * (volume.max() / volume) ** (1 / 6)
+    weights = np.clip(raw / np.exp(np.log(raw).mean()), 0.25, 4)
+    reasons["class_weights"] = "root of the share of cases without the class, times the sixth root of its smallness"
+    return {value: round(float(weight), 3) for value, weight in zip(classes, weights, strict=True)}
+
+
+def _crops(
+    fingerprint: Fingerprint, classes: dict[int, str], view: View, preset: FoundationPreset, reasons: dict[str, str]
+) -> dict[str, int]:
+    n_cases = sum(1 for case in fingerprint.cases if case.classes)
+    together = _classes_per_crop(fingerprint, classes, preset.rules.fit_fraction * view.extent_mm)
+    per_case = float(np.mean([len(case.classes) for case in fingerprint.cases if case.classes]))
+    target = preset.limits.target_crops
+    wanted = max(2, np.ceil(per_case / together), np.ceil(target / _MAX_COPIES / n_cases))
+    crops = int(min(wanted, _MAX_CROPS))
+    copies = int(np.clip(np.ceil(target / (crops * n_cases)), 1, _MAX_COPIES))
+    reasons["crops_per_case"] = (
+        f"{crops}: a case has {per_case:.1f} classes and a crop shows {together:.1f} of them, and {n_cases} cases "
+        f"should give about {target} crops, copies included"
+    )
+    reasons["copies_per_case"] = (
+        f"{copies}: {n_cases} cases x {crops} crops x {copies} = {n_cases * crops * copies} crops"
+    )
+    return {"crops_per_case": crops, "copies_per_case": copies, "total": n_cases * crops * copies}
+
+
+def _classes_per_crop(fingerprint: Fingerprint, classes: dict[int, str], usable_mm: float) -> float:
+    """How many classes a crop around one of them holds, on average over the classes."""
+    n_cases = len(fingerprint.cases)
+    total = float(len(classes))
+    for pair, extent_mm in fingerprint.pair_extent_mm.items():
+        first, second = (fingerprint.classes[int(value)] for value in pair.split())
+        if extent_mm <= usable_mm:
+            total += (first.cases + second.cases) / n_cases
+    return total / len(classes)
+
+
+def _mirror_axes(classes: dict[int, str], reasons: dict[str, str]) -> tuple[int, ...]:
+    sided = [name for name in classes.values() if _SIDES.search(name.replace("_", " "))]
+    if sided:
+        reasons["mirror_axes"] = f"not left-right, since names tell sides apart: {', '.join(sided[:5])}"
+        return (1, 2)
+    reasons["mirror_axes"] = "all three: no class name tells left from right"
+    return (0, 1, 2)
+
+
+def _training(
+    crops: dict[str, int], preset: FoundationPreset, machine: Machine, reasons: dict[str, str]
+) -> dict[str, Any]:
+    limits = preset.limits
+    room_mb = max(machine.memory_mb * 0.7 - limits.fixed_memory_mb, limits.prompt_memory_mb)
+    batch = int(np.clip(room_mb // limits.prompt_memory_mb, 1, min(limits.batch_size, crops["total"])))
+    steps = limits.passes * crops["total"] / batch
+    epochs = int(np.clip(round(steps / limits.steps_per_epoch), _MIN_EPOCHS, _MAX_EPOCHS))
+    workers = min(_MAX_WORKERS, max(machine.cores - 1, 1))
+    reasons["batch_size"] = (
+        f"{batch} of at most {limits.batch_size} prompts: {machine.memory_mb / 1000:.1f} GB of memory are free, "
+        f"a prompt takes {limits.prompt_memory_mb:.0f} MB"
+    )
+    passes = epochs * limits.steps_per_epoch * batch / crops["total"]
+    reasons["epochs"] = (
+        f"{epochs} x {limits.steps_per_epoch} steps: about {passes:.1f} passes over {crops['total']} crops"
+    )
+    reasons["workers"] = f"{workers}: {machine.cores} cores"
+    return {"batch_size": batch, "epochs": epochs, "steps_per_epoch": limits.steps_per_epoch, "workers": workers}
+
+
+def _estimates(
+    fingerprint: Fingerprint,
+    view: View,
+    n_crops: int,
+    training: dict[str, Any],
+    preset: FoundationPreset,
+    reasons: dict[str, str],
+) -> Estimates:
+    limits = preset.limits
+    crop_bytes = 2 * preset.embedding_values + _LABEL_BYTES * view.size_voxels**3
+    largest = max(int(np.prod(case.shape)) for case in fingerprint.cases)
+    prompts = training["epochs"] * training["steps_per_epoch"] * training["batch_size"]
+    seconds = n_crops * limits.encode_seconds + prompts * limits.prompt_seconds
+    memory_mb = limits.fixed_memory_mb + training["batch_size"] * limits.prompt_memory_mb + largest * _VOXEL_BYTES / 1e6
+    reasons["estimates"] = "from times and sizes measured with this foundation on two cores; a GPU is much faster"
+    return Estimates(
+        disk_mb=round(n_crops * crop_bytes / 1e6, 1), memory_mb=round(memory_mb), minutes=round(seconds / 60, 1)
+    )

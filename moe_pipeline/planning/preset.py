@@ -1,0 +1,137 @@
+"""What the planner must know of a foundation and of the machine; read from plans/, without the network."""
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import Field
+
+from moe_pipeline.errors import CheckpointError
+from moe_pipeline.records.base import Part
+from moe_pipeline.records.view import View
+from moe_pipeline.records.weights import FoundationCard
+
+_MB = 1e6
+
+
+class Limits(Part):
+    """Rules and costs that go with a foundation, as measured on two cores; plans/defaults.json."""
+
+    min_object_cells: float = Field(gt=0)
+    """The median object should be at least so many low-resolution cells long."""
+    low_res_voxels: int = Field(gt=0)
+    """Edge of the decoder's own mask; a cell is the view's extent divided by it."""
+    target_crops: int = Field(gt=0)
+    """Crops that a cache should hold, copies included."""
+    passes: float = Field(gt=0)
+    """How often training sees each crop, on average."""
+    steps_per_epoch: int = Field(gt=0)
+    """Optimiser steps between validations."""
+    batch_size: int = Field(gt=0)
+    """Prompts per step, if memory allows."""
+    encode_seconds: float = Field(gt=0)
+    """Per crop."""
+    prompt_seconds: float = Field(gt=0)
+    """Per prompt of a training step."""
+    fixed_memory_mb: float = Field(gt=0)
+    """Program and weights."""
+    prompt_memory_mb: float = Field(gt=0)
+    """Per prompt of a training step."""
+
+
+class ViewRules(Part):
+    """How a view is chosen."""
+
+    zoom_steps_mm: tuple[float, ...]
+    """Spacings to choose from, besides the foundation's own."""
+    fit_fraction: float = Field(gt=0, le=1)
+    """Part of the cube that the large objects should fit into."""
+
+
+class FoundationPreset(Part):
+    """A foundation as the planner sees it."""
+
+    name: str
+    """Preset or imported weights."""
+    view: View
+    """What its weights were trained for."""
+    embedding_values: int = Field(gt=0)
+    """Numbers in the embedding of one crop."""
+    limits: Limits
+    """Rules and costs."""
+    rules: ViewRules
+    """How a view is chosen."""
+    n_folds: int = Field(ge=2)
+    """Folds of the splits."""
+
+
+class Machine(Part):
+    """What there is to work with."""
+
+    cores: int = Field(ge=1)
+    """Processors we may use."""
+    memory_mb: float = Field(gt=0)
+    """Free memory."""
+
+
+def load_planning_preset(name: str, weights_root: Path | None = None) -> FoundationPreset:
+    """A foundation by the name of its weights, or by the path of a .safetensors file with a card beside it.
+
+    Weights that are there say what they are in their card; a preset serves those that are still to come.
+
+    Raises:
+        CheckpointError: if there is none of that name; lists those there are.
+        RecordError: if the card is invalid.
+    """
+    cards = [Path(name).with_suffix(".json")] if name.endswith(".safetensors") else _cards(name, weights_root)
+    card_path = next((path for path in cards if path.is_file()), None)
+    if card_path is not None:
+        card = FoundationCard.load(card_path)
+        return planning_preset(name, card.view, card.config)
+    folder = files("plans") / "foundations"
+    presets = sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    if name not in presets:
+        imported = [] if weights_root is None else [path.stem for path in sorted(weights_root.glob("*.json"))]
+        raise CheckpointError(f"no foundation {name!r}; there are: {', '.join([*presets, *imported])}")
+    values = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return planning_preset(name, View.model_validate(values["view"]), values["config"])
+
+
+def _cards(name: str, weights_root: Path | None) -> list[Path]:
+    builtin = Path(str(files("moe_pipeline"))) / "weights" / "data"  # not the package: importing it imports torch
+    folders = [builtin] if weights_root is None else [builtin, weights_root]
+    return [folder / f"{name}.json" for folder in folders]
+
+
+def planning_preset(name: str, view: View, config: dict[str, Any], like: str | None = None) -> FoundationPreset:
+    """A foundation by its view and sizes, as its preset or its card has them.
+
+    Args:
+        name: its own name.
+        view: what it was trained for.
+        config: in the form of `FoundationConfig.to_dict()`.
+        like: built-in foundation whose rules and costs to take; by default the one that is as large.
+    """
+    defaults = json.loads((files("plans") / "defaults.json").read_text(encoding="utf-8"))
+    known = defaults["foundations"]
+    size = view.size_voxels
+    closest = like or (name if name in known else "nano" if size <= 64 else "sam_med3d")
+    encoder = config["encoder"]
+    grid = encoder["img_size"] // encoder["patch_size"]
+    return FoundationPreset(
+        name=name,
+        view=view,
+        embedding_values=encoder["out_chans"] * grid**3,
+        limits=Limits.model_validate(known[closest]),
+        rules=ViewRules.model_validate(defaults["view"]),
+        n_folds=defaults["folds"],
+    )
+
+
+def this_machine() -> Machine:
+    """The computer we run on, now."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(cores=cores, memory_mb=round(psutil.virtual_memory().available / _MB, 1))
