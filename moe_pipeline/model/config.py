@@ -72,6 +72,8 @@ class PromptConfig:
     """Hidden channels of the mask's convolutions."""
     swap_dense_axes: bool = True
     """Whether the dense positional encoding has its first two axes swapped, as upstream."""
+    click_field: bool = False
+    """Whether every token is told how near the clicks are; not upstream."""
 
     def __post_init__(self) -> None:
         _require(self.embed_dim % 3 == 0, f"prompt embed_dim must be a multiple of 3, got {self.embed_dim}")

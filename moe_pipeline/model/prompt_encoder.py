@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_pipeline.model.click_field import ClickField
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.layers import ChannelNorm, cubes_to_tokens
 
@@ -54,6 +55,9 @@ class PromptEncoder(nn.Module):
             nn.Conv3d(hidden, width, kernel_size=1),
         )
         self.no_mask_embed = nn.Embedding(1, width)
+        self.click_field: ClickField | None = None
+        if config.prompt.click_field:
+            self.click_field = ClickField(width, self.grid_size, config.encoder.patch_size)
 
     def forward(self, points: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode the prompts of P objects.
@@ -74,7 +78,10 @@ class PromptEncoder(nn.Module):
         sparse = self.no_mask_embed.weight.new_zeros(n_prompts, 0, self.no_mask_embed.weight.shape[1])
         if points is not None:
             sparse = self._embed_points(*points)
-        return sparse, self._embed_mask(mask, n_prompts)
+        dense = self._embed_mask(mask, n_prompts)
+        if points is not None and self.click_field is not None:
+            dense = dense + self.click_field(*points)  # (P, C, g, g, g)
+        return sparse, dense
 
     def dense_positions(self) -> Tensor:
         """Positional encoding of the tokens, (1, C, g, g, g)."""
