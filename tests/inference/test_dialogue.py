@@ -1,0 +1,133 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.case import Request, segment_case
+from moe_pipeline.inference.crops import CropBank
+from moe_pipeline.inference.model import Expert, Mixture, with_expert
+from moe_pipeline.inference.prompts import Prompt
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.records.view import View
+
+VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture
+def general() -> Mixture:
+    torch.manual_seed(0)
+    foundation = build_foundation(
+        FoundationConfig.from_dict(
+            {
+                "encoder": {
+                    "img_size": 16,
+                    "patch_size": 8,
+                    "embed_dim": 48,
+                    "depth": 1,
+                    "num_heads": 2,
+                    "out_chans": 48,
+                },
+                "prompt": {"embed_dim": 48, "swap_dense_axes": False},
+                "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
+            }
+        )
+    )
+    foundation.requires_grad_(False).eval()
+    return Mixture(foundation, VIEW, (), None, (), 0.0, "general", torch.device("cpu"), {})
+
+
+def other_expert(general: Mixture, view: View = VIEW) -> Expert:
+    torch.manual_seed(1)
+    decoder = build_foundation(general.foundation.config).mask_decoder
+    decoder.bind_positions(general.foundation.prompt_encoder.dense_positions())
+    return Expert("Dataset001_Other", view, decoder.requires_grad_(False).eval())
+
+
+@pytest.fixture
+def image() -> Volume:
+    random = np.random.default_rng(0)
+    geometry = Geometry((20, 24, 18), (1.5, 1.0, 2.5), (-10.0, 5.0, 3.0), IDENTITY)
+    return Volume(random.normal(size=geometry.shape).astype(np.float32), geometry)
+
+
+def request(image: Volume, **changes: object) -> Request:
+    reference = np.zeros(image.geometry.shape, np.uint8)
+    reference[6:14, 8:16, 5:12] = 3
+    labels = Volume(reference, image.geometry)
+    return replace(Request("case", image, reference=labels, classes={3: "organ"}, n_clicks=3), **changes)
+
+
+def test_same_seed_same_label_map(general: Mixture, image: Volume) -> None:
+    first, again = (segment_case(general, request(image)) for _ in range(2))
+    assert np.array_equal(first.labels.array, again.labels.array)
+    assert first.rows[0].n_clicks == 3
+
+
+def test_the_label_map_lies_on_the_images_grid(general: Mixture, image: Volume) -> None:
+    result = segment_case(general, request(image))
+    assert result.labels.geometry == image.geometry
+    assert set(np.unique(result.labels.array)) <= {0, 3}
+
+
+def test_an_expert_below_tau_leaves_the_foundations_answer_bit_for_bit(general: Mixture, image: Volume) -> None:
+    mixture = replace(with_expert(general, other_expert(general)), tau=1.0, selector="weighted")
+    alone, routed = segment_case(general, request(image)), segment_case(mixture, request(image))
+    assert routed.rows[0].expert == "general"
+    assert np.array_equal(alone.labels.array, routed.labels.array)
+
+
+def test_an_expert_above_tau_answers_and_is_named(general: Mixture, image: Volume) -> None:
+    mixture = with_expert(general, other_expert(general))
+    alone, spoken = segment_case(general, request(image)), segment_case(mixture, request(image))
+    assert spoken.rows[0].expert == "Dataset001_Other"
+    assert spoken.rows[0].weight == 1.0
+    assert not np.array_equal(alone.labels.array, spoken.labels.array)
+
+
+def test_an_expert_may_see_another_view(general: Mixture, image: Volume) -> None:
+    fine = View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
+    mixture = with_expert(general, other_expert(general, fine))
+    result = segment_case(mixture, request(image, n_clicks=1))
+    assert result.rows[0].expert == "Dataset001_Other"
+
+
+def test_a_class_that_is_not_in_the_reference_is_absent(general: Mixture, image: Volume) -> None:
+    result = segment_case(general, request(image, classes={7: "nothing"}))
+    assert result.rows[0].status == "absent"
+    assert not result.labels.array.any()
+
+
+def test_given_clicks_answer_like_the_robots_own(general: Mixture, image: Volume) -> None:
+    robot = segment_case(general, request(image, n_clicks=1))
+    voxels = np.flatnonzero(request(image).reference.array == 3)  # type: ignore[union-attr]
+    assert voxels.size
+    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
+    prompt = Prompt(3, "organ", centre, np.array([1]), "prompts")
+    given = segment_case(general, Request("case", image, prompts=(prompt,)))
+    assert given.rows[0].prompt_source == "prompts"
+    assert given.rows[0].n_clicks == robot.rows[0].n_clicks == 1
+
+
+def test_prompts_close_together_share_one_encoding(general: Mixture, image: Volume) -> None:
+    bank = CropBank(image, general.foundation, general.device)
+    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
+    first = bank.around(centre, VIEW)
+    assert bank.around(centre + 1.0, VIEW) is first
+    far = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 17.0]]))
+    assert bank.around(far, VIEW) is not first
+    assert len(bank.crops) == 2
+
+
+def test_where_masks_overlap_the_more_probable_class_wins(general: Mixture, image: Volume) -> None:
+    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
+    one = Prompt(1, "a", centre, np.array([1]), "prompts")
+    two = Prompt(2, "b", centre, np.array([1]), "prompts")
+    result = segment_case(general, Request("case", image, prompts=(one, two)))
+    assert not (result.labels.array == 2).any()  # equal probabilities: the first stays
+    if (result.labels.array == 1).any():
+        assert result.rows[1].status == "absent"
