@@ -9,7 +9,7 @@ _FEATURES = len(_REACHES) + 3
 
 
 class ClickField(nn.Module):
-    """Adds to each token's dense embedding how near the clicks inside and outside the object are, and in which direction.
+    """Adds to each token how near the clicks inside and outside the object are, and in which direction.
 
     Upstream's decoder learns what is near a click only through attention between sines. A network that is trained for
     hours, not weeks, needs to be told.
