@@ -34,7 +34,7 @@ class Foundation(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         self.bind_positions()
-        self.register_load_state_dict_post_hook(_bind_after_load)
+        self.register_load_state_dict_post_hook(_bind_after_load)  # type: ignore[no-untyped-call]
 
     def bind_positions(self) -> None:
         """Give the decoder the prompt encoder's positions, so that a copy of the decoder stands alone."""

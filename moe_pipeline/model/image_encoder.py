@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.attention import RelativeAttention
 from moe_pipeline.model.config import EncoderConfig
-from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first, linear
+from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first, channels_last, linear
 from moe_pipeline.model.stem import ConvStem, PatchStem
 
 
@@ -93,8 +93,9 @@ class ImageEncoder(nn.Module):
         """The neck: (B, g, g, g, width) -> (B, out, g, g, g)."""
         point, norm1, cube, norm2 = self.neck
         tokens = norm1(linear(point, tokens))  # (B, g, g, g, out)
-        grid = cube(channels_first(tokens).to(point.weight.dtype))  # (B, out, g, g, g)
-        tokens = norm2(grid.permute(0, 2, 3, 4, 1))  # (B, g, g, g, out)
+        assert isinstance(cube, nn.Conv3d)
+        grid = cube(channels_first(tokens).to(cube.weight.dtype))  # (B, out, g, g, g)
+        tokens = norm2(channels_last(grid))  # (B, g, g, g, out)
         return channels_first(tokens).contiguous()
 
     def _check(self, image: Tensor) -> None:

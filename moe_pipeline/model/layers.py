@@ -49,23 +49,32 @@ class ReluMlp(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (..., n_in) to (..., n_out)."""
         for layer in self.layers[:-1]:
-            tokens = F.relu(layer(tokens))
-        last: Tensor = self.layers[-1](tokens)
-        return last
+            tokens = F.relu(linear(layer, tokens))
+        return linear(self.layers[-1], tokens)
 
 
-def linear(layer: nn.Module, tokens: Tensor) -> Tensor:
+def linear(layer: nn.Module, tokens: Tensor, *, with_bias: bool = True) -> Tensor:
     """Apply a linear layer, or a convolution to the cells it sees, in the layer's own dtype.
 
     Args:
         layer: nn.Linear, or an nn.Conv3d without overlap.
         tokens: (..., in); for a convolution in = channels * kernel volume, as `cubes_to_tokens` gives it.
+        with_bias: whether to add the layer's bias.
 
     Returns:
         (..., out).
     """
     assert isinstance(layer, nn.Linear | nn.Conv3d)
-    return affine(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias)
+    return affine(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias if with_bias else None)
+
+
+def double(layer: nn.Module, cells: Tensor) -> Tensor:
+    """Apply a transposed convolution of size and stride 2 to cells (..., in): their octants, (..., 8, out)."""
+    assert isinstance(layer, nn.ConvTranspose3d)
+    assert layer.bias is not None
+    weight = layer.weight.flatten(2).permute(2, 1, 0).flatten(0, 1)  # (8 * out, in)
+    octants = affine(cells, weight, layer.bias.repeat(8))  # (..., 8 * out)
+    return octants.reshape(*octants.shape[:-1], 8, -1)
 
 
 def channels_last(grid: Tensor) -> Tensor:

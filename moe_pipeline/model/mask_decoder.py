@@ -4,19 +4,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last
-from moe_pipeline.model.two_way import TwoWayTransformer
+from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, double
+from moe_pipeline.model.two_way import ImageSide, TwoWayTransformer
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedEmbedding:
-    """What every prompt on one crop shares."""
+    """What all prompts on one crop share, for one decoder."""
 
-    tokens: Tensor
-    """The embedding as tokens, (B, g^3, C)."""
+    side: ImageSide
+    """The embedding as the decoder's first layer sees it, without a dense prompt."""
 
 
 class MaskDecoder(nn.Module):
@@ -55,12 +54,16 @@ class MaskDecoder(nn.Module):
         self.positions = channels_last(dense).flatten(1, 3).contiguous()  # (1, g^3, C)
 
     def prepare(self, embedding: Tensor) -> PreparedEmbedding:
-        """Do once what all prompts on an embedding (B, C, g, g, g) share; the result is for this decoder only."""
-        expected = (self.positions.shape[2], *[self.grid_size] * 3)
-        if embedding.ndim != 5 or embedding.shape[1:] != expected:
-            wanted = ", ".join(map(str, expected))
-            raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
-        return PreparedEmbedding(tokens=channels_last(embedding).flatten(1, 3))
+        """Do once what all prompts on one embedding share.
+
+        Args:
+            embedding: (B, C, g, g, g); B is 1, or the number of prompts that are decoded on it.
+
+        Returns:
+            To be given to this decoder in place of the embedding. It is for these weights only, so not for a decoder
+            that is being trained.
+        """
+        return PreparedEmbedding(side=self.transformer.first_layer.look_at(self._tokens(embedding), self.positions))
 
     def forward(
         self,
@@ -80,30 +83,44 @@ class MaskDecoder(nn.Module):
         Returns:
             Low-resolution logits (P, m, l, l, l) and predicted IoU (P, m); m is 1, or 3 with `multimask_output`.
         """
-        shared = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
-        image = shared.tokens + channels_last(dense).flatten(1, 3)  # (P, g^3, C)
-        tokens, image = self.transformer(tokens, image, self.positions)
+        tokens, image = self.transformer(tokens, self._image_side(embedding, dense), self.positions)
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
-        iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
-        return self._masks(image, weights), iou
+        iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
+        return self._masks(image, weights), iou[:, wanted.start : wanted.stop]
+
+    def _image_side(self, embedding: Tensor | PreparedEmbedding, dense: Tensor) -> ImageSide:
+        """The image that the first layer sees, with batch 1 where nothing in it depends on the prompt."""
+        added = channels_last(_compact(dense)).flatten(1, 3)  # (1 | P, 1 | g^3, C)
+        first = self.transformer.first_layer
+        if isinstance(embedding, PreparedEmbedding):
+            return first.add_to(embedding.side, added)
+        return first.look_at(self._tokens(embedding) + added, self.positions)
+
+    def _tokens(self, embedding: Tensor) -> Tensor:
+        expected = (self.positions.shape[2], *[self.grid_size] * 3)
+        if embedding.ndim != 5 or embedding.shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
+        return channels_last(embedding).flatten(1, 3)  # (B, g^3, C)
 
     def _masks(self, image: Tensor, weights: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels (P, m, C/8): (P, m, l, l, l)."""
         up1, norm, act, up2, _ = self.output_upscaling
-        cells = act(norm(_double(image, up1)))  # (P, g^3, 8, C/4)
-        cells = act(_double(cells, up2))  # (P, g^3, 8, 8, C/8)
-        logits = cells.flatten(1, 3) @ weights.transpose(1, 2)  # (P, g^3 * 64, m)
+        cells = act(norm(double(up1, image)))  # (P, g^3, 8, C/4)
+        cells = act(double(up2, cells))  # (P, g^3, 8, 8, C/8)
+        logits: Tensor = cells.flatten(1, 3) @ weights.transpose(1, 2)  # (P, g^3 * 64, m)
         g = self.grid_size
         logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, logits.shape[-1])
         logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
         return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
 
 
-def _double(cells: Tensor, layer: nn.Module) -> Tensor:
-    """A transposed convolution of size and stride 2 on (..., C), its 8 results on a new axis: (..., 8, out)."""
-    weight = layer.weight.flatten(2).permute(2, 1, 0)  # (8, out, C)
-    doubled = F.linear(cells, weight.flatten(0, 1)).unflatten(-1, (8, -1))  # (..., 8, out)
-    return doubled + layer.bias
+def _compact(dense: Tensor) -> Tensor:
+    """Undo the expansion of a dense embedding that is the same for all prompts or all tokens."""
+    for axis, stride in enumerate(dense.stride()):
+        if stride == 0 and dense.shape[axis] > 1:
+            dense = dense.narrow(axis, 0, 1)
+    return dense

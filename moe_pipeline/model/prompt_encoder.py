@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from moe_pipeline.model.click_field import ClickField
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.layers import ChannelNorm, cubes_to_tokens
+from moe_pipeline.model.layers import ChannelNorm, cubes_to_tokens, linear
 
 _NO_POINT = -1
 
@@ -114,7 +114,8 @@ class PromptEncoder(nn.Module):
         labels = F.pad(labels, (0, 1), value=_NO_POINT)  # (P, n + 1)
         coordinates = F.pad(coordinates.float() + 0.5, (0, 0, 0, 1))  # (P, n + 1, 3)
         encoded = self.pe_layer(coordinates / self.img_size)  # (P, n + 1, C)
-        kinds = torch.cat([self.not_a_point_embed.weight, *(entry.weight for entry in self.point_embeddings)])
+        background, foreground = (_weight(entry) for entry in self.point_embeddings)  # each (1, C)
+        kinds = torch.cat([self.not_a_point_embed.weight, background, foreground])  # (3, C), by label + 1
         return torch.where(labels[..., None] == _NO_POINT, 0, encoded) + kinds[labels + 1]
 
     def _embed_mask(self, mask: Tensor | None, n_prompts: int) -> Tensor:
@@ -122,11 +123,16 @@ class PromptEncoder(nn.Module):
         if mask is None:
             return self.no_mask_embed.weight.reshape(1, -1, 1, 1, 1).expand(n_prompts, -1, size, size, size)
         conv1, norm1, act, conv2, norm2, _, conv3 = self.mask_downscaling
-        cells = cubes_to_tokens(mask.to(conv1.weight.dtype), 4)  # (P, g, g, g, 64)
+        cells = cubes_to_tokens(mask, 4)  # (P, g, g, g, 64)
         cells = cells.reshape(*cells.shape[:4], 2, 2, 2, 2, 2, 2).permute(0, 1, 2, 3, 4, 6, 8, 5, 7, 9)
         cells = cells.reshape(*cells.shape[:4], 8, 8)  # (P, g, g, g, 8 octants, 8 voxels)
-        cells = act(norm1(F.linear(cells, conv1.weight.flatten(1), conv1.bias)))  # (P, g, g, g, 8, hidden / 4)
+        cells = act(norm1(linear(conv1, cells)))  # (P, g, g, g, 8, hidden / 4)
         cells = cells.transpose(-1, -2).flatten(-2)  # (P, g, g, g, hidden / 4 * 8)
-        cells = act(norm2(F.linear(cells, conv2.weight.flatten(1), conv2.bias)))  # (P, g, g, g, hidden)
-        cells = F.linear(cells, conv3.weight.flatten(1), conv3.bias)  # (P, g, g, g, C)
+        cells = act(norm2(linear(conv2, cells)))  # (P, g, g, g, hidden)
+        cells = linear(conv3, cells)  # (P, g, g, g, C)
         return cells.permute(0, 4, 1, 2, 3)  # (P, C, g, g, g)
+
+
+def _weight(embedding: nn.Module) -> Tensor:
+    assert isinstance(embedding, nn.Embedding)
+    return embedding.weight
