@@ -6,7 +6,7 @@ from pathlib import Path
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.workspace import DATASET_NAME
 
-_TASK = re.compile(r"(?:Task|Dataset)_?(\d{1,3})_?(.+)", re.IGNORECASE)
+_TASK = re.compile(r"(?:Task|Dataset)_?(\d{1,3})(?:_|(?=[A-Za-z]))(.+)", re.IGNORECASE)
 
 
 def suggest_name(source: Path) -> str:
@@ -19,7 +19,7 @@ def suggest_name(source: Path) -> str:
     if DATASET_NAME.fullmatch(name):
         return name
     match = _TASK.fullmatch(name)
-    title = re.sub(r"[^A-Za-z0-9_-]+", "", match[2]) if match else ""
+    title = re.sub(r"[^A-Za-z0-9_-]+", "", match[2]).lstrip("_-") if match else ""
     if not match or not title:
         raise DatasetError(f"{source}: its name has no number; choose one, such as --out Dataset001_MyData")
     return f"Dataset{int(match[1]):03d}_{title}"

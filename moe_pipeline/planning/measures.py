@@ -9,7 +9,8 @@ from scipy import ndimage
 from moe_pipeline.imaging.components import label_components
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.planning import QUANTILES, ChannelMeasures, ClassMeasures, Intensity
+from moe_pipeline.planning.sketch import sketch
+from moe_pipeline.records.planning import ChannelMeasures, ClassMeasures, Intensity
 
 _THINNED = 200_000  # voxels; enough for whole-image statistics
 _PERCENTILES = (0.5, 5, 50, 95, 99.5)
@@ -37,11 +38,10 @@ def measure_channel(
     if not values:
         return ChannelMeasures(image=image), {}
     foreground = np.concatenate(list(values.values()))
-    steps = (np.arange(QUANTILES) + 0.5) / QUANTILES
     measures = ChannelMeasures(
         image=image,
         foreground=summarise_intensity(foreground),
-        foreground_quantiles=tuple(_short(q) for q in np.quantile(_few(foreground), steps)),
+        foreground_quantiles=tuple(short(q) for q in sketch(_few(foreground))),
     )
     return measures, {value: summarise_intensity(chosen) for value, chosen in values.items()}
 
@@ -68,11 +68,11 @@ def measure_class(
     n_voxels = int(sum(sizes.values()))
     return {
         "voxels": n_voxels,
-        "volume_ml": _short(n_voxels * geometry.voxel_ml),
-        "box_mm": tuple((_short(a), _short(b)) for a, b in zip(starts * spacing, stops * spacing, strict=True)),
+        "volume_ml": short(n_voxels * geometry.voxel_ml),
+        "box_mm": tuple((short(a), short(b)) for a, b in zip(starts * spacing, stops * spacing, strict=True)),
         "components": len(sizes),
-        "object_mm": tuple(_short((s.stop - s.start) * mm) for s, mm in zip(largest, spacing, strict=True)),
-        "centroid": tuple(_short(part) for part in (centre - body[:, 0]) / (body[:, 1] - body[:, 0])),
+        "object_mm": tuple(short((s.stop - s.start) * mm) for s, mm in zip(largest, spacing, strict=True)),
+        "centroid": tuple(short(part) for part in (centre - body[:, 0]) / (body[:, 1] - body[:, 0])),
     }
 
 
@@ -95,14 +95,19 @@ def summarise_intensity(values: NDArray[Any]) -> Intensity:
     """Distribution of some voxels, at least one."""
     low, lower, median, upper, high = np.percentile(_few(values), _PERCENTILES)
     return Intensity(
-        mean=_short(values.mean(dtype=np.float64)),
-        std=_short(values.std(dtype=np.float64)),
-        median=_short(median),
-        percentile_00_5=_short(low),
-        percentile_05=_short(lower),
-        percentile_95=_short(upper),
-        percentile_99_5=_short(high),
+        mean=short(values.mean(dtype=np.float64)),
+        std=short(values.std(dtype=np.float64)),
+        median=short(median),
+        percentile_00_5=short(low),
+        percentile_05=short(lower),
+        percentile_95=short(upper),
+        percentile_99_5=short(high),
     )
+
+
+def short(value: float) -> float:
+    """Six digits: more would only make the files longer."""
+    return float(f"{float(value):.6g}")
 
 
 def _mean_index(mask: NDArray[np.bool_], axis: int) -> float:
@@ -117,11 +122,6 @@ def _thinned(image: NDArray[Any]) -> NDArray[Any]:
 
 def _few(values: NDArray[Any]) -> NDArray[Any]:
     return values[:: max(values.size // (5 * _THINNED), 1)]
-
-
-def _short(value: float) -> float:
-    """Six digits: more would only make the files longer."""
-    return float(f"{float(value):.6g}")
 
 
 def class_measures(fields: dict[str, Any], intensity: tuple[Intensity, ...]) -> ClassMeasures:

@@ -9,6 +9,8 @@ import numpy as np
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.planning.dataset import RawDataset
+from moe_pipeline.planning.measures import short
+from moe_pipeline.planning.sketch import pooled_percentiles
 from moe_pipeline.records.planning import (
     CaseFingerprint,
     CaseMeasures,
@@ -72,7 +74,7 @@ def _class_summary(name: str, value: int, measures: Sequence[CaseMeasures]) -> C
         extent_mm=_spreads([[high - low for low, high in one.box_mm] for one in found]),
         object_mm=_spread([max(one.object_mm) for one in found]),
         components=_spread([one.components for one in found]),
-        centroid=(_short(centroid[0]), _short(centroid[1]), _short(centroid[2])),
+        centroid=(short(centroid[0]), short(centroid[1]), short(centroid[2])),
         intensity=tuple(
             _mean_intensity([one.intensity[number] for one in found]) for number in range(len(found[0].intensity))
         ),
@@ -86,22 +88,22 @@ def _pooled_foreground(measures: Sequence[CaseMeasures], number: int) -> Intensi
     if not found:
         return None
     means, stds = np.array([one.mean for one in found]), np.array([one.std for one in found])
-    pooled = np.concatenate([channel.foreground_quantiles for channel in channels])
-    low, lower, median, upper, high = np.percentile(pooled, (0.5, 5, 50, 95, 99.5))
+    sketches = [channel.foreground_quantiles for channel in channels if channel.foreground is not None]
+    low, lower, median, upper, high = pooled_percentiles(sketches, (0.5, 5, 50, 95, 99.5))
     return Intensity(
-        mean=_short(means.mean()),
-        std=_short(np.sqrt((stds**2).mean() + means.var())),
-        median=_short(median),
-        percentile_00_5=_short(low),
-        percentile_05=_short(lower),
-        percentile_95=_short(upper),
-        percentile_99_5=_short(high),
+        mean=short(means.mean()),
+        std=short(np.sqrt((stds**2).mean() + means.var())),
+        median=short(median),
+        percentile_00_5=short(low),
+        percentile_05=short(lower),
+        percentile_95=short(upper),
+        percentile_99_5=short(high),
     )
 
 
 def _mean_intensity(found: Sequence[Intensity]) -> Intensity:
     rows = np.array([list(one.model_dump().values()) for one in found])
-    return Intensity(**dict(zip(Intensity.model_fields, map(_short, rows.mean(axis=0)), strict=True)))
+    return Intensity(**dict(zip(Intensity.model_fields, map(short, rows.mean(axis=0)), strict=True)))
 
 
 def _pair_extents(measures: Sequence[CaseMeasures]) -> dict[str, float]:
@@ -110,7 +112,7 @@ def _pair_extents(measures: Sequence[CaseMeasures]) -> dict[str, float]:
         for first, second in combinations(sorted(measured.classes), 2):
             extent = _joint_extent(measured.classes[first], measured.classes[second])
             extents.setdefault((first, second), []).append(extent)
-    return {f"{first} {second}": _short(float(np.median(found))) for (first, second), found in sorted(extents.items())}
+    return {f"{first} {second}": short(float(np.median(found))) for (first, second), found in sorted(extents.items())}
 
 
 def _joint_extent(one: ClassMeasures, other: ClassMeasures) -> float:
@@ -125,8 +127,4 @@ def _spreads(rows: Sequence[Sequence[float]]) -> tuple[Spread, Spread, Spread]:
 
 def _spread(values: Sequence[float]) -> Spread:
     low, median, high = np.percentile(values, (5, 50, 95))
-    return Spread(low=_short(low), median=_short(median), high=_short(high))
-
-
-def _short(value: float) -> float:
-    return float(f"{float(value):.6g}")
+    return Spread(low=short(low), median=short(median), high=short(high))

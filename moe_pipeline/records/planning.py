@@ -7,9 +7,6 @@ from pydantic import Field, model_validator
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.view import View
 
-QUANTILES = 200
-"""Length of `ChannelMeasures.foreground_quantiles`."""
-
 
 class Intensity(Part):
     """Distribution of intensities, in the units of the image."""
@@ -62,7 +59,7 @@ class ChannelMeasures(Part):
     foreground: Intensity | None = None
     """Voxels of any class."""
     foreground_quantiles: tuple[float, ...] = ()
-    """Evenly spaced quantiles of the foreground; cases are pooled by these."""
+    """Quantiles of the foreground, closer in the tails (`planning.sketch`); cases are pooled by these."""
 
 
 class ClassMeasures(Part):

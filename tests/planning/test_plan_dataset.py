@@ -1,0 +1,206 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from moe_pipeline.errors import DatasetError, RecordError, StaleCacheError
+from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.planning import plan_dataset as stage
+from moe_pipeline.planning.dataset import open_dataset
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.planning.plan_files import load_plan, load_splits
+from moe_pipeline.records.planning import Fingerprint, Plan
+
+MakeDataset = Callable[..., Path]
+
+
+def test_fingerprint_of_the_phantoms_is_known(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 6, channels=2)
+    made = plan_dataset(folder, tmp_path / "plans")
+    found = made.fingerprint
+    assert [case.case_id for case in found.cases] == [f"p00{n}" for n in range(6)]
+    assert [case.classes for case in found.cases] == [(1, 3), (1,)] * 3
+    assert found.classes[1].cases == 6
+    assert found.classes[3].cases == 3
+    assert found.classes[3].components is not None
+    assert found.classes[3].components.median == 1
+    assert found.classes[3].volume_ml is not None
+    assert found.classes[3].volume_ml.median == pytest.approx(3 * 15 * 3.0 / 1000)
+    assert sum(found.orientations.values()) == 6
+    assert len(found.orientations) == 3
+    first, second = found.foreground
+    assert first is not None
+    assert second is not None
+    assert found.classes[1].intensity[1].mean == pytest.approx(180, abs=1)
+    assert found.classes[3].intensity[0].mean == pytest.approx(40, abs=1)
+    assert list(found.pair_extent_mm) == ["1 3"]
+    assert made.plan.classes == {1: "ball", 3: "bar"}
+    assert len(made.splits.folds) == 5
+    assert "6 cases, 2 classes, 5 folds" in made.summary()
+    assert load_plan(tmp_path / "plans") == made.plan
+    assert load_splits(tmp_path / "plans") == made.splits
+    assert Fingerprint.load(tmp_path / "plans" / "fingerprint.json") == found
+
+
+def test_pooled_foreground_equals_pooling_all_voxels(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    """Cases count the same, as in nnU-Net: here by repeating each case's voxels to a common number."""
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 5)
+    found = plan_dataset(folder, tmp_path / "plans").fingerprint.foreground[0]
+    random = np.random.default_rng(0)
+    voxels = []
+    for case in open_dataset(folder).cases:
+        image = read_volume(case.images[0]).array
+        assert case.label is not None
+        voxels.append(random.choice(image[read_label_map(case.label).array > 0], 50_000))
+    pooled = np.concatenate(voxels)
+    assert found is not None
+    assert found.mean == pytest.approx(pooled.mean(), rel=0.01)
+    assert found.std == pytest.approx(pooled.std(), rel=0.01)
+    for name, percent in (("percentile_00_5", 0.5), ("median", 50), ("percentile_99_5", 99.5)):
+        assert getattr(found, name) == pytest.approx(np.percentile(pooled, percent), abs=0.02 * pooled.std())
+
+
+def test_a_second_run_reads_no_case_again(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 4)
+    first = plan_dataset(folder, tmp_path / "plans")
+    read: list[str] = []
+    original = stage.fingerprint_case
+    monkeypatch.setattr(
+        stage, "fingerprint_case", lambda case, data: (read.append(case.case_id), original(case, data))[1]
+    )
+    assert plan_dataset(folder, tmp_path / "plans") == first
+    assert read == []
+    shutil.copy(folder / "imagesTr" / "p001_0000.nii.gz", tmp_path / "x.nii.gz")
+    shutil.copy(tmp_path / "x.nii.gz", folder / "imagesTr" / "p001_0000.nii.gz")  # touched, but the same bytes
+    assert plan_dataset(folder, tmp_path / "plans") == first
+    assert read == []
+    changed = sitk.ReadImage(str(folder / "imagesTr" / "p002_0000.nii.gz")) + 500
+    sitk.WriteImage(changed, str(folder / "imagesTr" / "p002_0000.nii.gz"))
+    again = plan_dataset(folder, tmp_path / "plans")
+    assert read == ["p002"]
+    assert again.fingerprint.dataset_sha256 != first.fingerprint.dataset_sha256
+    plan_dataset(folder, tmp_path / "plans", reuse=False)
+    assert sorted(read) == ["p000", "p001", "p002", "p002", "p003"]
+
+
+def test_a_killed_run_continues_where_it_was(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 4)
+    whole = plan_dataset(folder, tmp_path / "whole")
+    lines = (tmp_path / "whole" / "cases.jsonl").read_text().splitlines()
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "cases.jsonl").write_text("\n".join(lines[:2]) + "\n" + lines[2][:100])  # cut off
+    assert plan_dataset(folder, tmp_path / "plans") == whole
+    assert plan_dataset(folder, tmp_path / "plans") == whole
+
+
+def break_dataset(folder: Path) -> None:
+    labels, images = folder / "labelsTr", folder / "imagesTr"
+    shutil.copy(labels / "p000.nii.gz", labels / "p001.nii.gz")
+    content = (images / "p002_0000.nii.gz").read_bytes()
+    (images / "p002_0000.nii.gz").write_bytes(content[:-50])
+    sitk.WriteImage(sitk.ReadImage(str(labels / "p003.nii.gz")) * 0, str(labels / "p003.nii.gz"))
+    sitk.WriteImage(sitk.ReadImage(str(labels / "p004.nii.gz")) * 2, str(labels / "p004.nii.gz"))
+    (images / "p004_0000.nii.gz").write_text("no image")
+
+
+def test_all_faults_of_all_cases_are_listed(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 7)
+    break_dataset(folder)
+    with pytest.raises(DatasetError) as caught:
+        plan_dataset(folder, tmp_path / "plans")
+    message = str(caught.value)
+    assert "4 faults" in message
+    assert "p001: p001_0000.nii.gz: image and label lie on different grids: shape" in message
+    assert "p002_0000.nii.gz: damaged or truncated gzip" in message
+    assert "p004: p004.nii.gz: label values 2, 6 are not in dataset.json (0, 1, 3)" in message
+    assert "p004_0000.nii.gz: not a readable image" in message
+    assert not (tmp_path / "plans" / "plan.json").exists()
+
+
+def test_faulty_cases_can_be_left_out_and_stay_listed(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 7)
+    break_dataset(folder)
+    made = plan_dataset(folder, tmp_path / "plans", leave_out_faulty=True)
+    assert [case.case_id for case in made.fingerprint.cases] == ["p000", "p003", "p005", "p006"]
+    assert {fault.case_id for fault in made.fingerprint.faults} == {"p001", "p002", "p003", "p004"}
+    assert "warning: p003: p003.nii.gz: no voxel of any class" in made.summary()
+    held = {case for fold in made.splits.folds for case in fold.validation}
+    assert held == {"p000", "p005", "p006"}  # nothing to learn from p003
+
+
+def test_a_dataset_without_one_good_case_is_an_error(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 1)
+    (folder / "imagesTr" / "p000_0000.nii.gz").write_text("no image")
+    with pytest.raises(DatasetError, match="none of its 1 cases can be used"):
+        plan_dataset(folder, tmp_path / "plans", leave_out_faulty=True)
+
+
+def test_an_edited_plan_is_kept_until_its_inputs_change(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
+    path = tmp_path / "plans" / "plan.json"
+    plan_dataset(folder, tmp_path / "plans")
+    edited = json.loads(path.read_text()) | {"epochs": 3}
+    path.write_text(json.dumps(edited))
+    assert plan_dataset(folder, tmp_path / "plans").plan.epochs == 3
+    assert load_plan(tmp_path / "plans").epochs == 3
+    assert plan_dataset(folder, tmp_path / "plans", seed=1).plan.epochs != 3
+    assert Plan.load(tmp_path / "plans" / "plan.previous.json").epochs == 3
+    path.write_text(json.dumps(edited | {"epochs": 0}))
+    with pytest.raises(RecordError, match="epochs: Input should be greater than or equal to 1"):
+        load_plan(tmp_path / "plans")
+
+
+def test_a_plan_of_another_fingerprint_is_stale(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    plan_dataset(make_phantom_dataset(tmp_path / "a" / "Dataset001_P", 3), tmp_path / "plans")
+    plan_dataset(make_phantom_dataset(tmp_path / "b" / "Dataset001_P", 4), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "fingerprint.json", tmp_path / "plans")
+    with pytest.raises(StaleCacheError, match="plan again with `moe plan Dataset001_P`"):
+        load_plan(tmp_path / "plans")
+
+
+def test_patients_of_dataset_json_stay_together(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 4)
+    description = json.loads((folder / "dataset.json").read_text())
+    patients = {"p000": "x", "p001": "x", "p002": "y", "p003": "y"}
+    (folder / "dataset.json").write_text(json.dumps(description | {"patients": patients}))
+    folds = plan_dataset(folder, tmp_path / "plans").splits.folds
+    assert {fold.validation for fold in folds} == {("p000", "p001"), ("p002", "p003")}
+
+
+def test_memory_is_shared_and_a_giant_runs_alone() -> None:
+    budget = stage._Budget(10)
+    with budget.reserved(100):  # more than there is, and nobody else: allowed
+        assert budget._used == 100
+    with budget.reserved(4), budget.reserved(6):
+        assert budget._used == 10
+    assert budget._used == 0
+
+
+def test_planning_imports_no_torch(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 2)
+    code = (
+        "import sys; from pathlib import Path; from moe_pipeline.planning.plan_dataset import plan_dataset\n"
+        f"plan_dataset(Path({str(folder)!r}), Path({str(tmp_path / 'plans')!r})); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_hippocampus_is_planned_as_known(tmp_path: Path, real_data: Path) -> None:
+    from dataset_conversion.convert import convert
+
+    convert(real_data / "Task04_Hippocampus", tmp_path / "Dataset004_Hippocampus")
+    made = plan_dataset(tmp_path / "Dataset004_Hippocampus", tmp_path / "plans")
+    assert len(made.fingerprint.cases) == 135
+    assert made.fingerprint.faults == ()
+    assert [axis.median for axis in made.fingerprint.spacing_mm] == [1, 1, 1]
+    assert [axis.median for axis in made.fingerprint.shape] == [35, 50, 36]
+    assert made.plan.view.spacing_mm == 1.0
+    assert made.plan.classes == {1: "Anterior", 2: "Posterior"}
