@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _SMOOTH = 1e-5
+_LARGEST_WEIGHT = 50.0
 
 
 def occupancy(target: Tensor, size: int) -> Tensor:
@@ -41,10 +42,19 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
 
 
-def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice plus cross-entropy, equally weighted as upstream does; (P,)."""
-    cross_entropy = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    return dice_loss(logits, target) + cross_entropy.flatten(1).mean(1)
+def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
+    """Dice plus cross-entropy, equally weighted as upstream does; (P,).
+
+    Args:
+        logits: (P, 1, d, h, w).
+        target: the same shape, in [0, 1].
+        balance: from 0 to 1, how far the cross-entropy of small objects is weighed up to that of their surroundings
+            (at most 50 times). Without it a network that knows nothing yet learns to answer with nothing.
+    """
+    truth = target.flatten(1)
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").flatten(1)
+    rarity = (0.5 / truth.mean(1, keepdim=True).clamp(min=1e-3)).clamp(max=_LARGEST_WEIGHT)  # (P, 1)
+    return dice_loss(logits, target) + (cross_entropy * (1 + balance * rarity * truth)).mean(1)
 
 
 @torch.no_grad()
@@ -56,7 +66,7 @@ def iou_of_logits(logits: Tensor, target: Tensor) -> Tensor:
     return torch.where(union > 0, overlap / union.clamp(min=1), 1.0)[:, None]
 
 
-def interaction_loss(logits: Tensor, iou: Tensor, target: Tensor, iou_weight: float) -> Tensor:
+def interaction_loss(logits: Tensor, iou: Tensor, target: Tensor, iou_weight: float, balance: float = 0.0) -> Tensor:
     """Mask loss plus the squared error of the IoU head against the IoU really reached; a scalar.
 
     Args:
@@ -64,6 +74,7 @@ def interaction_loss(logits: Tensor, iou: Tensor, target: Tensor, iou_weight: fl
         iou: (P, 1), the decoder's own estimate.
         target: (P, 1, d, h, w) occupancy.
         iou_weight: weight of the IoU head.
+        balance: see `mask_loss`.
     """
     quality = functional.mse_loss(iou.float(), iou_of_logits(logits, target))
-    return mask_loss(logits, target).mean() + iou_weight * quality
+    return mask_loss(logits, target, balance).mean() + iou_weight * quality

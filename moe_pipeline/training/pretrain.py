@@ -32,8 +32,10 @@ class PretrainSettings:
     """Volumes per step; each is encoded once."""
     targets: int = 3
     """Objects prompted in each volume."""
-    clicks: int = 3
-    """Clicks per object."""
+    max_clicks: int = 5
+    """Clicks per object, drawn per step from 1 to this; 2 at the very start."""
+    curriculum_steps: int = 1000
+    """Until this step, ever less often, only the larger objects are prompted, and small ones weigh more in the loss."""
     validation_volumes: int = 16
     """Volumes of the fixed validation set."""
     validation_clicks: int = 5
@@ -59,18 +61,22 @@ class PretrainTask:
         """Mean interaction loss over all clicks of all prompts of one fresh batch."""
         s = self.settings
         seed = s.seed * 100_003 + step
-        batch = make_batch(seed, s.volumes, self.size, device=self.device, targets_per_image=s.targets)
-        embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
-        target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
-        embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
         generator = torch.Generator().manual_seed(seed)
+        green = max(0.0, 1 - step / s.curriculum_steps)  # 1 at the start, 0 after the curriculum
+        easy = float(torch.rand((), generator=generator)) < green
+        n_clicks = 2 if green > 0.5 else int(torch.randint(1, s.max_clicks + 1, (), generator=generator))
+        batch = make_batch(seed, s.volumes, self.size, device=self.device, targets_per_image=2 * s.targets)
+        target = _largest(batch.target, s.targets) if easy else batch.target[:, : s.targets]  # (B, k, S, S, S)
+        target = target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
+        embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
+        embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
+        truth = occupancy(target, self.module.config.low_resolution_size)
         total = torch.zeros((), device=self.device)
         for answer in converse(
-            self.module.prompt_encoder, self.module.mask_decoder, embedding, target, s.clicks, generator
+            self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator
         ):
-            truth = occupancy(target, answer.logits.shape[-1])
-            total = total + interaction_loss(answer.logits, answer.iou, truth, s.iou_weight)
-        return total / s.clicks
+            total = total + interaction_loss(answer.logits, answer.iou, truth, s.iou_weight, balance=green)
+        return total / n_clicks
 
     def validate(self) -> dict[str, float]:
         """Mean Dice after each click on the fixed synthetic set; "score" is the mean of first and last.
@@ -206,3 +212,9 @@ def _correlation(pairs: list[tuple[float, float]]) -> float:
     if (both.std(0) == 0).any():
         return 0.0
     return float(both.T.corrcoef()[0, 1])
+
+
+def _largest(target: Tensor, count: int) -> Tensor:
+    """The largest objects of each volume, (B, n, S, S, S) -> (B, count, S, S, S)."""
+    order = target.flatten(2).sum(2).argsort(1, descending=True)[:, :count]  # (B, count)
+    return target.take_along_dim(order[:, :, None, None, None], dim=1)

@@ -36,3 +36,11 @@ def test_the_iou_head_is_punished_for_a_wrong_guess() -> None:
     honest, wrong = torch.tensor([[1.0]]), torch.tensor([[0.0]])
     difference = interaction_loss(logits, wrong, target, 0.5) - interaction_loss(logits, honest, target, 0.5)
     assert math.isclose(difference.item(), 0.5, abs_tol=1e-6)
+
+
+def test_balance_weighs_small_objects_up() -> None:
+    target = torch.zeros(1, 1, 1, 1, 100)
+    target[..., 0] = 1.0  # 1 %: weighed 0.5 / 0.01 = 50 times
+    logits = torch.zeros_like(target)
+    plain, balanced = mask_loss(logits, target), mask_loss(logits, target, balance=1.0)
+    assert math.isclose((balanced - plain).item(), 50 * math.log(2) / 100, rel_tol=1e-4)

@@ -1,0 +1,153 @@
+"""Every command with nonsense: exit code 1 or 2, one readable message naming the file, no traceback."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_pipeline.cli import main
+from moe_pipeline.imaging.files import write_image, write_label_map
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+GRID = Geometry((12, 10, 8), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), IDENTITY)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and everything printed."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    code = stop.value.code
+    return (code if isinstance(code, int) else 0), captured.out + captured.err
+
+
+def write_case(folder: Path, case: str, *, grid: Geometry = GRID, label: bool = True) -> None:
+    image = np.random.default_rng(0).normal(100, 10, GRID.shape).astype(np.float32)
+    write_image(Volume(image, GRID), folder / "imagesTr" / f"{case}_0000.nii.gz", GRID)
+    if label:
+        mask = np.zeros(grid.shape, np.uint8)
+        mask[3:8, 3:8, 2:6] = 1
+        write_label_map(Volume(mask, grid), folder / "labelsTr" / f"{case}.nii.gz", grid)
+
+
+def write_json(folder: Path, cases: int) -> None:
+    content = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "organ": 1},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere" / "Dataset007_Cubes"
+    for number in range(6):
+        write_case(folder, f"case_{number}")
+    write_json(folder, 6)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "{missing}", "--out", "Dataset001_X"],
+        ["plan", "{missing}"],
+        ["finetune", "{missing}"],
+        ["train-gate", "{missing}"],
+        ["predict", "-i", "{missing}", "-o", "{out}", "--labels", "{missing}", "--foundation", "none"],
+        ["evaluate", "-i", "{missing}", "-r", "{missing}"],
+        ["weights", "import", "{missing}"],
+        ["weights", "verify", "{missing}"],
+    ],
+    ids=lambda arguments: arguments[0] + "-" + arguments[1].strip("{}-"),
+)
+def test_a_missing_input_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]) -> None:
+    missing = tmp_path / "nowhere"
+    filled = [a.format(missing=missing, out=tmp_path / "out") for a in arguments]
+    code, text = run(capsys, *filled, *([] if arguments[0] == "evaluate" else ["--workspace", str(tmp_path / "ws")]))
+    assert code == 1
+    assert text.startswith("error: ")
+    assert "nowhere" in text or "none" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "plan", "finetune", "train-gate", "predict", "evaluate", "doctor"])
+def test_an_unknown_option_is_wrong_usage(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, text = run(capsys, command, "--wrokspace", "x")
+    assert code == 2
+    assert "--wrokspace" in text
+
+
+def test_an_empty_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, text = run(capsys, "convert", str(empty), "--out", str(tmp_path / "out" / "Dataset001_X"))
+    assert code == 1
+    assert f"{empty}: no known dataset layout" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_without_label_is_named(capsys: pytest.CaptureFixture[str], dataset: Path, tmp_path: Path) -> None:
+    write_case(dataset, "lonely", label=False)
+    code, text = run(capsys, "plan", str(dataset), "--workspace", str(tmp_path / "ws"))
+    assert code == 1
+    assert "lonely_0000.nii.gz: an image without label" in text
+    assert not list((tmp_path / "ws").rglob("plan.json"))
+
+
+def test_a_label_on_another_grid_is_named(capsys: pytest.CaptureFixture[str], dataset: Path, tmp_path: Path) -> None:
+    shifted = Geometry(GRID.shape, (1.0, 1.5, 2.0), GRID.origin_mm, IDENTITY)
+    write_case(dataset, "crooked", grid=shifted)
+    code, text = run(capsys, "plan", str(dataset), "--workspace", str(tmp_path / "ws"))
+    assert code == 1
+    assert "crooked" in text
+    assert "spacing" in text
+
+
+def test_a_corrupt_gzip_is_named(capsys: pytest.CaptureFixture[str], dataset: Path, tmp_path: Path) -> None:
+    path = dataset / "imagesTr" / "case_3_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-200])
+    code, text = run(capsys, "plan", str(dataset), "--workspace", str(tmp_path / "ws"))
+    assert code == 1
+    assert "case_3" in text
+    path.write_bytes(gzip.compress(b"no image"))
+    code, text = run(capsys, "plan", str(dataset), "--workspace", str(tmp_path / "ws"))
+    assert code == 1
+    assert "case_3" in text
+
+
+def test_a_sound_dataset_is_planned_by_path_then_known_by_number(
+    capsys: pytest.CaptureFixture[str], dataset: Path, tmp_path: Path
+) -> None:
+    code, text = run(capsys, "plan", str(dataset), "--workspace", str(tmp_path / "ws"))
+    assert code == 0
+    assert "Dataset007_Cubes: 6 cases, 1 classes" in text
+    code, text = run(capsys, "plan", "7", "--explain", "--workspace", str(tmp_path / "ws"))
+    assert code == 0
+    assert "  view: " in text
+
+
+def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, text = run(capsys, "doctor", "--workspace", str(tmp_path))
+    assert code == 0
+    assert "torch" in text
+    assert "none: run `moe train-gate`" in text
+
+
+def test_help_needs_neither_torch_nor_pandas_nor_itk() -> None:
+    program = (
+        "import sys\nfrom moe_pipeline.cli import main\n"
+        "try:\n    main(['plan', '--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "print(sorted({'torch', 'pandas', 'SimpleITK', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
