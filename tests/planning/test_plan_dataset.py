@@ -63,7 +63,7 @@ def test_pooled_foreground_equals_pooling_all_voxels(tmp_path: Path, make_phanto
     assert found.mean == pytest.approx(pooled.mean(), rel=0.01)
     assert found.std == pytest.approx(pooled.std(), rel=0.01)
     for name, percent in (("percentile_00_5", 0.5), ("median", 50), ("percentile_99_5", 99.5)):
-        assert getattr(found, name) == pytest.approx(np.percentile(pooled, percent), abs=0.02 * pooled.std())
+        assert getattr(found, name) == pytest.approx(np.percentile(pooled, percent), abs=float(0.02 * pooled.std()))
 
 
 def test_a_second_run_reads_no_case_again(
