@@ -72,7 +72,7 @@ def double(layer: nn.Module, cells: Tensor) -> Tensor:
     """Apply a transposed convolution of size and stride 2 to cells (..., in): their octants, (..., 8, out)."""
     assert isinstance(layer, nn.ConvTranspose3d)
     assert layer.bias is not None
-    weight = layer.weight.flatten(2).permute(2, 1, 0).flatten(0, 1)  # (8 * out, in)
+    weight = layer.weight.flatten(2).transpose(1, 2).flatten(1).t()  # (8 * out, in)
     octants = affine(cells, weight, layer.bias.repeat(8))  # (..., 8 * out)
     return octants.reshape(*octants.shape[:-1], 8, -1)
 

@@ -9,6 +9,10 @@ from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, double
 from moe_pipeline.model.two_way import ImageSide, TwoWayTransformer
 
+_AT_ONCE_VALUES = (
+    1 << 21
+)  # of upscaled channels on a CPU: larger tensors would be mapped anew by the allocator each time
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedEmbedding:
@@ -84,8 +88,26 @@ class MaskDecoder(nn.Module):
             Low-resolution logits (P, m, l, l, l) and predicted IoU (P, m); m is 1, or 3 with `multimask_output`.
         """
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
-        tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
-        tokens, image = self.transformer(tokens, self._image_side(embedding, dense), self.positions)
+        prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
+        side = self._image_side(embedding, dense)
+        n_prompts, at_once = prompts.shape[0], self._at_once(prompts)
+        if n_prompts <= at_once:
+            return self._decode(prompts, side, multimask_output)
+        parts = []
+        for start in range(0, n_prompts, at_once):
+            stop = start + at_once
+            parts.append(self._decode(prompts[start:stop], side.of_prompts(start, stop), multimask_output))
+        logits, iou = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(iou)
+
+    def _at_once(self, prompts: Tensor) -> int:
+        """How many prompts to decode together."""
+        if torch.is_grad_enabled() or prompts.device.type != "cpu":
+            return max(1, prompts.shape[0])
+        return max(1, _AT_ONCE_VALUES // (self.grid_size**3 * 8 * prompts.shape[2]))
+
+    def _decode(self, prompts: Tensor, side: ImageSide, multimask_output: bool) -> tuple[Tensor, Tensor]:
+        tokens, image = self.transformer(prompts, side, self.positions)
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)

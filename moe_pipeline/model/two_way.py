@@ -57,6 +57,11 @@ class ImageSide:
     queries: Tensor
     """Of the image, which attends to the prompt tokens, (B, g^3, inner)."""
 
+    def of_prompts(self, start: int, stop: int) -> "ImageSide":
+        """The part that belongs to some of the prompts; all of it if they share it."""
+        parts = (self.tokens, self.keys, self.values, self.queries)
+        return ImageSide(*(part if part.shape[0] == 1 else part[start:stop] for part in parts))
+
 
 class TwoWayLayer(nn.Module):
     """Self-attention of the tokens, tokens to image, MLP, image to tokens."""
