@@ -12,7 +12,7 @@ import numpy as np
 from dataset_conversion.layout import SourceCase, SourceDataset
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.files import atomic_path
-from moe_pipeline.imaging.files import as_labels, check_finite
+from moe_pipeline.imaging.files import as_labels, check_finite, label_values
 from moe_pipeline.imaging.native import read_channels, read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.dataset import ConversionRow
@@ -137,8 +137,8 @@ def _checked_label(path: Path, dataset: SourceDataset, image: Volume) -> _Label:
     if faults := image.geometry.differences(native.geometry):
         raise GeometryError(f"{path.name}: image and label lie on different grids: {'; '.join(faults)}")
     labels = as_labels(native, path)
-    unknown = np.setdiff1d(np.flatnonzero(np.bincount(labels.array.ravel(order="K"))), list(dataset.labels.values()))
-    if unknown.size:
+    unknown = [value for value in label_values(labels.array) if value not in dataset.labels.values()]
+    if unknown:
         named = ", ".join(str(value) for value in sorted(dataset.labels.values()))
         found = ", ".join(str(value) for value in unknown[:10])
         raise ImageError(f"{path.name}: label values {found} are not in dataset.json, which names {named}")

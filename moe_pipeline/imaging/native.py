@@ -91,6 +91,8 @@ def _read_header(path: Path) -> Any:
         raise ImageError(f"{path}: no such file.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    if nifti.is_nifti(path):
+        reader.SetImageIO("NiftiImageIO")  # else ITK opens the file once for each format that it knows
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.imaging.files import as_labels, check_finite
+from moe_pipeline.imaging.files import as_labels, check_finite, label_values
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.native import read_native
 from moe_pipeline.imaging.orientation import to_canonical
@@ -64,15 +62,15 @@ class CaseCheck:
 
     def _check_values(self, path: Path) -> None:
         assert self.label is not None
-        values = np.flatnonzero(np.bincount(self.label.array.ravel(order="K")))
+        values = label_values(self.label.array)
         known = {0, *self.description.classes}
         if self.description.ignore_value is not None:
             known.add(self.description.ignore_value)
-        unknown = [str(value) for value in values if int(value) not in known]
+        unknown = [str(value) for value in values if value not in known]
         if unknown:
             named = ", ".join(str(value) for value in sorted(known))
             self._error(f"{path.name}: label values {', '.join(unknown[:10])} are not in dataset.json ({named})")
-        elif not any(int(value) in self.description.classes for value in values):
+        elif not any(value in self.description.classes for value in values):
             message = f"{path.name}: no voxel of any class; the case cannot be trained on"
             self.faults.append(Fault(case_id=self.case.case_id, severity="warning", message=message))
 

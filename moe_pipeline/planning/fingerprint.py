@@ -55,7 +55,7 @@ def description_sha256(description: DatasetJson) -> str:
 
 def _measure(check: CaseCheck) -> CaseMeasures | None:
     """Measures of a faultless case. Also reads the channels of a faulty one, to find all its faults."""
-    label = np.ascontiguousarray(check.label.array) if check.label else np.zeros((0, 0, 0), np.uint8)
+    label = check.label.array if check.label else np.zeros((0, 0, 0), np.uint8)
     boxes = class_boxes(label, check.description.classes) if check.label else {}
     channels: list[ChannelMeasures] = []
     intensities, body = [], None

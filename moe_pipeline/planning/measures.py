@@ -19,8 +19,16 @@ _Slices = tuple[slice, slice, slice]
 
 def class_boxes(label: NDArray[np.integer[Any]], classes: dict[int, str]) -> dict[int, _Slices]:
     """Bounding box of each class that is there, as slices of (x, y, z)."""
-    found: list[Any] = ndimage.find_objects(label, max_label=max(classes))
-    return {value: found[value - 1] for value in classes if found[value - 1] is not None}
+    slowest_first = sorted(range(3), key=lambda axis: -abs(label.strides[axis]))  # many times faster than x, y, z
+    outer = _nonzero_box(label, slowest_first)
+    found: list[Any] = ndimage.find_objects(label[outer].transpose(slowest_first), max_label=max(classes))
+    boxes = {}
+    for value in classes:
+        if (inner := found[value - 1]) is not None:
+            by_axis = dict(zip(slowest_first, inner, strict=True))
+            x, y, z = (slice(o.start + by_axis[a].start, o.start + by_axis[a].stop) for a, o in enumerate(outer))
+            boxes[value] = (x, y, z)
+    return boxes
 
 
 def measure_channel(
@@ -108,6 +116,16 @@ def summarise_intensity(values: NDArray[Any]) -> Intensity:
 def short(value: float) -> float:
     """Six digits: more would only make the files longer."""
     return float(f"{float(value):.6g}")
+
+
+def _nonzero_box(label: NDArray[np.integer[Any]], axes: list[int]) -> _Slices:
+    """Box around all voxels that are not 0, found along one axis after the other; empty if there is none."""
+    box = [slice(0, side) for side in label.shape]
+    for axis in axes:
+        part = label[tuple(box)]
+        hit = np.flatnonzero(part.max(axis=tuple(other for other in range(3) if other != axis), initial=0))
+        box[axis] = slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0)
+    return box[0], box[1], box[2]
 
 
 def _mean_index(mask: NDArray[np.bool_], axis: int) -> float:

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_THREADS = 4
 _MEMORY_SHARE = 0.5  # of what is free, for cases that are read at the same time
+_SMALL_FILE_BYTES = 4_000_000  # not worth opening twice
 _CASE_BYTES_PER_VOXEL = 12  # compressed and plain file, label, and what the statistics copy
 
 
@@ -141,6 +142,8 @@ def _fingerprint_within(budget: "_Budget", case: Case, dataset: RawDataset) -> C
 
 
 def _case_bytes(case: Case) -> int:
+    if case.images[0].stat().st_size < _SMALL_FILE_BYTES:
+        return 0
     try:
         x, y, z = read_geometry(case.images[0]).shape
     except PipelineError:

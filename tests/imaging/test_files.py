@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.files import (
     case_id_of,
+    label_values,
     list_images,
     read_geometry,
     read_label_map,
@@ -134,6 +135,14 @@ def test_labels_of_whole_floats_are_accepted_and_soft_ones_refused(tmp_path: Pat
     array[0, 0, 0] = np.nan
     with pytest.raises(ImageError, match="found NaN"):
         read_label_map(write(tmp_path / "nan.nii.gz", array))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_label_values_in_any_memory_order(order: tuple[int, int, int]) -> None:
+    labels = np.zeros((3, 4, 5), np.uint16)
+    labels[0, 1, 2], labels[2, 3, 4] = 530, 7
+    assert label_values(labels.transpose(order)) == [0, 7, 530]
+    assert label_values(labels.transpose(order)[::-1]) == [0, 7, 530]
 
 
 @pytest.mark.parametrize(("highest", "dtype"), [(1, np.uint8), (255, np.uint8), (256, np.uint16)])

@@ -23,6 +23,13 @@ def test_boxes_of_the_classes_that_are_there() -> None:
     assert boxes[2] == (slice(1, 10), slice(2, 8), slice(3, 6))
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_boxes_do_not_depend_on_the_order_in_memory(order: tuple[int, int, int]) -> None:
+    label = np.ascontiguousarray(two_parts().transpose(order)).transpose(np.argsort(order))
+    assert class_boxes(label, {2: "a", 5: "b"}) == class_boxes(two_parts(), {2: "a", 5: "b"})
+    assert class_boxes(np.zeros_like(label), {2: "a"}) == {}
+
+
 def test_class_measures_of_a_bar_and_a_dot() -> None:
     label = two_parts()
     whole = np.array([[0, 10], [0, 8], [0, 6]], float)
