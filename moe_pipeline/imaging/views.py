@@ -1,9 +1,9 @@
 """What the encoder is shown: cubes of one spacing, with intensities brought to one scale."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from moe_pipeline.imaging.geometry import Box, Geometry
+from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.resampling import inside, resample
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.view import Normalisation, View
@@ -14,25 +14,12 @@ def view_grid(image: Geometry, view: View) -> Geometry:
     return image.canonical().resampled(view.spacing_mm)
 
 
-def crop_grid(image: Geometry, view: View, centre_world_mm: ArrayLike) -> Geometry:
-    """Grid of the view's cube around a point, on the lattice of `view_grid`; may reach beyond the image.
-
-    The voxel that holds the point becomes voxel (S/2, S/2, S/2) of the cube.
-    """
-    lattice = view_grid(image, view)
-    centre = np.floor(lattice.world_to_voxel(centre_world_mm) + 0.5).astype(int)  # (3,)
-    starts = [int(index) - view.size_voxels // 2 for index in centre]
-    x, y, z = ((start, start + view.size_voxels) for start in starts)
-    box: Box = (x, y, z)
-    return lattice.cropped(box)
-
-
 def extract_crop(volume: Volume, grid: Geometry, view: View) -> NDArray[np.float32]:
     """One cube as the encoder wants it: linear sampling, 0 beyond the image, then the view's intensity rule.
 
     Args:
         volume: the image, on any grid.
-        grid: from `crop_grid`.
+        grid: of the cube, on the lattice of `view_grid` (see `imaging.placement`).
         view: whose rule to apply.
 
     Returns:

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from moe_pipeline.errors import GeometryError
-from moe_pipeline.imaging.cropping import bounding_box, crop_volume, paste_volume
+from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.volume import Volume
 
@@ -21,19 +20,3 @@ def test_crop_beyond_is_filled_even_if_it_misses_the_volume(box: Box) -> None:
     assert crop.array.shape == (4, 4, 5)
     kept = range(max(box[0][0], 0), min(box[0][1], 3))
     assert np.count_nonzero(crop.array == -1) == (4 - len(kept)) * 20
-
-
-def test_paste_is_the_inverse_of_crop() -> None:
-    box: Box = ((-1, 2), (1, 6), (0, 5))
-    target = np.zeros_like(VOLUME.array)
-    paste_volume(target, crop_volume(VOLUME, box, outside=-1).array, box)
-    np.testing.assert_array_equal(target[:2, 1:], VOLUME.array[:2, 1:])
-    assert (target[2] == 0).all()
-
-
-def test_bounding_box_is_half_open() -> None:
-    mask = np.zeros((6, 5, 4), bool)
-    mask[2, 1:4, 0] = True
-    assert bounding_box(mask) == ((2, 3), (1, 4), (0, 1))
-    with pytest.raises(GeometryError, match="empty mask"):
-        bounding_box(np.zeros((2, 2, 2), bool))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.views import crop_grid, extract_crop, normalise, view_grid
+from moe_pipeline.imaging.views import extract_crop, normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.view import View
 
@@ -10,23 +10,20 @@ VIEW = View(spacing_mm=1.5, size_voxels=16)
 LAS = (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
-def test_crop_grid_holds_the_point_in_its_middle_voxel_and_on_the_lattice() -> None:
+def test_view_grid_is_ras_at_the_views_spacing_from_the_images_corner() -> None:
     image = Geometry((40, 30, 20), (0.8, 0.9, 3), (5, -7, 11), LAS)
-    point = image.voxel_to_world([11, 22, 7])
-    grid = crop_grid(image, VIEW, point)
-    assert grid.shape == (16, 16, 16)
-    assert grid.spacing_mm == (1.5, 1.5, 1.5)
-    np.testing.assert_allclose(grid.matrix, np.eye(3))
-    assert np.abs(grid.world_to_voxel(point) - 8).max() <= 0.5
-    offset = view_grid(image, VIEW).world_to_voxel(grid.origin_mm)
-    np.testing.assert_allclose(offset, offset.round(), atol=1e-9)
+    lattice = view_grid(image, VIEW)
+    assert lattice.spacing_mm == (1.5, 1.5, 1.5)
+    assert lattice.shape == (22, 18, 40)
+    np.testing.assert_allclose(lattice.matrix, np.eye(3))
+    np.testing.assert_allclose(lattice.voxel_to_world([-0.5] * 3), image.voxel_to_world([39.5, -0.5, -0.5]))
 
 
 def test_sam_med3d_crop_equals_a_direct_computation() -> None:
     """Identical spacing, so resampling is slicing: pad with 0, then the z-score of SAM-Med3D's preprocessing."""
     image = np.random.default_rng(1).normal(20, 30, (12, 30, 20)).astype(np.float32)
     geometry = Geometry(image.shape, (1.5, 1.5, 1.5), (100, 0, 0))
-    grid = crop_grid(geometry, VIEW, geometry.voxel_to_world([4, 15, 10]))
+    grid = view_grid(geometry, VIEW).cropped(((-4, 12), (7, 23), (2, 18)))
     padded = np.zeros((16, 16, 16), np.float32)
     padded[4:16] = image[0:12, 7:23, 2:18]
     positive = padded[padded > 0]
@@ -41,7 +38,7 @@ def test_clipped_rule_uses_the_image_alone_and_pads_with_its_lowest_value() -> N
     image = np.random.default_rng(2).normal(-500, 40, (16, 16, 8)).astype(np.float32)
     geometry = Geometry(image.shape, (1.5, 1.5, 1.5))
     view = VIEW.model_copy(update={"normalisation": "zscore_clipped"})
-    grid = crop_grid(geometry, view, geometry.voxel_to_world([8, 8, 4]))
+    grid = view_grid(geometry, view).cropped(((0, 16), (0, 16), (-4, 12)))
     crop = extract_crop(Volume(image, geometry), grid, view)
     clipped = np.clip(image, *np.percentile(image, (0.5, 99.5)))
     expected = (clipped - clipped.mean()) / clipped.std()
