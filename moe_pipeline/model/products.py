@@ -55,8 +55,13 @@ def _weight_gradient(gradient: Tensor, rows: Tensor) -> Tensor:
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(rows), _dense(weight), bias, "none", [], "")
     return product
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    """For other strides than these two, oneDNN falls back to code that is a thousand times slower."""
+    return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
 def _suits(tokens: Tensor, weight: Tensor) -> bool:
