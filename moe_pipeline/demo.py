@@ -6,7 +6,6 @@ from pathlib import Path
 from dataset_conversion.convert import convert
 from moe_pipeline.evaluation.comparison import Comparison, HeldBack, compare
 from moe_pipeline.phantoms import Painter, paint_capsule, paint_fruit, paint_pebbles, write_phantoms
-from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.report.tables import as_text
@@ -21,6 +20,7 @@ _DATASETS: dict[str, tuple[Painter, dict[int, str]]] = {
 }
 _FINETUNED = ("901_Capsule", "902_Fruit")
 _TRAINING_CASES, _HELD_BACK_CASES = 12, 4
+_CROPS, _COPIES, _EPOCHS = 3, 2, 6
 
 
 def run_demo(root: Path | None = None, minutes: float = 1.0, progress: Progress = silent) -> str:
@@ -63,5 +63,7 @@ def _prepare(place: Workspace, name: str, seed: int, progress: Progress) -> Held
     write_phantoms(held, painter, classes, _HELD_BACK_CASES, 1000 + seed)
     raw = place.raw(f"Dataset{name}")
     convert(source, raw, progress=progress)
-    plan_dataset(open_dataset(raw).folder, place.plans(raw.name), "nano", place.weights, progress=progress)
+    planned = plan_dataset(raw, place.plans(raw.name), "nano", place.weights, progress=progress)
+    small = {"crops_per_case": _CROPS, "copies_per_case": _COPIES, "epochs": _EPOCHS}  # an edited plan is a plan
+    planned.plan.model_copy(update=small).save(place.plan(raw.name))
     return HeldBack(raw.name, held / "imagesTr", held / "labelsTr", classes)

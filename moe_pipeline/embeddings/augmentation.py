@@ -1,5 +1,6 @@
 """Augmented copies of a crop, drawn before encoding, through batchgenerators."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,7 +34,7 @@ def augment(
     """
     size = image.shape[0]
     lowest = float(image.min())
-    with _numpy_seed(seed):
+    with _global_seeds(seed):
         changed = _transforms(size, lowest, mirror_axes)(
             data=image[None, None].copy(), seg=labels[None, None].astype(np.float32)
         )  # both (1, 1, S, S, S)
@@ -74,11 +75,13 @@ def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...]) -> Compo
 
 
 @contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    """Batchgenerators draws from numpy's global generator: seed it for the block, then put its state back."""
-    state = np.random.get_state()
+def _global_seeds(seed: int) -> Iterator[None]:
+    """Seed the global generators of numpy and Python for the block: batchgenerators draws from both."""
+    states = np.random.get_state(), random.getstate()
     np.random.seed(seed % 2**32)
+    random.seed(seed)
     try:
         yield
     finally:
-        np.random.set_state(state)
+        np.random.set_state(states[0])
+        random.setstate(states[1])

@@ -142,7 +142,9 @@ def build_cache(
     with ThreadPoolExecutor(max_workers=1) as reader:
         prepared = _ahead(reader, request, folder)
         for case_entries, crops in track(prepared, f"encoding {request.dataset}", progress, len(request.cases)):
-            _encode_case(case_entries, crops, foundation, folder, device)
+            for entry, cut in zip(case_entries, crops, strict=True):
+                if cut:
+                    _encode_entry(entry, cut, foundation, folder, device)
             entries += case_entries
     entries = [entry for entry in entries if entry.classes]
     if not entries:
@@ -228,30 +230,18 @@ def _cached_classes(path: Path, promptable: set[int]) -> tuple[tuple[int, ...], 
 
 
 @torch.no_grad()
-def _encode_case(
-    entries: list[CacheEntry], crops: list[list[Crop]], foundation: Foundation, folder: Path, device: torch.device
+def _encode_entry(
+    entry: CacheEntry, crops: list[Crop], foundation: Foundation, folder: Path, device: torch.device
 ) -> None:
-    flat = [crop.image for cut in crops for crop in cut]
-    if not flat:
-        return
-    encoded = torch.cat(
-        [
-            foundation.image_encoder(torch.from_numpy(np.stack(flat[i : i + _ENCODER_BATCH]))[:, None].to(device)).to(
-                "cpu", torch.float16
-            )
-            for i in range(0, len(flat), _ENCODER_BATCH)
-        ]
-    )  # (crops, C, g, g, g)
-    start = 0
-    for entry, cut in zip(entries, crops, strict=True):
-        if cut:
-            packed = blosc2.pack_array2(np.stack([crop.labels for crop in cut]))
-            tensors = {
-                "embedding": encoded[start : start + len(cut)].contiguous(),
-                "labels": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
-            }
-            save_tensors(_entry_path(folder, entry.key), tensors, {"case": entry.case})
-            start += len(cut)
+    """Encode the crops of one file together: what else is missing must not change the rounding of a resumed run."""
+    images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)
+    embedding = torch.cat([foundation.image_encoder(part) for part in images.split(_ENCODER_BATCH)])
+    packed = blosc2.pack_array2(np.stack([crop.labels for crop in crops]))
+    tensors = {
+        "embedding": embedding.to("cpu", torch.float16),  # (n, C, g, g, g)
+        "labels": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
+    }
+    save_tensors(_entry_path(folder, entry.key), tensors, {"case": entry.case})
 
 
 def _entry_path(folder: Path, key: str) -> Path:

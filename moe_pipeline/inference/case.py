@@ -62,9 +62,8 @@ def segment_case(model: Mixture, request: Request) -> CaseResult:
     for class_id, class_name, reply, source, began in _replies(model, bank, request):
         if reply is None:
             message = "the class is not in the reference, so there is nothing to click on"
-            rows.append(
-                CaseRow(case=request.case, class_id=class_id, class_name=class_name, status="absent", message=message)
-            )
+            row = CaseRow(case=request.case, class_id=class_id, class_name=class_name, status="absent")
+            rows.append(row.model_copy(update={"message": message, "prompt_source": source}))
             continue
         canvas.add(class_id, reply.probability)
         rows.append(_row(request.case, class_id, class_name, model, reply, source, time.monotonic() - began))

@@ -49,4 +49,4 @@ class ClickField(nn.Module):
         signs = torch.stack([labels == 1, labels == 0], dim=-1).to(felt.dtype)  # (P, n, 2)
         both = torch.einsum("pnkf,pns->pksf", felt, signs).flatten(2)  # (P, g^3, 14)
         field = self.lin2(functional.gelu(self.lin1(both)))  # (P, g^3, C)
-        return field.transpose(1, 2).unflatten(2, (size, size, size))  # (P, C, g, g, g)
+        return field.transpose(1, 2).reshape(*field.shape[::2], size, size, size)  # (P, C, g, g, g)

@@ -221,6 +221,7 @@ def _save(
     state: _State,
 ) -> None:
     tensors = {f"model.{name}": p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    tensors |= {f"buffer.{name}": b for name, b in module.named_buffers() if name in module.state_dict()}
     tensors |= {f"ema.{name}": tensor for name, tensor in average.tensors.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     state.ema_updates = average.updates
@@ -247,6 +248,9 @@ def _resume(
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(tensors[f"model.{name}"])
+        for name, buffer in module.named_buffers():
+            if f"buffer.{name}" in tensors:
+                buffer.copy_(tensors[f"buffer.{name}"])
         for kind, target in (("ema", average.tensors), ("best", best)):
             for name, tensor in target.items():
                 tensor.copy_(tensors[f"{kind}.{name}"])

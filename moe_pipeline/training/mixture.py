@@ -79,8 +79,9 @@ def train_gate(
     for position, folder in enumerate((*expert_folders, *general_folders)):
         planned = open_planned(place, open_dataset(folder), options.fold, options.device)
         _check_foundation(planned, cards[0])
-        cache = cache_of(place, planned, view, options.device, augmented=False, progress=progress)
         output = position + 1 if position < len(cards) else 0
+        shared = output > 0 and view == planned.plan.view  # the expert's own cache, copies and all
+        cache = cache_of(place, planned, view, options.device, augmented=shared, progress=progress)
         features.append(_features(planned, cache, output, options, progress))
     training = place.root / "gate_training"
     (training / "checkpoint.safetensors").unlink(missing_ok=True)  # seconds of work: always anew

@@ -1,0 +1,251 @@
+"""The five steps on phantoms with a tiny foundation: what each promises, from raw folder to table."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from moe_pipeline.embeddings.cache import EmbeddingCache
+from moe_pipeline.errors import DatasetError, RecordError, StaleCacheError
+from moe_pipeline.evaluation.comparison import HeldBack, compare
+from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
+from moe_pipeline.imaging.files import read_geometry, read_label_map
+from moe_pipeline.inference.model import load_model
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.planning import Plan
+from moe_pipeline.records.view import View
+from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.mixture import train_gate
+from moe_pipeline.weights.load import load_foundation
+from moe_pipeline.weights.store import save_foundation
+from moe_pipeline.weights.tensors import load_tensors
+from moe_pipeline.workspace import Workspace
+
+DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
+OPTIONS = FinetuneOptions(epochs=2)
+
+TINY = {
+    "encoder": {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 2, "out_chans": 48},
+    "prompt": {"embed_dim": 48, "swap_dense_axes": False, "click_field": True},
+    "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
+}
+
+
+def prepare(root: Path, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+    place = Workspace(root)
+    torch.manual_seed(0)
+    view = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
+    foundation = build_foundation(FoundationConfig.from_dict(TINY))
+    save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", view=view)
+    for seed, name in enumerate(DATASETS):
+        folder = make_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
+        plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
+        small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}
+        plan.model_copy(update=small).save(place.plan(name))
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+    """A workspace after finetuning two datasets and training the gate with a third as general."""
+    place = prepare(tmp_path_factory.mktemp("workspace"), make_phantom_dataset)
+    for name in DATASETS[:2]:
+        finetune(place, place.raw(name), OPTIONS)
+    train_gate(place, [place.raw(name) for name in DATASETS[:2]], [place.raw(DATASETS[2])])
+    return place
+
+
+@pytest.fixture
+def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
+    """A copy that a test may spoil."""
+    shutil.copytree(trained.root, tmp_path / "ws", symlinks=True)
+    return Workspace(tmp_path / "ws")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_finetuning_moves_the_decoder_and_nothing_else(trained: Workspace) -> None:
+    foundation = load_foundation("tiny", weights_root=trained.weights)
+    stored = load_tensors(trained.weights / "tiny.safetensors")
+    for name, tensor in foundation.state_dict().items():
+        assert torch.equal(tensor, stored[name]), name
+    expert = load_tensors(trained.expert(DATASETS[0]) / "expert.safetensors")
+    decoder = foundation.mask_decoder.state_dict()
+    assert set(expert) == set(decoder)
+    assert any(not torch.equal(expert[name], decoder[name]) for name in decoder)
+
+
+def test_the_experts_folder_holds_exactly_its_files(trained: Workspace) -> None:
+    files = {path.name for path in trained.expert(DATASETS[0]).iterdir()}
+    assert files == {"expert.safetensors", "expert.json", "log.csv", "run.json", "checkpoint.safetensors"}
+    log = rows_of(trained.expert(DATASETS[0]) / "log.csv")
+    assert [row["step"] for row in log] == ["3", "6"]
+    card = ExpertCard.load(trained.expert(DATASETS[0]) / "expert.json")
+    assert card.best_step in (3, 6)
+    assert {"dice_1", "dice_5", "general_dice_1", "general_dice_5"} <= set(card.validation)
+
+
+def test_the_same_seed_gives_the_same_expert(workspace: Workspace) -> None:
+    before = ExpertCard.load(workspace.expert(DATASETS[0]) / "expert.json").weights_sha256
+    shutil.rmtree(workspace.expert(DATASETS[0]))
+    shutil.rmtree(workspace.embeddings(DATASETS[0]))
+    assert finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS).weights_sha256 == before
+
+
+def test_a_second_run_encodes_nothing_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr("moe_pipeline.model.image_encoder.ImageEncoder.forward", refuse)
+    finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
+
+
+def test_a_killed_encoding_goes_on_with_what_is_missing(workspace: Workspace) -> None:
+    folder = next(workspace.embeddings(DATASETS[0]).iterdir())
+    files = sorted((folder / "crops").iterdir())
+    contents = {path.name: path.read_bytes() for path in files}
+    (folder / "manifest.json").unlink()
+    for path in files[::3]:
+        path.unlink()
+    with pytest.raises(RecordError, match="no such file"):
+        EmbeddingCache.open(folder)
+    finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
+    assert {path.name: path.read_bytes() for path in (folder / "crops").iterdir()} == contents
+
+
+def test_an_edited_plan_is_a_new_expert_not_a_mix_of_both(workspace: Workspace) -> None:
+    path = workspace.plan(DATASETS[0])
+    Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
+    with pytest.raises(StaleCacheError, match=r"another task or other settings.*--overwrite"):
+        finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
+
+
+def test_validation_cases_are_not_trained_on(trained: Workspace) -> None:
+    cache = EmbeddingCache.open(next(trained.embeddings(DATASETS[0]).iterdir()))
+    splits = json.loads(trained.splits(DATASETS[0]).read_text())
+    held_out = set(splits["folds"][0]["validation"])
+    copies = {entry.case: 0 for entry in cache.manifest.entries}
+    for entry in cache.manifest.entries:
+        copies[entry.case] += 1
+    assert {copies[case] for case in held_out} == {1}
+    assert {copies[case] for case in set(copies) - held_out} == {2}
+
+
+def test_every_prediction_lies_on_its_images_grid(trained: Workspace, tmp_path: Path) -> None:
+    images = trained.raw(DATASETS[0]) / "imagesTr"
+    options = PredictOptions(images, tmp_path / "out", labels=trained.raw(DATASETS[0]) / "labelsTr", clicks=2)
+    report = predict_and_score(trained, options)
+    assert not report.failed
+    for path in images.iterdir():
+        written = tmp_path / "out" / path.name.replace("_0000", "")
+        assert not read_geometry(written).differences(read_geometry(path), tolerance_mm=1e-5)
+    dice = rows_of(tmp_path / "out" / "dice.csv")
+    assert list(dice[0])[:4] == ["case", "class_id", "class_name", "dice"]
+    assert {row["prompt_source"] for row in rows_of(tmp_path / "out" / "cases.csv")} == {"labels"}
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["inputs"]["tiny"]
+
+
+def test_what_goes_to_the_general_expert_is_the_foundations_own_byte_for_byte(
+    trained: Workspace, tmp_path: Path
+) -> None:
+    images, labels = trained.raw(DATASETS[1]) / "imagesTr", trained.raw(DATASETS[1]) / "labelsTr"
+    alone = PredictOptions(images, tmp_path / "alone", labels=labels, clicks=2, foundation="tiny")
+    routed = PredictOptions(images, tmp_path / "routed", labels=labels, clicks=2, tau=0.999)
+    predict_and_score(trained, alone)
+    predict_and_score(trained, routed)
+    answered = {row["case"] for row in rows_of(tmp_path / "routed" / "cases.csv") if row["expert"] == "general"}
+    assert answered
+    for case in answered:
+        file = f"{case}.nii.gz"
+        assert (tmp_path / "alone" / file).read_bytes() == (tmp_path / "routed" / file).read_bytes()
+
+
+def test_a_bad_image_is_a_row_and_the_others_finish(trained: Workspace, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    labels = trained.raw(DATASETS[0]) / "labelsTr"
+    images.mkdir()
+    for path in (trained.raw(DATASETS[0]) / "imagesTr").iterdir():
+        shutil.copy(path, images / path.name.replace("_0000", ""))
+    broken = sorted(images.iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:-100])
+    report = predict_and_score(trained, PredictOptions(images, tmp_path / "out", labels=labels))
+    assert report.failed
+    rows = rows_of(tmp_path / "out" / "cases.csv")
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert [row["case"] for row in failed] == [broken.name.removesuffix(".nii.gz")]
+    assert broken.name in failed[0]["message"]
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(list(images.iterdir())) - 1
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_clicks_from_a_file_give_a_label_map_without_references(trained: Workspace, tmp_path: Path) -> None:
+    source = sorted((trained.raw(DATASETS[0]) / "imagesTr").iterdir())[0]
+    (tmp_path / "images").mkdir()
+    shutil.copy(source, tmp_path / "images" / "scan.nii.gz")
+    x, y, z = (side // 2 for side in read_geometry(source).shape)
+    prompt = {"class_id": 5, "class_name": "organ", "points": [[x, y, z]], "labels": [1]}
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({"space": "voxel_xyz", "cases": {"scan": [prompt]}}))
+    report = predict_and_score(trained, PredictOptions(tmp_path / "images", tmp_path / "out", prompts=file))
+    assert not report.failed
+    labels = read_label_map(tmp_path / "out" / "scan.nii.gz")
+    assert set(np.unique(labels.array)) <= {0, 5}
+    assert not (tmp_path / "out" / "dice.csv").exists()
+
+
+def test_an_expert_trained_again_makes_the_gate_stale(workspace: Workspace) -> None:
+    path = workspace.expert(DATASETS[0]) / "expert.json"
+    ExpertCard.load(path).model_copy(update={"weights_sha256": "0" * 64}).save(path)
+    with pytest.raises(StaleCacheError, match="run `moe train-gate` again"):
+        load_model(workspace.model, weights_root=workspace.weights)
+
+
+def test_a_gate_needs_each_dataset_once(trained: Workspace) -> None:
+    twice = [trained.raw(DATASETS[0])] * 2
+    with pytest.raises(DatasetError, match="each dataset once"):
+        train_gate(trained, twice, [])
+
+
+def test_one_expert_without_general_data_makes_a_model(workspace: Workspace) -> None:
+    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [])
+    assert card.outputs == ("general", DATASETS[0])
+    assert load_model(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]
+
+
+def test_the_gate_says_how_well_it_routes(trained: Workspace) -> None:
+    gate = json.loads((trained.model / "gate.json").read_text())
+    assert set(gate["confusion"]) == set(DATASETS)
+    for shares in gate["confusion"].values():
+        assert abs(sum(shares.values()) - 1) < 1e-6
+    assert gate["confusion"][DATASETS[2]]["general"] == 1.0  # tau is chosen for it
+    assert 0 <= gate["calibration_error"] <= 1
+
+
+def test_the_comparison_has_a_row_per_class_and_proves_identity(trained: Workspace, tmp_path: Path) -> None:
+    sets = [
+        HeldBack(name, trained.raw(name) / "imagesTr", trained.raw(name) / "labelsTr", {1: "organ"})
+        for name in DATASETS[1:]
+    ]
+    compared = compare(trained, sets, tmp_path)
+    assert {"general", DATASETS[0], DATASETS[1], "moe", "best"} <= set(compared.matrix.columns)
+    assert set(compared.matrix["dataset"]) == set(DATASETS[1:])
+    for alone, same in compared.identical.values():
+        assert alone == same
+
+
+def test_options_reach_the_loop(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.expert(DATASETS[1]))
+    card = finetune(workspace, workspace.raw(DATASETS[1]), replace(OPTIONS, epochs=1))
+    assert card.settings["steps"] == 3
