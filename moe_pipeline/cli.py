@@ -102,6 +102,12 @@ def plan(
     dataset: Dataset,
     foundation: Annotated[str, typer.Option(help="Preset or imported weights to plan for.")] = "nano",
     seed: Annotated[int, typer.Option(help="Of crops, training and folds.")] = 0,
+    patients: Annotated[
+        str | None, typer.Option(help="Regular expression that finds the patient in a case id.")
+    ] = None,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Go on without the cases that have errors.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print every choice with its reason.")] = False,
     workspace: Root = _ROOT,
 ) -> None:
@@ -111,7 +117,16 @@ def plan(
     place = Workspace(workspace)
     folder = place.raw_folder(dataset)
     with _progress() as progress:
-        made = plan_dataset(folder, place.plans(folder.name), foundation, place.weights, seed, progress)
+        made = plan_dataset(
+            folder,
+            place.plans(folder.name),
+            foundation,
+            place.weights,
+            seed,
+            progress,
+            leave_out_faulty=skip_faulty,
+            patient_pattern=patients,
+        )
     typer.echo(made.summary())
     if explain:
         typer.echo("\n".join(f"  {field}: {reason}" for field, reason in made.plan.reasons.items()))

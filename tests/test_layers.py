@@ -25,6 +25,7 @@ ORDER = (
     "phantoms",
     "demo",
     "cli",
+    "__main__",
 )
 CONVERSION_MAY_USE = {"errors", "files", "progress", "records", "workspace", "imaging"}
 MODEL_MAY_NOT_USE = {"numpy", "pathlib", "os", "SimpleITK", "safetensors"}

@@ -1,16 +1,4 @@
-"""Attention of the image encoder, with SAM-Med3D's relative positions and its padded windows.
-
-Upstream pads each window with zero tokens and attends to them: after the qkv layer all of them share one key and one
-value, the layer's biases. Here they are one *virtual key*. The bias that relative positions add to the logit of
-query (d, h, w) and key (i, j, k) of a window is
-
-    a[d,h,w; k] + b[d,h; i,k] + c[d,h; j,k]
-    a = q[d,h,w] . Rd[d,k]     b = q[d,h,i] . Rh[h,k]     c = q[d,h,j] . Rw[j,k]
-
-(b and c read *other* queries: so upstream, and the weights were trained with it). For padded keys q.k is one number
-per query, so the sum of their exponentials factorises over i and j for each k, and the log of that sum is the logit
-of the virtual key: exact, and 512 x 513 instead of 2744 x 2744 logits for a grid of 8 in windows of 14.
-"""
+"""Attention of the image encoder within windows of a cube of tokens; see `relative_positions` for its arithmetic."""
 
 import math
 from collections.abc import Iterator
@@ -20,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_pipeline.model.layers import linear
+from moe_pipeline.model.products import affine
+from moe_pipeline.model.relative_positions import Extent, RelativeBias, relative_bias
 
-Extent = tuple[int, int, int]
+_LARGE_WINDOW = 256  # tokens, from which on it pays to go through the heads one by one
 
 
 class RelativeAttention(nn.Module):
@@ -95,84 +85,51 @@ class RelativeAttention(nn.Module):
         n = math.prod(extent)
         parts = qkv.reshape(*qkv.shape[:2], 3, self.num_heads, -1)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (W, heads, n or n + 1, head)
-        bias: Tensor | None = None
-        if self.use_rel_pos:
-            bias = self._relative_bias(q, extent)
-        elif k.shape[2] > n:
+        if not self.use_rel_pos:
             n_padded = self.window_size**3 - n
-            bias = F.pad(q.new_zeros(n, n), (0, 1), value=math.log(n_padded))  # (n, n + 1)
-        mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=bias)  # (W, heads, n, head)
+            weigh = q.new_tensor([0.0] * n + [math.log(n_padded)]).expand(n, -1) if n_padded else None
+            mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=weigh)  # (W, heads, n, head)
+            return mixed.transpose(1, 2).flatten(2)  # (W, n, C)
+        tables = (self.rel_pos_d, self.rel_pos_h, self.rel_pos_w)
+        bias = relative_bias(q, tables, extent, self.window_size)
+        if q.device.type == "cpu" and n >= _LARGE_WINDOW and not torch.is_grad_enabled():
+            return _attend_by_head(q[:, :, :n], k, v, bias)
+        mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=bias.whole().to(q.dtype))
         return mixed.transpose(1, 2).flatten(2)  # (W, n, C)
 
-    def _relative_bias(self, q: Tensor, extent: Extent) -> Tensor:
-        """What relative positions add to the logits.
 
-        Args:
-            q: (W, heads, n, head) for a whole window, (W, heads, n + 1, head) with the padding token last.
-            extent: edges (d, h, w) of a window's real tokens, n = d h w.
+def _attend_by_head(q: Tensor, k: Tensor, v: Tensor, bias: RelativeBias) -> Tensor:
+    """Attention for a CPU, one head after another: their logits stay in its cache, and the products are oneDNN's.
 
-        Returns:
-            (W, heads, n, keys), keys as many as q has rows.
-        """
-        (d, h, w), size, n = extent, self.window_size, math.prod(extent)
-        tables = (self.rel_pos_d, self.rel_pos_h, self.rel_pos_w)
-        table_d, table_h, table_w = (relative_table(table, size) for table in tables)  # each (size, size, head)
-        cube = q[:, :, :n].reshape(*q.shape[:2], d, h, w, -1)
-        a = torch.einsum("nmdhwc,dkc->nmdhwk", cube, table_d[:d])
-        line = cube
-        if w < size:
-            padding = q[:, :, n:, None, None].expand(-1, -1, d, h, size - w, -1)
-            line = torch.cat([cube, padding], dim=4)  # (W, heads, d, h, size, head)
-        b = torch.einsum("nmdhic,hkc->nmdhik", line, table_h[:h])
-        c = torch.einsum("nmdhjc,jkc->nmdhjk", line, table_w)
-        planes = b[..., :d, None, :w] + c[..., None, :h, :w]  # (W, heads, d, h, i, j, k)
-        terms = (a[..., None, None, :w], planes[:, :, :, :, None])
-        if n == size**3:
-            return torch.add(*terms).flatten(5, 7).flatten(2, 4)  # (W, heads, n, n)
-        virtual = _log_sum_of_padding(a, b, c, extent)  # (W, heads, n)
-        if torch.is_grad_enabled():
-            real = torch.add(*terms).flatten(5, 7).flatten(2, 4)
-            return torch.cat([real, virtual[..., None]], dim=-1)  # (W, heads, n, n + 1)
-        bias = q.new_empty(*q.shape[:2], n, -(-(n + 1) // 16) * 16)[..., : n + 1]  # rows that start on even addresses
-        torch.add(*terms, out=bias[..., :n].unflatten(2, extent).unflatten(5, extent))
-        bias[..., n] = virtual
-        return bias
-
-
-def relative_table(table: Tensor, size: int) -> Tensor:
-    """Look-up of relative positions by query and key index.
+    The part of the bias that depends on query and k is a product too: of itself with rows that mark each key's k.
 
     Args:
-        table: (L, head), the position of offset -(size-1) first; interpolated linearly if L is not 2 size - 1.
-        size: number of query and key indices.
+        q: (W, heads, n, head).
+        k: (W, heads, keys, head), keys n or n + 1.
+        v: as k.
+        bias: of the same windows.
 
     Returns:
-        (size, size, head).
+        (W, n, C).
     """
-    wanted = 2 * size - 1
-    if table.shape[0] != wanted:
-        table = F.interpolate(table.t()[None], size=wanted, mode="linear")[0].t()  # (2 size - 1, head)
-    index = torch.arange(size, device=table.device)
-    return table[index[:, None] - index[None, :] + size - 1]
-
-
-def _log_sum_of_padding(a: Tensor, b: Tensor, c: Tensor, extent: Extent) -> Tensor:
-    """Log of the sum of exponentials of the relative bias over all padded keys, (W, heads, n)."""
-    d, h, w = extent
-    b_real, b_pad = b[..., :d, :].logsumexp(-2), _logsumexp(b[..., d:, :])  # (W, heads, d, h, size), by k
-    c_real, c_pad = c[..., :h, :].logsumexp(-2), _logsumexp(c[..., h:, :])
-    c_all = torch.logaddexp(c_real, c_pad)
-    inside = torch.logaddexp(b_pad + c_all, b_real + c_pad)  # padded keys whose k is real
-    outside = torch.logaddexp(b_real, b_pad) + c_all  # every key whose k is padded
-    planes = torch.cat([inside[..., :w], outside[..., w:]], dim=-1)  # (W, heads, d, h, size)
-    return (a + planes[..., None, :]).logsumexp(-1).flatten(2, 4)
-
-
-def _logsumexp(terms: Tensor) -> Tensor:
-    """Log-sum-exp over the last but one axis; of nothing: the lowest number, whose gradient stays finite."""
-    if terms.shape[-2]:
-        return terms.logsumexp(-2)
-    return terms.new_full((*terms.shape[:-2], terms.shape[-1]), -1e30)
+    n_windows, n_heads, n, width = q.shape
+    _, _, w = bias.extent
+    marks = torch.eye(w, dtype=k.dtype).repeat(n // w, 1)  # (n, w), row (i, j, k) marks k
+    marks = F.pad(marks, (0, 0, 0, k.shape[2] - n))  # (keys, w)
+    q = torch.cat([q * width**-0.5, bias.by_query.to(q.dtype)], dim=-1)  # (W, heads, n, head + w)
+    k = torch.cat([k, marks.expand(n_windows, n_heads, -1, -1)], dim=-1)  # (W, heads, keys, head + w)
+    v = v.transpose(2, 3).contiguous()  # (W, heads, head, keys)
+    mixed = q.new_empty(n_windows, n, n_heads, width)
+    for window in range(n_windows):
+        for head in range(n_heads):
+            logits = affine(q[window, head], k[window, head], None).float()  # (n, keys)
+            lines = logits.view(n // w, w, -1)[..., :n]  # (d * h, w, n)
+            lines += bias.by_line[window, head, :, None]
+            if bias.virtual is not None:
+                logits[:, n] += bias.virtual[window, head]
+            weights = logits.softmax(dim=-1).to(v.dtype)
+            mixed[window, :, head] = affine(weights, v[window, head], None)  # (n, head)
+    return mixed.flatten(2)
 
 
 def _regions(grid: Extent, window: int) -> Iterator[tuple[tuple[slice, ...], Extent]]:

@@ -95,6 +95,7 @@ class _State:
     best_score: float = -math.inf
     stale: int = 0
     ema_updates: int = 0
+    loss: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -129,17 +130,17 @@ def run_loop(
     with _graceful_interrupt() as interrupted:
         began = time.monotonic() - state.seconds
         while not (stopped_by := _limit_met(state, settings, interrupted.is_set())):
-            loss = _step(task, optimizer, average, settings, state, device)
+            state.loss = _step(task, optimizer, average, settings, state, device)
             state.step += 1
             state.seconds = time.monotonic() - began
             progress("training", *_share_done(state, settings))
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
-                _validate(task, average, best, state, loss)
+                _validate(task, average, best, state)
                 state.seconds = time.monotonic() - began
                 _save(checkpoint, identity, task.module, optimizer, average, best, state)
                 _write_log(folder / "log.csv", state.rows)
         if not state.rows and stopped_by != "interrupt":  # the limit came before the first validation
-            _validate(task, average, best, state, math.nan)
+            _validate(task, average, best, state)
             _write_log(folder / "log.csv", state.rows)
         if stopped_by in ("interrupt", "time"):
             _save(checkpoint, identity, task.module, optimizer, average, best, state)
@@ -200,10 +201,10 @@ def _limit_met(state: _State, settings: LoopSettings, interrupted: bool) -> Stop
 
 
 @torch.no_grad()
-def _validate(task: Task, average: WeightAverage, best: dict[str, Tensor], state: _State, loss: float) -> None:
+def _validate(task: Task, average: WeightAverage, best: dict[str, Tensor], state: _State) -> None:
     with average.applied(task.module):
         columns = task.validate()
-    state.rows.append({"step": state.step, "seconds": round(state.seconds, 1), "loss": loss, **columns})
+    state.rows.append({"step": state.step, "seconds": round(state.seconds, 1), "loss": state.loss, **columns})
     state.stale += 1
     if columns["score"] > state.best_score:
         state.best_score, state.best_step, state.stale = columns["score"], state.step, 0

@@ -1,0 +1,134 @@
+"""The five steps on real data, as a user runs them: wall time and peak memory of each, then who does how well.
+
+    python benchmarks/main_job.py --data FOLDER --work FOLDER [--minutes 5]
+
+FOLDER is laid out like the project's test volumes (Task04_Hippocampus, BraTS2013_DeepMedic, TotalSegmentator_ref).
+Hippocampus is split by blocks of ten case numbers: every fifth block is held back. Of the three BraTS cases one is held
+back. The CT belongs to no expert, and no general data are given: the guards alone must recognise it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from moe_pipeline.evaluation.comparison import HeldBack, compare
+from moe_pipeline.imaging.files import read_geometry
+from moe_pipeline.report.tables import as_markdown
+from moe_pipeline.workspace import Workspace
+
+HIPPOCAMPUS = {1: "anterior", 2: "posterior"}
+TUMOUR = {1: "necrosis", 2: "oedema", 3: "non-enhancing", 4: "enhancing"}
+CT = {1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 6: "stomach", 52: "aorta"}
+
+
+def decathlon(folder: Path, pairs: list[tuple[Path, Path]], modality: str, classes: dict[int, str]) -> Path:
+    """Lay image-label pairs out as a Decathlon task, by copying."""
+    shutil.rmtree(folder, ignore_errors=True)
+    entries = []
+    for image, label in pairs:
+        name = image.name if image.name.startswith("hippo") else f"{image.parent.name}.nii.gz"
+        for part, source in (("imagesTr", image), ("labelsTr", label)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / part / name)
+        entries.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    labels = {"0": "background", **{str(value): name for value, name in classes.items()}}
+    description = {"name": folder.name, "modality": {"0": modality}, "labels": labels, "training": entries}
+    (folder / "dataset.json").write_text(json.dumps({**description, "numTraining": len(entries), "test": []}))
+    return folder
+
+
+def is_held_back(case: Path) -> bool:
+    """Every fifth block of ten case numbers."""
+    return int(case.name.split("_")[1].split(".")[0]) // 10 % 5 == 4
+
+
+def prepare(data: Path, work: Path) -> tuple[list[Path], list[HeldBack]]:
+    """Sources to convert, and what is held back."""
+    images = sorted((data / "Task04_Hippocampus" / "imagesTr").iterdir())
+    hippocampus = [(image, data / "Task04_Hippocampus" / "labelsTr" / image.name) for image in images]
+    tumours = [
+        (case / "Flair_subtrMeanDivStd.nii.gz", case / "OTMultiClass.nii.gz")
+        for case in sorted((data / "BraTS2013_DeepMedic").glob("brats*"))
+    ]
+    split = {
+        "Task004_Hippocampus": (hippocampus, [is_held_back(image) for image, _ in hippocampus], "MRI", HIPPOCAMPUS),
+        "Task013_BraTS": (tumours, [False, False, True], "FLAIR", TUMOUR),
+    }
+    sources, sets = [], []
+    for name, (pairs, held, modality, classes) in split.items():
+        trained = [pair for pair, out in zip(pairs, held, strict=True) if not out]
+        kept = [pair for pair, out in zip(pairs, held, strict=True) if out]
+        sources.append(decathlon(work / "source" / name, trained, modality, classes))
+        folder = decathlon(work / "held_back" / name, kept, modality, classes)
+        dataset = name.replace("Task", "Dataset")
+        sets.append(HeldBack(dataset, folder / "imagesTr", folder / "labelsTr", classes))
+    ct = work / "held_back" / "CT"
+    for part, source in (("images", "example_ct_sm"), ("labels", "example_seg")):
+        (ct / part).mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / "TotalSegmentator_ref" / f"{source}.nii.gz", ct / part / "ct.nii.gz")
+    return sources, [*sets, HeldBack("CT", ct / "images", ct / "labels", CT)]
+
+
+def timed(name: str, *arguments: str) -> tuple[str, float, float]:
+    """Run `moe`, and return its name, wall seconds and peak memory in GB."""
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "moe_pipeline", *arguments])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{name} ended with status {status}: moe {' '.join(arguments)}")
+    return name, time.monotonic() - began, usage.ru_maxrss / 1e6
+
+
+def grids_agree(sets: list[HeldBack], out: Path) -> bool:
+    """Whether every label map has the size, spacing, origin and direction of its image."""
+    return all(
+        not read_geometry(out / held_back.name / image.name).differences(read_geometry(image), tolerance_mm=1e-5)
+        for held_back in sets
+        for image in held_back.images.iterdir()
+    )
+
+
+def main() -> None:
+    """Run everything and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=5.0, help="training time of each expert")
+    parser.add_argument("--clicks", type=int, default=1)
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    sources, sets = prepare(options.data, options.work)
+    place = Workspace(options.work / "workspace")
+    root = ("--workspace", str(place.root))
+    rows = []
+    for source in sources:
+        dataset = source.name.replace("Task", "Dataset")
+        patients = ("--patients", r"hippocampus_(\d\d)") if "Hippo" in dataset else ()
+        minutes = ("--max-minutes", str(options.minutes))
+        rows.append(timed(f"convert {dataset}", "convert", str(source), "--out", dataset, *root))
+        rows.append(timed(f"plan {dataset}", "plan", dataset, *patients, *root))
+        rows.append(timed(f"finetune {dataset}", "finetune", dataset, *minutes, *root))
+    names = [source.name.replace("Task", "Dataset") for source in sources]
+    rows.append(timed("train-gate", "train-gate", *names, *root))
+    for held_back in sets:
+        out = options.work / "predicted" / held_back.name
+        asked = ("-i", str(held_back.images), "-o", str(out), "--labels", str(held_back.references))
+        rows.append(timed(f"predict {held_back.name}", "predict", *asked, "--clicks", str(options.clicks), *root))
+    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n")
+    print("| step | wall s | peak GB |\n|---|---|---|")
+    print("\n".join(f"| {name} | {seconds:.1f} | {memory:.2f} |" for name, seconds, memory in rows))
+    compared = compare(place, sets, options.work / "compared", n_clicks=options.clicks)
+    print(f"\n{as_markdown(compared.matrix)}\n\n{as_markdown(compared.routing)}\n")
+    for name, (alone, same) in compared.identical.items():
+        print(f"{name}: {alone} label maps by the general expert alone, {same} byte for byte the foundation's own")
+    print(f"label maps on their images' grids: {grids_agree(sets, options.work / 'predicted')}")
+
+
+if __name__ == "__main__":
+    main()
