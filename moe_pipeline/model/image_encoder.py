@@ -72,9 +72,14 @@ class ImageEncoder(nn.Module):
             (B, out_chans, g, g, g), g = S / patch_size.
 
         Raises:
-            ValueError: if the image has another shape.
+            ValueError: if the image has another shape, or there is none.
         """
         self._check(image)
+        if image.device.type == "cpu" and not torch.is_grad_enabled():  # batches win nothing there and cost memory
+            return torch.cat([self._encode(cube) for cube in image.split(1)])
+        return self._encode(image)
+
+    def _encode(self, image: Tensor) -> Tensor:
         tokens = self.patch_embed(image).float()  # (B, g, g, g, width)
         if self.config.use_abs_pos:
             tokens = tokens + self.pos_embed
@@ -100,5 +105,5 @@ class ImageEncoder(nn.Module):
 
     def _check(self, image: Tensor) -> None:
         expected = (self.config.in_chans, *[self.config.img_size] * 3)
-        if image.ndim != 5 or image.shape[1:] != expected:
+        if image.ndim != 5 or image.shape[1:] != expected or not len(image):
             raise ValueError(f"image must have shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}")
