@@ -5,9 +5,12 @@ from pathlib import Path
 
 from dataset_conversion.convert import convert
 from moe_pipeline.evaluation.comparison import Comparison, HeldBack, compare
+from moe_pipeline.evaluation.matrix import GENERAL, MOE
+from moe_pipeline.imaging.files import list_images, read_label_map, read_volume
 from moe_pipeline.phantoms import Painter, paint_capsule, paint_fruit, paint_pebbles, write_phantoms
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.report.pictures import PictureRow, side_by_side
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.mixture import train_gate
@@ -41,7 +44,9 @@ def run_demo(root: Path | None = None, minutes: float = 1.0, progress: Progress 
     experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
     general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
     train_gate(place, experts, general, progress=progress)
-    compared = compare(place, held_back, place.predictions("demo"), progress=progress)
+    out = place.predictions("demo")
+    compared = compare(place, held_back, out, progress=progress)
+    draw(held_back, out, out / "demo.png")
     return describe(compared, place)
 
 
@@ -53,7 +58,20 @@ def describe(compared: Comparison, place: Workspace) -> str:
         if alone:
             answered = f"{name}: {alone} label maps answered by the general expert"
             lines.append(f"{answered}, {same} of them byte for byte the foundation's own")
-    return "\n".join([*lines, f"Everything is in {place.root}: raw, plans, experts, model, predictions."])
+    picture = place.predictions("demo") / "demo.png"
+    return "\n".join([*lines, f"Picture: {picture}", f"Everything else is in {place.root}"])
+
+
+def draw(sets: list[HeldBack], out: Path, path: Path) -> None:
+    """Write a picture of the first held-back case of each set: reference, general expert, mixture."""
+    rows = []
+    for held_back in sets:
+        case, image = list_images(held_back.images)[0]
+        panels = {"reference": read_label_map(held_back.references / image.name)}
+        for column, caption in ((GENERAL, "foundation alone"), (MOE, "mixture")):
+            panels[caption] = read_label_map(out / column / held_back.name / f"{case}.nii.gz")
+        rows.append(PictureRow(held_back.name, read_volume(image), panels, plane="sagittal"))
+    side_by_side(rows, path, height_px=180)
 
 
 def _prepare(place: Workspace, name: str, seed: int, progress: Progress) -> HeldBack:
