@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
-from moe_pipeline.errors import DatasetError, RecordError, StaleCacheError
+from moe_pipeline.errors import DatasetError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.evaluation.comparison import HeldBack, compare
 from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
 from moe_pipeline.imaging.files import read_geometry, read_label_map
@@ -203,6 +203,15 @@ def test_clicks_from_a_file_give_a_label_map_without_references(trained: Workspa
     labels = read_label_map(tmp_path / "out" / "scan.nii.gz")
     assert set(np.unique(labels.array)) <= {0, 5}
     assert not (tmp_path / "out" / "dice.csv").exists()
+
+
+@pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])
+def test_inputs_are_never_written_to(workspace: Workspace, part: str) -> None:
+    raw = workspace.raw(DATASETS[0])
+    before = {path.name: path.read_bytes() for path in (raw / part).iterdir()}
+    with pytest.raises(PipelineError, match="never written to"):
+        predict_and_score(workspace, PredictOptions(raw / "imagesTr", raw / part, labels=raw / "labelsTr"))
+    assert {path.name: path.read_bytes() for path in (raw / part).iterdir()} == before
 
 
 def test_an_expert_trained_again_makes_the_gate_stale(workspace: Workspace) -> None:

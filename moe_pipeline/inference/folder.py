@@ -72,7 +72,11 @@ def predict_folder(
     Raises:
         ImageError: if there is no image at all.
         PromptError: if references are asked for and their folder is missing.
+        PipelineError: if the output folder is one of the inputs.
     """
+    for what, folder in (("images", images), ("references", source.labels)):
+        if folder is not None and folder.resolve() == out.resolve():
+            raise PipelineError(f"{out}: holds the {what}, which are never written to; give another output folder")
     cases = list_images(images)
     if not cases:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
