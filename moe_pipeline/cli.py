@@ -159,9 +159,6 @@ def finetune(
         card = train(place, folder, options, progress)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
     typer.echo(f"{place.expert(folder.name)}: best at step {card.best_step}; validation {scores}")
-    if card.settings["stopped_by"] == "interrupt":
-        typer.echo("interrupted; run the same command again to go on", err=True)
-        raise typer.Exit(1)
 
 
 @app.command("train-gate")

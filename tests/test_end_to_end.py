@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.view import View
+from moe_pipeline.training.expert import ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.mixture import train_gate
 from moe_pipeline.weights.load import load_foundation
@@ -130,6 +132,29 @@ def test_an_edited_plan_is_a_new_expert_not_a_mix_of_both(workspace: Workspace) 
     Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
     with pytest.raises(StaleCacheError, match=r"another task or other settings.*--overwrite"):
         finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
+
+
+@pytest.mark.parametrize("how", ["interrupted", "killed"])
+def test_a_stopped_training_goes_on_to_the_same_expert(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    before = ExpertCard.load(workspace.expert(DATASETS[0]) / "expert.json").weights_sha256
+    shutil.rmtree(workspace.expert(DATASETS[0]))
+    whole = ExpertTask.loss
+
+    def stopped(task: ExpertTask, step: int) -> torch.Tensor:
+        if step == 4:
+            if how == "killed":
+                raise MemoryError
+            signal.raise_signal(signal.SIGINT)
+        return whole(task, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpertTask, "loss", stopped)
+        with pytest.raises(MemoryError if how == "killed" else PipelineError):
+            finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
+    assert not (workspace.expert(DATASETS[0]) / "expert.json").exists()
+    assert finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS).weights_sha256 == before
 
 
 def test_validation_cases_are_not_trained_on(trained: Workspace) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
 from moe_pipeline.embeddings.crops import CropRecipe
-from moe_pipeline.errors import DatasetError
+from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.dataset import RawDataset, open_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
@@ -115,11 +115,8 @@ def finetune(
         options: what differs from the plan.
         progress: told after each case and step.
 
-    Returns:
-        The card; training was interrupted if its settings say stopped_by "interrupt".
-
     Raises:
-        PipelineError: if dataset, plan, foundation or an older checkpoint do not fit.
+        PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
     """
     options = options or FinetuneOptions()
     planned = open_planned(place, open_dataset(folder), options.fold, options.device)
@@ -135,6 +132,10 @@ def finetune(
         result = run_loop(task, loop_settings(plan, options), out, device, progress)
     finally:
         task.close()
+    if result.stopped_by == "interrupt":
+        raise PipelineError(
+            f"{plan.dataset}: interrupted after step {result.steps}; run the same command again to go on"
+        )
     return _save(out, planned, options, settings, task, result, general, cache.manifest.seconds)
 
 

@@ -139,6 +139,9 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         out: folder for checkpoint, log.csv and the weights; an interrupted run in it is continued.
         options: see there.
         progress: told after each step.
+
+    Raises:
+        PipelineError: if Ctrl-C ended the training; the checkpoint is in `out`.
     """
     chosen = load_preset(options.preset)
     device = torch.device(options.device)
@@ -156,6 +159,8 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         precision="bf16" if options.precision == "bf16" else "fp32",
     )
     foundation, result = pretrain(foundation, settings, loop, out, device, progress)
+    if result.stopped_by == "interrupt":
+        raise PipelineError(f"{out}: interrupted after step {result.steps}; run the same command again to go on")
     command = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in options.__slots__)
     return save_foundation(
         foundation,
