@@ -10,6 +10,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import Foundation, build_foundation
+
 torch.set_num_threads(1)  # tests run side by side; more threads each only fight
 
 
@@ -20,6 +23,19 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MOE_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_foundation() -> Foundation:
+    """A network of 16-voxel cubes with random weights, always the same ones; frozen."""
+    torch.manual_seed(0)
+    sizes = {
+        "encoder": {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 2, "out_chans": 48},
+        "prompt": {"embed_dim": 48, "swap_dense_axes": False, "click_field": True},
+        "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
+    }
+    foundation = build_foundation(FoundationConfig.from_dict(sizes))
+    return foundation.requires_grad_(False).eval()
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,7 @@ from moe_pipeline.evaluation.comparison import HeldBack, compare
 from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
 from moe_pipeline.imaging.files import read_geometry, read_label_map
 from moe_pipeline.inference.model import load_model
-from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Plan
@@ -35,18 +34,10 @@ from moe_pipeline.workspace import Workspace
 DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
 OPTIONS = FinetuneOptions(epochs=2)
 
-TINY = {
-    "encoder": {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 2, "out_chans": 48},
-    "prompt": {"embed_dim": 48, "swap_dense_axes": False, "click_field": True},
-    "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
-}
 
-
-def prepare(root: Path, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
     place = Workspace(root)
-    torch.manual_seed(0)
     view = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
-    foundation = build_foundation(FoundationConfig.from_dict(TINY))
     save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", view=view)
     for seed, name in enumerate(DATASETS):
         folder = make_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
@@ -57,9 +48,11 @@ def prepare(root: Path, make_phantom_dataset: Callable[..., Path]) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
+) -> Workspace:
     """A workspace after finetuning two datasets and training the gate with a third as general."""
-    place = prepare(tmp_path_factory.mktemp("workspace"), make_phantom_dataset)
+    place = prepare(tmp_path_factory.mktemp("workspace"), tiny_foundation, make_phantom_dataset)
     for name in DATASETS[:2]:
         finetune(place, place.raw(name), OPTIONS)
     train_gate(place, [place.raw(name) for name in DATASETS[:2]], [place.raw(DATASETS[2])])

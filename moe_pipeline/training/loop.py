@@ -89,6 +89,8 @@ class LoopResult:
 
 @dataclass(slots=True)
 class _State:
+    """What a checkpoint keeps besides tensors."""
+
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
@@ -97,6 +99,22 @@ class _State:
     ema_updates: int = 0
     loss: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Run:
+    """Everything that changes while the loop runs."""
+
+    task: Task
+    settings: LoopSettings
+    optimizer: torch.optim.AdamW
+    average: WeightAverage
+    best: dict[str, Tensor]
+    state: _State
+
+    @property
+    def identity(self) -> str:
+        return f"{self.task.identity}/{_schedule_of(self.settings)}"
 
 
 def run_loop(
@@ -118,33 +136,29 @@ def run_loop(
         StaleCacheError: if the checkpoint belongs to another task or other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = _optimizer(task.module, settings)
     average = WeightAverage(task.module, settings.ema_decay)
     best = {name: tensor.clone() for name, tensor in average.tensors.items()}
-    identity = f"{task.identity}/{_schedule_of(settings)}"
+    run = _Run(task, settings, _optimizer(task.module, settings), average, best, _State())
     checkpoint = folder / "checkpoint.safetensors"
-    state = _State()
     if checkpoint.is_file():
-        state = _resume(checkpoint, identity, task.module, optimizer, average, best)
-        _log.info("%s: resumed at step %d", folder, state.step)
+        _resume(run, checkpoint)
+        _log.info("%s: resumed at step %d", folder, run.state.step)
+    state = run.state
     with _graceful_interrupt() as interrupted:
         began = time.monotonic() - state.seconds
-        while not (stopped_by := _limit_met(state, settings, interrupted.is_set())):
-            state.loss = _step(task, optimizer, average, settings, state, device)
-            state.step += 1
+        while not (stopped_by := _limit_met(run, interrupted.is_set())):
+            _step(run, device)
             state.seconds = time.monotonic() - began
-            progress("training", *_share_done(state, settings))
+            progress("training", *_share_done(run))
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
-                _validate(task, average, best, state)
+                _validate(run, folder / "log.csv")
                 state.seconds = time.monotonic() - began
-                _save(checkpoint, identity, task.module, optimizer, average, best, state)
-                _write_log(folder / "log.csv", state.rows)
+                _save(run, checkpoint)
         if not state.rows and stopped_by != "interrupt":  # the limit came before the first validation
-            _validate(task, average, best, state)
-            _write_log(folder / "log.csv", state.rows)
+            _validate(run, folder / "log.csv")
         if stopped_by in ("interrupt", "time"):
-            _save(checkpoint, identity, task.module, optimizer, average, best, state)
-    return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by, state.rows)
+            _save(run, checkpoint)
+    return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by, list(state.rows))
 
 
 def _optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
@@ -156,41 +170,37 @@ def _optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def _step(
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage,
-    settings: LoopSettings,
-    state: _State,
-    device: torch.device,
-) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * _schedule(state, settings)
-    optimizer.zero_grad(set_to_none=True)
+def _step(run: _Run, device: torch.device) -> None:
+    settings, parameters = run.settings, [p for group in run.optimizer.param_groups for p in group["params"]]
+    for group in run.optimizer.param_groups:
+        group["lr"] = settings.learning_rate * _schedule(run)
+    run.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
-        loss = task.loss(state.step)
+        loss = run.task.loss(run.state.step)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], settings.gradient_clip)
-    optimizer.step()
-    average.update(task.module)
-    return float(loss.detach())
+    nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+    run.optimizer.step()
+    run.average.update(run.task.module)
+    run.state.loss = float(loss.detach())
+    run.state.step += 1
 
 
-def _schedule(state: _State, settings: LoopSettings) -> float:
-    warm = min(1.0, (state.step + 1) / max(1, settings.warmup_steps))
-    done, total = _share_done(state, settings)
+def _schedule(run: _Run) -> float:
+    warm = min(1.0, (run.state.step + 1) / max(1, run.settings.warmup_steps))
+    done, total = _share_done(run)
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / total))))
 
 
-def _share_done(state: _State, settings: LoopSettings) -> tuple[float, float]:
+def _share_done(run: _Run) -> tuple[float, float]:
     """Progress in steps, or in the time limit's share of the steps where the clock is ahead."""
-    by_clock = 0.0
+    settings, by_clock = run.settings, 0.0
     if settings.max_minutes is not None:
-        by_clock = settings.steps * state.seconds / (60 * settings.max_minutes)
-    return min(max(state.step, by_clock), settings.steps), settings.steps
+        by_clock = settings.steps * run.state.seconds / (60 * settings.max_minutes)
+    return min(max(run.state.step, by_clock), settings.steps), settings.steps
 
 
-def _limit_met(state: _State, settings: LoopSettings, interrupted: bool) -> StoppedBy | None:
+def _limit_met(run: _Run, interrupted: bool) -> StoppedBy | None:
+    state, settings = run.state, run.settings
     if state.step >= settings.steps:
         return "steps"
     if settings.patience is not None and state.stale >= settings.patience:
@@ -201,66 +211,49 @@ def _limit_met(state: _State, settings: LoopSettings, interrupted: bool) -> Stop
 
 
 @torch.no_grad()
-def _validate(task: Task, average: WeightAverage, best: dict[str, Tensor], state: _State) -> None:
-    with average.applied(task.module):
-        columns = task.validate()
+def _validate(run: _Run, log: Path) -> None:
+    state = run.state
+    with run.average.applied(run.task.module):
+        columns = run.task.validate()
     state.rows.append({"step": state.step, "seconds": round(state.seconds, 1), "loss": state.loss, **columns})
     state.stale += 1
     if columns["score"] > state.best_score:
         state.best_score, state.best_step, state.stale = columns["score"], state.step, 0
-        for name, tensor in average.tensors.items():
-            best[name].copy_(tensor)
+        for name, tensor in run.average.tensors.items():
+            run.best[name].copy_(tensor)
+    _write_log(log, state.rows)
 
 
-def _save(
-    path: Path,
-    identity: str,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage,
-    best: dict[str, Tensor],
-    state: _State,
-) -> None:
+def _save(run: _Run, path: Path) -> None:
+    module = run.task.module
     tensors = {f"model.{name}": p.detach() for name, p in module.named_parameters() if p.requires_grad}
     tensors |= {f"buffer.{name}": b for name, b in module.named_buffers() if name in module.state_dict()}
-    tensors |= {f"ema.{name}": tensor for name, tensor in average.tensors.items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
-    state.ema_updates = average.updates
-    known = {name: getattr(state, name) for name in _State.__slots__}
-    known["best_score"] = None if math.isinf(state.best_score) else state.best_score
-    save_training_state(path, tensors, optimizer, {"identity": identity, "state": known})
+    tensors |= {f"ema.{name}": tensor for name, tensor in run.average.tensors.items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
+    run.state.ema_updates = run.average.updates
+    known = {name: getattr(run.state, name) for name in _State.__slots__}
+    known["best_score"] = None if math.isinf(run.state.best_score) else run.state.best_score
+    save_training_state(path, tensors, run.optimizer, {"identity": run.identity, "state": known})
 
 
-def _resume(
-    path: Path,
-    identity: str,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage,
-    best: dict[str, Tensor],
-) -> _State:
-    tensors, metadata = load_training_state(path, optimizer)
-    if metadata["identity"] != identity:
+@torch.no_grad()
+def _resume(run: _Run, path: Path) -> None:
+    tensors, metadata = load_training_state(path, run.optimizer)
+    if metadata["identity"] != run.identity:
         raise StaleCacheError(
-            f"{path}: made by another task or other settings ({metadata['identity'][:24]}…, now {identity[:24]}…). "
+            f"{path}: made by another task or other settings ({metadata['identity'][:24]}…, now {run.identity[:24]}…). "
             "Give the settings of the first run, or start anew with --overwrite."
         )
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(tensors[f"model.{name}"])
-        for name, buffer in module.named_buffers():
-            if f"buffer.{name}" in tensors:
-                buffer.copy_(tensors[f"buffer.{name}"])
-        for kind, target in (("ema", average.tensors), ("best", best)):
-            for name, tensor in target.items():
-                tensor.copy_(tensors[f"{kind}.{name}"])
+    present = dict(run.task.module.named_parameters()) | dict(run.task.module.named_buffers())
+    targets = {"model": present, "buffer": present, "ema": run.average.tensors, "best": run.best}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition(".")
+        targets[kind][name].copy_(tensor)
     known: dict[str, Any] = metadata["state"]
     if known["best_score"] is None:
         known["best_score"] = -math.inf
-    state = _State(**known)
-    average.updates = state.ema_updates
-    return state
+    run.state = _State(**known)
+    run.average.updates = run.state.ema_updates
 
 
 def _schedule_of(settings: LoopSettings) -> str:

@@ -10,8 +10,7 @@ from moe_pipeline.inference.case import Request, segment_case
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.model import Expert, Mixture, with_expert
 from moe_pipeline.inference.prompts import Prompt
-from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.records.view import View
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
@@ -19,26 +18,8 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @pytest.fixture
-def general() -> Mixture:
-    torch.manual_seed(0)
-    foundation = build_foundation(
-        FoundationConfig.from_dict(
-            {
-                "encoder": {
-                    "img_size": 16,
-                    "patch_size": 8,
-                    "embed_dim": 48,
-                    "depth": 1,
-                    "num_heads": 2,
-                    "out_chans": 48,
-                },
-                "prompt": {"embed_dim": 48, "swap_dense_axes": False},
-                "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
-            }
-        )
-    )
-    foundation.requires_grad_(False).eval()
-    return Mixture(foundation, VIEW, (), None, (), 0.0, "general", torch.device("cpu"), {})
+def general(tiny_foundation: Foundation) -> Mixture:
+    return Mixture(tiny_foundation, VIEW, (), None, (), 0.0, "general", torch.device("cpu"), {})
 
 
 def other_expert(general: Mixture, view: View = VIEW) -> Expert:

@@ -1,29 +1,8 @@
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.training.clicks import converse, draw_click, full_size, next_click
-
-
-def tiny_foundation() -> Foundation:
-    torch.manual_seed(0)
-    return build_foundation(
-        FoundationConfig.from_dict(
-            {
-                "encoder": {
-                    "img_size": 16,
-                    "patch_size": 8,
-                    "embed_dim": 48,
-                    "depth": 1,
-                    "num_heads": 2,
-                    "out_chans": 48,
-                },
-                "prompt": {"embed_dim": 48, "swap_dense_axes": False},
-                "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
-            }
-        )
-    )
 
 
 def corner_and_bar() -> Tensor:
@@ -62,8 +41,8 @@ def test_labels_tell_missed_from_invented() -> None:
         assert not target[1, 0, x, y, z]
 
 
-def test_the_dialogue_collects_clicks_and_feeds_back_detached_logits() -> None:
-    foundation = tiny_foundation()
+def test_the_dialogue_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: Foundation) -> None:
+    foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1)))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
     target[:, :, 4:9, 4:9, 4:9] = True
@@ -83,8 +62,8 @@ def test_the_dialogue_collects_clicks_and_feeds_back_detached_logits() -> None:
     assert full_size(last.logits, 16).shape == (2, 1, 16, 16, 16)
 
 
-def test_same_seed_same_dialogue() -> None:
-    foundation = tiny_foundation()
+def test_same_seed_same_dialogue(tiny_foundation: Foundation) -> None:
+    foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
     target[0, 0, :8] = True
