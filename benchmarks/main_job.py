@@ -4,7 +4,8 @@
 
 FOLDER is laid out like the project's test volumes (Task04_Hippocampus, BraTS2013_DeepMedic, TotalSegmentator_ref).
 Hippocampus is split by blocks of ten case numbers: every fifth block is held back. Of the three BraTS cases one is held
-back. The CT belongs to no expert, and no general data are given: the guards alone must recognise it.
+back; its four labels are one class here, since FLAIR shows the whole tumour and not its parts. The CT belongs to no
+expert, and no general data are given: the guards alone must recognise it.
 """
 
 import argparse
@@ -17,28 +18,34 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from moe_pipeline.evaluation.comparison import HeldBack, compare
-from moe_pipeline.imaging.files import read_geometry
+from moe_pipeline.imaging.files import read_geometry, read_label_map, write_label_map
+from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.report.tables import as_markdown
 from moe_pipeline.workspace import Workspace
 
 HIPPOCAMPUS = {1: "anterior", 2: "posterior"}
-TUMOUR = {1: "necrosis", 2: "oedema", 3: "non-enhancing", 4: "enhancing"}
+TUMOUR = {1: "whole tumour"}
 CT = {1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 6: "stomach", 52: "aorta"}
 
 
 def decathlon(folder: Path, pairs: list[tuple[Path, Path]], modality: str, classes: dict[int, str]) -> Path:
-    """Lay image-label pairs out as a Decathlon task, by copying."""
+    """Lay image-label pairs out as a Decathlon task; with one class, all labels become it."""
     shutil.rmtree(folder, ignore_errors=True)
     entries = []
     for image, label in pairs:
         name = image.name if image.name.startswith("hippo") else f"{image.parent.name}.nii.gz"
-        for part, source in (("imagesTr", image), ("labelsTr", label)):
+        for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, folder / part / name)
+        shutil.copy(image, folder / "imagesTr" / name)
+        labels = read_label_map(label)
+        merged = labels.array if len(classes) > 1 else (labels.array > 0).astype(np.uint8)
+        write_label_map(Volume(merged, labels.geometry), folder / "labelsTr" / name, read_geometry(label))
         entries.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
-    labels = {"0": "background", **{str(value): name for value, name in classes.items()}}
-    description = {"name": folder.name, "modality": {"0": modality}, "labels": labels, "training": entries}
+    names = {"0": "background", **{str(value): name for value, name in classes.items()}}
+    description = {"name": folder.name, "modality": {"0": modality}, "labels": names, "training": entries}
     (folder / "dataset.json").write_text(json.dumps({**description, "numTraining": len(entries), "test": []}))
     return folder
 
