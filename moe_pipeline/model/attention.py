@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from moe_pipeline.model.layers import linear
 from moe_pipeline.model.products import affine
-from moe_pipeline.model.relative_positions import Extent, RelativeBias, relative_bias
+from moe_pipeline.model.relative_positions import Extent, RelativeBias, constant_bias, relative_bias
 
 _LARGE_WINDOW = 256  # tokens, from which on it pays to go through the heads one by one
 
@@ -85,23 +85,21 @@ class RelativeAttention(nn.Module):
         n = math.prod(extent)
         parts = qkv.reshape(*qkv.shape[:2], 3, self.num_heads, -1)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (W, heads, n or n + 1, head)
-        if not self.use_rel_pos:
-            n_padded = self.window_size**3 - n
-            weigh = q.new_tensor([0.0] * n + [math.log(n_padded)]).expand(n, -1) if n_padded else None
-            mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=weigh)  # (W, heads, n, head)
-            return mixed.transpose(1, 2).flatten(2)  # (W, n, C)
-        tables = (self.rel_pos_d, self.rel_pos_h, self.rel_pos_w)
-        bias = relative_bias(q, tables, extent, self.window_size)
+        bias = None
+        if self.use_rel_pos:
+            tables = (self.rel_pos_d, self.rel_pos_h, self.rel_pos_w)
+            bias = relative_bias(q, tables, extent, self.window_size)
+        elif k.shape[2] > n:
+            bias = constant_bias(q, extent, self.window_size)
         if q.device.type == "cpu" and n >= _LARGE_WINDOW and not torch.is_grad_enabled():
             return _attend_by_head(q[:, :, :n], k, v, bias)
-        mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=bias.whole().to(q.dtype))
+        mask = None if bias is None else bias.whole().to(q.dtype)
+        mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=mask)  # (W, heads, n, head)
         return mixed.transpose(1, 2).flatten(2)  # (W, n, C)
 
 
-def _attend_by_head(q: Tensor, k: Tensor, v: Tensor, bias: RelativeBias) -> Tensor:
+def _attend_by_head(q: Tensor, k: Tensor, v: Tensor, bias: RelativeBias | None) -> Tensor:
     """Attention for a CPU, one head after another: their logits stay in its cache, and the products are oneDNN's.
-
-    The part of the bias that depends on query and k is a product too: of itself with rows that mark each key's k.
 
     Args:
         q: (W, heads, n, head).
@@ -113,23 +111,29 @@ def _attend_by_head(q: Tensor, k: Tensor, v: Tensor, bias: RelativeBias) -> Tens
         (W, n, C).
     """
     n_windows, n_heads, n, width = q.shape
-    _, _, w = bias.extent
-    marks = torch.eye(w, dtype=k.dtype).repeat(n // w, 1)  # (n, w), row (i, j, k) marks k
-    marks = F.pad(marks, (0, 0, 0, k.shape[2] - n))  # (keys, w)
-    q = torch.cat([q * width**-0.5, bias.by_query.to(q.dtype)], dim=-1)  # (W, heads, n, head + w)
-    k = torch.cat([k, marks.expand(n_windows, n_heads, -1, -1)], dim=-1)  # (W, heads, keys, head + w)
-    v = v.transpose(2, 3).contiguous()  # (W, heads, head, keys)
+    q = q * width**-0.5
+    if bias is not None:
+        q, k = _with_query_bias(q, k, bias)
+    k, v = k.contiguous(), v.transpose(2, 3).contiguous()  # (W, heads, keys, head + w), (W, heads, head, keys)
     mixed = q.new_empty(n_windows, n, n_heads, width)
     for window in range(n_windows):
         for head in range(n_heads):
             logits = affine(q[window, head], k[window, head], None).float()  # (n, keys)
-            lines = logits.view(n // w, w, -1)[..., :n]  # (d * h, w, n)
-            lines += bias.by_line[window, head, :, None]
-            if bias.virtual is not None:
-                logits[:, n] += bias.virtual[window, head]
+            if bias is not None:
+                bias.add_line_bias(logits, window, head)
             weights = logits.softmax(dim=-1).to(v.dtype)
             mixed[window, :, head] = affine(weights, v[window, head], None)  # (n, head)
     return mixed.flatten(2)
+
+
+def _with_query_bias(q: Tensor, k: Tensor, bias: RelativeBias) -> tuple[Tensor, Tensor]:
+    """Append to q the bias by query and k, and to the keys marks of their k: the product then adds it to the logits."""
+    w, n = bias.extent[2], q.shape[2]
+    marks = torch.eye(w, dtype=k.dtype).repeat(n // w, 1)  # (n, w), row (i, j, k) marks k
+    marks = F.pad(marks, (0, 0, 0, k.shape[2] - n))  # (keys, w)
+    q = torch.cat([q, bias.by_query.to(q.dtype).expand(*q.shape[:3], -1)], dim=-1)  # (W, heads, n, head + w)
+    k = torch.cat([k, marks.expand(*k.shape[:3], -1)], dim=-1)  # (W, heads, keys, head + w)
+    return q, k
 
 
 def _regions(grid: Extent, window: int) -> Iterator[tuple[tuple[slice, ...], Extent]]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from moe_pipeline.model.attention import RelativeAttention
 from moe_pipeline.model.config import EncoderConfig
 from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first, channels_last, linear
+from moe_pipeline.model.products import convolve
 from moe_pipeline.model.stem import ConvStem, PatchStem
 
 
@@ -76,7 +77,7 @@ class ImageEncoder(nn.Module):
         """
         self._check(image)
         if image.device.type == "cpu" and not torch.is_grad_enabled():  # batches win nothing there and cost memory
-            return torch.cat([self._encode(cube) for cube in image.split(1)])
+            return torch.cat([self._encode(image[i : i + 1]) for i in range(len(image))])
         return self._encode(image)
 
     def _encode(self, image: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class ImageEncoder(nn.Module):
         point, norm1, cube, norm2 = self.neck
         tokens = norm1(linear(point, tokens))  # (B, g, g, g, out)
         assert isinstance(cube, nn.Conv3d)
-        grid = cube(channels_first(tokens).to(cube.weight.dtype))  # (B, out, g, g, g)
+        grid = convolve(cube, channels_first(tokens).to(cube.weight.dtype))  # (B, out, g, g, g)
         tokens = norm2(channels_last(grid))  # (B, g, g, g, out)
         return channels_first(tokens).contiguous()
 

@@ -46,6 +46,33 @@ class RelativeBias:
         real = (by_query + by_line).flatten(5, 6).flatten(2, 4)  # (W, heads, n, n)
         return real if self.virtual is None else torch.cat([real, self.virtual[..., None]], dim=-1)
 
+    def add_line_bias(self, logits: Tensor, window: int, head: int) -> None:
+        """Add everything but `by_query` to the logits (n, keys) of one window and head, in place."""
+        (_, _, w), n = self.extent, logits.shape[0]
+        lines = logits.view(n // w, w, -1)[..., :n]  # (d * h, w, n)
+        lines += self.by_line[window, head, :, None]
+        if self.virtual is not None:
+            logits[:, n] += self.virtual[window, head]
+
+
+def constant_bias(q: Tensor, extent: Extent, size: int) -> RelativeBias:
+    """Bias in windows with padding but without relative positions: all padded keys count the same.
+
+    Args:
+        q: (W, heads, n + 1, head).
+        extent: edges of a window's real tokens.
+        size: edge of a window.
+    """
+    n, (d, h, w) = math.prod(extent), extent
+    outer = q.shape[:2]
+    n_padded = math.log(size**3 - n)
+    return RelativeBias(
+        extent=extent,
+        by_query=q.new_zeros(1, dtype=torch.float32).expand(*outer, n, w),
+        by_line=q.new_zeros(1, dtype=torch.float32).expand(*outer, d * h, n),
+        virtual=q.new_full((1,), n_padded, dtype=torch.float32).expand(*outer, n),
+    )
+
 
 def relative_bias(q: Tensor, tables: Sequence[Tensor], extent: Extent, size: int) -> RelativeBias:
     """Bias of the logits of all queries of a window.

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_pipeline.model.layers import channels_last, cubes_to_tokens, linear
+from moe_pipeline.model.products import convolve
 
 _GROUP_CHANNELS = 8
 
@@ -35,10 +36,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map (B, C, X, Y, Z) to the same shape."""
-        residual = self.conv1(F.gelu(self.norm1(grid)))
-        residual = self.conv2(F.gelu(self.norm2(residual)))
-        added: Tensor = grid + residual
-        return added
+        residual = convolve(self.conv1, F.gelu(self.norm1(grid)))
+        residual = convolve(self.conv2, F.gelu(self.norm2(residual)))
+        return grid + residual
 
 
 class ConvStem(nn.Module):
@@ -56,5 +56,7 @@ class ConvStem(nn.Module):
         """Map (B, in, S, S, S) to (B, S/8, S/8, S/8, width)."""
         image = image.to(next(self.parameters()).dtype)
         for stage in self.stages:
-            image = stage(image)
+            assert isinstance(stage, nn.Sequential)
+            halve, refine = stage
+            image = refine(convolve(halve, image))
         return channels_last(image)

@@ -55,3 +55,17 @@ def test_empty_input_and_autocast_keep_torchs_behaviour() -> None:
     assert affine(torch.zeros(0, 8), torch.zeros(5, 8), None).shape == (0, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert affine(torch.zeros(512, 64), torch.zeros(64, 64), None).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_and_its_gradients_are_those_of_the_layer(batch: int, stride: int) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv3d(12, 20, kernel_size=3, stride=stride, padding=1)
+    grid = torch.randn(batch, 12, 9, 8, 7, requires_grad=True)
+    leaves = (grid, *layer.parameters())
+    expected = torch.autograd.grad(layer(grid).square().mean(), leaves)
+    found = torch.autograd.grad(products.convolve(layer, grid).square().mean(), leaves)
+    assert torch.allclose(products.convolve(layer, grid), layer(grid), atol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
