@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError, StaleCacheError
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.gate import Gate, GateConfig, Guard
+from moe_pipeline.model.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
 from moe_pipeline.model.mask_decoder import MaskDecoder
 from moe_pipeline.model.mixture import GENERAL, Route, SelectorMode, choose_route
 from moe_pipeline.records.experts import ExpertCard
@@ -164,12 +164,12 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
     """The same foundation where one expert answers everything, known or not: for comparison, never for patients."""
-    gate = Gate(GateConfig(width=mixture.foundation.config.encoder.out_chans, n_experts=1, hidden=1))
-    features = gate.norm.normalized_shape[0]
+    width = mixture.foundation.config.encoder.out_chans
+    gate = Gate(GateConfig(width=width, n_experts=1, hidden=1))
     with torch.no_grad():
         gate.out.weight.zero_()
         gate.out.bias.copy_(torch.tensor([-100.0, 100.0]))
-    guard = Guard(features, 1)
+    guard = Guard(N_IMAGE_GROUPS * width, 1)
     guard.limit.fill_(torch.inf)
     return replace(
         mixture,
@@ -187,7 +187,7 @@ def _load_gate(path: Path, sha256: str, card: GateCard) -> tuple[Gate, list[Guar
     gate.load_state_dict({name.removeprefix("gate."): t for name, t in tensors.items() if name.startswith("gate.")})
     guards = []
     for k, rank in enumerate(card.guard_ranks, start=1):
-        guard = Guard(gate.norm.normalized_shape[0], rank)
+        guard = Guard(N_IMAGE_GROUPS * card.width, rank)
         prefix = f"guard.{k}."
         guard.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
         guards.append(guard.eval())

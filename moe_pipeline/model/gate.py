@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 N_FEATURE_GROUPS = 5
+N_IMAGE_GROUPS = 2
+"""The first groups describe the image alone: what the guards look at."""
 
 
 def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, coordinates: Tensor, size: int) -> Tensor:
@@ -81,9 +83,15 @@ class Gate(nn.Module):
 
 
 class Guard(nn.Module):
-    """A shrunken Gaussian over the features of one expert's own images.
+    """A shrunken Gaussian over the image features of one expert's own crops.
 
-    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is a stranger.
+    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is a stranger. It sees the
+    first values of the features only, those that describe the image: where somebody clicked says little about whose
+    image it is, and varies so much that it would hide what does.
+
+    Args:
+        features: how many values it looks at.
+        rank: principal directions.
     """
 
     mean: Tensor
@@ -104,7 +112,7 @@ class Guard(nn.Module):
         """Fit to the features of an expert's training prompts; the limit still has to be set.
 
         Args:
-            samples: (n, F), n >= 2.
+            samples: (n, F), n >= 2: the image part of the gate's features.
             rank: principal directions kept (at most n - 1 and F).
             shrinkage: share of the mean variance mixed into each direction's.
         """
@@ -123,12 +131,12 @@ class Guard(nn.Module):
         return guard
 
     def distance(self, features: Tensor) -> Tensor:
-        """Root mean squared standardised deviation, about 1 on the training features: (P, F) -> (P,)."""
-        centred = features.float() - self.mean
+        """Root mean squared standardised deviation, at most about 1 on the training features: (P, >= F) -> (P,)."""
+        centred = features[:, : len(self.mean)].float() - self.mean  # (P, F)
         inside = centred @ self.whitener  # (P, rank)
         basis = functional.normalize(self.whitener, dim=0)
         outside = centred - (centred @ basis) @ basis.T  # (P, F)
-        rank, rest = inside.shape[1], max(1, features.shape[1] - inside.shape[1])
+        rank, rest = inside.shape[1], max(1, centred.shape[1] - inside.shape[1])
         parts = inside.square().sum(1) / rank, (outside / self.residual_scale).square().sum(1) / rest
         return torch.stack(parts).amax(0).sqrt()  # (P,)
 

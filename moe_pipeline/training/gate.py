@@ -12,7 +12,7 @@ from torch.nn import functional
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.files import sha256_json
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.gate import Gate, GateConfig, Guard, gate_features
+from moe_pipeline.model.gate import N_FEATURE_GROUPS, N_IMAGE_GROUPS, Gate, GateConfig, Guard, gate_features
 from moe_pipeline.model.mixture import GENERAL, guarded_weights
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.moe import ThresholdRow
@@ -174,7 +174,7 @@ class GateTask:
         self.datasets = datasets
         self.settings = settings
         torch.manual_seed(settings.seed)
-        width = datasets[0].train.shape[1] // 5
+        width = datasets[0].train.shape[1] // N_FEATURE_GROUPS
         self.module = Gate(GateConfig(width=width, n_experts=n_experts, hidden=settings.hidden))
         sums = {d.name: [float(d.train.double().sum()), float(d.validation.double().sum())] for d in datasets}
         fields = {name: getattr(settings, name) for name in settings.__slots__}
@@ -245,7 +245,8 @@ def _random_clicks(target: Tensor, n_clicks: int, generator: torch.Generator) ->
 
 def _fit_guard(own: list[DatasetFeatures], settings: GateSettings) -> Guard:
     train = torch.cat([d.train for d in own])
-    guard = Guard.fit(train, settings.guard_rank)
+    image_part = train.shape[1] // N_FEATURE_GROUPS * N_IMAGE_GROUPS
+    guard = Guard.fit(train[:, :image_part], settings.guard_rank)
     limits = [
         torch.quantile(guard.distance(samples), settings.guard_percentile / 100)
         for samples in (train, torch.cat([d.validation for d in own]))

@@ -58,3 +58,11 @@ def test_the_guard_works_with_fewer_samples_than_features() -> None:
     guard = Guard.fit(samples, rank=32)
     assert guard.whitener.shape == (50, 9)
     assert torch.isfinite(guard.distance(samples)).all()
+
+
+def test_the_guard_looks_at_the_image_part_only() -> None:
+    generator = torch.Generator().manual_seed(2)
+    image = torch.randn(60, 8, generator=generator)
+    guard = Guard.fit(image, rank=4)
+    prompts = torch.randn(60, 12, generator=generator) * 100
+    assert torch.equal(guard.distance(image), guard.distance(torch.cat([image, prompts], dim=1)))
