@@ -85,9 +85,9 @@ class Gate(nn.Module):
 class Guard(nn.Module):
     """A shrunken Gaussian over the image features of one expert's own crops.
 
-    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is a stranger. It sees the
-    first values of the features only, those that describe the image: where somebody clicked says little about whose
-    image it is, and varies so much that it would hide what does.
+    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is a stranger. It
+    sees the first values of the features only, those that describe the image: where somebody clicked says little about
+    whose image it is, and varies so much that it would hide what does.
 
     Args:
         features: how many values it looks at.
