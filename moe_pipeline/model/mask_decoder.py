@@ -9,10 +9,6 @@ from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, double
 from moe_pipeline.model.two_way import ImageSide, TwoWayTransformer
 
-_AT_ONCE_VALUES = (
-    1 << 21
-)  # of upscaled channels on a CPU: larger tensors would be mapped anew by the allocator each time
-
 
 @dataclass(frozen=True, slots=True)
 class PreparedEmbedding:
@@ -20,6 +16,10 @@ class PreparedEmbedding:
 
     side: ImageSide
     """The embedding as the decoder's first layer sees it, without a dense prompt."""
+
+    def of_prompt(self, index: int) -> "PreparedEmbedding":
+        """The part for one prompt; all of it if they share one embedding."""
+        return PreparedEmbedding(side=self.side.of_prompt(index))
 
 
 class MaskDecoder(nn.Module):
@@ -89,22 +89,22 @@ class MaskDecoder(nn.Module):
         """
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
-        side = self._image_side(embedding, dense)
-        n_prompts, at_once = prompts.shape[0], self._at_once(prompts)
-        if n_prompts <= at_once:
-            return self._decode(prompts, side, multimask_output)
+        if torch.is_grad_enabled() or prompts.device.type != "cpu":
+            return self._decode(prompts, self._image_side(embedding, dense), multimask_output)
+        shared = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
+        return self._decode_one_by_one(prompts, shared, _compact(dense), multimask_output)
+
+    def _decode_one_by_one(
+        self, prompts: Tensor, shared: PreparedEmbedding, dense: Tensor, multimask_output: bool
+    ) -> tuple[Tensor, Tensor]:
+        """For a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company."""
+        common = self._image_side(shared, dense) if len(dense) == len(shared.side.tokens) == 1 else None
         parts = []
-        for start in range(0, n_prompts, at_once):
-            stop = start + at_once
-            parts.append(self._decode(prompts[start:stop], side.of_prompts(start, stop), multimask_output))
+        for i in range(len(prompts)):
+            side = common or self._image_side(shared.of_prompt(i), dense if len(dense) == 1 else dense[i : i + 1])
+            parts.append(self._decode(prompts[i : i + 1], side, multimask_output))
         logits, iou = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(iou)
-
-    def _at_once(self, prompts: Tensor) -> int:
-        """How many prompts to decode together."""
-        if torch.is_grad_enabled() or prompts.device.type != "cpu":
-            return max(1, prompts.shape[0])
-        return max(1, _AT_ONCE_VALUES // (self.grid_size**3 * 8 * prompts.shape[2]))
 
     def _decode(self, prompts: Tensor, side: ImageSide, multimask_output: bool) -> tuple[Tensor, Tensor]:
         tokens, image = self.transformer(prompts, side, self.positions)

@@ -57,10 +57,12 @@ class ImageSide:
     queries: Tensor
     """Of the image, which attends to the prompt tokens, (B, g^3, inner)."""
 
-    def of_prompts(self, start: int, stop: int) -> "ImageSide":
-        """The part that belongs to some of the prompts; all of it if they share it."""
+    def of_prompt(self, index: int) -> "ImageSide":
+        """The part that belongs to one prompt; all of it if they share it."""
+        if self.tokens.shape[0] == 1:
+            return self
         parts = (self.tokens, self.keys, self.values, self.queries)
-        return ImageSide(*(part if part.shape[0] == 1 else part[start:stop] for part in parts))
+        return ImageSide(*(part[index : index + 1] for part in parts))
 
 
 class TwoWayLayer(nn.Module):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.model import mask_decoder
 from moe_pipeline.model.foundation import Foundation
 
 Prompts = tuple[Tensor, Tensor]
@@ -28,21 +27,26 @@ def close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool
     return all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 100])
 @pytest.mark.parametrize("with_mask", [True, False])
 @torch.no_grad()
-def test_prompts_together_are_prompts_one_by_one(
-    small: Foundation, embedding: Tensor, with_mask: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mask_decoder, "_AT_ONCE_VALUES", at_once * 512 * 8 * 48)
+def test_prompts_get_the_same_bits_in_any_company(small: Foundation, embedding: Tensor, with_mask: bool) -> None:
     sparse, dense = some_prompts(small, 5, with_mask=with_mask)
     decoder = small.mask_decoder
-    singles = [decoder(embedding, sparse[i : i + 1], dense[i : i + 1].contiguous()) for i in range(5)]
+    singles = [decoder(embedding, sparse[i : i + 1], dense[i : i + 1]) for i in range(5)]
     expected = (torch.cat([logits for logits, _ in singles]), torch.cat([iou for _, iou in singles]))
     assert expected[0].shape == (5, 1, 32, 32, 32)
-    assert close(decoder(embedding, sparse, dense), expected)
-    assert close(decoder(decoder.prepare(embedding), sparse, dense), expected)
-    assert close(decoder(embedding.expand(5, -1, -1, -1, -1), sparse, dense), expected)
+    for form in (embedding, decoder.prepare(embedding), embedding.expand(5, -1, -1, -1, -1)):
+        found = decoder(form, sparse, dense)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_with_and_without_gradients_it_is_the_same(small: Foundation, embedding: Tensor, with_mask: bool) -> None:
+    prompts = some_prompts(small, 3, with_mask=with_mask)
+    learning = small.mask_decoder(embedding, *prompts)
+    with torch.no_grad():
+        assert close(small.mask_decoder(embedding, *prompts), learning)
+        assert close(small.mask_decoder(embedding, prompts[0], prompts[1].contiguous()), learning)
 
 
 @torch.no_grad()
