@@ -131,10 +131,10 @@ def _training(
     steps = limits.passes * crops["total"] / batch
     epochs = int(np.clip(round(steps / limits.steps_per_epoch), _MIN_EPOCHS, _MAX_EPOCHS))
     workers = min(_MAX_WORKERS, max(machine.cores - 1, 1))
-    reasons["batch_size"] = (
-        f"{batch} of at most {limits.batch_size} prompts: {machine.memory_mb / 1000:.1f} GB of memory are free, "
-        f"a prompt takes {limits.prompt_memory_mb:.0f} MB"
-    )
+    reasons["batch_size"] = f"{batch} prompts of {limits.prompt_memory_mb:.0f} MB each fit into memory"
+    if batch < limits.batch_size:  # what is free changes from minute to minute: named only where it decides
+        free_gb = machine.memory_mb / 1000
+        reasons["batch_size"] = f"{batch} prompts instead of {limits.batch_size}: {free_gb:.1f} GB of memory are free"
     passes = epochs * limits.steps_per_epoch * batch / crops["total"]
     reasons["epochs"] = (
         f"{epochs} x {limits.steps_per_epoch} steps: about {passes:.1f} passes over {crops['total']} crops"
