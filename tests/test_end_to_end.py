@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
-from moe_pipeline.errors import DatasetError, PipelineError, RecordError, StaleCacheError
+from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.evaluation.comparison import HeldBack, compare
 from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
 from moe_pipeline.imaging.files import read_geometry, read_label_map
@@ -236,6 +236,14 @@ def test_an_expert_trained_again_makes_the_gate_stale(workspace: Workspace) -> N
     path = workspace.expert(DATASETS[0]) / "expert.json"
     ExpertCard.load(path).model_copy(update={"weights_sha256": "0" * 64}).save(path)
     with pytest.raises(StaleCacheError, match="run `moe train-gate` again"):
+        load_model(workspace.model, weights_root=workspace.weights)
+
+
+def test_a_gate_file_that_does_not_fit_its_record_is_refused(workspace: Workspace) -> None:
+    path = workspace.model / "gate.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "hidden": record["hidden"] + 1}))
+    with pytest.raises(CheckpointError, match=r"gate.safetensors: does not fit gate.json"):
         load_model(workspace.model, weights_root=workspace.weights)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from moe_pipeline.errors import CheckpointError, StaleCacheError
 from moe_pipeline.model.foundation import Foundation
@@ -184,13 +184,14 @@ def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
 def _load_gate(path: Path, sha256: str, card: GateCard) -> tuple[Gate, list[Guard]]:
     tensors = load_tensors(path, sha256)
     gate = Gate(GateConfig(width=card.width, n_experts=len(card.outputs) - 1, hidden=card.hidden))
-    gate.load_state_dict({name.removeprefix("gate."): t for name, t in tensors.items() if name.startswith("gate.")})
-    guards = []
-    for k, rank in enumerate(card.guard_ranks, start=1):
-        guard = Guard(N_IMAGE_GROUPS * card.width, rank)
-        prefix = f"guard.{k}."
-        guard.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
-        guards.append(guard.eval())
+    guards = [Guard(N_IMAGE_GROUPS * card.width, rank) for rank in card.guard_ranks]
+    parts: dict[str, nn.Module] = {"gate.": gate, **{f"guard.{k}.": guard for k, guard in enumerate(guards, start=1)}}
+    try:
+        for prefix, module in parts.items():
+            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            module.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: does not fit gate.json ({error}); run `moe train-gate` again") from error
     return gate.requires_grad_(False).eval(), guards
 
 
