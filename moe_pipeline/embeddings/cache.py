@@ -235,7 +235,7 @@ def _encode_entry(
 ) -> None:
     """Encode the crops of one file together: what else is missing must not change the rounding of a resumed run."""
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)
-    embedding = torch.cat([foundation.image_encoder(part) for part in images.split(_ENCODER_BATCH)])
+    embedding = torch.cat([foundation.image_encoder(part) for part in torch.split(images, _ENCODER_BATCH)])
     packed = blosc2.pack_array2(np.stack([crop.labels for crop in crops]))
     tensors = {
         "embedding": embedding.to("cpu", torch.float16),  # (n, C, g, g, g)

@@ -48,5 +48,5 @@ class ClickField(nn.Module):
         felt = torch.cat([near, offset * near[..., 1:2]], dim=-1)  # (P, n, g^3, 7)
         signs = torch.stack([labels == 1, labels == 0], dim=-1).to(felt.dtype)  # (P, n, 2)
         both = torch.einsum("pnkf,pns->pksf", felt, signs).flatten(2)  # (P, g^3, 14)
-        field = self.lin2(functional.gelu(self.lin1(both)))  # (P, g^3, C)
+        field: Tensor = self.lin2(functional.gelu(self.lin1(both)))  # (P, g^3, C)
         return field.transpose(1, 2).reshape(*field.shape[::2], size, size, size)  # (P, C, g, g, g)
