@@ -166,6 +166,7 @@ def train_gate(
     datasets: Annotated[list[str], typer.Argument(help="Datasets whose experts join.")],
     general: Annotated[list[str] | None, typer.Option(help="Planned datasets that stay with the foundation.")] = None,
     fold: Annotated[int, typer.Option(help="The fold the experts were trained on.")] = 0,
+    synthetic: Annotated[int, typer.Option(help="Synthetic volumes as further general data.", min=0)] = 160,
     device: Device = "cpu",
     workspace: Root = _ROOT,
 ) -> None:
@@ -176,7 +177,7 @@ def train_gate(
     place = Workspace(workspace)
     experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
     with _progress() as progress:
-        card = train(place, experts, others, GateOptions(fold=fold, device=device), progress)
+        card = train(place, experts, others, GateOptions(fold, device, synthetic), progress)
     typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}; answered by")
     for name, shares in card.confusion.items():
         typer.echo(f"  {name}: " + ", ".join(f"{output} {share:.1%}" for output, share in shares.items()))

@@ -28,9 +28,19 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_foundation() -> Foundation:
     """A network of 16-voxel cubes with random weights, always the same ones; frozen."""
+    return build_tiny(16)
+
+
+@pytest.fixture(scope="session")
+def small_foundation() -> Foundation:
+    """The same with 32-voxel cubes, the smallest that the synthetic volumes have."""
+    return build_tiny(32)
+
+
+def build_tiny(size: int) -> Foundation:
     torch.manual_seed(0)
     sizes = {
-        "encoder": {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 2, "out_chans": 48},
+        "encoder": {"img_size": size, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 2, "out_chans": 48},
         "prompt": {"embed_dim": 48, "swap_dense_axes": False, "click_field": True},
         "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
     }

@@ -25,7 +25,7 @@ from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.mixture import train_gate
+from moe_pipeline.training.mixture import GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
@@ -37,7 +37,7 @@ OPTIONS = FinetuneOptions(epochs=2)
 
 def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
     place = Workspace(root)
-    view = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
+    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
     save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", view=view)
     for seed, name in enumerate(DATASETS):
         folder = make_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
@@ -49,13 +49,14 @@ def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[.
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
 ) -> Workspace:
     """A workspace after finetuning two datasets and training the gate with a third as general."""
-    place = prepare(tmp_path_factory.mktemp("workspace"), tiny_foundation, make_phantom_dataset)
+    place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation, make_phantom_dataset)
     for name in DATASETS[:2]:
         finetune(place, place.raw(name), OPTIONS)
-    train_gate(place, [place.raw(name) for name in DATASETS[:2]], [place.raw(DATASETS[2])])
+    gate = GateOptions(synthetic=4)
+    train_gate(place, [place.raw(name) for name in DATASETS[:2]], [place.raw(DATASETS[2])], gate)
     return place
 
 
@@ -254,14 +255,14 @@ def test_a_gate_needs_each_dataset_once(trained: Workspace) -> None:
 
 
 def test_one_expert_without_general_data_makes_a_model(workspace: Workspace) -> None:
-    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [])
+    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0))
     assert card.outputs == ("general", DATASETS[0])
     assert load_model(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]
 
 
 def test_the_gate_says_how_well_it_routes(trained: Workspace) -> None:
     gate = json.loads((trained.model / "gate.json").read_text())
-    assert set(gate["confusion"]) == set(DATASETS)
+    assert set(gate["confusion"]) == {*DATASETS, "synthetic"}
     for shares in gate["confusion"].values():
         assert abs(sum(shares.values()) - 1) < 1e-6
     assert gate["confusion"][DATASETS[2]]["general"] == 1.0  # tau is chosen for it

@@ -17,6 +17,7 @@ from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import ExpertEntry, GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.records.view import View
+from moe_pipeline.training.background import NAME, background_features
 from moe_pipeline.training.finetune import PlannedDataset, cache_of, open_planned
 from moe_pipeline.training.gate import (
     DatasetFeatures,
@@ -31,6 +32,7 @@ from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.weights.tensors import save_tensors
 from moe_pipeline.workspace import Workspace
 
+_FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
 _LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 
 
@@ -42,6 +44,8 @@ class GateOptions:
     """The fold the experts were trained on."""
     device: str = "cpu"
     """Where to encode and to draw prompts; the gate itself is trained on the CPU."""
+    synthetic: int = 160
+    """Synthetic volumes that belong to the general expert, besides the general datasets; 0 for none."""
     settings: GateSettings = field(default_factory=GateSettings)
     """Of gate and guards."""
 
@@ -75,18 +79,32 @@ def train_gate(
         raise DatasetError(f"a gate needs at least one expert and each dataset once; got {', '.join(names) or 'none'}")
     cards = [ExpertCard.load(place.expert(name) / "expert.json") for name in names[: len(expert_folders)]]
     view = _common_view(place, cards)
-    features = []
+    features: list[DatasetFeatures] = []
     for position, folder in enumerate((*expert_folders, *general_folders)):
         planned = open_planned(place, open_dataset(folder), options.fold, options.device)
         _check_foundation(planned, cards[0])
         output = position + 1 if position < len(cards) else 0
         shared = output > 0 and view == planned.plan.view  # the expert's own cache, copies and all
-        cache = cache_of(place, planned, view, options.device, augmented=shared, progress=progress)
+        augmented = shared or len(planned.fold.train) < _FEW_CASES
+        cache = cache_of(place, planned, view, options.device, augmented=augmented, progress=progress)
         features.append(_features(planned, cache, output, options, progress))
+    if options.synthetic:
+        features.append(_synthetic(place, planned, view, options, progress))
     training = place.root / "gate_training"
     (training / "checkpoint.safetensors").unlink(missing_ok=True)  # seconds of work: always anew
     trained = fit_gate(features, len(cards), options.settings, _LOOP, training, progress)
     return _save(place, cards, view, features, trained, options, time.monotonic() - began)
+
+
+def _synthetic(
+    place: Workspace, planned: PlannedDataset, view: View, options: GateOptions, progress: Progress
+) -> DatasetFeatures:
+    folder, device = place.embeddings(NAME), torch.device(options.device)
+    rows = background_features(
+        planned.foundation, planned.foundation_sha256, view, options.synthetic, folder, device, progress
+    )
+    held_out = len(rows) // 4
+    return DatasetFeatures(NAME, 0, rows[held_out:], rows[:held_out])
 
 
 def _features(
@@ -94,7 +112,7 @@ def _features(
 ) -> DatasetFeatures:
     parts = []
     for cases, share in ((planned.fold.train, 1.0), (planned.fold.validation, 0.25)):
-        numbers = cache.of_cases(cases, augmented=False)
+        numbers = cache.of_cases(cases, augmented=len(cases) < _FEW_CASES)
         if not numbers:
             raise DatasetError(f"{planned.plan.dataset}: no crop of {len(cases)} cases holds a class; check the splits")
         limit = int(options.settings.prompts_per_dataset * share)
