@@ -17,17 +17,17 @@ from moe_pipeline.model.relative_positions import relative_table
 Encode = Callable[[dict[str, Tensor], dict[str, object], Tensor], Tensor]
 
 BASE = EncoderConfig(
-    img_size=16, patch_size=2, embed_dim=24, depth=3, num_heads=2, out_chans=12, use_rel_pos=True, window_size=14
+    img_size=10, patch_size=2, embed_dim=24, depth=3, num_heads=2, out_chans=12, use_rel_pos=True, window_size=9
 )
 CONFIGS = {
     "one padded window": replace(BASE, global_attn_indexes=(1,)),
-    "window is the grid": replace(BASE, window_size=8),
-    "windows fit": replace(BASE, window_size=4, global_attn_indexes=(2,)),
-    "last windows padded": replace(BASE, window_size=3),
+    "window is the grid": replace(BASE, window_size=5),
+    "windows fit": replace(BASE, img_size=16, window_size=4, global_attn_indexes=(2,)),
+    "last windows padded": replace(BASE, img_size=16, window_size=3),
     "last windows nearly empty": replace(BASE, img_size=14, window_size=6),
     "large and partly padded": replace(BASE, img_size=20, window_size=8, global_attn_indexes=(0,)),
     "no bias": replace(BASE, qkv_bias=False),
-    "no relative positions": replace(BASE, use_rel_pos=False, window_size=5),
+    "no relative positions": replace(BASE, img_size=14, use_rel_pos=False, window_size=4),
     "no relative positions, one window": replace(BASE, use_rel_pos=False),
     "no absolute positions": replace(BASE, use_abs_pos=False, window_size=0),
 }
@@ -107,7 +107,7 @@ def test_tables_of_another_length_are_interpolated(reference: dict[str, Tensor],
         assert (relative_table(table, size) - expected).abs().max().item() <= 1e-6
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 16, 16, 15), (1, 2, 16, 16, 16), (1, 16, 16, 16), (0, 1, 16, 16, 16)])
+@pytest.mark.parametrize("shape", [(1, 1, 10, 10, 9), (1, 2, 10, 10, 10), (1, 10, 10, 10), (0, 1, 10, 10, 10)])
 def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"image must have shape \(B, 1, 16, 16, 16\), got"):
+    with pytest.raises(ValueError, match=r"image must have shape \(B, 1, 10, 10, 10\), got"):
         make_encoder(BASE)[0](torch.zeros(shape))
