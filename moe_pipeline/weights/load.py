@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from moe_pipeline.errors import CheckpointError, PipelineError
+from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.records.view import View
 from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
 from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
@@ -54,7 +55,7 @@ def load_foundation(
         CheckpointError: if the weights are missing, damaged, refused, or do not fit.
         PipelineError: if the device is not there.
     """
-    place = _check_device(device)
+    place = open_device(device)
     if str(name_or_path).endswith(_PICKLES):
         sizes = load_preset(_UPSTREAM).config if config is None else as_config(config, str(name_or_path))
         foundation = _fill(sizes, read_checkpoint(Path(name_or_path)), str(name_or_path))
@@ -152,10 +153,3 @@ def _fill(config: FoundationConfig, weights: Mapping[str, Any], origin: str) -> 
         foundation = build_foundation(config)
     load_strictly(foundation, weights, origin)
     return foundation
-
-
-def _check_device(device: str | torch.device) -> torch.device:
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise PipelineError(f"device {place} was asked for, but torch {torch.__version__} sees no GPU; use cpu")
-    return place
