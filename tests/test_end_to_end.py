@@ -25,6 +25,7 @@ from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate import GateTask
 from moe_pipeline.training.mixture import GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
@@ -222,6 +223,80 @@ def test_clicks_from_a_file_give_a_label_map_without_references(trained: Workspa
     labels = read_label_map(tmp_path / "out" / "scan.nii.gz")
     assert set(np.unique(labels.array)) <= {0, 5}
     assert not (tmp_path / "out" / "dice.csv").exists()
+
+
+def test_references_found_beside_the_images_are_inputs_too(workspace: Workspace, tmp_path: Path) -> None:
+    raw = workspace.raw(DATASETS[0])
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({"space": "voxel_xyz", "cases": {}}))
+    with pytest.raises(PipelineError, match="never written to"):
+        predict_and_score(workspace, PredictOptions(raw / "imagesTr", raw / "labelsTr", prompts=prompts))
+
+
+def test_references_for_none_of_the_cases_are_no_success(trained: Workspace, tmp_path: Path) -> None:
+    raw = trained.raw(DATASETS[0])
+    (tmp_path / "others").mkdir()
+    shutil.copy(raw / "labelsTr" / "p000.nii.gz", tmp_path / "others" / "somebody.nii.gz")
+    options = PredictOptions(
+        raw / "imagesTr", tmp_path / "out", labels=raw / "labelsTr", references=tmp_path / "others"
+    )
+    report = predict_and_score(trained, options)
+    assert report.failed
+    assert "no reference in" in report.text
+    assert (tmp_path / "out" / "run.json").is_file()
+
+
+def test_options_that_contradict_each_other_are_refused(trained: Workspace, tmp_path: Path) -> None:
+    options = PredictOptions(tmp_path, tmp_path / "out", foundation="tiny", tau=0.5)
+    with pytest.raises(PipelineError, match="a foundation alone has no tau"):
+        predict_and_score(trained, options)
+
+
+def test_the_models_channel_is_the_one_that_is_shown(workspace: Workspace, tmp_path: Path) -> None:
+    path = workspace.model / "moe.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "channel": 1}))
+    raw = workspace.raw(DATASETS[0])
+    images = tmp_path / "images"
+    shutil.copytree(raw / "imagesTr", images)
+    report = predict_and_score(workspace, PredictOptions(images, tmp_path / "none", labels=raw / "labelsTr"))
+    assert report.failed
+    assert "the model looks at channel 1" in report.text
+    for first in list(images.iterdir()):
+        shutil.copy(first, images / first.name.replace("_0000", "_0001"))
+    assert not predict_and_score(workspace, PredictOptions(images, tmp_path / "out", labels=raw / "labelsTr")).failed
+
+
+def test_an_expert_of_another_fold_or_plan_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(StaleCacheError, match="was trained on fold 0, the gate is asked for fold 1"):
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(fold=1, synthetic=0))
+    path = workspace.plan(DATASETS[0])
+    Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
+    with pytest.raises(StaleCacheError, match=r"was made by the plan .*--overwrite"):
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0))
+
+
+def test_a_class_that_no_held_out_case_has_is_refused_before_training(workspace: Workspace) -> None:
+    path = workspace.plan(DATASETS[0])
+    plan = Plan.load(path)
+    plan.model_copy(update={"classes": {9: "nothing"}, "class_weights": {9: 1.0}}).save(path)
+    with pytest.raises(DatasetError, match=r"no case has a voxel|no training case"):
+        finetune(workspace, workspace.raw(DATASETS[0]), replace(OPTIONS, overwrite=True))
+    assert (workspace.expert(DATASETS[0]) / "expert.safetensors").is_file()
+
+
+def test_an_interrupted_gate_is_not_saved(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (workspace.model / "gate.safetensors").read_bytes()
+    whole = GateTask.loss
+
+    def stopped(task: GateTask, step: int) -> torch.Tensor:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return whole(task, step)
+
+    monkeypatch.setattr(GateTask, "loss", stopped)
+    with pytest.raises(PipelineError, match="interrupted after step 3"):
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0))
+    assert (workspace.model / "gate.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])

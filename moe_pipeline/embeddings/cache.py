@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.embeddings.crops import Crop, CropRecipe, cut_crops
-from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
@@ -163,22 +163,6 @@ def build_cache(
     )
     manifest.save(folder / "manifest.json")
     return EmbeddingCache(folder, manifest)
-
-
-def check_fresh(cache: EmbeddingCache, foundation_sha256: str, plan_sha256: str) -> None:
-    """Refuse a cache that another foundation or another plan made.
-
-    Raises:
-        StaleCacheError: names both hashes and the command that rebuilds.
-    """
-    made = cache.manifest
-    pairs = (("foundation", made.foundation_sha256, foundation_sha256), ("plan", made.plan_sha256, plan_sha256))
-    for what, found, expected in pairs:
-        if found != expected:
-            raise StaleCacheError(
-                f"{cache.folder}: made from {what} {found[:12]}, expected {expected[:12]}; "
-                f"rebuild with `moe finetune {made.dataset}`"
-            )
 
 
 def _ahead(

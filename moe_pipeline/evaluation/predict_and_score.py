@@ -7,13 +7,14 @@ from pathlib import Path
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
-from moe_pipeline.evaluation.table import METRICS_CSV
+from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
 from moe_pipeline.imaging.files import list_images
 from moe_pipeline.inference.folder import PromptSource, predict_folder
 from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model
 from moe_pipeline.model.mixture import SelectorMode
 from moe_pipeline.planning.classes import classes_beside
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
@@ -65,23 +66,41 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     References never reach the prediction, unless clicks are to be simulated from them.
 
     Raises:
-        PipelineError: if options, model or folders do not fit.
+        PipelineError: if options, model or folders do not fit; before anything is predicted.
     """
     began = time.monotonic()
+    references = _references(options)
     model = _load(place, options)
     names = classes_beside(options.labels) if options.labels else {}
     source = PromptSource(options.prompts, options.labels, names, options.clicks, options.seed)
-    rows = predict_folder(model, options.images, options.out, source, progress)
+    kept = () if references is None else (references,)
+    rows = predict_folder(model, options.images, options.out, source, progress, never_write=kept)
     failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
-    done = len({row.case for row in rows}) - len(failures)
-    lines = [f"{options.out}: {done} label maps, {len(failures)} failed cases", *failures]
-    files = sorted(path.name for path in options.out.iterdir() if not path.name.startswith("."))
-    references = options.references or options.labels or _sibling_labels(options.images)
-    if references is not None and done:
-        classes = classes_beside(references) or {row.class_id: row.class_name for row in rows if row.class_id}
-        cases = sorted({row.case for row in rows if row.status != "failed"} & set(dict(list_images(references))))
-        table = evaluate_folder(options.out, references, classes, options.out, cases=cases)
-        lines += ["", as_text(summarise(table)), f"details: {options.out / METRICS_CSV}"]
+    cases = sorted({row.case for row in rows if row.status != "failed"})
+    lines = [f"{options.out}: {len(cases)} label maps, {len(failures)} failed cases", *failures]
+    _record(model, options, cases, len(failures), time.monotonic() - began)
+    if references is not None and cases:
+        more, n_unscored = _score(options, references, rows, cases)
+        lines += more
+        failures += [""] * n_unscored
+    return PredictReport("\n".join(lines), bool(failures))
+
+
+def _score(options: PredictOptions, references: Path, rows: list[CaseRow], cases: list[str]) -> tuple[list[str], int]:
+    """Write dice.csv; lines for the terminal, and how many cases could not be scored."""
+    scored = sorted(set(cases) & set(dict(list_images(references))))
+    without = sorted(set(cases) - set(scored))
+    missing = f"no reference in {references} for {len(without)} of {len(cases)} cases: {', '.join(without[:5])}"
+    if not scored:
+        return [missing], len(without)
+    classes = classes_beside(references) or {row.class_id: row.class_name for row in rows if row.class_id}
+    table = evaluate_folder(options.out, references, classes, options.out, cases=scored)
+    lines = ["", as_text(summarise(table)), *([missing] if without else []), f"details: {options.out / METRICS_CSV}"]
+    lines += [f"  {row['case']}: {row['message']}" for _, row in table[table["status"] == "failed"].iterrows()]
+    return lines, n_failed(table)
+
+
+def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_cases: int, seconds: float) -> None:
     settings = {name: getattr(options, name) for name in options.__slots__}
     RunRecord(
         command="predict",
@@ -89,17 +108,26 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         device=options.device,
         settings={name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
         inputs=model.hashes,
-        seconds=round(time.monotonic() - began, 1),
-        results={"label_maps": done, "failed": len(failures)},
-        files=[*files, METRICS_CSV] if references is not None else files,
+        seconds=round(seconds, 1),
+        results={"label_maps": len(cases), "failed": n_failed_cases},
+        files=["cases.csv", *(f"{case}.nii.gz" for case in cases)],
     ).save(options.out / "run.json")
-    return PredictReport("\n".join(lines), bool(failures))
+
+
+def _references(options: PredictOptions) -> Path | None:
+    """The folder to compare with: as given, else what clicks are simulated from, else labelsXX beside imagesXX."""
+    if options.references is not None and not options.references.is_dir():
+        raise PipelineError(f"{options.references}: no such folder; expected reference label maps")
+    return options.references or options.labels or _sibling_labels(options.images)
 
 
 def _load(place: Workspace, options: PredictOptions) -> Mixture:
     if options.selector is not None and options.selector not in _SELECTORS:
         raise PipelineError(f"no selector {options.selector!r}; there are: {', '.join(_SELECTORS)}")
     if options.foundation is not None:
+        given = [name for name in ("model", "selector", "tau") if getattr(options, name) is not None]
+        if given:
+            raise PipelineError(f"a foundation alone has no {' and no '.join(given)}; leave out --{' --'.join(given)}")
         return load_foundation_alone(options.foundation, device=options.device, weights_root=place.weights)
     return load_model(
         options.model or place.model,

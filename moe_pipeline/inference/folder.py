@@ -4,12 +4,14 @@ import csv
 import io
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError, PipelineError, PromptError
 from moe_pipeline.files import write_text
 from moe_pipeline.imaging.files import (
+    case_id_of,
     list_images,
     read_geometry,
     read_label_map,
@@ -52,7 +54,12 @@ class PromptSource:
 
 
 def predict_folder(
-    model: Mixture, images: Path, out: Path, source: PromptSource, progress: Progress = silent
+    model: Mixture,
+    images: Path,
+    out: Path,
+    source: PromptSource,
+    progress: Progress = silent,
+    never_write: Sequence[Path] = (),
 ) -> list[CaseRow]:
     """Predict every image of a folder.
 
@@ -65,6 +72,7 @@ def predict_folder(
         out: folder for `<case>.nii.gz` and cases.csv.
         source: of the clicks.
         progress: told after each case.
+        never_write: further folders that `out` must not be, such as references to compare with afterwards.
 
     Returns:
         The rows of cases.csv.
@@ -74,9 +82,9 @@ def predict_folder(
         PromptError: if references are asked for and their folder is missing.
         PipelineError: if the output folder is one of the inputs.
     """
-    for what, folder in (("images", images), ("references", source.labels)):
+    for folder in (images, source.labels, *never_write):
         if folder is not None and folder.resolve() == out.resolve():
-            raise PipelineError(f"{out}: holds the {what}, which are never written to; give another output folder")
+            raise PipelineError(f"{out}: is one of the inputs, which are never written to; give another output folder")
     cases = list_images(images)
     if not cases:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
@@ -87,7 +95,8 @@ def predict_folder(
         began = time.monotonic()
         try:
             native = read_geometry(path)
-            request = _request(case, path, native, source, prompts, references)
+            image = _channel(path, model.channel)
+            request = _request(case, image, native, source, prompts, references)
             result = segment_case(model, request)
             write_label_map(result.labels, out / f"{case}.nii.gz", native)
             rows += result.rows
@@ -115,6 +124,17 @@ def _references(source: PromptSource) -> dict[str, Path]:
     if not source.labels.is_dir():
         raise PromptError(f"{source.labels}: no such folder; --labels expects a folder of label maps")
     return dict(list_images(source.labels))
+
+
+def _channel(path: Path, channel: int) -> Path:
+    """File of the channel that the model looks at; `list_images` names the first one."""
+    if channel == 0:
+        return path
+    case = case_id_of(path)
+    other = path.with_name(path.name.replace(case, f"{case.removesuffix('_0000')}_{channel:04d}", 1))
+    if not case.endswith("_0000") or not other.is_file():
+        raise ImageError(f"{path}: the model looks at channel {channel}, expected it beside this file as {other.name}")
+    return other
 
 
 def _request(

@@ -55,6 +55,8 @@ class Mixture:
     """Where all of it lives."""
     hashes: dict[str, str]
     """sha256 of the weights by name, for run.json."""
+    channel: int = 0
+    """Image channel that is shown."""
 
     @torch.no_grad()
     def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Route:
@@ -113,6 +115,7 @@ def load_model(
         tau=card.tau if tau is None else tau,
         selector=selector or card.selector,
         device=place,
+        channel=card.channel,
         hashes={**mixture.hashes, **{entry.dataset: entry.weights_sha256 for entry in card.experts}},
     )
 

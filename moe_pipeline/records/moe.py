@@ -58,7 +58,8 @@ class GateCard(Record):
     calibration_error: float
     """Expected calibration error over 10 bins on validation."""
     tau: float = Field(ge=0, lt=1)
-    """Chosen threshold: the smallest that routes no general validation prompt to an expert."""
+    """Chosen threshold: the smallest that sends no validation prompt of the general datasets to an expert, and at most
+    2 % of the synthetic ones; 0.5 without either."""
     sweep: tuple[ThresholdRow, ...]
     """What other thresholds do."""
     seed: int
@@ -76,6 +77,8 @@ class ModelCard(Record):
     """The view of the general expert and of the gate."""
     experts: tuple[ExpertEntry, ...]
     """In the order of the gate's outputs after "general"."""
+    channel: int = Field(default=0, ge=0)
+    """Image channel that experts and gate were trained on."""
     gate_sha256: str
     """gate.safetensors."""
     tau: float = Field(ge=0, lt=1)

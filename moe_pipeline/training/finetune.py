@@ -8,7 +8,7 @@ import torch
 
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
 from moe_pipeline.embeddings.crops import CropRecipe
-from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.errors import DatasetError
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.dataset import RawDataset, open_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
@@ -41,6 +41,8 @@ class FinetuneOptions:
     """Peak of the schedule."""
     device: str = "cpu"
     """Where to compute."""
+    overwrite: bool = False
+    """Start anew instead of going on with an earlier training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def finetune(
 
     Raises:
         PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
+        DatasetError: if the fold has nothing to train on or to validate with.
     """
     options = options or FinetuneOptions()
     planned = open_planned(place, open_dataset(folder), options.fold, options.device)
@@ -126,17 +129,23 @@ def finetune(
     train, validation = list(planned.fold.train), list(planned.fold.validation)
     device = torch.device(options.device)
     task = ExpertTask(planned.foundation, cache, train, validation, settings, device)
+    _check_prompts(task, plan, options.fold)
     out = place.expert(plan.dataset)
+    if options.overwrite:
+        (out / "checkpoint.safetensors").unlink(missing_ok=True)
     try:
         general = task.measure(planned.foundation.mask_decoder)
         result = run_loop(task, loop_settings(plan, options), out, device, progress)
     finally:
         task.close()
-    if result.stopped_by == "interrupt":
-        raise PipelineError(
-            f"{plan.dataset}: interrupted after step {result.steps}; run the same command again to go on"
-        )
     return _save(out, planned, options, settings, task, result, general, cache.manifest.seconds)
+
+
+def _check_prompts(task: ExpertTask, plan: Plan, fold: int) -> None:
+    for part, prompts in (("training", task.train_numbers), ("validation", task.validation)):
+        if not prompts:
+            classes = ", ".join(plan.classes.values())
+            raise DatasetError(f"{plan.dataset}: no {part} case of fold {fold} has any of the classes {classes}")
 
 
 def loop_settings(plan: Plan, options: FinetuneOptions) -> LoopSettings:

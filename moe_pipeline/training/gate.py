@@ -36,6 +36,9 @@ class GateSettings:
     """Training prompts drawn per dataset at most."""
     batch_size: int = 128
     """Prompts per step, the same share from each output."""
+    feature_noise: float = 2.0
+    """Standard deviations of noise on each feature in training: with few patients the gate would otherwise learn them
+    by heart and take the next one for a stranger."""
     guard_rank: int = 32
     """Principal directions of a guard."""
     guard_percentile: float = 99.5
@@ -61,6 +64,8 @@ class DatasetFeatures:
     output: int
     train: Tensor
     validation: Tensor
+    may_lose: float = 0.0
+    """Share of a general dataset's validation prompts that tau may send to an expert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +165,7 @@ def fit_gate(
     gate.temperature.copy_(_best_temperature(gate(features), outputs))
     calibration_error = expected_calibration_error(gate.weights(features), outputs)
     sweep = tuple(_sweep_row(gate, guards, features, outputs, tau) for tau in _TAUS)
-    tau = next((row.tau for row in sweep if row.general_kept in (None, 1.0)), _TAUS[-1])
-    if not (outputs == GENERAL).any():
-        tau = 0.5  # nothing to choose it by: the expert speaks when it is more likely than all others together
+    tau = choose_tau(gate, guards, [d for d in datasets if d.output == GENERAL])
     confusion = {d.name: _shares(gate, guards, d.validation, tau) for d in datasets}
     return TrainedGate(gate, guards, tau, sweep, confusion, calibration_error)
 
@@ -179,6 +182,7 @@ class GateTask:
         sums = {d.name: [float(d.train.double().sum()), float(d.validation.double().sum())] for d in datasets}
         fields = {name: getattr(settings, name) for name in settings.__slots__}
         self.identity = sha256_json({"settings": fields, "features": sums})
+        self.scale = settings.feature_noise * torch.cat([d.train for d in datasets]).std(0)  # (5C,)
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of a batch with the same number of prompts from each dataset."""
@@ -189,7 +193,9 @@ class GateTask:
             rows = torch.randint(len(dataset.train), (share,), generator=generator)
             features.append(dataset.train[rows])
             outputs.append(torch.full((share,), dataset.output))
-        return functional.cross_entropy(self.module(torch.cat(features)), torch.cat(outputs))
+        clean = torch.cat(features)  # (batch, 5C)
+        noise = torch.randn(clean.shape, generator=generator) * self.scale
+        return functional.cross_entropy(self.module(clean + noise), torch.cat(outputs))
 
     def validate(self) -> dict[str, float]:
         """Accuracy and negative log-likelihood on validation, datasets weighted alike; "score" is -likelihood."""
@@ -219,6 +225,21 @@ def expected_calibration_error(weights: Tensor, outputs: Tensor, bins: int = 10)
         if (place == b).any()
     ]
     return sum(gaps) / len(outputs)
+
+
+def choose_tau(gate: Gate, guards: Sequence[Guard], general: Sequence[DatasetFeatures]) -> float:
+    """The smallest threshold at which every general dataset keeps its validation prompts, but for what it may lose.
+
+    Without general data nothing can choose it: 0.5, so an expert speaks when it is likelier than all others together.
+    """
+    if not general:
+        return 0.5
+    for tau in _TAUS:
+        routed = [routed_outputs(gate, guards, d.validation, tau) for d in general]
+        lost = [float((outputs != GENERAL).float().mean()) for outputs in routed]
+        if all(share <= d.may_lose for share, d in zip(lost, general, strict=True)):
+            return tau
+    return _TAUS[-1]
 
 
 def routed_outputs(gate: Gate, guards: Sequence[Guard], features: Tensor, tau: float) -> Tensor:

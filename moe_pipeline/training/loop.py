@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.errors import StaleCacheError
+from moe_pipeline.errors import PipelineError, StaleCacheError
 from moe_pipeline.files import write_text
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.ema import WeightAverage
@@ -26,6 +26,13 @@ from moe_pipeline.weights.training_state import load_training_state, save_traini
 _log = logging.getLogger(__name__)
 
 StoppedBy = Literal["steps", "time", "patience", "interrupt"]
+
+
+class InterruptedRunError(PipelineError):
+    """Ctrl-C ended a run that can be continued."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__(f"{folder}: interrupted after step {step}; run the same command again to go on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ def run_loop(
 ) -> LoopResult:
     """Train until a limit is met; continue from `folder`/checkpoint.safetensors if it is there.
 
-    A first Ctrl-C finishes the step, saves and returns with `stopped_by="interrupt"`; a second one stops at once.
+    A first Ctrl-C finishes the step, saves and raises; a second one stops at once.
     Without a time limit, and on one device, stopping and resuming at any point gives the same weights bit for bit.
 
     Args:
@@ -133,6 +140,7 @@ def run_loop(
         progress: told after each step.
 
     Raises:
+        InterruptedRunError: after Ctrl-C; the checkpoint is saved, and nobody can take the result for a finished one.
         StaleCacheError: if the checkpoint belongs to another task or other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,6 +166,8 @@ def run_loop(
             _validate(run, folder / "log.csv")
         if stopped_by in ("interrupt", "time"):
             _save(run, checkpoint)
+    if stopped_by == "interrupt":
+        raise InterruptedRunError(folder, state.step)
     return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by, list(state.rows))
 
 

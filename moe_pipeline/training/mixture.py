@@ -33,6 +33,7 @@ from moe_pipeline.weights.tensors import save_tensors
 from moe_pipeline.workspace import Workspace
 
 _FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
+_SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
 _LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 
 
@@ -84,6 +85,13 @@ def train_gate(
         planned = open_planned(place, open_dataset(folder), options.fold, options.device)
         _check_foundation(planned, cards[0])
         output = position + 1 if position < len(cards) else 0
+        if output:
+            _check_expert(planned, cards[position], options.fold)
+        if planned.plan.channel != cards[0].channel:
+            raise DatasetError(
+                f"{planned.plan.dataset}: planned for channel {planned.plan.channel}, {cards[0].dataset} for channel "
+                f"{cards[0].channel}; a model looks at one channel: edit the plan and finetune again"
+            )
         shared = output > 0 and view == planned.plan.view  # the expert's own cache, copies and all
         augmented = shared or len(planned.fold.train) < _FEW_CASES
         cache = cache_of(place, planned, view, options.device, augmented=augmented, progress=progress)
@@ -104,7 +112,7 @@ def _synthetic(
         planned.foundation, planned.foundation_sha256, view, options.synthetic, folder, device, progress
     )
     held_out = len(rows) // 4
-    return DatasetFeatures(NAME, 0, rows[held_out:], rows[:held_out])
+    return DatasetFeatures(NAME, 0, rows[held_out:], rows[:held_out], may_lose=_SYNTHETIC_LOSS)
 
 
 def _features(
@@ -144,6 +152,20 @@ def _check_foundation(planned: PlannedDataset, card: ExpertCard) -> None:
         )
 
 
+def _check_expert(planned: PlannedDataset, card: ExpertCard, fold: int) -> None:
+    """The gate's validation cases must be cases that the expert did not learn from."""
+    if card.fold != fold:
+        raise StaleCacheError(
+            f"expert {card.dataset} was trained on fold {card.fold}, the gate is asked for fold {fold}; "
+            f"give --fold {card.fold}, or finetune it on fold {fold}"
+        )
+    if card.plan_sha256 != planned.plan.sha256():
+        raise StaleCacheError(
+            f"expert {card.dataset} was made by the plan {card.plan_sha256[:12]}, plan.json is now "
+            f"{planned.plan.sha256()[:12]}; run `moe finetune {card.dataset} --overwrite`"
+        )
+
+
 def _save(
     place: Workspace,
     cards: list[ExpertCard],
@@ -180,6 +202,7 @@ def _save(
             foundation_sha256=cards[0].foundation_sha256,
             view=view,
             experts=tuple(_entry(place, card) for card in cards),
+            channel=cards[0].channel,
             gate_sha256=sha256,
             tau=trained.tau,
         ).save(folder / "moe.json")
@@ -187,7 +210,7 @@ def _save(
             command="train-gate",
             versions=library_versions(),
             device=options.device,
-            settings=settings | {"fold": options.fold},
+            settings=settings | {"fold": options.fold, "synthetic": options.synthetic},
             inputs={card.dataset: card.weights_sha256 for card in cards},
             seconds=round(seconds, 1),
             results={"calibration_error": trained.calibration_error, "tau": trained.tau},

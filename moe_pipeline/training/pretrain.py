@@ -141,7 +141,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         progress: told after each step.
 
     Raises:
-        PipelineError: if Ctrl-C ended the training; the checkpoint is in `out`.
+        InterruptedRunError: if Ctrl-C ended the training; the checkpoint is in `out`.
     """
     chosen = load_preset(options.preset)
     device = torch.device(options.device)
@@ -159,8 +159,6 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         precision="bf16" if options.precision == "bf16" else "fp32",
     )
     foundation, result = pretrain(foundation, settings, loop, out, device, progress)
-    if result.stopped_by == "interrupt":
-        raise PipelineError(f"{out}: interrupted after step {result.steps}; run the same command again to go on")
     command = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in options.__slots__)
     return save_foundation(
         foundation,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_pipeline.errors import StaleCacheError
-from moe_pipeline.training.loop import LoopSettings, run_loop
+from moe_pipeline.training.loop import InterruptedRunError, LoopSettings, run_loop
 
 CPU = torch.device("cpu")
 SETTINGS = LoopSettings(steps=12, learning_rate=0.05, warmup_steps=2, validate_every=3)
@@ -49,9 +49,8 @@ def test_training_improves_and_keeps_the_best(tmp_path: Path) -> None:
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, interrupt_at: int) -> None:
     whole = Line()
     expected = run_loop(whole, SETTINGS, tmp_path / "whole", CPU)
-    first = run_loop(Line(interrupt_at), SETTINGS, tmp_path / "parts", CPU)
-    assert first.stopped_by == "interrupt"
-    assert first.steps == interrupt_at + 1
+    with pytest.raises(InterruptedRunError, match=f"interrupted after step {interrupt_at + 1}; run the same command"):
+        run_loop(Line(interrupt_at), SETTINGS, tmp_path / "parts", CPU)
     again = Line()
     result = run_loop(again, SETTINGS, tmp_path / "parts", CPU)
     assert result.stopped_by == "steps"
