@@ -16,7 +16,7 @@ from moe_pipeline.records.weights import FoundationCard
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
 from moe_pipeline.weights.presets import load_preset
-from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.store import check_view, find_foundation, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
 _PICKLES = (".pth", ".pt")
@@ -64,6 +64,7 @@ def load_foundation(
         sizes = as_config(stored.card.config, f"card of {stored.path}")
         if config is not None and as_config(config, "config") != sizes:
             raise CheckpointError(f"{stored.path}: its card states other sizes than the configuration given")
+        check_view(stored.card.view, sizes, str(stored.path))
         foundation = _fill(sizes, load_tensors(stored.path, stored.card.weights_sha256), str(stored.path))
     freeze(foundation)
     foundation.image_encoder.compute_in(dtype)
@@ -88,7 +89,7 @@ def import_checkpoint(
         weights_root: a workspace's weights folder.
         name: what to call it; else the file's name.
         config: sizes; else those of the published SAM-Med3D.
-        view: what its encoder was trained on; else the published SAM-Med3D's.
+        view: what its encoder was trained on; else the published SAM-Med3D's, with as many voxels as `config` states.
         licence: else "unknown: see the source".
         origin: where the file came from; else its path.
         overwrite: replace weights of that name.
@@ -109,7 +110,7 @@ def import_checkpoint(
         source=origin or str(source),
         source_sha256=sha256_file(source),
         licence=licence or "unknown: see the source",
-        view=view or preset.view,
+        view=view or preset.view.model_copy(update={"size_voxels": sizes.encoder.img_size}),
         overwrite=overwrite,
     )
 

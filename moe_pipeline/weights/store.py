@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError
+from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.view import View
 from moe_pipeline.records.weights import FoundationCard
@@ -61,9 +62,10 @@ def save_foundation(
         overwrite: replace a foundation of that name.
 
     Raises:
-        CheckpointError: if the name is no file name, or taken.
+        CheckpointError: if the name is no file name, or taken, or the view is not what the encoder takes.
     """
     path = weights_path(folder, name)
+    check_view(view, foundation.config, str(path))
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: exists already; choose another name or overwrite it")
     tensors = {key: _narrow(value, dtype) for key, value in foundation.state_dict().items()}
@@ -80,6 +82,19 @@ def save_foundation(
     )
     card.save(card_path(path))
     return card
+
+
+def check_view(view: View, config: FoundationConfig, origin: str) -> None:
+    """Compare the view's cube with the encoder's.
+
+    Raises:
+        CheckpointError: if they differ.
+    """
+    if view.size_voxels != config.encoder.img_size:
+        raise CheckpointError(
+            f"{origin}: its view has {view.size_voxels} voxels along each axis, but its encoder takes "
+            f"{config.encoder.img_size} (img_size); import or save the weights again with a view of that size"
+        )
 
 
 def find_foundation(name_or_path: str | Path, weights_root: Path | None = None) -> StoredFoundation:

@@ -10,6 +10,7 @@ from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.view import View
+from moe_pipeline.records.weights import FoundationCard
 from moe_pipeline.weights import (
     import_checkpoint,
     list_foundations,
@@ -68,6 +69,21 @@ def test_official_file_imported_and_loaded_directly_are_the_same(official: Path,
         import_checkpoint(official / "checkpoint.pth", tmp_path, name="small", config=config)
 
 
+def test_an_imported_view_has_the_encoders_size(official: Path, tmp_path: Path) -> None:
+    config = json.loads((official / "config.json").read_text())
+    card = import_checkpoint(official / "checkpoint.pth", tmp_path, name="small", config=config)
+    assert (card.view.size_voxels, card.view.spacing_mm) == (64, 1.5)
+
+
+def test_a_card_whose_view_does_not_fit_its_encoder_is_refused(tiny: Foundation, tmp_path: Path) -> None:
+    path = save(tiny, tmp_path)
+    card = FoundationCard.load(path.with_suffix(".json"))
+    card.model_copy(update={"view": View(spacing_mm=2, size_voxels=128)}).save(path.with_suffix(".json"))
+    for check in (load_foundation, verify_foundation):
+        with pytest.raises(CheckpointError, match=r"tiny\.safetensors: its view has 128 voxels .* encoder takes 16"):
+            check(path)
+
+
 def test_official_file_of_other_sizes_lists_the_difference(official: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"of another shape: .*bias \(96,\), expected \(768,\)"):
         import_checkpoint(official / "checkpoint.pth", tmp_path)
@@ -100,5 +116,5 @@ def test_contradicting_configuration_is_refused(tiny: Foundation, official: Path
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
 def test_absent_device_is_an_error(tiny: Foundation, tmp_path: Path, name: str) -> None:
-    with pytest.raises(PipelineError, match="(there are|sees only): cpu"):
+    with pytest.raises(PipelineError, match=r"(there are|sees only): cpu"):
         load_foundation(save(tiny, tmp_path), device=name)

@@ -42,6 +42,13 @@ def test_nothing_is_overwritten_unasked(tiny: Foundation, tmp_path: Path) -> Non
     save(tiny, tmp_path, overwrite=True)
 
 
+def test_a_view_of_another_size_is_not_saved(tiny: Foundation, tmp_path: Path) -> None:
+    view = VIEW.model_copy(update={"size_voxels": 128})
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors: its view has 128 voxels .* encoder takes 16"):
+        save_foundation(tiny, tmp_path, name="mine", source="a test", licence="CC0", view=view)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "a b"])
 def test_names_stay_in_the_folder(tiny: Foundation, tmp_path: Path, name: str) -> None:
     with pytest.raises(CheckpointError, match="is no name for weights"):
