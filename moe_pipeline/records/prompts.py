@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from moe_pipeline.records.base import Part, Record
 
@@ -16,7 +16,7 @@ class ObjectPrompt(Part):
     """Value the object gets in the label map."""
     class_name: str = ""
     """Name for the tables."""
-    points: tuple[tuple[float, float, float], ...] = Field(min_length=1)
+    points: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat], ...] = Field(min_length=1)
     """Positions, in the file's space."""
     labels: tuple[Literal[0, 1], ...]
     """1 for a click inside the object, 0 for one outside; as many as points, at least one of them 1."""
