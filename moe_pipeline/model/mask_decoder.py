@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.config import UPSCALING, FoundationConfig
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, double
 from moe_pipeline.model.two_way import ImageSide, TwoWayTransformer
 
@@ -76,7 +76,7 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         multimask_output: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Decode P prompts.
+        """Decode P prompts; none give empty results.
 
         Args:
             embedding: (1, C, g, g, g) for all prompts or (P, C, g, g, g), or what `prepare` made of it.
@@ -87,6 +87,9 @@ class MaskDecoder(nn.Module):
         Returns:
             Low-resolution logits (P, m, l, l, l) and predicted IoU (P, m); m is 1, or 3 with `multimask_output`.
         """
+        if len(sparse) == 0:
+            side, n_wanted = UPSCALING * self.grid_size, self.n_masks - 1 if multimask_output else 1
+            return sparse.new_zeros(0, n_wanted, side, side, side), sparse.new_zeros(0, n_wanted)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         if torch.is_grad_enabled() or prompts.device.type != "cpu":

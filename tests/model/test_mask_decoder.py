@@ -66,6 +66,16 @@ def test_multimask_gives_the_other_masks(small: Foundation, embedding: Tensor) -
     assert iou.shape == (2, 3)
 
 
+@pytest.mark.parametrize("learning", [True, False])
+def test_no_prompts_give_no_masks(small: Foundation, embedding: Tensor, learning: bool) -> None:
+    with torch.set_grad_enabled(learning):
+        prompts = some_prompts(small, 0, with_mask=True)
+        for multimask, n_masks in ((False, 1), (True, 3)):
+            logits, iou = small.mask_decoder(embedding, *prompts, multimask_output=multimask)
+            assert logits.shape == (0, n_masks, 32, 32, 32)
+            assert iou.shape == (0, n_masks)
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 def test_gradients_do_not_depend_on_what_is_shared(small: Foundation, embedding: Tensor, prepared: bool) -> None:
     sparse, dense = (part.detach() for part in some_prompts(small, 3, with_mask=False))
