@@ -10,7 +10,7 @@ from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
-from moe_pipeline.imaging.files import list_images, read_label_map
+from moe_pipeline.imaging.files import list_label_maps, read_label_map
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MetricRow
 
@@ -49,7 +49,7 @@ def evaluate_folder(
         ImageError: if a folder is missing or holds two files for one case.
         DatasetError: if there is nothing to score, or `cases` names one without a reference.
     """
-    predicted, expected = dict(list_images(predictions)), dict(list_images(references))
+    predicted, expected = dict(list_label_maps(predictions)), dict(list_label_maps(references))
     wanted = _wanted(expected, cases, references)
     unmatched = set(predicted) - set(expected) if cases is None else set()
     rows: list[MetricRow] = []

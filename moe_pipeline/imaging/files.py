@@ -1,6 +1,5 @@
 """Reading and writing image files. In memory everything is canonical (RAS+); on disk it keeps its own grid."""
 
-import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging import dicom
+from moe_pipeline.imaging.channels import first_channels
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.native import read_geometry, read_native, write_native
 from moe_pipeline.imaging.orientation import to_canonical, to_grid_orientation
@@ -23,6 +23,7 @@ __all__ = [
     "has_image_suffix",
     "label_values",
     "list_images",
+    "list_label_maps",
     "read_geometry",
     "read_label_map",
     "read_volume",
@@ -31,7 +32,6 @@ __all__ = [
 ]
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
@@ -136,8 +136,17 @@ def write_image(volume: Volume, path: Path, native: Geometry) -> None:
 def list_images(folder: Path) -> list[tuple[str, Path]]:
     """Case id and path of every image in a folder, sorted by id: files in our formats and DICOM series folders.
 
-    In a folder of nnU-Net channels (every name ends in _0000, _0001, ... and each case has a _0000) the ids are
-    without that ending and the first channel stands for the case.
+    In a folder of nnU-Net channels (case_0000, case_0001; see `imaging.channels`) the ids are without that ending and
+    the first channel stands for the case.
+
+    Raises:
+        ImageError: if the folder is missing, two files claim one id, or numbered cases look like channels.
+    """
+    return first_channels(folder, list_label_maps(folder))
+
+
+def list_label_maps(folder: Path) -> list[tuple[str, Path]]:
+    """Case id and path of every label map in a folder, sorted by id. Label maps have no channels: no ending is cut.
 
     Raises:
         ImageError: if the folder is missing or two files claim one id.
@@ -150,7 +159,7 @@ def list_images(folder: Path) -> list[tuple[str, Path]]:
     for (first, one), (second, other) in pairwise(named):
         if first == second:
             raise ImageError(f"{folder}: two images for the case {first}: {one.name} and {other.name}. Keep one.")
-    return _first_channels(named)
+    return named
 
 
 def case_id_of(path: Path) -> str:
@@ -162,14 +171,6 @@ def case_id_of(path: Path) -> str:
 def has_image_suffix(path: Path) -> bool:
     """Whether the name ends like an image file that we read."""
     return path.name.lower().endswith(SUFFIXES)
-
-
-def _first_channels(named: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    ids = {case_id for case_id, _ in named}
-    matches = [_CHANNEL.fullmatch(case_id) for case_id in ids]
-    if not all(match and f"{match[1]}_0000" in ids for match in matches):
-        return named
-    return [(case_id.removesuffix("_0000"), path) for case_id, path in named if case_id.endswith("_0000")]
 
 
 def _extremes(array: NDArray[Any]) -> tuple[float, float]:

@@ -55,6 +55,15 @@ def test_another_format_does_not_matter(folders: tuple[Path, Path]) -> None:
     assert evaluate_folder(*folders, CLASSES)["dice"].tolist() == [1, 0.5]
 
 
+def test_cases_with_numbers_like_channels_are_all_scored(tmp_path: Path) -> None:
+    names = [f"scan_{number:04d}" for number in range(3)]
+    for name in names:
+        write(tmp_path / "predictions" / f"{name}.nii.gz")
+        write(tmp_path / "references" / f"{name}.nii.gz")
+    table = evaluate_folder(tmp_path / "predictions", tmp_path / "references", CLASSES)
+    assert table["case"].tolist() == names
+
+
 def test_each_bad_case_is_a_row_and_the_rest_is_scored(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     for case in ("missing", "damaged", "shifted", "strange"):

@@ -1,4 +1,5 @@
 import gzip
+import json
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from moe_pipeline.imaging.files import (
     case_id_of,
     label_values,
     list_images,
+    list_label_maps,
     read_geometry,
     read_label_map,
     read_volume,
@@ -264,17 +266,42 @@ def test_list_images_gives_ids_in_order_and_skips_the_rest(tmp_path: Path) -> No
         list_images(tmp_path / "nowhere")
 
 
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / f"{name}.nii.gz").touch()
+    return folder
+
+
 def test_list_images_knows_nnunet_channels_from_numbered_cases(tmp_path: Path) -> None:
-    for name in ("amos_0013.nii.gz", "amos_0014.nii.gz"):
-        (tmp_path / name).touch()
-    assert [case for case, _ in list_images(tmp_path)] == ["amos_0013", "amos_0014"]
-    for name in ("x_0000.nii.gz", "x_0001.nii.gz", "y_0000.nii.gz"):
-        (tmp_path / "channels").mkdir(exist_ok=True)
-        (tmp_path / "channels" / name).touch()
-    assert [(case, path.name) for case, path in list_images(tmp_path / "channels")] == [
+    cases = touch(tmp_path / "cases", "amos_0013", "amos_0014")
+    assert [case for case, _ in list_images(cases)] == ["amos_0013", "amos_0014"]
+    channels = touch(tmp_path / "channels", "x_0000", "x_0001", "y_0000", "y_0001")
+    assert [(case, path.name) for case, path in list_images(channels)] == [
         ("x", "x_0000.nii.gz"),
         ("y", "y_0000.nii.gz"),
     ]
+    assert [case for case, _ in list_images(touch(tmp_path / "one", "x_0000"))] == ["x"]
+    assert [case for case, _ in list_images(touch(tmp_path / "single", "x_0000", "y_0000"))] == ["x", "y"]
+    assert list_images(touch(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize("names", [[f"scan_{n:04d}" for n in range(5)], ["x_0000", "x_0001", "y_0000"]])
+def test_numbered_cases_that_look_like_channels_are_not_made_one_case(tmp_path: Path, names: list[str]) -> None:
+    folder = touch(tmp_path / "imagesTs", *names)
+    with pytest.raises(ImageError, match=rf"cannot tell whether {names[0]}, .* put the dataset\.json .*beside"):
+        list_images(folder)
+    assert [case for case, _ in list_label_maps(folder)] == names
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+def test_dataset_json_beside_the_folder_tells_channels_from_cases(tmp_path: Path, key: str) -> None:
+    names = [f"scan_{n:04d}" for n in range(4)]
+    folder = touch(tmp_path / "imagesTs", *names)
+    (tmp_path / "dataset.json").write_text(json.dumps({key: {str(n): "MR" for n in range(4)}}))
+    assert [case for case, _ in list_images(folder)] == ["scan"]
+    (tmp_path / "dataset.json").write_text(json.dumps({key: {"0": "CT"}}))
+    assert [case for case, _ in list_images(folder)] == names
 
 
 def test_case_id_drops_the_suffix_only() -> None:
