@@ -18,7 +18,7 @@ from moe_pipeline.planning.fingerprint import fingerprint_case
 from moe_pipeline.planning.journal import open_journal, read_journal
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import load_planning_preset, this_machine
-from moe_pipeline.planning.splits import make_splits
+from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.planning import CaseFingerprint, Fault, Fingerprint, Plan, Splits
@@ -84,11 +84,12 @@ def plan_dataset(
         progress: told after each case.
         reuse: keep fingerprints of unchanged cases, and a plan (with its edits) that was made from the same inputs.
         leave_out_faulty: go on without the cases that have errors; they stay listed in the fingerprint.
-        patient_pattern: regular expression that finds the patient in a case id, for the folds.
+        patient_pattern: regular expression that finds the patient in a case id, for the folds. Without one, folds
+            that are there are kept, with their edits, while cases, seed and patients are the same.
 
     Raises:
         DatasetError: lists all faults of all cases, if there are errors and they are not to be left out.
-        RecordError: if dataset.json or an edited plan.json breaks its schema.
+        RecordError: if dataset.json or an edited plan.json or splits.json breaks its schema.
         CheckpointError: if there is no such foundation.
     """
     preset = load_planning_preset(foundation, weights_root)
@@ -106,6 +107,7 @@ def plan_dataset(
         dataset.json.patients,
         patient_pattern,
     )
+    splits = keep_splits(out / "splits.json", splits, dataset.json.patients, new_pattern=patient_pattern is not None)
     plan = _kept_plan(out, fingerprint, foundation, seed) if reuse else None
     plan = plan or make_plan(fingerprint, preset, this_machine(), seed)
     fingerprint.save(out / "fingerprint.json")

@@ -1,12 +1,16 @@
 """Who is held back when."""
 
+import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.planning import Fold, Splits
+
+_log = logging.getLogger(__name__)
 
 
 def make_splits(
@@ -47,6 +51,60 @@ def make_splits(
     return Splits(dataset=dataset, seed=seed, grouped_by=grouped_by, folds=folds)
 
 
+def keep_splits(
+    path: Path, made: Splits, patients: dict[str, str] | None = None, *, new_pattern: bool = False
+) -> Splits:
+    """The folds that are there, if they still answer the question; perhaps somebody edited them.
+
+    They are kept while dataset, cases and seed are the same and no patient of dataset.json is on both sides. Otherwise
+    they are set aside as splits.previous.json, and the log says why.
+
+    Args:
+        path: of splits.json.
+        made: what `make_splits` says now.
+        patients: of dataset.json.
+        new_pattern: whether a pattern was given this time: then the patients must have been told apart alike.
+
+    Raises:
+        RecordError: if the folds that are there are invalid.
+    """
+    if not path.is_file():
+        return made
+    there = Splits.load(path)
+    if there == made:
+        return made
+    reasons = []
+    if there.dataset != made.dataset or _cases(there) != _cases(made):
+        reasons.append("the cases are others")
+    if there.seed != made.seed:
+        reasons.append(f"the seed is {made.seed}, it was {there.seed}")
+    if new_pattern and there.grouped_by != made.grouped_by:
+        reasons.append("patients are told apart anew")
+    elif _splits_a_patient(there, patients or {}):
+        reasons.append("patients of dataset.json are on both sides")
+    if not reasons:
+        return there
+    previous = path.with_name("splits.previous.json")
+    path.replace(previous)
+    _log.warning(
+        "%s: %s; it is replaced and kept as %s. It was grouped by: %s. Now: %s",
+        *(path, "; ".join(reasons), previous.name, there.grouped_by, made.grouped_by),
+    )
+    return made
+
+
+def _cases(splits: Splits) -> set[str]:
+    return {case_id for fold in splits.folds for case_id in (*fold.train, *fold.validation)}
+
+
+def _splits_a_patient(splits: Splits, patients: dict[str, str]) -> bool:
+    for fold in splits.folds:
+        train, validation = ({patients.get(case_id) for case_id in side} for side in (fold.train, fold.validation))
+        if (train & validation) - {None}:
+            return True
+    return False
+
+
 def _group(
     dataset: str, case_ids: list[str], patients: dict[str, str] | None, pattern: str | None
 ) -> tuple[dict[str, list[str]], str]:
@@ -65,8 +123,8 @@ def _group(
             f"{dataset}: nothing says which patient a case belongs to: {pattern or 'patients in dataset.json'} "
             f"fits none of {', '.join(case_ids[:3])}, ..."
         )
-    source = "patients in dataset.json" if patients else f"the pattern {pattern}"
-    return groups, f"{source}: {len(groups)} patients, {matched} of {len(case_ids)} cases named"
+    sources = ["patients in dataset.json"] * bool(patients) + [f"the pattern {pattern}"] * (pattern is not None)
+    return groups, f"{' and '.join(sources)}: {len(groups)} patients, {matched} of {len(case_ids)} cases named"
 
 
 def _match(dataset: str, pattern: str, case_id: str) -> str | None:

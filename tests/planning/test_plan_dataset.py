@@ -15,7 +15,7 @@ from moe_pipeline.planning import plan_dataset as stage
 from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
-from moe_pipeline.records.planning import Fingerprint, Plan
+from moe_pipeline.records.planning import Fingerprint, Plan, Splits
 
 MakeDataset = Callable[..., Path]
 
@@ -156,6 +156,53 @@ def test_an_edited_plan_is_kept_until_its_inputs_change(tmp_path: Path, make_pha
     path.write_text(json.dumps(edited | {"epochs": 0}))
     with pytest.raises(RecordError, match="epochs: Input should be greater than or equal to 1"):
         load_plan(tmp_path / "plans")
+
+
+def test_edited_splits_are_kept_while_cases_and_seed_are_the_same(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, plans = make_phantom_dataset(tmp_path / "Dataset001_P", 4), tmp_path / "plans"
+    made = plan_dataset(folder, plans).splits
+    edited = made.model_copy(update={"folds": made.folds[:2]})
+    edited.save(plans / "splits.json")
+    assert plan_dataset(folder, plans).splits == edited
+    assert plan_dataset(folder, plans, reuse=False).splits == load_splits(plans) == edited
+    assert not caplog.messages
+    assert plan_dataset(folder, plans, seed=1).splits.seed == load_splits(plans).seed == 1
+    assert Splits.load(plans / "splits.previous.json") == edited
+    assert any("the seed is 1, it was 0" in message for message in caplog.messages)
+
+
+def test_folds_by_patient_outlast_a_run_without_the_pattern(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, plans = make_phantom_dataset(tmp_path / "Dataset001_P", 4), tmp_path / "plans"
+    grouped = plan_dataset(folder, plans, patient_pattern=r"p00[01]|p00[23]").splits
+    by_pair = plan_dataset(folder, plans, patient_pattern=r"p0(0)").splits
+    assert by_pair != grouped
+    assert Splits.load(plans / "splits.previous.json") == grouped
+    assert "patients are told apart anew" in caplog.text
+    caplog.clear()
+    assert plan_dataset(folder, plans).splits == by_pair
+    assert plan_dataset(folder, plans, patient_pattern=r"p0(0)").splits == by_pair
+    assert not caplog.messages
+    shutil.copy(folder / "imagesTr" / "p000_0000.nii.gz", folder / "imagesTr" / "p009_0000.nii.gz")
+    shutil.copy(folder / "labelsTr" / "p000.nii.gz", folder / "labelsTr" / "p009.nii.gz")
+    assert "p009" in {case for fold in plan_dataset(folder, plans).splits.folds for case in fold.train}
+    assert "the cases are others" in caplog.text
+    assert "It was grouped by: the pattern p0(0)" in caplog.text
+
+
+def test_folds_that_split_a_patient_named_since_are_replaced(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, plans = make_phantom_dataset(tmp_path / "Dataset001_P", 3), tmp_path / "plans"
+    before = plan_dataset(folder, plans).splits
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(description | {"patients": {"p000": "x", "p001": "x"}}))
+    assert len(plan_dataset(folder, plans).splits.folds) == 2
+    assert Splits.load(plans / "splits.previous.json") == before
+    assert "patients of dataset.json are on both sides" in caplog.text
 
 
 def test_a_plan_of_another_fingerprint_is_stale(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
