@@ -1,10 +1,14 @@
 """Class names for a folder of label maps."""
 
 import json
+import logging
 from pathlib import Path
 
-from moe_pipeline.errors import RecordError
+from moe_pipeline.errors import PipelineError, RecordError
+from moe_pipeline.imaging.files import label_values, list_images, read_label_map
 from moe_pipeline.records.dataset import DatasetJson
+
+_log = logging.getLogger(__name__)
 
 
 def classes_beside(labels: Path) -> dict[int, str]:
@@ -25,3 +29,20 @@ def classes_beside(labels: Path) -> dict[int, str]:
     if isinstance(named, dict) and all(str(value).isdigit() and isinstance(name, str) for value, name in named.items()):
         return {int(value): name for value, name in named.items() if int(value) > 0}
     return DatasetJson.load(path).classes
+
+
+def classes_of(labels: Path) -> dict[int, str]:
+    """Value to name from the label maps of a folder, for where no dataset.json names them.
+
+    Label maps that cannot be read are left out; who reads them for their own sake says so.
+
+    Raises:
+        ImageError: if the folder is missing or holds two files for one case.
+    """
+    found: set[int] = set()
+    for _, path in list_images(labels):
+        try:
+            found |= set(label_values(read_label_map(path).array))
+        except PipelineError as error:
+            _log.debug("no classes from an unreadable label map: %s", error)
+    return {value: f"class {value}" for value in sorted(found - {0})}

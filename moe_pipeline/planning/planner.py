@@ -14,7 +14,6 @@ from moe_pipeline.records.view import View
 _SIDES = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|sinister|dexter)(?![a-z])", re.IGNORECASE)
 _MAX_CROPS, _MAX_COPIES = 16, 8
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 60
-_MAX_WORKERS = 4
 _LABEL_BYTES = 0.05  # per voxel of a label crop, packed
 _VOXEL_BYTES = 8  # of the largest case: image and label, and one copy of each
 
@@ -39,8 +38,6 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
     crops = _crops(fingerprint, classes, view, preset, reasons)
     mirror_axes = _mirror_axes(classes, reasons)
     training = _training(crops, preset, machine, reasons)
-    spread = fingerprint.foreground[0]
-    reasons["intensity_range"] = "percentiles 0.5 and 99.5 of the foreground, all cases alike"
     return Plan(
         dataset=fingerprint.dataset,
         dataset_sha256=fingerprint.dataset_sha256,
@@ -50,7 +47,6 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
         view=view,
         class_weights=weights,
         mirror_axes=mirror_axes,
-        intensity_range=(spread.percentile_00_5, spread.percentile_99_5) if spread else (0.0, 0.0),
         seed=seed,
         estimates=_estimates(fingerprint, view, crops["total"], training, preset, reasons),
         reasons=reasons,
@@ -130,7 +126,6 @@ def _training(
     batch = int(np.clip(room_mb // limits.prompt_memory_mb, 1, min(limits.batch_size, crops["total"])))
     steps = limits.passes * crops["total"] / batch
     epochs = int(np.clip(round(steps / limits.steps_per_epoch), _MIN_EPOCHS, _MAX_EPOCHS))
-    workers = min(_MAX_WORKERS, max(machine.cores - 1, 1))
     reasons["batch_size"] = f"{batch} prompts of {limits.prompt_memory_mb:.0f} MB each fit into memory"
     if batch < limits.batch_size:  # what is free changes from minute to minute: named only where it decides
         free_gb = machine.memory_mb / 1000
@@ -139,8 +134,7 @@ def _training(
     reasons["epochs"] = (
         f"{epochs} x {limits.steps_per_epoch} steps: about {passes:.1f} passes over {crops['total']} crops"
     )
-    reasons["workers"] = f"{workers}: {machine.cores} cores"
-    return {"batch_size": batch, "epochs": epochs, "steps_per_epoch": limits.steps_per_epoch, "workers": workers}
+    return {"batch_size": batch, "epochs": epochs, "steps_per_epoch": limits.steps_per_epoch}
 
 
 def _estimates(

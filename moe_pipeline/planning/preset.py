@@ -1,7 +1,6 @@
 """What the planner must know of a foundation and of the machine; read from plans/, without the network."""
 
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,6 @@ class FoundationPreset(Part):
 class Machine(Part):
     """What there is to work with."""
 
-    cores: int = Field(ge=1)
-    """Processors we may use."""
     memory_mb: float = Field(gt=0)
     """Free memory."""
 
@@ -133,5 +130,4 @@ def planning_preset(name: str, view: View, config: dict[str, Any], like: str | N
 
 def this_machine() -> Machine:
     """The computer we run on, now."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(cores=cores, memory_mb=round(psutil.virtual_memory().available / _MB, 1))
+    return Machine(memory_mb=round(psutil.virtual_memory().available / _MB, 1))

@@ -221,16 +221,12 @@ class Plan(Record):
     """1 is the case as it is; the others are augmented before they are encoded."""
     mirror_axes: tuple[int, ...] = ()
     """Axes (0 R, 1 A, 2 S) that copies may be mirrored along."""
-    intensity_range: tuple[float, float]
-    """Foreground percentiles 0.5 and 99.5 of the channel."""
     batch_size: int = Field(ge=1)
     """Prompts per training step."""
     epochs: int = Field(ge=1)
     """Rounds of training; each ends with a validation."""
     steps_per_epoch: int = Field(ge=1)
     """Optimiser steps in a round."""
-    workers: int = Field(ge=0)
-    """Threads that read and cut crops."""
     seed: int
     """Of crops, augmentation, training and folds."""
     estimates: Estimates
@@ -256,8 +252,6 @@ class Plan(Record):
             raise ValueError("class_weights: must be positive; to drop a class, remove it from classes too")
         if not set(self.mirror_axes) <= {0, 1, 2} or len(set(self.mirror_axes)) < len(self.mirror_axes):
             raise ValueError(f"mirror_axes: expected different ones of 0, 1, 2, found {list(self.mirror_axes)}")
-        if self.intensity_range[0] > self.intensity_range[1]:
-            raise ValueError(f"intensity_range: expected low to high, found {list(self.intensity_range)}")
         return self
 
 

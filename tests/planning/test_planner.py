@@ -10,7 +10,7 @@ from moe_pipeline.records.planning import CaseRow, ClassSummary, Fingerprint, In
 from moe_pipeline.records.view import View
 from moe_pipeline.records.weights import FoundationCard
 
-MACHINE = Machine(cores=4, memory_mb=16_000)
+MACHINE = Machine(memory_mb=16_000)
 
 
 def spread(median: float, high: float | None = None) -> Spread:
@@ -96,13 +96,10 @@ def test_each_choice_has_a_reason() -> None:
         "mirror_axes",
         "batch_size",
         "epochs",
-        "workers",
-        "intensity_range",
         "estimates",
     }
     assert set(plan.reasons) == stated
     assert plan.seed == 7
-    assert plan.intensity_range == (-50, 150)
     assert plan.fingerprint_sha256 == fingerprint({1: "liver", 2: "tumour"}).sha256()
 
 
@@ -163,11 +160,10 @@ def test_sides_in_names_forbid_mirroring(names: dict[int, str], axes: tuple[int,
 
 
 def test_little_memory_makes_small_batches() -> None:
-    small = make_plan(fingerprint({1: "a"}), preset(), Machine(cores=1, memory_mb=900))
+    small = make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=900))
     assert small.batch_size == 2
-    assert small.workers == 1
     assert make_plan(fingerprint({1: "a"}), preset(), MACHINE).batch_size == 8
-    assert make_plan(fingerprint({1: "a"}), preset(), Machine(cores=1, memory_mb=10)).batch_size == 1
+    assert make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=10)).batch_size == 1
 
 
 def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
