@@ -1,12 +1,14 @@
 """A raw dataset folder as nnU-Net v2 lays it out."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.dataset import DatasetJson
+from moe_pipeline.records.planning import Fault
 
 _MAX_LISTED = 20
 
@@ -25,7 +27,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class RawDataset:
-    """A dataset whose files are all in their places; what is in them is not known yet."""
+    """Cases whose files are all in their places, and what is wrong with the others; no image was opened yet."""
 
     folder: Path
     """Holds dataset.json, imagesTr, labelsTr and perhaps imagesTs."""
@@ -35,6 +37,8 @@ class RawDataset:
     """Training cases, sorted by id; all have labels."""
     test_cases: tuple[Case, ...] = field(default=())
     """Cases of imagesTs."""
+    faults: tuple[Fault, ...] = field(default=())
+    """Why other cases are left out: a missing channel or file, a label without image, an image without label."""
 
     @property
     def name(self) -> str:
@@ -54,6 +58,7 @@ class RawDataset:
         """
         found = next((case for case in self.cases if case.case_id == case_id), None)
         if found is None:
+            raise_faults(self.folder, fault_lines([fault for fault in self.faults if fault.case_id == case_id]))
             raise DatasetError(f"{self.folder}: no training case {case_id!r}; it has {len(self.cases)} cases")
         return found
 
@@ -61,24 +66,28 @@ class RawDataset:
 def open_dataset(folder: Path) -> RawDataset:
     """Read dataset.json and find the files of every case; no image is opened.
 
+    Faults of single cases are part of the result; whether to go on without these cases is for the caller to say.
+
     Raises:
-        DatasetError: lists every fault: a missing folder or channel, a label without image, an image without label.
+        DatasetError: if the folder is missing, dataset.json contradicts itself, or no case is complete.
         RecordError: if dataset.json is missing or breaks its schema.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
     description = DatasetJson.load(folder / "dataset.json")
-    faults = _label_faults(description)
+    raise_faults(folder, _label_faults(description))
     finder = _listed_cases if description.dataset is not None else _found_cases
-    cases, more = finder(folder, description)
-    faults += more
-    if not cases and not faults:
-        faults.append(f"no images *_0000{description.file_ending} in imagesTr")
-    raise_faults(folder, faults)
+    cases, faults = finder(folder, description)
+    if not cases:
+        raise_faults(folder, fault_lines(faults) or [f"no images *_0000{description.file_ending} in imagesTr"])
     tests, more = _channel_files(folder / "imagesTs", description)
-    raise_faults(folder, more)
     test_cases = tuple(Case(case_id, images, None) for case_id, images in sorted(tests.items()))
-    return RawDataset(folder, description, tuple(cases), test_cases)
+    return RawDataset(folder, description, tuple(cases), test_cases, (*faults, *more))
+
+
+def fault_lines(faults: Sequence[Fault]) -> list[str]:
+    """Faults for `raise_faults`."""
+    return [f"{fault.case_id}: {fault.message}" for fault in faults]
 
 
 def raise_faults(folder: Path, faults: list[str]) -> None:
@@ -109,65 +118,73 @@ def _label_faults(description: DatasetJson) -> list[str]:
     return faults
 
 
-def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[str]]:
+def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[Fault]]:
     images, faults = _channel_files(folder / "imagesTr", description)
+    incomplete = {fault.case_id for fault in faults}
+    ending = description.file_ending
     labels = {
-        path.name.removesuffix(description.file_ending): path
-        for path in _files(folder / "labelsTr")
-        if path.name.endswith(description.file_ending)
+        path.name.removesuffix(ending): path for path in _files(folder / "labelsTr") if path.name.endswith(ending)
     }
-    faults += [
-        f"{path.name}: a label without image; expected imagesTr/{case_id}_0000{description.file_ending}"
-        for case_id, path in sorted(labels.items())
-        if case_id not in images
-    ]
-    cases = []
-    for case_id, channels in sorted(images.items()):
-        if case_id in labels:
-            cases.append(Case(case_id, channels, labels[case_id]))
-        else:
+    for case_id, path in sorted(labels.items()):
+        if case_id not in images and case_id not in incomplete:
             faults.append(
-                f"{channels[0].name}: an image without label; expected labelsTr/{case_id}{description.file_ending}"
+                _fault(case_id, f"{path.name}: a label without image; expected imagesTr/{case_id}_0000{ending}")
             )
+    for case_id, channels in sorted(images.items()):
+        if case_id not in labels:
+            faults.append(
+                _fault(case_id, f"{channels[0].name}: an image without label; expected labelsTr/{case_id}{ending}")
+            )
+    cases = [Case(case_id, images[case_id], labels[case_id]) for case_id in sorted(set(images) & set(labels))]
     return cases, faults
 
 
-def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[str]]:
+def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[Fault]]:
     cases, faults = [], []
     listed: dict[str, Any] = description.dataset or {}
     for case_id, entry in sorted(listed.items()):
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
-            faults.append(f"dataset.json: dataset.{case_id} needs a list `images` and a `label`")
+            faults.append(_fault(case_id, "in dataset.json, it needs a list `images` and a `label`"))
             continue
-        case = Case(case_id, tuple(folder / str(image) for image in entry["images"]), folder / str(entry["label"]))
+        label = folder / str(entry["label"])
+        case = Case(case_id, tuple(folder / str(image) for image in entry["images"]), label)
+        found = [f"{path} does not exist" for path in (*case.images, label) if not path.is_file()]
         if len(case.images) != len(description.channel_names):
-            faults.append(f"{case_id}: {len(case.images)} images for {len(description.channel_names)} channels")
-        missing = [path for path in (*case.images, folder / str(entry["label"])) if not path.is_file()]
-        faults += [f"{case_id}: {path} does not exist" for path in missing]
-        cases.append(case)
+            found.append(f"{len(case.images)} images for {len(description.channel_names)} channels")
+        faults += [_fault(case_id, message) for message in found]
+        cases += [] if found else [case]
     return cases, faults
 
 
-def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Files per case in channel order, and what is wrong with them."""
-    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(description.file_ending)}")
+def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tuple[Path, ...]], list[Fault]]:
+    """Files in channel order of each case that has all channels, and what is wrong with the others."""
+    ending = description.file_ending
+    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}")
     found: dict[str, dict[int, Path]] = {}
     faults = []
     for path in _files(folder):
         match = pattern.fullmatch(path.name)
         if match:
             found.setdefault(match[1], {})[int(match[2])] = path
-        elif path.name.endswith(description.file_ending):
-            faults.append(f"{path.name}: no channel number; expected a name like case_0000{description.file_ending}")
+        elif path.name.endswith(ending):
+            message = f"{path.name}: no channel number; expected a name like case_0000{ending}"
+            faults.append(_fault(path.name.removesuffix(ending), message))
     expected = list(range(len(description.channel_names)))
     for case_id, channels in sorted(found.items()):
         if sorted(channels) != expected:
             there = ", ".join(f"{number:04d}" for number in sorted(channels))
-            faults.append(
-                f"{case_id}: has channels {there}; dataset.json names {len(expected)} (0000 to {expected[-1]:04d})"
-            )
-    complete = {case_id: tuple(channels[n] for n in sorted(channels)) for case_id, channels in found.items()}
+            names = f"dataset.json names {len(expected)} (0000 to {expected[-1]:04d})"
+            faults.append(_fault(case_id, f"has channels {there}; {names}"))
+    complete = {
+        case_id: tuple(channels[number] for number in expected)
+        for case_id, channels in found.items()
+        if sorted(channels) == expected
+    }
     return complete, faults
+
+
+def _fault(case_id: str, message: str) -> Fault:
+    return Fault(case_id=case_id, severity="error", message=message)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import psutil
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.files import read_geometry
-from moe_pipeline.planning.dataset import Case, RawDataset, open_dataset, raise_faults
+from moe_pipeline.planning.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.planning.fingerprint import fingerprint_case
 from moe_pipeline.planning.journal import open_journal, read_journal
 from moe_pipeline.planning.planner import make_plan
@@ -21,7 +21,7 @@ from moe_pipeline.planning.preset import load_planning_preset, this_machine
 from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
 from moe_pipeline.progress import Progress, silent, track
-from moe_pipeline.records.planning import CaseFingerprint, Fault, Fingerprint, Plan, Splits
+from moe_pipeline.records.planning import CaseFingerprint, Fingerprint, Plan, Splits
 
 _log = logging.getLogger(__name__)
 
@@ -94,10 +94,12 @@ def plan_dataset(
     """
     preset = load_planning_preset(foundation, weights_root)
     dataset = open_dataset(folder)
+    if not leave_out_faulty:
+        raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
     cases = fingerprint_cases(dataset, out / "cases.jsonl", progress, reuse=reuse)
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
-        raise_faults(folder, [_line(fault) for fault in errors])
+        raise_faults(folder, fault_lines(errors))
     fingerprint = summarise(dataset, cases)
     splits = make_splits(
         dataset.name,
@@ -185,7 +187,3 @@ def _kept_plan(out: Path, fingerprint: Fingerprint, foundation: str, seed: int) 
     path.replace(out / "plan.previous.json")
     _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)
     return None
-
-
-def _line(fault: Fault) -> str:
-    return f"{fault.case_id}: {fault.message}"

@@ -40,7 +40,7 @@ def summarise(dataset: RawDataset, fingerprints: Sequence[CaseFingerprint]) -> F
         dataset_sha256=_dataset_sha256(dataset, ordered),
         channel_names=dataset.json.channel_names,
         cases=tuple(_row(case_id, measured) for case_id, measured in usable),
-        faults=tuple(fault for case in ordered for fault in case.faults),
+        faults=(*dataset.faults, *(fault for case in ordered for fault in case.faults)),
         orientations=dict(sorted(Counter(measured.orientation for measured in measures).items())),
         spacing_mm=_spreads([measured.spacing_mm for measured in measures]),
         shape=_spreads([measured.shape for measured in measures]),

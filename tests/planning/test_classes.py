@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from moe_pipeline.errors import RecordError
-from moe_pipeline.planning.classes import classes_beside
+from moe_pipeline.errors import ImageError, RecordError
+from moe_pipeline.imaging.files import write_label_map
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.planning.classes import classes_beside, classes_of
 
 
 def write(folder: Path, content: object) -> Path:
@@ -22,3 +26,15 @@ def test_no_file_means_no_names_and_a_broken_one_is_an_error(tmp_path: Path) -> 
     assert classes_beside(tmp_path / "labelsTs") == {}
     with pytest.raises(RecordError, match=r"dataset.json: no dataset.json with labels"):
         classes_beside(write(tmp_path, ["nothing"]))
+
+
+def test_unnamed_classes_are_the_values_of_all_label_maps(tmp_path: Path) -> None:
+    grid = Geometry((4, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    for value in (2, 7):
+        array = np.zeros(grid.shape, np.uint8)
+        array[1, 1, 1] = value
+        write_label_map(Volume(array, grid), tmp_path / f"case_{value}.nii.gz", grid)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    assert classes_of(tmp_path) == {2: "class 2", 7: "class 7"}
+    with pytest.raises(ImageError, match="no such folder"):
+        classes_of(tmp_path / "nowhere")

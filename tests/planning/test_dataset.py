@@ -44,14 +44,24 @@ def test_cases_are_found_in_order_with_their_channels(tmp_path: Path) -> None:
 
 def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     files = ["imagesTr/alone_0000.nii.gz", "labelsTr/orphan.nii.gz", "imagesTr/plain.nii.gz", "imagesTr/x_0001.nii.gz"]
-    with pytest.raises(DatasetError) as caught:
+    with pytest.raises(DatasetError) as caught:  # no case is left
         open_dataset(lay_out(tmp_path, files))
     message = str(caught.value)
-    assert "5 faults" in message
+    assert "4 faults" in message
     assert "alone_0000.nii.gz: an image without label; expected labelsTr/alone.nii.gz" in message
     assert "orphan.nii.gz: a label without image; expected imagesTr/orphan_0000.nii.gz" in message
     assert "plain.nii.gz: no channel number" in message
     assert "x: has channels 0001; dataset.json names 1 (0000 to 0000)" in message
+
+
+def test_complete_cases_can_be_used_in_spite_of_the_others(tmp_path: Path) -> None:
+    files = ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTr/b_0000.nii.gz", "imagesTs/t_0001.nii.gz"]
+    dataset = open_dataset(lay_out(tmp_path, files))
+    assert [case.case_id for case in dataset.cases] == ["a"]
+    assert dataset.test_cases == ()
+    assert [fault.case_id for fault in dataset.faults] == ["b", "t"]
+    with pytest.raises(DatasetError, match=r"b: b_0000\.nii\.gz: an image without label"):
+        dataset.case("b")
 
 
 @pytest.mark.parametrize(

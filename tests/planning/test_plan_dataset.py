@@ -136,6 +136,17 @@ def test_faulty_cases_can_be_left_out_and_stay_listed(tmp_path: Path, make_phant
     assert held == {"p000", "p005", "p006"}  # nothing to learn from p003
 
 
+def test_incomplete_cases_can_be_left_out_and_stay_listed(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder, plans = make_phantom_dataset(tmp_path / "Dataset001_P", 4), tmp_path / "plans"
+    (folder / "labelsTr" / "p001.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"1 fault\n  p001: p001_0000\.nii\.gz: an image without label"):
+        plan_dataset(folder, plans)
+    made = plan_dataset(folder, plans, leave_out_faulty=True)
+    assert [case.case_id for case in made.fingerprint.cases] == ["p000", "p002", "p003"]
+    assert "error: p001: p001_0000.nii.gz: an image without label" in made.summary()
+    assert all("p001" not in (*fold.train, *fold.validation) for fold in made.splits.folds)
+
+
 def test_a_dataset_without_one_good_case_is_an_error(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     folder = make_phantom_dataset(tmp_path / "Dataset001_P", 1)
     (folder / "imagesTr" / "p000_0000.nii.gz").write_text("no image")
