@@ -292,13 +292,11 @@ def weights_import(
     workspace: Root = _ROOT,
 ) -> None:
     """Import an official checkpoint: checked, then kept as safetensors with a card."""
-    import json
-
-    from moe_pipeline.weights.load import import_checkpoint
+    from moe_pipeline.weights.load import import_checkpoint, read_config
 
     if not file.is_file():
         raise PipelineError(f"{file}: no such file; expected an official checkpoint such as sam_med3d_turbo.pth")
-    sizes = json.loads(config.read_text(encoding="utf-8")) if config else None
+    sizes = read_config(config) if config else None
     place = Workspace(workspace).weights
     card = import_checkpoint(file, place, name=name, config=sizes, licence=licence, origin=origin, overwrite=overwrite)
     typer.echo(f"{place / card.name}.safetensors: imported; use it as `moe plan D --foundation {card.name}`")

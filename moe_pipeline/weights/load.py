@@ -1,5 +1,6 @@
 """From weights on disk to a frozen network."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,21 @@ def freeze(network: nn.Module) -> None:
     network.eval()
 
 
+def read_config(path: Path) -> FoundationConfig:
+    """Sizes from a JSON file.
+
+    Raises:
+        CheckpointError: if it is missing, no JSON, or the sizes are invalid.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected JSON with the sizes of a network")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
+    return as_config(values, str(path))
+
+
 def as_config(config: ConfigLike, origin: str) -> FoundationConfig:
     """Sizes from their JSON form.
 
@@ -145,7 +161,7 @@ def as_config(config: ConfigLike, origin: str) -> FoundationConfig:
         return config
     try:
         return FoundationConfig.from_dict(config)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{origin}: invalid configuration: {error}") from error
 
 

@@ -18,6 +18,7 @@ from moe_pipeline.weights import (
     save_foundation,
     verify_foundation,
 )
+from moe_pipeline.weights.load import read_config
 
 
 def save(foundation: Foundation, folder: Path) -> Path:
@@ -106,6 +107,23 @@ def test_bf16_keeps_norms_and_result_in_fp32(official: Path) -> None:
 def test_bad_configuration_is_named(official: Path) -> None:
     with pytest.raises(CheckpointError, match=r"invalid configuration: encoder: unknown keys: colour"):
         load_foundation(official / "checkpoint.pth", {"encoder": {"colour": 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("{", "not readable as JSON"),
+        ("[1]", "invalid configuration"),
+        ('{"encoder": {}}', "invalid configuration: encoder: .*img_size"),
+    ],
+)
+def test_a_faulty_configuration_file_is_named(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "sizes.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CheckpointError, match=rf"sizes\.json: {message}"):
+        read_config(path)
 
 
 def test_contradicting_configuration_is_refused(tiny: Foundation, official: Path, tmp_path: Path) -> None:
