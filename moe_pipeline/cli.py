@@ -224,16 +224,17 @@ def evaluate(
     from moe_pipeline.evaluation.folder import evaluate_folder
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.evaluation.table import n_failed
-    from moe_pipeline.planning.classes import classes_beside
+    from moe_pipeline.planning.classes import classes_beside, classes_of
     from moe_pipeline.report.tables import as_text
 
     with _progress() as progress:
-        table = evaluate_folder(
-            predictions, references, classes_beside(references), out or predictions, progress=progress
-        )
+        classes = classes_beside(references) or classes_of(references)
+        table = evaluate_folder(predictions, references, classes, out or predictions, progress=progress)
     typer.echo(as_text(summarise(table)))
-    for _, row in table[table["status"] == "failed"].iterrows():
+    for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
         typer.echo(f"  {row['case']}: {row['message']}", err=True)
+    if not (table["status"] == "ok").any():
+        raise PipelineError(f"nothing was scored: no class of {references} is in a case that could be compared")
     if n_failed(table):
         raise typer.Exit(1)
 

@@ -80,6 +80,33 @@ def test_a_missing_input_is_named(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def write_labels(folder: Path, **values: int) -> Path:
+    for case, value in values.items():
+        mask = np.zeros(GRID.shape, np.uint8)
+        mask[3:8, 3:8, 2:6] = value
+        write_label_map(Volume(mask, GRID), folder / f"{case}.nii.gz", GRID)
+    return folder
+
+
+def test_references_without_names_are_scored_by_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    predictions = write_labels(tmp_path / "predictions", one=2, two=5, three=2)
+    references = write_labels(tmp_path / "references", one=2, two=2)
+    code, text = run(capsys, "evaluate", "-i", str(predictions), "-r", str(references))
+    assert code == 0
+    assert "class 2" in text
+    assert "two: label 5 is not in the class map" in text
+    assert "three: " in text
+    assert "no reference of this name" in text
+
+
+def test_nothing_scored_is_a_failure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    predictions = write_labels(tmp_path / "predictions", one=0)
+    references = write_labels(tmp_path / "references", one=0)
+    code, text = run(capsys, "evaluate", "-i", str(predictions), "-r", str(references))
+    assert code == 1
+    assert "error: nothing was scored" in text
+
+
 @pytest.mark.parametrize("command", ["convert", "plan", "finetune", "train-gate", "predict", "evaluate", "doctor"])
 def test_an_unknown_option_is_wrong_usage(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, text = run(capsys, command, "--wrokspace", "x")
