@@ -42,6 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     except PipelineError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"error: {what}; check the path, its permissions and the space on the disk", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(1)

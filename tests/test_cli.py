@@ -13,6 +13,9 @@ from moe_pipeline.cli import main
 from moe_pipeline.imaging.files import write_image, write_label_map
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.records.view import View
+from moe_pipeline.weights.store import save_foundation
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Geometry((12, 10, 8), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), IDENTITY)
@@ -78,6 +81,51 @@ def test_a_missing_input_is_named(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "nowhere" in text or "none" in text
     assert "Traceback" not in text
     assert not (tmp_path / "out").exists()
+
+
+def write_raw_source(folder: Path) -> Path:
+    """A folder that `moe convert` recognises."""
+    for number in range(2):
+        write_case(folder, f"case_{number}")
+    write_json(folder, 2)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("predict -i {raw}/imagesTr -o {file} --labels {raw}/labelsTr --foundation {weights}", "{file}"),
+        ("convert {raw} --out {file}/Dataset008_X", "{file}"),
+        ("evaluate -i {raw}/labelsTr -r {raw}/labelsTr -o {file}/out", "{file}"),
+        ("pretrain --out {file}/out --max-minutes 0", "{file}"),
+        ("pretrain --device gpu", "'gpu'"),
+        ("pretrain --device cuda:99", "cuda:99"),
+        ("weights import {file} --config {tmp}/none.json", "none.json"),
+        ("weights import {file} --config {broken}", "broken.json"),
+    ],
+)
+def test_what_is_in_the_way_is_named(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tiny_foundation: Foundation,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    view = View(spacing_mm=2, size_voxels=16)
+    save_foundation(tiny_foundation, tmp_path, name="tiny", source="a test", licence="CC0", view=view)
+    names = {"raw": "raw", "file": "file", "broken": "broken.json", "weights": "tiny.safetensors", "tmp": "."}
+    places = {key: tmp_path / name for key, name in names.items()}
+    write_raw_source(places["raw"])
+    places["file"].write_text("in the way")
+    places["broken"].write_text("{")
+    code, text = run(capsys, *(word.format(**places) for word in arguments.split()))
+    assert code == 1
+    assert text.startswith("error: ")
+    assert named.format(**places) in text
+    assert "Traceback" not in text
+    assert places["file"].read_text() == "in the way"
 
 
 def write_labels(folder: Path, **values: int) -> Path:

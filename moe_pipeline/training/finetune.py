@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
 from moe_pipeline.embeddings.crops import CropRecipe
 from moe_pipeline.errors import DatasetError
@@ -19,6 +17,7 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import ExpertSettings, ExpertTask
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.weights.tensors import save_tensors
@@ -101,7 +100,7 @@ def cache_of(
         seed=plan.seed,
     )
     folder = place.embeddings(plan.dataset) / f"{view.spacing_mm:g}mm_{view.size_voxels}"
-    return build_cache(request, planned.foundation, folder, torch.device(device), progress)
+    return build_cache(request, planned.foundation, folder, open_device(device), progress)
 
 
 def finetune(
@@ -127,7 +126,7 @@ def finetune(
     cache = cache_of(place, planned, plan.view, options.device, augmented=True, progress=progress)
     settings = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed)
     train, validation = list(planned.fold.train), list(planned.fold.validation)
-    device = torch.device(options.device)
+    device = open_device(options.device)
     task = ExpertTask(planned.foundation, cache, train, validation, settings, device)
     _check_prompts(task, plan, options.fold)
     out = place.expert(plan.dataset)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, StaleCacheError
 from moe_pipeline.files import atomic_folder
@@ -28,6 +26,7 @@ from moe_pipeline.training.gate import (
     guards_state,
 )
 from moe_pipeline.training.loop import LoopSettings
+from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.weights.tensors import save_tensors
 from moe_pipeline.workspace import Workspace
@@ -107,7 +106,7 @@ def train_gate(
 def _synthetic(
     place: Workspace, planned: PlannedDataset, view: View, options: GateOptions, progress: Progress
 ) -> DatasetFeatures:
-    folder, device = place.embeddings(NAME), torch.device(options.device)
+    folder, device = place.embeddings(NAME), open_device(options.device)
     rows = background_features(
         planned.foundation, planned.foundation_sha256, view, options.synthetic, folder, device, progress
     )
@@ -126,7 +125,7 @@ def _features(
         limit = int(options.settings.prompts_per_dataset * share)
         seed = options.settings.seed
         parts.append(
-            collect_features(cache, numbers, limit, planned.foundation, seed, torch.device(options.device), progress)
+            collect_features(cache, numbers, limit, planned.foundation, seed, open_device(options.device), progress)
         )
     return DatasetFeatures(planned.plan.dataset, output, parts[0], parts[1])
 

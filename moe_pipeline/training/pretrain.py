@@ -18,6 +18,7 @@ from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.synthetic import make_batch
+from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import save_foundation
 
@@ -144,7 +145,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         InterruptedRunError: if Ctrl-C ended the training; the checkpoint is in `out`.
     """
     chosen = load_preset(options.preset)
-    device = torch.device(options.device)
+    device = open_device(options.device)
     torch.manual_seed(options.seed)
     foundation = build_foundation(chosen.config).to(device)
     settings = PretrainSettings(seed=options.seed)
