@@ -149,16 +149,12 @@ def finetune(
     workspace: Root = _ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of one dataset."""
-    import shutil
-
     from moe_pipeline.training.finetune import FinetuneOptions
     from moe_pipeline.training.finetune import finetune as train
 
     place = Workspace(workspace)
     folder = place.raw_folder(dataset)
-    if overwrite:
-        shutil.rmtree(place.expert(folder.name), ignore_errors=True)
-    options = FinetuneOptions(fold, epochs, max_minutes, patience, learning_rate, device)
+    options = FinetuneOptions(fold, epochs, max_minutes, patience, learning_rate, device, overwrite=overwrite)
     with _progress() as progress:
         card = train(place, folder, options, progress)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
@@ -254,11 +250,16 @@ def pretrain(
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
     device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Pretrain a foundation on synthetic volumes."""
     from moe_pipeline.training.pretrain import PretrainOptions, pretrain_foundation
+    from moe_pipeline.weights.device import open_device
+    from moe_pipeline.weights.presets import load_preset
 
     options = PretrainOptions(preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device)
+    if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
+        (out / "checkpoint.safetensors").unlink(missing_ok=True)
     with _progress() as progress:
         card = pretrain_foundation(out, options, progress)
     typer.echo(f"{out / card.name}.safetensors: validation Dice {card.training['best_score']:.3f}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from moe_pipeline.cli import main
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.files import write_image, write_label_map
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
@@ -126,6 +127,27 @@ def test_what_is_in_the_way_is_named(
     assert named.format(**places) in text
     assert "Traceback" not in text
     assert places["file"].read_text() == "in the way"
+
+
+def test_a_slip_does_not_cost_the_earlier_pretraining(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_text("hours of work")
+    for slip in (["--device", "gpu"], ["--preset", "nono"]):
+        code, _ = run(capsys, "pretrain", "--out", str(tmp_path), "--overwrite", *slip)
+        assert code == 1
+        assert checkpoint.exists()
+
+
+def test_pretraining_anew_removes_the_old_checkpoint(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretrain(out: Path, *_: object) -> None:
+        raise PipelineError(f"checkpoint: {(out / 'checkpoint.safetensors').exists()}")
+
+    monkeypatch.setattr("moe_pipeline.training.pretrain.pretrain_foundation", pretrain)
+    (tmp_path / "checkpoint.safetensors").write_text("of another run")
+    assert "checkpoint: True" in run(capsys, "pretrain", "--out", str(tmp_path))[1]
+    assert "checkpoint: False" in run(capsys, "pretrain", "--out", str(tmp_path), "--overwrite")[1]
 
 
 def write_labels(folder: Path, **values: int) -> Path:
