@@ -78,6 +78,7 @@ class Workspace:
             raise DatasetError(f"{wanted}: the folder must be named like Dataset004_Hippocampus, found {name!r}")
         if not self.raw(name).exists():
             self.raw_root.mkdir(parents=True, exist_ok=True)
+            self.raw(name).unlink(missing_ok=True)  # a link to where the dataset was before it moved
             self.raw(name).symlink_to(elsewhere.resolve(), target_is_directory=True)
         elif self.raw(name).resolve() != elsewhere.resolve():
             raise DatasetError(f"{wanted}: {self.raw(name)} is another dataset of that name; rename one of them")

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from moe_pipeline.errors import DatasetError
+from moe_pipeline.workspace import Workspace
+
+
+def make_raw(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").touch()
+    return folder
+
+
+def test_a_dataset_elsewhere_is_linked_and_linked_anew_after_it_moved(tmp_path: Path) -> None:
+    place, there = Workspace(tmp_path / "ws"), make_raw(tmp_path / "a" / "Dataset007_X")
+    assert place.raw_folder(str(there)).resolve() == there
+    moved = tmp_path / "b" / "Dataset007_X"
+    moved.parent.mkdir()
+    there.rename(moved)
+    assert place.raw_folder(str(moved)).resolve() == moved
+    assert place.raw_folder("7") == place.raw("Dataset007_X")
+
+
+def test_another_dataset_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "ws")
+    place.raw_folder(str(make_raw(tmp_path / "a" / "Dataset007_X")))
+    with pytest.raises(DatasetError, match="is another dataset of that name"):
+        place.raw_folder(str(make_raw(tmp_path / "b" / "Dataset007_X")))
