@@ -39,10 +39,18 @@ class DecathlonJson(Record):
     @field_validator("labels")
     @classmethod
     def _values_are_numbers(cls, labels: dict[str, str]) -> dict[str, str]:
-        wrong = [value for value in labels if not value.isdigit()]
+        wrong = [value for value in labels if not value.isdecimal()]
         if wrong:
             raise ValueError(f"label values must be whole numbers, found {', '.join(wrong)}")
         return labels
+
+    @field_validator("modality")
+    @classmethod
+    def _channels_are_numbers(cls, modality: dict[str, str]) -> dict[str, str]:
+        wrong = [number for number in modality if not number.isdecimal()]
+        if wrong:
+            raise ValueError(f'channels must be numbers with a name, such as {{"0": "CT"}}, found {", ".join(wrong)}')
+        return modality
 
     @field_validator("test", mode="before")
     @classmethod

@@ -28,7 +28,7 @@ def describe(source: Path) -> SourceDataset:
         image = source / entry.image
         label = source / entry.label if entry.label and part == "training" else None
         case_id = case_id_of(image)
-        missing = [str(path.relative_to(source)) for path in (image, label) if path and not path.is_file()]
+        missing = [_name(path, source) for path in (image, label) if path and not path.is_file()]
         if missing:
             faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"
         elif part == "training" and label is None:
@@ -42,6 +42,10 @@ def describe(source: Path) -> SourceDataset:
             if path not in listed and case_id not in faults:
                 faults[case_id] = _orphan(source, path)
     return SourceDataset(description.channel_names, description.label_values, tuple(cases), faults, description.kept)
+
+
+def _name(path: Path, source: Path) -> str:
+    return str(path.relative_to(source) if path.is_relative_to(source) else path)
 
 
 def _orphan(source: Path, path: Path) -> str:

@@ -267,6 +267,28 @@ def test_unknown_folders_and_unsuitable_targets_are_refused(tmp_path: Path, make
     assert not (tmp_path / "new").exists()
 
 
+def test_a_listed_path_outside_the_source_that_is_missing_is_a_row(
+    tmp_path: Path, make_phantom_dataset: MakeDataset
+) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 2)
+    gone = tmp_path / "gone" / "p000.nii.gz"
+    entries = [
+        {"image": str(gone), "label": "labelsTr/p000.nii.gz"},
+        {"image": "imagesTr/p001.nii.gz", "label": "labelsTr/p001.nii.gz"},
+    ]
+    write_json(source, training=entries)
+    found = rows(convert(source, tmp_path / "out"))
+    assert found["p000"] == ("failed", f"{gone}: listed in dataset.json, but not there")
+    assert found["p001"][0] == "converted"
+
+
+def test_channels_without_number_are_named(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 1)
+    write_json(source, modality={"CT": "0"})
+    with pytest.raises(RecordError, match=r'modality: .*such as \{"0": "CT"\}, found CT'):
+        convert(source, tmp_path / "out")
+
+
 def test_a_source_without_one_good_case_is_an_error(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     source = decathlon(tmp_path / "in", make_phantom_dataset, 1)
     (source / "labelsTr" / "p000.nii.gz").unlink()
