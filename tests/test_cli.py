@@ -246,5 +246,5 @@ def test_help_needs_neither_torch_nor_pandas_nor_itk() -> None:
         "try:\n    main(['plan', '--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "print(sorted({'torch', 'pandas', 'SimpleITK', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == "[]"
