@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_pipeline.files import sha256_file, sha256_json
+from moe_pipeline.files import sha256_json
 from moe_pipeline.planning.check import CaseCheck
 from moe_pipeline.planning.dataset import Case, RawDataset
 from moe_pipeline.planning.measures import body_box, class_boxes, class_measures, measure_channel, measure_class
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.planning import CaseFingerprint, CaseMeasures, ChannelMeasures, FileStamp
+from moe_pipeline.records.planning import CaseFingerprint, CaseMeasures, ChannelMeasures
+from moe_pipeline.records.stamp import FileStamp
 
 
 def fingerprint_case(case: Case, dataset: RawDataset) -> CaseFingerprint:
@@ -22,24 +23,10 @@ def fingerprint_case(case: Case, dataset: RawDataset) -> CaseFingerprint:
     measures = _measure(check)
     return CaseFingerprint(
         case_id=case.case_id,
-        files=stamp_files(case, dataset.folder),
+        files=tuple(FileStamp.of(path, dataset.folder) for path in case_files(case)),
         description_sha256=description_sha256(dataset.json),
         faults=tuple(check.faults),
         measures=measures if check.is_usable else None,
-    )
-
-
-def stamp_files(case: Case, folder: Path) -> tuple[FileStamp, ...]:
-    """Identity of the files of a case as they are now."""
-    return tuple(stamp_file(path, folder) for path in case_files(case))
-
-
-def stamp_file(path: Path, folder: Path) -> FileStamp:
-    """Identity of one file as it is now."""
-    status = path.stat()
-    name = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return FileStamp(
-        path=name.as_posix(), size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path)
     )
 
 

@@ -11,10 +11,9 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
-from moe_pipeline.files import sha256_file
 from moe_pipeline.planning.dataset import Case, RawDataset
 from moe_pipeline.planning.fingerprint import case_files, description_sha256
-from moe_pipeline.records.planning import CaseFingerprint, FileStamp
+from moe_pipeline.records.planning import CaseFingerprint
 
 
 class Journal:
@@ -64,12 +63,4 @@ def _holds(fingerprint: CaseFingerprint, case: Case, folder: Path, expected: str
     files = case_files(case)
     if fingerprint.description_sha256 != expected or len(fingerprint.files) != len(files):
         return False
-    return all(_is_unchanged(stamp, path, folder) for stamp, path in zip(fingerprint.files, files, strict=True))
-
-
-def _is_unchanged(stamp: FileStamp, path: Path, folder: Path) -> bool:
-    name = path.relative_to(folder) if path.is_relative_to(folder) else path
-    status = path.stat()
-    if stamp.path != name.as_posix() or stamp.size_bytes != status.st_size:
-        return False
-    return stamp.mtime_ns == status.st_mtime_ns or stamp.sha256 == sha256_file(path)
+    return all(stamp.fits(path, folder) for stamp, path in zip(fingerprint.files, files, strict=True))

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.stamp import FileStamp
 from moe_pipeline.records.view import View
 
 
@@ -36,19 +37,6 @@ class Fault(Part):
     """A case with an error is not used."""
     message: str
     """File, what was found, what was expected."""
-
-
-class FileStamp(Part):
-    """Identity of one input file."""
-
-    path: str
-    """Relative to the dataset folder where it lies inside."""
-    size_bytes: int = Field(ge=0)
-    """Length of the file."""
-    mtime_ns: int
-    """Time of the last change; with the size, the quick test for the same content."""
-    sha256: str
-    """Hash of its bytes, the slow one."""
 
 
 class ChannelMeasures(Part):
