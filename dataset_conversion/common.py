@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset_conversion.layout import SourceCase, SourceDataset
+from dataset_conversion.state import ConversionState
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging.files import as_labels, check_finite, label_values
@@ -71,16 +72,17 @@ def pair_up(
     return cases, faults
 
 
-def convert_case(case: SourceCase, dataset: SourceDataset, out: Path) -> ConversionRow:
-    """Check one case and write it; the label last, so that a case with its label is complete.
+def convert_case(case: SourceCase, dataset: SourceDataset, out: Path, state: ConversionState) -> ConversionRow:
+    """Check one case, write it and note what it was made from, unless that was done before.
 
     A failure becomes a row with its reason, and leaves no file of the case behind.
     """
     targets = target_paths(case, len(dataset.channel_names), out)
-    if _is_finished(case, targets):
-        return ConversionRow(case_id=case.case_id, status="present")
     try:
-        notes = _write_case(case, dataset, targets)
+        if all(path.is_file() for path in targets) and state.is_current(case):
+            return ConversionRow(case_id=case.case_id, status="present")
+        with state.recorded(case):
+            notes = _write_case(case, dataset, targets)
     except (PipelineError, OSError) as error:
         for path in targets:
             path.unlink(missing_ok=True)
@@ -93,14 +95,6 @@ def target_paths(case: SourceCase, n_channels: int, out: Path) -> list[Path]:
     suffix = "Tr" if case.part == "training" else "Ts"
     paths = [out / f"images{suffix}" / f"{case.case_id}_{channel:04d}{FILE_ENDING}" for channel in range(n_channels)]
     return paths + ([out / f"labels{suffix}" / f"{case.case_id}{FILE_ENDING}"] if case.label else [])
-
-
-def _is_finished(case: SourceCase, targets: list[Path]) -> bool:
-    sources = [*case.images, *([case.label] if case.label else [])]
-    if not all(path.is_file() for path in targets):
-        return False
-    newest_source = max(path.stat().st_mtime_ns for path in sources)
-    return min(path.stat().st_mtime_ns for path in targets) >= newest_source
 
 
 def _write_case(case: SourceCase, dataset: SourceDataset, targets: list[Path]) -> list[str]:

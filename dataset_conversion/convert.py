@@ -1,5 +1,6 @@
 """Any known source to an nnU-Net v2 raw folder."""
 
+import glob
 import os
 import time
 from collections import Counter
@@ -7,14 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from dataset_conversion.common import FILE_ENDING, convert_case
+from dataset_conversion.common import FILE_ENDING, convert_case, target_paths
 from dataset_conversion.layout import SourceDataset
 from dataset_conversion.registry import SOURCES, choose_source
+from dataset_conversion.state import STATE, ConversionState
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
 
 REPORT = "conversion.json"
+_FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _MAX_THREADS = 4  # decompression leaves the interpreter free, the rest does not
 
 
@@ -22,7 +25,8 @@ def convert(source: Path, out: Path, source_format: str | None = None, progress:
     """Make an nnU-Net v2 raw folder from a dataset in another layout; the source is only read.
 
     A case that cannot be converted becomes a row of the report and the others go on. Cases finished by an earlier,
-    perhaps killed run are left alone unless their source changed. dataset.json is written last.
+    perhaps killed run are left alone unless their source changed. The name of the source is written first, so that
+    no other source gets mixed in, and dataset.json last.
 
     Args:
         source: folder of the dataset.
@@ -40,15 +44,19 @@ def convert(source: Path, out: Path, source_format: str | None = None, progress:
     began = time.monotonic()
     name = choose_source(source, source_format)
     described = _without_doubles(SOURCES[name].describe(source))
-    _check_target(source, out)
-    rows = _convert_all(described, out, progress, source.name)
+    _check_target(source, name, out)
+    state = ConversionState(out / STATE, source, described)
+    earlier = _claim(source, name, out) | state.case_ids
+    rows = _convert_all(described, out, state, progress, source.name)
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
-    done = {row.case_id for row in rows if row.status != "failed"}
-    n_training = sum(case.case_id in done for case in described.cases if case.part == "training")
+    converted = {row.case_id for row in rows if row.status != "failed"}
+    done = [case for case in described.cases if case.case_id in converted]
+    n_training = sum(case.part == "training" for case in done)
+    n_channels = len(described.channel_names)
     if n_training == 0:
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
-    _remove_vanished(out, {row.case_id for row in rows})
+    _remove_vanished(out, earlier, {path for case in done for path in target_paths(case, n_channels, out)})
     _describe(described, n_training).save(out / "dataset.json")
     report = ConversionReport(
         source=str(source.resolve()),
@@ -61,8 +69,10 @@ def convert(source: Path, out: Path, source_format: str | None = None, progress:
     return report
 
 
-def _convert_all(described: SourceDataset, out: Path, progress: Progress, stage: str) -> list[ConversionRow]:
-    work = partial(convert_case, dataset=described, out=out)
+def _convert_all(
+    described: SourceDataset, out: Path, state: ConversionState, progress: Progress, stage: str
+) -> list[ConversionRow]:
+    work = partial(convert_case, dataset=described, out=out, state=state)
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         rows = pool.map(work, described.cases)
         return list(track(rows, f"converting {stage}", progress, len(described.cases)))
@@ -77,27 +87,38 @@ def _without_doubles(described: SourceDataset) -> SourceDataset:
     return SourceDataset(described.channel_names, described.labels, kept, described.faults | doubled, described.extra)
 
 
-def _check_target(source: Path, out: Path) -> None:
+def _check_target(source: Path, source_format: str, out: Path) -> None:
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
         raise DatasetError(f"{out}: lies inside the source {source}, which is never written to. Choose another folder.")
     if (out / REPORT).is_file():
-        earlier = ConversionReport.load(out / REPORT).source
-        if earlier != str(source.resolve()):
-            raise DatasetError(f"{out}: already holds a conversion of {earlier}. Remove it, or choose another name.")
-    elif (out / "dataset.json").exists():
+        earlier = ConversionReport.load(out / REPORT)
+        if (earlier.source, earlier.source_format) != (str(source.resolve()), source_format):
+            raise DatasetError(
+                f"{out}: already holds a conversion of {earlier.source} ({earlier.source_format}). "
+                "Remove it, or choose another name."
+            )
+    elif any((out / name).exists() for name in ("dataset.json", *_FOLDERS)):
         raise DatasetError(f"{out}: already holds a dataset that was not made by `moe convert`. Choose another name.")
 
 
-def _remove_vanished(out: Path, known: set[str]) -> None:
-    """Delete what an earlier run made from cases that the source no longer has."""
-    if not (out / REPORT).is_file():
-        return
-    for row in ConversionReport.load(out / REPORT).rows:
-        if row.case_id not in known:
-            for folder in ("imagesTr", "imagesTs"):
-                for path in (out / folder).glob(f"{row.case_id}_[0-9][0-9][0-9][0-9]{FILE_ENDING}"):
-                    path.unlink()
-            (out / "labelsTr" / f"{row.case_id}{FILE_ENDING}").unlink(missing_ok=True)
+def _claim(source: Path, source_format: str, out: Path) -> set[str]:
+    """Write down whose folder this is before anything else is in it; gives the cases of an earlier run."""
+    if (out / REPORT).is_file():
+        return {row.case_id for row in ConversionReport.load(out / REPORT).rows}
+    ConversionReport(
+        source=str(source.resolve()), source_format=source_format, folder=str(out), rows=(), seconds=0
+    ).save(out / REPORT)
+    return set()
+
+
+def _remove_vanished(out: Path, earlier: set[str], kept: set[Path]) -> None:
+    """Delete what earlier runs made and this one did not, such as cases that the source no longer has."""
+    for case_id in earlier:
+        for folder in _FOLDERS:
+            channels = (out / folder).glob(f"{glob.escape(case_id)}_[0-9][0-9][0-9][0-9]{FILE_ENDING}")
+            made = channels if folder.startswith("images") else [out / folder / f"{case_id}{FILE_ENDING}"]
+            for path in set(made) - kept:
+                path.unlink(missing_ok=True)
 
 
 def _describe(described: SourceDataset, n_training: int) -> DatasetJson:

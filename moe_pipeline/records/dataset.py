@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.stamp import FileStamp
 
 
 class DatasetJson(Record):
@@ -56,6 +57,17 @@ class DatasetJson(Record):
         return _single(self.labels["ignore"]) if "ignore" in self.labels else None
 
 
+class ConvertedCase(Part):
+    """One line of cases.jsonl beside dataset.json: what a finished case was made from."""
+
+    case_id: str
+    """Case id in the new dataset."""
+    description_sha256: str
+    """Hash of the channels and labels that the case was checked against."""
+    files: tuple[FileStamp, ...]
+    """Source images, then label."""
+
+
 class ConversionRow(Part):
     """What became of one case."""
 
@@ -68,7 +80,7 @@ class ConversionRow(Part):
 
 
 class ConversionReport(Record):
-    """conversion.json beside dataset.json."""
+    """conversion.json beside dataset.json. Without rows it is the first thing that is written, to own the folder."""
 
     source: str
     """Folder it was made from."""

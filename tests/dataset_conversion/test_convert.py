@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from dataset_conversion import convert as stage
+from dataset_conversion.common import convert_case
 from dataset_conversion.convert import convert
+from dataset_conversion.layout import SourceCase
 from dataset_conversion.registry import choose_source
 from moe_pipeline.errors import DatasetError, RecordError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.planning.dataset import open_dataset
-from moe_pipeline.records.dataset import ConversionReport
+from moe_pipeline.records.dataset import ConversionReport, ConversionRow
 
 MakeDataset = Callable[..., Path]
 
@@ -85,11 +88,75 @@ def test_a_second_run_does_nothing_and_a_changed_source_is_done_again(
     convert(source, out)
     (out / "imagesTr" / "p002_0000.nii.gz").unlink()  # as if killed there
     before = snapshot(out / "labelsTr")
-    later = (out / "labelsTr" / "p000.nii.gz").stat().st_mtime + 10
-    os.utime(source / "labelsTr" / "p000.nii.gz", (later, later))
+    os.utime(source / "labelsTr" / "p001.nii.gz")  # touched, but the same bytes
+    changed = source / "labelsTr" / "p000.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(changed)) * 0, str(changed))
+    os.utime(changed, (0, 0))  # as if copied from an archive: older than what was made from its predecessor
     states = {case: status for case, (status, _) in rows(convert(source, out)).items()}
     assert states == {"p000": "converted", "p001": "present", "p002": "converted"}
     assert snapshot(out / "labelsTr")["p001.nii.gz"] == before["p001.nii.gz"]
+    assert sha256_file(out / "labelsTr" / "p000.nii.gz") == sha256_file(changed)
+
+
+def test_other_labels_or_channels_are_checked_again(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = make_phantom_dataset(tmp_path / "in", 2), tmp_path / "out"
+    convert(source, out)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | {"labels": {"background": 0, "ball": 1}}))
+    found = rows(convert(source, out))
+    assert found["p000"][0] == "failed"
+    assert "label values 3 are not in dataset.json" in found["p000"][1]
+    assert found["p001"][0] == "converted"
+    assert [case.case_id for case in open_dataset(out).cases] == ["p001"]
+
+
+def convert_until(case_id: str, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after a case."""
+
+    def convert_one(case: SourceCase, **options: Any) -> ConversionRow:
+        if case.case_id > case_id:
+            raise RuntimeError("killed")
+        return convert_case(case, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "convert_case", convert_one)
+        with pytest.raises(RuntimeError, match="killed"):
+            convert(source, out)
+
+
+def test_a_killed_conversion_continues_and_admits_no_other_source(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset), tmp_path / "out"
+    other = decathlon(tmp_path / "other", make_phantom_dataset, 2)
+    convert_until("p000", source, out, monkeypatch)
+    assert not (out / "dataset.json").exists()
+    with (out / "cases.jsonl").open("a") as stream:
+        stream.write('{"case_id": "p0')  # cut off
+    with pytest.raises(DatasetError, match=r"already holds a conversion of .*in \(msd\)\. Remove it"):
+        convert(other, out)
+    states = {case: status for case, (status, _) in rows(convert(source, out)).items()}
+    assert states == {"p000": "present", "p001": "converted", "p002": "converted"}
+    assert {case: status for case, (status, _) in rows(convert(source, out)).items()} == dict.fromkeys(
+        states, "present"
+    )
+
+
+def test_what_a_killed_run_made_vanishes_with_its_source(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset), tmp_path / "out"
+    convert_until("p001", source, out, monkeypatch)
+    (source / "labelsTr" / "p001.nii.gz").unlink()
+    assert rows(convert(source, out))["p001"][0] == "failed"
+    assert sorted(path.name for path in (out / "imagesTr").iterdir()) == ["p000_0000.nii.gz", "p002_0000.nii.gz"]
+
+
+def test_a_folder_with_foreign_images_is_refused(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = decathlon(tmp_path / "in", make_phantom_dataset), tmp_path / "out"
+    (out / "imagesTr").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="not made by `moe convert`"):
+        convert(source, out)
 
 
 def test_cases_that_vanish_from_the_source_vanish(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
