@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_conversion.layout import SourceCase, SourceDataset
+from dataset_conversion.layout import Part, SourceCase, SourceDataset
 from dataset_conversion.state import ConversionState
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.files import atomic_path
@@ -28,6 +28,11 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
+def labels_of(folder: Path, ending: str) -> dict[str, Path]:
+    """Label files of a folder by case id."""
+    return {path.name.removesuffix(ending): path for path in files_of(folder) if path.name.endswith(ending)}
+
+
 def is_json_with(path: Path, key: str) -> bool:
     """Whether a file is a JSON object that has a key."""
     try:
@@ -38,15 +43,20 @@ def is_json_with(path: Path, key: str) -> bool:
 
 
 def pair_up(
-    images: Sequence[Path], labels: dict[str, Path] | None, pattern: re.Pattern[str], n_channels: int
+    images: Sequence[Path],
+    labels: dict[str, Path],
+    pattern: re.Pattern[str],
+    n_channels: int,
+    part: Part = "training",
 ) -> tuple[list[SourceCase], dict[str, str]]:
     """Cases from channel files and labels.
 
     Args:
         images: files, of which some match `pattern`.
-        labels: label file by case id; None for test cases.
+        labels: label file by case id; test cases may go without.
         pattern: matches a file name, with groups `case` and `channel`.
         n_channels: how many channels each case must have.
+        part: what they are for.
 
     Returns:
         The complete cases, and the reason by case id for the others.
@@ -60,15 +70,13 @@ def pair_up(
         if sorted(found) != list(range(n_channels)):
             there = ", ".join(f"{number:04d}" for number in sorted(found))
             faults[case_id] = f"has channels {there}; dataset.json names {n_channels}"
-        elif labels is not None and case_id not in labels:
+        elif part == "training" and case_id not in labels:
             faults[case_id] = f"{found[0].name}: an image without label"
         else:
             ordered = tuple(found[number] for number in range(n_channels))
-            cases.append(
-                SourceCase(case_id, ordered, labels[case_id] if labels else None, "training" if labels else "test")
-            )
-    for case_id in sorted(set(labels or {}) - set(channels)):
-        faults[case_id] = f"{labels[case_id].name if labels else ''}: a label without image"
+            cases.append(SourceCase(case_id, ordered, labels.get(case_id), part))
+    for case_id in sorted(set(labels) - set(channels)):
+        faults[case_id] = f"{labels[case_id].name}: a label without image"
     return cases, faults
 
 

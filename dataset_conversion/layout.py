@@ -16,7 +16,7 @@ class SourceCase:
     images: tuple[Path, ...]
     """One file per channel, or one 4D file with all of them."""
     label: Path | None
-    """None for test cases."""
+    """Test cases may go without."""
     part: Part = "training"
     """Which folders it goes to."""
 

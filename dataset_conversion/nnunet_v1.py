@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dataset_conversion.common import files_of, is_json_with, pair_up
+from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
 from dataset_conversion.decathlon_json import DecathlonJson
 from dataset_conversion.layout import SourceDataset
 
@@ -26,11 +26,7 @@ def describe(source: Path) -> SourceDataset:
     """
     description = DecathlonJson.load(source / "dataset.json")
     channels = description.channel_names
-    labels = {
-        path.name.removesuffix(".nii.gz"): path
-        for path in files_of(source / "labelsTr")
-        if path.name.endswith(".nii.gz")
-    }
+    labels = labels_of(source / "labelsTr", ".nii.gz")
     cases, faults = pair_up(files_of(source / "imagesTr"), labels, _NAME, len(channels))
-    tests, more = pair_up(files_of(source / "imagesTs"), None, _NAME, len(channels))
+    tests, more = pair_up(files_of(source / "imagesTs"), {}, _NAME, len(channels), "test")
     return SourceDataset(channels, description.label_values, (*cases, *tests), faults | more, description.kept)

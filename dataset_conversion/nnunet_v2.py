@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dataset_conversion.common import files_of, is_json_with, pair_up
+from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
 from dataset_conversion.layout import SourceDataset
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.dataset import DatasetJson
@@ -31,13 +31,10 @@ def describe(source: Path) -> SourceDataset:
         raise DatasetError(f"{source}: regions are not supported ({names}): give each label value a name of its own")
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}")
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
-    labels = {
-        path.name.removesuffix(description.file_ending): path
-        for path in files_of(source / "labelsTr")
-        if path.name.endswith(description.file_ending)
-    }
-    cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, len(channels))
-    tests, more = pair_up(files_of(source / "imagesTs"), None, pattern, len(channels))
+    ending, n_channels = description.file_ending, len(channels)
+    cases, faults = pair_up(files_of(source / "imagesTr"), labels_of(source / "labelsTr", ending), pattern, n_channels)
+    test_labels = labels_of(source / "labelsTs", ending)
+    tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test")
     extra = {key: value for key, value in description.model_dump().items() if key not in _KNOWN}
     values = {name: value[0] if isinstance(value, list) else value for name, value in description.labels.items()}
     return SourceDataset(channels, values, (*cases, *tests), faults | more, extra)

@@ -294,6 +294,26 @@ def test_nnunet_v2_with_another_file_format(tmp_path: Path, make_phantom_dataset
         np.testing.assert_allclose(here.GetOrigin(), there.GetOrigin(), atol=1e-5)
 
 
+def test_test_labels_of_nnunet_v2_are_kept(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = make_phantom_dataset(tmp_path / "in", 4), tmp_path / "out"
+    for folder in ("images", "labels"):
+        (source / f"{folder}Ts").mkdir()
+    for number in (2, 3):
+        (source / "imagesTr" / f"p00{number}_0000.nii.gz").rename(source / "imagesTs" / f"p00{number}_0000.nii.gz")
+        (source / "labelsTr" / f"p00{number}.nii.gz").rename(source / "labelsTs" / f"p00{number}.nii.gz")
+    (source / "labelsTs" / "p003.nii.gz").rename(source / "labelsTs" / "p009.nii.gz")
+    found = rows(convert(source, out))
+    assert {case: status for case, (status, _) in found.items()} == dict.fromkeys(
+        ("p000", "p001", "p002", "p003"), "converted"
+    ) | {"p009": "failed"}
+    assert found["p009"][1] == "p009.nii.gz: a label without image"
+    assert [case.case_id for case in open_dataset(out).cases] == ["p000", "p001"]
+    assert [case.case_id for case in open_dataset(out).test_cases] == ["p002", "p003"]
+    assert snapshot(out / "labelsTs").keys() == {"p002.nii.gz"}
+    there, here = (folder / "labelsTs" / "p002.nii.gz" for folder in (source, out))
+    assert sha256_file(there) == sha256_file(here)
+
+
 def test_missing_channels_and_orphans_of_nnunet_folders_are_rows(
     tmp_path: Path, make_phantom_dataset: MakeDataset
 ) -> None:
