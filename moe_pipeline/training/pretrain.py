@@ -20,7 +20,7 @@ from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.synthetic import make_batch
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.presets import load_preset
-from moe_pipeline.weights.store import save_foundation
+from moe_pipeline.weights.store import save_foundation, weights_path
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 
@@ -145,6 +145,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         InterruptedRunError: if Ctrl-C ended the training; the checkpoint is in `out`.
     """
     chosen = load_preset(options.preset)
+    weights_path(out, options.name)  # a bad name is an error now, not after hours
     device = open_device(options.device)
     torch.manual_seed(options.seed)
     foundation = build_foundation(chosen.config).to(device)
