@@ -8,7 +8,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
 from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
-from moe_pipeline.imaging.files import list_images
+from moe_pipeline.imaging.files import list_label_maps
 from moe_pipeline.inference.folder import PromptSource, predict_folder
 from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model
 from moe_pipeline.model.mixture import SelectorMode
@@ -88,7 +88,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
 
 def _score(options: PredictOptions, references: Path, rows: list[CaseRow], cases: list[str]) -> tuple[list[str], int]:
     """Write dice.csv; lines for the terminal, and how many cases could not be scored."""
-    scored = sorted(set(cases) & set(dict(list_images(references))))
+    scored = sorted(set(cases) & set(dict(list_label_maps(references))))
     without = sorted(set(cases) - set(scored))
     missing = f"no reference in {references} for {len(without)} of {len(cases)} cases: {', '.join(without[:5])}"
     if not scored:

@@ -13,6 +13,7 @@ from moe_pipeline.files import write_text
 from moe_pipeline.imaging.files import (
     case_id_of,
     list_images,
+    list_label_maps,
     read_geometry,
     read_label_map,
     read_volume,
@@ -123,7 +124,7 @@ def _references(source: PromptSource) -> dict[str, Path]:
         return {}
     if not source.labels.is_dir():
         raise PromptError(f"{source.labels}: no such folder; --labels expects a folder of label maps")
-    return dict(list_images(source.labels))
+    return dict(list_label_maps(source.labels))
 
 
 def _channel(path: Path, channel: int) -> Path:

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, RecordError
-from moe_pipeline.imaging.files import label_values, list_images, read_label_map
+from moe_pipeline.imaging.files import label_values, list_label_maps, read_label_map
 from moe_pipeline.records.dataset import DatasetJson
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def classes_of(labels: Path) -> dict[int, str]:
         ImageError: if the folder is missing or holds two files for one case.
     """
     found: set[int] = set()
-    for _, path in list_images(labels):
+    for _, path in list_label_maps(labels):
         try:
             found |= set(label_values(read_label_map(path).array))
         except PipelineError as error:

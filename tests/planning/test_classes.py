@@ -38,3 +38,10 @@ def test_unnamed_classes_are_the_values_of_all_label_maps(tmp_path: Path) -> Non
     assert classes_of(tmp_path) == {2: "class 2", 7: "class 7"}
     with pytest.raises(ImageError, match="no such folder"):
         classes_of(tmp_path / "nowhere")
+
+
+def test_classes_of_cases_with_numbers_like_channels_are_all_found(tmp_path: Path) -> None:
+    grid = Geometry((4, 4, 4), (1.0, 1.0, 1.0))
+    for number in range(2):
+        write_label_map(Volume(np.full(grid.shape, 1 + number), grid), tmp_path / f"scan_{number:04d}.nii.gz", grid)
+    assert classes_of(tmp_path) == {1: "class 1", 2: "class 2"}
