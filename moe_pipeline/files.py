@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK_BYTES = 1 << 20
+_UMASK = os.umask(0)  # the only way to ask for it is to set it
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -23,6 +25,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush_to_disk(temporary)
+        temporary.chmod(0o666 & ~_UMASK)  # some writers make private files; ours are for sharing
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)

