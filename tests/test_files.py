@@ -20,7 +20,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
             temporary.write_text("half")
             raise ValueError
 
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         fail()
     assert path.read_text() == "whole"
     assert list(path.parent.iterdir()) == [path]
