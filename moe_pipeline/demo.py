@@ -13,7 +13,7 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.report.pictures import PictureRow, side_by_side
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.mixture import train_gate
+from moe_pipeline.training.mixture import GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
 _DATASETS: dict[str, tuple[Painter, dict[int, str]]] = {
@@ -43,7 +43,8 @@ def run_demo(root: Path | None = None, minutes: float = 1.0, progress: Progress 
         finetune(place, place.raw(f"Dataset{name}"), FinetuneOptions(max_minutes=minutes), progress)
     experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
     general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
-    train_gate(place, experts, general, progress=progress)
+    no_background = GateOptions(synthetic=0)  # these datasets look like synthetic volumes, because they are
+    train_gate(place, experts, general, no_background, progress)
     out = place.predictions("demo")
     compared = compare(place, held_back, out, progress=progress)
     draw(held_back, out, out / "demo.png")

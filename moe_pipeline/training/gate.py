@@ -36,7 +36,7 @@ class GateSettings:
     """Training prompts drawn per dataset at most."""
     batch_size: int = 128
     """Prompts per step, the same share from each output."""
-    feature_noise: float = 2.0
+    feature_noise: float = 1.0
     """Standard deviations of noise on each feature in training: with few patients the gate would otherwise learn them
     by heart and take the next one for a stranger."""
     guard_rank: int = 32
