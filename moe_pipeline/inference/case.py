@@ -1,7 +1,7 @@
 """One image, its prompts, one label map."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ def _replies(model: Mixture, bank: CropBank, request: Request) -> Iterable[tuple
         began = time.monotonic()
         known = _positives_first(prompt)
 
-        def given(_answer: ProbabilityMap, clicks: Clicks, known: Clicks = known) -> Clicks:
+        def given(_answer: Callable[[], ProbabilityMap], clicks: Clicks, known: Clicks = known) -> Clicks:
             turn = len(clicks[1]) + 1
             return known[0][:turn], known[1][:turn]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,8 +47,9 @@ class Reply:
     probability: ProbabilityMap
 
 
-NextClick = Callable[[ProbabilityMap, Clicks], Clicks]
-"""Given the present answer and the clicks so far, the clicks for the next turn: one more than before."""
+NextClick = Callable[[Callable[[], ProbabilityMap], Clicks], Clicks]
+"""Given the present answer and the clicks so far, the clicks for the next turn: one more than before. The answer is
+resampled to the image's grid only if it is called for."""
 
 
 class _Speaker:
@@ -100,12 +102,13 @@ def converse_with(model: Mixture, bank: CropBank, known: Clicks, turns: int, nex
         speakers.append(_Speaker(model.foundation, expert.decoder, crop))
     box = _common_box(bank.image.geometry, [speaker.crop.grid for speaker in speakers])
     clicks = known[0][:1], known[1][:1]
+    answer = partial(_mixed, speakers, route, bank.image.geometry, box)
     for turn in range(turns):
         for speaker in speakers:
             speaker.answer(clicks)
         if turn + 1 < turns:
-            clicks = next_click(_mixed(speakers, route, bank.image.geometry, box), clicks)
-    return Reply(route, clicks, _mixed(speakers, route, bank.image.geometry, box))
+            clicks = next_click(answer, clicks)
+    return Reply(route, clicks, answer())
 
 
 def in_crop(clicks: Clicks, crop: EncodedCrop) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """A robot user for evaluation: it clicks where the answer differs from a reference."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,9 @@ class Robot:
         voxel = np.unravel_index(int(random.choice(voxels)), self.reference.array.shape)
         return self._click(np.array(voxel)), np.array([1])
 
-    def next(self, answer: ProbabilityMap, clicks: Clicks) -> Clicks:
+    def next(self, present: Callable[[], ProbabilityMap], clicks: Clicks) -> Clicks:
         """The clicks so far and one more at a wrong voxel of the answer's box; unchanged if nothing is wrong there."""
+        answer = present()
         place = tuple(slice(*side) for side in answer.box)
         wanted = self.reference.array[place] == self.class_id
         wrong = np.flatnonzero((answer.values > 0.5) != wanted)
