@@ -1,6 +1,5 @@
 """The content-addressed cache of embeddings: what is there is never encoded again, what is not whole is not there."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.embeddings.crops import Crop, CropRecipe, cut_crops
+from moe_pipeline.embeddings.crops import Crop, CropRecipe, classes_in, cut_crops
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.files import read_label_map, read_volume
@@ -22,8 +21,6 @@ from moe_pipeline.planning.dataset import Case
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
-
-_log = logging.getLogger(__name__)
 
 _ENCODER_BATCH = 4
 
@@ -98,10 +95,6 @@ class EmbeddingCache:
             if entry.case in wanted and (augmented or entry.copy_index == 0)
         ]
 
-    def case_of(self, number: int) -> str:
-        """Case id of a sample."""
-        return self._places[number][0].case
-
     def classes_of(self, number: int) -> tuple[int, ...]:
         """Promptable classes in a sample, without reading it."""
         entry, crop = self._places[number]
@@ -111,8 +104,7 @@ class EmbeddingCache:
         """Read one sample."""
         entry, crop = self._places[number]
         tensors = load_tensors(_entry_path(self.folder, entry.key))
-        labels = blosc2.unpack_array2(tensors["labels"].numpy().tobytes())
-        return Sample(tensors["embedding"][crop], labels[crop], entry.classes[crop])
+        return Sample(tensors["embedding"][crop], _unpacked_labels(tensors)[crop], entry.classes[crop])
 
 
 def build_cache(
@@ -209,8 +201,13 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
 
 
 def _cached_classes(path: Path, promptable: set[int]) -> tuple[tuple[int, ...], ...]:
-    labels = blosc2.unpack_array2(load_tensors(path)["labels"].numpy().tobytes())
-    return tuple(tuple(int(c) for c in np.unique(crop) if int(c) in promptable) for crop in labels)
+    return tuple(classes_in(labels, promptable) for labels in _unpacked_labels(load_tensors(path)))
+
+
+def _unpacked_labels(tensors: dict[str, Tensor]) -> NDArray[np.integer]:
+    """Label crops of one file, (n, S, S, S)."""
+    labels: NDArray[np.integer] = blosc2.unpack_array2(tensors["labels"].numpy().tobytes())
+    return labels
 
 
 @torch.no_grad()

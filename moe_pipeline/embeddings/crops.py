@@ -43,7 +43,12 @@ class Crop:
 
     def classes(self, promptable: set[int]) -> tuple[int, ...]:
         """Promptable class ids that have at least one voxel here."""
-        return tuple(int(value) for value in np.unique(self.labels) if int(value) in promptable)
+        return classes_in(self.labels, promptable)
+
+
+def classes_in(labels: NDArray[np.integer], promptable: set[int]) -> tuple[int, ...]:
+    """Promptable class ids that have at least one voxel in a crop's labels."""
+    return tuple(int(value) for value in np.unique(labels) if int(value) in promptable)
 
 
 def cut_crops(image: Volume, labels: Volume, recipe: CropRecipe, copy_index: int, seed: int) -> list[Crop]:
