@@ -1,7 +1,7 @@
 """The predict command: load a model, predict a folder, score it where there are references."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import PipelineError
@@ -101,12 +101,11 @@ def _score(options: PredictOptions, references: Path, rows: list[CaseRow], cases
 
 
 def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_cases: int, seconds: float) -> None:
-    settings = {name: getattr(options, name) for name in options.__slots__}
     RunRecord(
         command="predict",
         versions=library_versions(),
         device=options.device,
-        settings={name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
+        settings={name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
         inputs=model.hashes,
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), "failed": n_failed_cases},

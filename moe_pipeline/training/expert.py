@@ -2,8 +2,7 @@
 
 import copy
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ class ExpertTask:
         self.device = device
         self.train_numbers = cache.of_cases(train_cases, augmented=True)
         self.validation = _validation_prompts(cache, validation_cases, settings)
-        fields: dict[str, Any] = {name: getattr(settings, name) for name in settings.__slots__}
+        fields = asdict(settings)
         keys = [entry.key for entry in cache.manifest.entries]
         self.identity = sha256_json({"settings": fields, "cache": keys, "train": train_cases, "val": validation_cases})
         self._reader = ThreadPoolExecutor(max_workers=1)

@@ -1,6 +1,6 @@
 """From a planned dataset to an expert: cache, train, save."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +173,7 @@ def _save(
     plan = planned.plan
     best = task.module.state_dict() | result.best  # buffers, if any, from the module
     row = next((r for r in result.rows if r["step"] == result.best_step), {})
-    chosen: dict[str, Any] = {name: getattr(settings, name) for name in settings.__slots__}
-    chosen |= {name: getattr(options, name) for name in options.__slots__}
+    chosen: dict[str, Any] = asdict(settings) | asdict(options)
     card = ExpertCard(
         dataset=plan.dataset,
         classes=plan.classes,

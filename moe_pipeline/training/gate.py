@@ -1,7 +1,7 @@
 """The gate and the guards, trained on the mixed cached embeddings of all datasets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +180,7 @@ class GateTask:
         width = datasets[0].train.shape[1] // N_FEATURE_GROUPS
         self.module = Gate(GateConfig(width=width, n_experts=n_experts, hidden=settings.hidden))
         sums = {d.name: [float(d.train.double().sum()), float(d.validation.double().sum())] for d in datasets}
-        fields = {name: getattr(settings, name) for name in settings.__slots__}
+        fields = asdict(settings)
         self.identity = sha256_json({"settings": fields, "features": sums})
         self.scale = settings.feature_noise * torch.cat([d.train for d in datasets]).std(0)  # (5C,)
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ def _save(
     options: GateOptions,
     seconds: float,
 ) -> GateCard:
-    settings: dict[str, Any] = {n: getattr(options.settings, n) for n in options.settings.__slots__}
+    settings: dict[str, Any] = asdict(options.settings)
     outputs = ("general", *(card.dataset for card in cards))
     tensors = {f"gate.{name}": tensor for name, tensor in trained.gate.state_dict().items()}
     with atomic_folder(place.model) as folder:

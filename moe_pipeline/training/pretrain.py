@@ -1,6 +1,6 @@
 """Pretraining of a foundation on synthetic volumes alone."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -55,7 +55,7 @@ class PretrainTask:
         self.settings = settings
         self.device = device
         self.size = foundation.config.encoder.img_size
-        fields = {name: getattr(settings, name) for name in settings.__slots__}
+        fields = asdict(settings)
         self.identity = sha256_json({"config": foundation.config.to_dict(), "settings": fields})
 
     def loss(self, step: int) -> Tensor:
@@ -161,7 +161,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         precision="bf16" if options.precision == "bf16" else "fp32",
     )
     foundation, result = pretrain(foundation, settings, loop, out, device, progress)
-    command = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in options.__slots__)
+    command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(options).items())
     return save_foundation(
         foundation,
         out,
