@@ -1,0 +1,52 @@
+"""The command line: parses, calls one function, prints. Everything heavy is imported inside the commands."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from moe_pipeline import __version__
+from moe_pipeline.cli import data, house, prediction, training, weights
+from moe_pipeline.errors import PipelineError
+
+app = typer.Typer(
+    help="SAM-Med3D-MoE: finetune experts on a frozen 3D foundation model, and forget nothing.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for part in (house, data, training, prediction):
+    app.add_typer(part.app)
+app.add_typer(weights.app, name="weights")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. Exit codes: 0 done, 1 a named error or any failed case, 2 wrong usage."""
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app(args=arguments)
+    except PipelineError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"error: {what}; check the path, its permissions and the space on the disk", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    del version

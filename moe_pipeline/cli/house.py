@@ -1,0 +1,35 @@
+"""Commands around the job: demo, doctor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe_pipeline.cli.common import ROOT, Root, progress_bar
+from moe_pipeline.workspace import Workspace
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", help="Where to work; else a temporary folder.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Training time of each expert.")] = 1.0,
+) -> None:
+    """Run the whole job on small synthetic datasets: general against expert against mixture."""
+    from moe_pipeline.demo import run_demo
+
+    with progress_bar() as progress:
+        report = run_demo(workspace, minutes, progress)
+    typer.echo(report)
+
+
+@app.command()
+def doctor(workspace: Root = ROOT) -> None:
+    """Show versions, devices, memory, disk, weights, and what the workspace holds."""
+    from moe_pipeline.doctor import examine
+
+    for topic, finding in examine(Workspace(workspace)):
+        typer.echo(f"{topic:24s} {finding}")

@@ -1,0 +1,84 @@
+"""Commands that train: finetune, train-gate, pretrain."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar
+from moe_pipeline.workspace import Workspace
+
+app = typer.Typer()
+
+
+@app.command()
+def finetune(
+    dataset: Dataset,
+    fold: Annotated[int, typer.Option(help="Fold held out for validation.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the plan's.", min=1)] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", min=0)] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.", min=0)] = 5e-4,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    workspace: Root = ROOT,
+) -> None:
+    """Train one expert mask decoder on the cached embeddings of one dataset."""
+    from moe_pipeline.training.finetune import FinetuneOptions
+    from moe_pipeline.training.finetune import finetune as train
+
+    place = Workspace(workspace)
+    folder = place.raw_folder(dataset)
+    options = FinetuneOptions(fold, epochs, max_minutes, patience, learning_rate, device, overwrite=overwrite)
+    with progress_bar() as progress:
+        card = train(place, folder, options, progress)
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
+    typer.echo(f"{place.expert(folder.name)}: best at step {card.best_step}; validation {scores}")
+
+
+@app.command("train-gate")
+def train_gate(
+    datasets: Annotated[list[str], typer.Argument(help="Datasets whose experts join.")],
+    general: Annotated[list[str] | None, typer.Option(help="Planned datasets that stay with the foundation.")] = None,
+    fold: Annotated[int, typer.Option(help="The fold the experts were trained on.")] = 0,
+    synthetic: Annotated[int, typer.Option(help="Synthetic volumes as further general data.", min=0)] = 160,
+    device: Device = "cpu",
+    workspace: Root = ROOT,
+) -> None:
+    """Train the gate on the mixed embeddings of all datasets and write the model folder."""
+    from moe_pipeline.training.mixture import GateOptions
+    from moe_pipeline.training.mixture import train_gate as train
+
+    place = Workspace(workspace)
+    experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
+    with progress_bar() as progress:
+        card = train(place, experts, others, GateOptions(fold, device, synthetic), progress)
+    typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}; answered by")
+    for name, shares in card.confusion.items():
+        typer.echo(f"  {name}: " + ", ".join(f"{output} {share:.1%}" for output, share in shares.items()))
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")] = Path("pretraining"),
+    preset: Annotated[str, typer.Option(help="Sizes and view, one of plans/foundations.")] = "nano",
+    name: Annotated[str | None, typer.Option(help="Name of the weights; else the preset's.")] = None,
+    max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", min=0)] = 60.0,
+    steps: Annotated[int, typer.Option(help="Steps at most.", min=1)] = 20_000,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 8e-4,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
+    seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Pretrain a foundation on synthetic volumes."""
+    from moe_pipeline.training.pretrain import PretrainOptions, pretrain_foundation
+    from moe_pipeline.weights.device import open_device
+    from moe_pipeline.weights.presets import load_preset
+
+    options = PretrainOptions(preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device)
+    if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
+        (out / "checkpoint.safetensors").unlink(missing_ok=True)
+    with progress_bar() as progress:
+        card = pretrain_foundation(out, options, progress)
+    typer.echo(f"{out / card.name}.safetensors: validation Dice {card.training['best_score']:.3f}")
