@@ -69,7 +69,7 @@ def test_conversion_stands_apart(path: Path) -> None:
 
 def test_only_the_command_line_and_the_demo_convert() -> None:
     users = {
-        path.stem
+        path.relative_to(ROOT / "moe_pipeline").with_suffix("").parts[0]
         for path in modules("moe_pipeline")
         if any(name.split(".")[0] == "dataset_conversion" for name in imported(path))
     }
