@@ -10,6 +10,7 @@ ORDER = (
     "errors",
     "files",
     "progress",
+    "charts",
     "records",
     "workspace",
     "imaging",
