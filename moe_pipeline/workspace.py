@@ -45,7 +45,7 @@ class Workspace:
         return self.root / "embeddings" / dataset
 
     def expert(self, dataset: str) -> Path:
-        """Folder with expert.safetensors, expert.json, log.csv, run.json."""
+        """Folder with expert.safetensors, expert.json, log.csv, curve.png, run.json."""
         return self.root / "experts" / dataset
 
     @property

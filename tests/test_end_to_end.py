@@ -86,7 +86,7 @@ def test_finetuning_moves_the_decoder_and_nothing_else(trained: Workspace) -> No
 
 def test_the_experts_folder_holds_exactly_its_files(trained: Workspace) -> None:
     files = {path.name for path in trained.expert(DATASETS[0]).iterdir()}
-    assert files == {"expert.safetensors", "expert.json", "log.csv", "run.json", "checkpoint.safetensors"}
+    assert files == {"expert.safetensors", "expert.json", "log.csv", "curve.png", "run.json", "checkpoint.safetensors"}
     log = rows_of(trained.expert(DATASETS[0]) / "log.csv")
     assert [row["step"] for row in log] == ["3", "6"]
     card = ExpertCard.load(trained.expert(DATASETS[0]) / "expert.json")

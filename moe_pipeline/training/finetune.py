@@ -202,6 +202,6 @@ def _save(
         inputs={"plan": card.plan_sha256, "foundation": card.foundation_sha256, "dataset": plan.dataset_sha256},
         seconds=round(result.seconds + encoding_seconds, 1),
         results={"encoding_seconds": encoding_seconds, "training_seconds": round(result.seconds, 1)},
-        files=["expert.safetensors", "expert.json", "log.csv"],
+        files=["expert.safetensors", "expert.json", "log.csv", "curve.png"],
     ).save(out / "run.json")
     return card

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from moe_pipeline.errors import PipelineError, StaleCacheError
 from moe_pipeline.files import write_text
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.training.curve import draw_learning_curve
 from moe_pipeline.training.ema import WeightAverage
 from moe_pipeline.weights.training_state import load_training_state, save_training_state
 
@@ -135,7 +136,7 @@ def run_loop(
     Args:
         task: what to train.
         settings: for how long.
-        folder: for the checkpoint and log.csv.
+        folder: for the checkpoint, log.csv and curve.png.
         device: where the task's tensors live (chooses the autocast).
         progress: told after each step.
 
@@ -159,11 +160,11 @@ def run_loop(
             state.seconds = time.monotonic() - began
             progress("training", *_share_done(run))
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
-                _validate(run, folder / "log.csv")
+                _validate(run, folder)
                 state.seconds = time.monotonic() - began
                 _save(run, checkpoint)
         if not state.rows and stopped_by != "interrupt":  # the limit came before the first validation
-            _validate(run, folder / "log.csv")
+            _validate(run, folder)
         if stopped_by in ("interrupt", "time"):
             _save(run, checkpoint)
     if stopped_by == "interrupt":
@@ -221,7 +222,7 @@ def _limit_met(run: _Run, interrupted: bool) -> StoppedBy | None:
 
 
 @torch.no_grad()
-def _validate(run: _Run, log: Path) -> None:
+def _validate(run: _Run, folder: Path) -> None:
     state = run.state
     with run.average.applied(run.task.module):
         columns = run.task.validate()
@@ -231,7 +232,8 @@ def _validate(run: _Run, log: Path) -> None:
         state.best_score, state.best_step, state.stale = columns["score"], state.step, 0
         for name, tensor in run.average.tensors.items():
             run.best[name].copy_(tensor)
-    _write_log(log, state.rows)
+    _write_log(folder / "log.csv", state.rows)
+    draw_learning_curve(state.rows, state.best_step, folder / "curve.png")
 
 
 def _save(run: _Run, path: Path) -> None:
