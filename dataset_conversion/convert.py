@@ -5,12 +5,14 @@ import os
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dataset_conversion.common import FILE_ENDING, convert_case, target_paths
-from dataset_conversion.layout import SourceDataset
-from dataset_conversion.registry import SOURCES, choose_source
+from dataset_conversion.case import FILE_ENDING, convert_case, target_paths
+from dataset_conversion.label_map import LabelMap, apply
+from dataset_conversion.layout import Options, SourceCase, SourceDataset
+from dataset_conversion.registry import choose_source, describe_source
 from dataset_conversion.state import STATE, ConversionState
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.progress import Progress, silent, track
@@ -18,10 +20,19 @@ from moe_pipeline.records.dataset import ConversionReport, ConversionRow, Datase
 
 REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
+_NO_OPTIONS = Options()
 _MAX_THREADS = 4  # decompression leaves the interpreter free, the rest does not
 
 
-def convert(source: Path, out: Path, source_format: str | None = None, progress: Progress = silent) -> ConversionReport:
+def convert(
+    source: Path,
+    out: Path,
+    source_format: str | None = None,
+    progress: Progress = silent,
+    *,
+    options: Options = _NO_OPTIONS,
+    label_map: LabelMap | None = None,
+) -> ConversionReport:
     """Make an nnU-Net v2 raw folder from a dataset in another layout; the source is only read.
 
     A case that cannot be converted becomes a row of the report and the others go on. Cases finished by an earlier,
@@ -33,17 +44,22 @@ def convert(source: Path, out: Path, source_format: str | None = None, progress:
         out: folder to write, named like the new dataset.
         source_format: name of a converter; guessed if None.
         progress: told after each case.
+        options: what the layout leaves open.
+        label_map: classes of the new dataset, if they are not those of the source.
 
     Returns:
         What became of each case, also saved as conversion.json.
 
     Raises:
-        DatasetError: if the source is not recognised, `out` is unsuitable, or no training case could be converted.
+        DatasetError: if the source is not recognised, `out` is unsuitable, an option or the label map does not fit the
+            source, or no training case could be converted.
         RecordError: if the source's own description breaks its schema.
     """
     began = time.monotonic()
     name = choose_source(source, source_format)
-    described = _without_doubles(SOURCES[name].describe(source))
+    described = _without_doubles(describe_source(source, name, options))
+    if label_map is not None:
+        described = apply(label_map, described)
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
     earlier = _claim(source, name, out) | state.case_ids
@@ -51,13 +67,13 @@ def convert(source: Path, out: Path, source_format: str | None = None, progress:
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
-    n_training = sum(case.part == "training" for case in done)
     n_channels = len(described.channel_names)
-    if n_training == 0:
+    if not any(case.part == "training" for case in done):
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
     _remove_vanished(out, earlier, {path for case in done for path in target_paths(case, n_channels, out)})
-    _describe(described, n_training).save(out / "dataset.json")
+    labels = described.labels or _numbered_classes(state.label_values(case.case_id for case in done))
+    _describe(described, labels, done).save(out / "dataset.json")
     report = ConversionReport(
         source=str(source.resolve()),
         source_format=name,
@@ -84,7 +100,7 @@ def _without_doubles(described: SourceDataset) -> SourceDataset:
         case_id: f"{n} cases have this id; give each a name of its own" for case_id, n in counts.items() if n > 1
     }
     kept = tuple(case for case in described.cases if case.case_id not in doubled)
-    return SourceDataset(described.channel_names, described.labels, kept, described.faults | doubled, described.extra)
+    return replace(described, cases=kept, faults=described.faults | doubled)
 
 
 def _check_target(source: Path, source_format: str, out: Path) -> None:
@@ -121,13 +137,19 @@ def _remove_vanished(out: Path, earlier: set[str], kept: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _describe(described: SourceDataset, n_training: int) -> DatasetJson:
+def _numbered_classes(values: list[int]) -> dict[str, int]:
+    return {"background": 0} | {f"class_{value}": value for value in values if value > 0}
+
+
+def _describe(described: SourceDataset, labels: dict[str, int], done: list[SourceCase]) -> DatasetJson:
+    patients = {case.case_id: case.patient for case in done if case.patient is not None}
     return DatasetJson.model_validate(
         {
             **described.extra,
+            **({"patients": patients} if patients else {}),
             "channel_names": {str(number): name for number, name in enumerate(described.channel_names)},
-            "labels": described.labels,
-            "numTraining": n_training,
+            "labels": labels,
+            "numTraining": sum(case.part == "training" for case in done),
             "file_ending": FILE_ENDING,
         }
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dataset_conversion.common import files_of, is_json_with
 from dataset_conversion.decathlon_json import DecathlonEntry, DecathlonJson
-from dataset_conversion.layout import Part, SourceCase, SourceDataset
+from dataset_conversion.layout import Options, Part, SourceCase, SourceDataset
 from moe_pipeline.imaging.files import case_id_of
 
 
@@ -13,7 +13,7 @@ def detect(source: Path) -> bool:
     return is_json_with(source / "dataset.json", "modality") and is_json_with(source / "dataset.json", "training")
 
 
-def describe(source: Path) -> SourceDataset:
+def describe(source: Path, _: Options) -> SourceDataset:
     """Cases as dataset.json lists them; files it does not list, and files it lists in vain, are faults.
 
     Raises:
@@ -34,8 +34,8 @@ def describe(source: Path) -> SourceDataset:
         elif part == "training" and label is None:
             faults[case_id] = "dataset.json lists it for training without a label"
         else:
-            cases.append(SourceCase(case_id, (image,), label, part))
-    listed = {path for case in cases for path in (*case.images, case.label)}
+            cases.append(SourceCase(case_id, (image,), (label,) if label else (), part))
+    listed = {path for case in cases for path in (*case.images, *case.labels)}
     for folder in ("imagesTr", "labelsTr"):
         for path in files_of(source / folder):
             case_id = case_id_of(path)

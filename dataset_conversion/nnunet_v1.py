@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
 from dataset_conversion.decathlon_json import DecathlonJson
-from dataset_conversion.layout import SourceDataset
+from dataset_conversion.layout import Options, SourceDataset
 
 _NAME = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii\.gz")
 
@@ -18,7 +18,7 @@ def detect(source: Path) -> bool:
     return is_json_with(source / "dataset.json", "modality") and numbered
 
 
-def describe(source: Path) -> SourceDataset:
+def describe(source: Path, _: Options) -> SourceDataset:
     """Cases by file name; dataset.json gives the names of channels and labels.
 
     Raises:

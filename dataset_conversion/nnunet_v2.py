@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
-from dataset_conversion.layout import SourceDataset
+from dataset_conversion.layout import Options, SourceDataset
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.dataset import DatasetJson
 
@@ -16,7 +16,7 @@ def detect(source: Path) -> bool:
     return is_json_with(source / "dataset.json", "channel_names")
 
 
-def describe(source: Path) -> SourceDataset:
+def describe(source: Path, _: Options) -> SourceDataset:
     """Cases by file name.
 
     Raises:

@@ -1,11 +1,11 @@
 """Every source format by name. The first whose `detect` says yes is taken."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dataset_conversion import msd, nnunet_v1, nnunet_v2
-from dataset_conversion.layout import SourceDataset
+from dataset_conversion.layout import Options, SourceDataset
 from moe_pipeline.errors import DatasetError
 
 
@@ -17,8 +17,10 @@ class Source:
     """For people."""
     detect: Callable[[Path], bool]
     """Whether a folder looks like it; must be quick and open no image."""
-    describe: Callable[[Path], SourceDataset]
+    describe: Callable[[Path, Options], SourceDataset]
     """What it holds."""
+    options: frozenset[str] = frozenset()
+    """Fields of `Options` that it takes."""
 
 
 SOURCES: dict[str, Source] = {
@@ -47,3 +49,22 @@ def choose_source(source: Path, wanted: str | None = None) -> str:
             "Each needs a dataset.json beside imagesTr and labelsTr."
         )
     return found
+
+
+def describe_source(source: Path, name: str, options: Options) -> SourceDataset:
+    """What a folder holds, read as the format of that name.
+
+    Raises:
+        DatasetError: if an option is given that the format does not take, or the folder does not follow the format.
+        RecordError: if the source's own description breaks its schema.
+    """
+    entry = SOURCES[name]
+    foreign = [
+        f"--{key}"
+        for key, value in asdict(options).items()
+        if value != asdict(Options())[key] and key not in entry.options
+    ]
+    if foreign:
+        taken = ", ".join(f"--{key}" for key in sorted(entry.options)) or "none"
+        raise DatasetError(f"{source}: {name} takes no {' or '.join(foreign)}; options it takes: {taken}")
+    return entry.describe(source, options)

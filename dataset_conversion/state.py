@@ -3,8 +3,7 @@
 One line of JSON per case. A line that was cut off by a crash is no JSON and is ignored.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
@@ -24,7 +23,8 @@ class ConversionState:
     def __init__(self, path: Path, source: Path, dataset: SourceDataset) -> None:
         self._path = path
         self._source = source
-        self._description = sha256_json([dataset.channel_names, dataset.labels])
+        value_map = sorted((dataset.value_map or {}).items())
+        self._description = sha256_json([dataset.channel_names, dataset.labels, value_map, dataset.settings])
         self._known = _read(path)
         self._lock = Lock()
 
@@ -40,18 +40,32 @@ class ConversionState:
             return False
         return all(stamp.fits(path, self._source) for stamp, path in zip(known.files, files, strict=True))
 
-    @contextmanager
-    def recorded(self, case: SourceCase) -> Iterator[None]:
-        """Append the line of a case if the block ends well. The files are stamped first: they may change meanwhile."""
-        stamps = tuple(FileStamp.of(path, self._source) for path in _files(case))
-        yield
-        line = ConvertedCase(case_id=case.case_id, description_sha256=self._description, files=stamps)
+    def stamp(self, case: SourceCase) -> tuple[FileStamp, ...]:
+        """The files of a case as they are now."""
+        return tuple(FileStamp.of(path, self._source) for path in _files(case))
+
+    def add(self, case: SourceCase, stamps: tuple[FileStamp, ...], values: list[int]) -> None:
+        """Append the line of a finished case.
+
+        Args:
+            case: what was converted.
+            stamps: its files before they were read: they may have changed meanwhile.
+            values: distinct values of the label that was written.
+        """
+        line = ConvertedCase(
+            case_id=case.case_id, description_sha256=self._description, files=stamps, label_values=tuple(values)
+        )
         with self._lock, self._path.open("a", encoding="utf-8") as stream:
             stream.write("\n" + line.model_dump_json() + "\n")  # whatever was cut off before ends here
+            self._known[case.case_id] = line
+
+    def label_values(self, case_ids: Iterable[str]) -> list[int]:
+        """Distinct label values of finished cases."""
+        return sorted({value for case_id in case_ids for value in self._known[case_id].label_values})
 
 
 def _files(case: SourceCase) -> list[Path]:
-    return [*case.images, *([case.label] if case.label else [])]
+    return [*case.images, *case.labels]
 
 
 def _read(path: Path) -> dict[str, ConvertedCase]:

@@ -63,9 +63,11 @@ class ConvertedCase(Part):
     case_id: str
     """Case id in the new dataset."""
     description_sha256: str
-    """Hash of the channels and labels that the case was checked against."""
+    """Hash of the channels, labels and settings that the case was made with."""
     files: tuple[FileStamp, ...]
-    """Source images, then label."""
+    """Source images, then labels."""
+    label_values: tuple[int, ...] = ()
+    """Distinct values of the label that was written, 0 included."""
 
 
 class ConversionRow(Part):

@@ -10,9 +10,10 @@ import pytest
 import SimpleITK as sitk
 
 from dataset_conversion import convert as stage
-from dataset_conversion.common import convert_case
+from dataset_conversion.case import convert_case
 from dataset_conversion.convert import convert
-from dataset_conversion.layout import SourceCase
+from dataset_conversion.label_map import LabelMap
+from dataset_conversion.layout import Options, SourceCase
 from dataset_conversion.registry import choose_source
 from moe_pipeline.errors import DatasetError, RecordError
 from moe_pipeline.files import sha256_file
@@ -406,3 +407,25 @@ def test_planted_orphans_of_the_real_set_are_rows(tmp_path: Path, real_data: Pat
         "failed",
         "imagesTr/hippocampus_281.nii.gz: listed in dataset.json, but not there",
     )
+
+
+def test_labels_are_remapped_and_unknown_values_named(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = make_phantom_dataset(tmp_path / "in", 3), tmp_path / "out"
+    label = sitk.ReadImage(str(source / "labelsTr" / "p001.nii.gz"))
+    sitk.WriteImage(label * 9, str(source / "labelsTr" / "p001.nii.gz"))
+    report = convert(source, out, label_map=LabelMap.model_validate({"shape": ["ball", 3]}))
+    assert rows(report)["p001"] == ("failed", "p001.nii.gz: label values 9 are not in --labels, which maps 0, 1, 3")
+    dataset = open_dataset(out)
+    assert dataset.classes == {1: "shape"}
+    before = sitk.GetArrayFromImage(sitk.ReadImage(str(source / "labelsTr" / "p000.nii.gz")))
+    after = sitk.GetArrayFromImage(sitk.ReadImage(str(dataset.cases[0].label)))
+    np.testing.assert_array_equal(after, before > 0)
+    again = convert(source, out, label_map=LabelMap.model_validate({"bar": 3, "ball": 1}))
+    assert rows(again)["p000"][0] == "converted"
+    assert open_dataset(out).classes == {1: "bar", 2: "ball"}
+
+
+def test_options_that_a_source_does_not_take_are_refused(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 1)
+    with pytest.raises(DatasetError, match="nnunet_v2 takes no --masks; options it takes: none"):
+        convert(source, tmp_path / "out", options=Options(masks="*"))
