@@ -56,7 +56,7 @@ def background_features(
     parts = []
     for number in track(range(volumes), "synthetic background", progress):
         batch = make_batch(_SEED, 1, view.size_voxels, targets_per_image=_PROMPTS, first=number)
-        image = torch.from_numpy(_in_view(batch.image[0, 0].numpy(), view))[None, None].to(device)
+        image = torch.from_numpy(in_view(batch.image[0, 0].numpy(), view))[None, None].to(device)
         embedding = foundation.image_encoder(image).half().float()  # (1, C, g, g, g), rounded as in the cache
         target = batch.target[0, :, None]  # (k, 1, S, S, S)
         clicks = draw_click(target, torch.Generator().manual_seed(number)).float()[:, None].to(device)  # (k, 1, 3)
@@ -67,7 +67,14 @@ def background_features(
     return features
 
 
-def _in_view(image: np.ndarray, view: View) -> np.ndarray:
-    """The generator's volumes have nano's intensity rule; any other one starts from values of 0 and more."""
+def in_view(image: np.ndarray, view: View) -> np.ndarray:
+    """A synthetic volume by a view's intensity rule.
+
+    The generator's volumes have nano's rule; any other one starts from values of 0 and more.
+
+    Args:
+        image: as the generator makes it.
+        view: whose rule to apply.
+    """
     positive = image - image.min()
     return normalise(positive, np.ones_like(positive, dtype=bool), view.normalisation)
