@@ -100,6 +100,10 @@ class EmbeddingCache:
         entry, crop = self._places[number]
         return entry.classes[crop]
 
+    def case_of(self, number: int) -> str:
+        """Case that a sample was cut from."""
+        return self._places[number][0].case
+
     def load(self, number: int) -> Sample:
         """Read one sample."""
         entry, crop = self._places[number]
