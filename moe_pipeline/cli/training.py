@@ -68,6 +68,7 @@ def pretrain(
     learning_rate: Annotated[float, typer.Option(min=0)] = 8e-4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
+    start: Annotated[str | None, typer.Option(help="Foundation to go on from; else random weights.")] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
@@ -76,7 +77,7 @@ def pretrain(
     from moe_pipeline.weights.device import open_device
     from moe_pipeline.weights.presets import load_preset
 
-    options = PretrainOptions(preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device)
+    options = PretrainOptions(preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start)
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
     with progress_bar() as progress:

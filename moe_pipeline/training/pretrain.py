@@ -1,6 +1,7 @@
 """Pretraining of a foundation on synthetic volumes alone."""
 
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,10 +18,11 @@ from moe_pipeline.training.clicks import converse, full_size
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
-from moe_pipeline.training.synthetic import make_batch
+from moe_pipeline.training.synthetic import SyntheticBatch, make_batch
 from moe_pipeline.weights.device import open_device
+from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.presets import load_preset
-from moe_pipeline.weights.store import save_foundation, weights_path
+from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 
@@ -29,9 +31,9 @@ _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 class PretrainSettings:
     """What one step of pretraining sees."""
 
-    volumes: int = 4
+    volumes: int = 6
     """Volumes per step; each is encoded once."""
-    targets: int = 3
+    targets: int = 2
     """Objects prompted in each volume."""
     max_clicks: int = 5
     """Clicks per object, drawn per step from 1 to this; 2 at the very start."""
@@ -41,10 +43,14 @@ class PretrainSettings:
     """Volumes of the fixed validation set."""
     validation_clicks: int = 5
     """Clicks per object in validation."""
+    learn_from_all: bool = False
+    """Whether every answer carries a gradient, or only the first and the last of each dialogue."""
     iou_weight: float = 0.2
     """Weight of the IoU head's loss."""
     seed: int = 0
     """Of weights, volumes and clicks."""
+    start: str = ""
+    """sha256 of the weights it starts from; empty for random ones."""
 
 
 class PretrainTask:
@@ -57,27 +63,49 @@ class PretrainTask:
         self.size = foundation.config.encoder.img_size
         fields = asdict(settings)
         self.identity = sha256_json({"config": foundation.config.to_dict(), "settings": fields})
+        self._painter = ThreadPoolExecutor(1, "synthetic")  # paints the next batch while this one is learnt from
+        self._next: tuple[int, Future[SyntheticBatch]] | None = None
 
     def loss(self, step: int) -> Tensor:
-        """Mean interaction loss over all clicks of all prompts of one fresh batch."""
+        """Mean interaction loss over the clicks of all prompts of one fresh batch."""
         s = self.settings
-        seed = s.seed * 100_003 + step
-        generator = torch.Generator().manual_seed(seed)
-        green = max(0.0, 1 - step / s.curriculum_steps)  # 1 at the start, 0 after the curriculum
+        generator = torch.Generator().manual_seed(self._seed(step))
+        green = self._green(step)
         easy = float(torch.rand((), generator=generator)) < green
         n_clicks = 2 if green > 0.5 else int(torch.randint(1, s.max_clicks + 1, (), generator=generator))
-        batch = make_batch(seed, s.volumes, self.size, device=self.device, targets_per_image=2 * s.targets)
+        batch = self._batch(step)
         target = _largest(batch.target, s.targets) if easy else batch.target[:, : s.targets]  # (B, k, S, S, S)
         target = target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
         embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
         embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
         truth = occupancy(target, self.module.config.low_resolution_size)
+        turns = range(n_clicks) if s.learn_from_all else sorted({0, n_clicks - 1})
         total = torch.zeros((), device=self.device)
-        for answer in converse(
-            self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator
+        for turn, answer in enumerate(
+            converse(self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator)
         ):
-            total = total + interaction_loss(answer.logits, answer.iou, truth, s.iou_weight, balance=green)
-        return total / n_clicks
+            if turn in turns:
+                total = total + interaction_loss(answer.logits, answer.iou, truth, s.iou_weight, balance=green)
+        return total / len(turns)
+
+    def _seed(self, step: int) -> int:
+        return self.settings.seed * 100_003 + step
+
+    def _green(self, step: int) -> float:
+        """1 at the start, 0 after the curriculum."""
+        return max(0.0, 1 - step / self.settings.curriculum_steps) if self.settings.curriculum_steps else 0.0
+
+    def _batch(self, step: int) -> SyntheticBatch:
+        if self._next is None or self._next[0] != step:
+            self._next = step, self._painter.submit(self._paint, step)
+        batch = self._next[1].result()
+        self._next = step + 1, self._painter.submit(self._paint, step + 1)
+        return batch
+
+    def _paint(self, step: int) -> SyntheticBatch:
+        s = self.settings
+        targets = 2 * s.targets if self._green(step) else s.targets
+        return make_batch(self._seed(step), s.volumes, self.size, device=self.device, targets_per_image=targets)
 
     def validate(self) -> dict[str, float]:
         """Mean Dice after each click on the fixed synthetic set; "score" is the mean of first and last.
@@ -127,6 +155,8 @@ class PretrainOptions:
     """Of weights, volumes and clicks."""
     device: str = "cpu"
     """Where to compute."""
+    start: str | None = None
+    """Foundation to go on from, by name or path; random weights, and a curriculum, if None."""
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
@@ -150,6 +180,9 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     torch.manual_seed(options.seed)
     foundation = build_foundation(chosen.config).to(device)
     settings = PretrainSettings(seed=options.seed)
+    if options.start is not None:
+        foundation.load_state_dict(load_foundation(options.start, chosen.config, device).state_dict())
+        settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
     loop = LoopSettings(
         steps=options.steps,
         learning_rate=options.learning_rate,
@@ -161,7 +194,9 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         precision="bf16" if options.precision == "bf16" else "fp32",
     )
     foundation, result = pretrain(foundation, settings, loop, out, device, progress)
-    command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(options).items())
+    command = " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in asdict(options).items() if value is not None
+    )
     return save_foundation(
         foundation,
         out,

@@ -31,6 +31,8 @@ _LAYERS = (
 _CELL_WEIGHT, _BAND_WEIGHT = 0.3, 0.5
 _WHOLE_BODY_WEIGHT = 0.3
 _GUARANTEED_WEIGHT = 2.0
+_SIZE_POWER = 0.5
+"""Small candidates are many and would be nearly all targets: weights grow with this power of the volume."""
 
 
 def _object_candidates() -> list[tuple[list[int], float]]:
@@ -89,7 +91,8 @@ def choose_targets(draws: Draws, painted: Tensor, count: int) -> Tensor:
     fits = (share >= SMALLEST) & (share <= LARGEST) & (weights > 0)
     fits &= ~_repeats(share)
     gumbel = -torch.log(-torch.log(numbers.uniform(len(weights), low=1e-6, high=1 - 1e-6)))
-    order = torch.where(fits, weights.log() + gumbel, -torch.inf)
+    likely = weights.log() + _SIZE_POWER * share.clamp(min=SMALLEST).log() + gumbel
+    order = torch.where(fits, likely, -torch.inf)
     order = torch.where(
         fits.any(1, keepdim=True), order, torch.where(share > 0, -(share - LARGEST / 2).abs(), -torch.inf)
     )
