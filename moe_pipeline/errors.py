@@ -2,7 +2,18 @@
 
 
 class PipelineError(Exception):
-    """Anything the user can mend. The command line prints its message and ends with exit code 1."""
+    """Anything the user can mend. The command line prints its message and ends with exit code 1.
+
+    Args:
+        message: for people.
+        kind: what sort of fault it is, a value of `records.check.Kind`; where it is given, a check can sort by it.
+    """
+
+    kind: str = ""
+
+    def __init__(self, message: str = "", *, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind or self.kind
 
 
 class RecordError(PipelineError):
@@ -12,9 +23,13 @@ class RecordError(PipelineError):
 class ImageError(PipelineError):
     """An image or label file cannot be read as one 3D volume."""
 
+    kind = "unreadable"
+
 
 class GeometryError(PipelineError):
     """Two grids that must agree do not, or one is no valid grid."""
+
+    kind = "geometry"
 
 
 class DatasetError(PipelineError):

@@ -16,6 +16,7 @@ from moe_pipeline.imaging.orientation import to_canonical, to_grid_orientation
 from moe_pipeline.imaging.volume import Volume
 
 __all__ = [
+    "ROUNDING_TOLERANCE",
     "SUFFIXES",
     "as_labels",
     "case_id_of",
@@ -31,6 +32,8 @@ __all__ = [
     "write_label_map",
 ]
 
+ROUNDING_TOLERANCE = 1e-2
+"""What a fraction of a label may be at most to pass for the noise of a computation."""
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
@@ -59,7 +62,8 @@ def check_finite(array: NDArray[Any], path: Path) -> None:
     """
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(_extremes(array)).all():
         n_bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise ImageError(f"{path}: {n_bad} voxels are NaN or infinite. Replace them by numbers before using it.")
+        message = f"{path}: {n_bad} voxels are NaN or infinite. Replace them by numbers before using it."
+        raise ImageError(message, kind="not_finite")
 
 
 def read_label_map(path: Path) -> Volume:
@@ -85,17 +89,24 @@ def as_labels(volume: Volume, path: Path) -> Volume:
     array = volume.array
     lowest, highest = _extremes(array)
     if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise ImageError(f"{path}: a label map needs whole numbers, found NaN or infinity.")
+        raise ImageError(f"{path}: a label map needs whole numbers, found NaN or infinity.", kind="not_finite")
     if lowest < 0 or highest > np.iinfo(np.uint16).max:
-        raise ImageError(f"{path}: labels must lie in 0..65535, found {lowest:g}..{highest:g}.")
+        message = f"{path}: labels must lie in 0..65535, found {lowest:g}..{highest:g}."
+        raise ImageError(message, kind="unknown_labels")
     labels = array.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
     if not np.issubdtype(array.dtype, np.integer) and not np.array_equal(labels, array):
-        example = array[labels != array][0]
-        raise ImageError(
-            f"{path}: a label map needs whole numbers, found {example:g} among others (range {lowest:g}..{highest:g}). "
-            "It may be a soft label or an image; threshold it first."
-        )
+        raise _not_whole(array, labels, path)
     return Volume(labels, volume.geometry)
+
+
+def _not_whole(array: NDArray[Any], labels: NDArray[Any], path: Path) -> ImageError:
+    """What to say of a label map with fractions: rounding noise, or something else altogether."""
+    fractions = array[labels != array]
+    found = f"{path}: a label map needs whole numbers, found {float(fractions[0]):.9g} among others"
+    if np.abs(fractions - np.rint(fractions)).max() <= ROUNDING_TOLERANCE:
+        return ImageError(f"{found}: whole numbers but for rounding. Round them.", kind="float_labels")
+    span = f"(range {array.min():g}..{array.max():g})"
+    return ImageError(f"{found} {span}. It may be a soft label or an image; threshold it first.", kind="soft_labels")
 
 
 def label_values(labels: NDArray[Any]) -> list[int]:

@@ -52,7 +52,7 @@ class Geometry:
         gram = self.matrix.T @ self.matrix
         if np.abs(gram - np.eye(3)).max() > _ORTHONORMAL_TOLERANCE:
             axes = " ".join(f"({_by(axis, ', ')})" for axis in self.matrix.T)
-            raise GeometryError(f"index axes must be orthogonal unit vectors (no shear), found {axes}")
+            raise GeometryError(f"index axes must be orthogonal unit vectors (no shear), found {axes}", kind="sheared")
 
     @property
     def matrix(self) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ def read_native(path: Path) -> Volume:
     channels = read_channels(path)
     if len(channels) != 1:
         sides = "x".join(map(str, (*channels[0].geometry.shape, len(channels))))
-        raise ImageError(f"{path}: expected a 3D image, found 4D of size {sides}. {_SPLIT}")
+        raise ImageError(f"{path}: expected a 3D image, found 4D of size {sides}. {_SPLIT}", kind="dimensions")
     return channels[0]
 
 
@@ -47,7 +47,8 @@ def read_channels(path: Path) -> list[Volume]:
             with _ITK_READS:
                 voxels = sitk.GetArrayFromImage(reader.Execute()).transpose()  # ([t, ]z, y, x) -> (x, y, z[, t])
         except RuntimeError as error:
-            raise ImageError(f"{path}: cannot be read: {itk_reason(error)}. Copy or export it again.") from error
+            reason = f"its header is there, its voxels are not all: {itk_reason(error)}"
+            raise ImageError(f"{path}: cannot be read: {reason}. Copy or export it again.", kind="truncated") from error
     stacked = voxels.reshape((*geometry.shape, -1), order="F")  # (x, y, z, t)
     return [Volume(stacked[..., index], geometry) for index in range(stacked.shape[3])]
 
@@ -65,7 +66,8 @@ def read_geometry(path: Path) -> Geometry:
     geometry = _geometry(path, reader)
     if int(np.prod(reader.GetSize())) != int(np.prod(geometry.shape)):
         sides = "x".join(map(str, reader.GetSize()))
-        raise ImageError(f"{path}: expected a 3D image, found {reader.GetDimension()}D of size {sides}. {_SPLIT}")
+        found = f"expected a 3D image, found {reader.GetDimension()}D of size {sides}"
+        raise ImageError(f"{path}: {found}. {_SPLIT}", kind="dimensions")
     return geometry
 
 
@@ -105,7 +107,7 @@ def _read_header(path: Path) -> Any:
     except RuntimeError as error:
         if "orthonormal" in str(error):
             raise GeometryError(
-                f"{path}: its index axes are not orthogonal (sheared grid). Resample it first."
+                f"{path}: its index axes are not orthogonal (sheared grid). Resample it first.", kind="sheared"
             ) from error
         raise ImageError(f"{path}: not a readable image, or damaged: {itk_reason(error)}.") from error
     return reader
@@ -115,14 +117,16 @@ def _geometry(path: Path, reader: Any) -> Geometry:
     size = reader.GetSize()
     if len(size) not in (3, 4):
         sides = "x".join(map(str, size))
-        raise ImageError(f"{path}: expected a 3D image, found {len(size)}D of size {sides}. Stack the slices first.")
+        found = f"expected a 3D image, found {len(size)}D of size {sides}"
+        raise ImageError(f"{path}: {found}. Stack the slices first.", kind="dimensions")
     pixel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
     if reader.GetNumberOfComponents() != 1 or "complex" in pixel:
         raise ImageError(
             f"{path}: expected one number per voxel, found {reader.GetNumberOfComponents()} ({pixel}; colour?). "
-            "Convert it to one channel."
+            "Convert it to one channel.",
+            kind="dimensions",
         )
     try:
         return geometry_of(reader)
     except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from error
+        raise GeometryError(f"{path}: {error}", kind=error.kind) from error

@@ -36,7 +36,8 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
     content = _decompressed(path)
     if len(content) < _HEADER_BYTES:
         raise ImageError(
-            f"{path}: truncated: {len(content)} bytes, a NIfTI header alone has {_HEADER_BYTES}. Copy again."
+            f"{path}: truncated: {len(content)} bytes, a NIfTI header alone has {_HEADER_BYTES}. Copy again.",
+            kind="truncated",
         )
     order = next((order for order in "<>" if struct.unpack_from(order + "i", content)[0] == _HEADER_BYTES), None)
     code = struct.unpack_from(f"{order}h", content, 70)[0] if order else None
@@ -48,7 +49,8 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
     dtype = np.dtype(order + _DTYPES[code])
     expected = int(first_byte) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if len(content) < expected:
-        raise ImageError(f"{path}: truncated: {len(content)} of {expected} bytes are there. Copy or export it again.")
+        there = f"{len(content)} of {expected} bytes are there"
+        raise ImageError(f"{path}: truncated: {there}. Copy or export it again.", kind="truncated")
     count = int(np.prod(shape, dtype=np.int64))
     voxels = np.frombuffer(content, dtype, count, int(first_byte)).reshape(shape, order="F")
     if slope not in (0, 1) or (slope == 1 and intercept != 0):
@@ -63,4 +65,5 @@ def _decompressed(path: Path) -> bytes:
     try:
         return gzip.decompress(content)  # also files of several members, as bgzip writes them
     except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(f"{path}: damaged or truncated gzip ({error}). Copy or export it again.") from error
+        reason = f"damaged or truncated gzip ({error})"
+        raise ImageError(f"{path}: {reason}. Copy or export it again.", kind="truncated") from error

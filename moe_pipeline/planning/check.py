@@ -1,21 +1,18 @@
 """Is a case what it should be? Every file is opened once; what is wrong is collected, not raised."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
-from moe_pipeline.errors import PipelineError
-from moe_pipeline.imaging.files import as_labels, check_finite, label_values
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.inspection import attempt, inspect_grid, inspect_image, inspect_label
 from moe_pipeline.imaging.native import read_native
 from moe_pipeline.imaging.orientation import to_canonical
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.planning.dataset import Case
+from moe_pipeline.records.check import Finding
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.planning import Fault
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -37,55 +34,38 @@ class CaseCheck:
 
     def read_label(self) -> None:
         """Read the label map and look at its values."""
-        path = self.case.label
+        path, case_id = self.case.label, self.case.case_id
         if path is None:
-            self._error("no label file")
+            self.faults.append(Fault(case_id=case_id, severity="error", message="no label file"))
             return
-        native = self._try(lambda: read_native(path))
-        labels = self._try(lambda: as_labels(native, path)) if native else None
-        if native is None or labels is None:
+        native, findings = attempt(case_id, path, lambda: read_native(path))
+        self._note(findings)
+        if native is None:
             return
-        self.native = native.geometry
-        self.label = to_canonical(labels)
-        self._check_values(path)
+        ignore = self.description.ignore_value
+        others = {0} if ignore is None else {0, ignore}
+        labels, findings = inspect_label(case_id, path, native, self.description.classes, others)
+        self._note(findings)
+        if labels is not None:
+            self.native = native.geometry
+            self.label = to_canonical(labels)
 
     def read_channel(self, number: int) -> Volume | None:
         """Read one channel, canonical, as stored; None if it cannot be used with the label."""
-        path = self.case.images[number]
-        volume = self._try(lambda: _finite(path))
-        if volume is None:
+        path, case_id = self.case.images[number], self.case.case_id
+        native, findings = attempt(case_id, path, lambda: read_native(path))
+        if native is None:
+            self._note(findings)
             return None
-        if self.label is not None and (found := volume.geometry.differences(self.label.geometry)):
-            self._error(f"{path.name}: image and label lie on different grids: {'; '.join(found)}")
-            return None
-        return volume
+        findings = inspect_image(case_id, path, native)
+        volume = to_canonical(native)
+        if self.label is not None:
+            findings += inspect_grid(case_id, path.name, self.label.geometry, volume.geometry, "image and label")
+        self._note(findings)
+        return None if any(finding.severity == "error" for finding in findings) else volume
 
-    def _check_values(self, path: Path) -> None:
-        assert self.label is not None
-        values = label_values(self.label.array)
-        known = {0, *self.description.classes}
-        if self.description.ignore_value is not None:
-            known.add(self.description.ignore_value)
-        unknown = [str(value) for value in values if value not in known]
-        if unknown:
-            named = ", ".join(str(value) for value in sorted(known))
-            self._error(f"{path.name}: label values {', '.join(unknown[:10])} are not in dataset.json ({named})")
-        elif not any(value in self.description.classes for value in values):
-            message = f"{path.name}: no voxel of any class; the case cannot be trained on"
-            self.faults.append(Fault(case_id=self.case.case_id, severity="warning", message=message))
-
-    def _try(self, work: Callable[[], _Result]) -> _Result | None:
-        try:
-            return work()
-        except (PipelineError, OSError) as error:
-            self._error(str(error))
-            return None
-
-    def _error(self, message: str) -> None:
-        self.faults.append(Fault(case_id=self.case.case_id, severity="error", message=message))
-
-
-def _finite(path: Path) -> Volume:
-    native = read_native(path)
-    check_finite(native.array, path)
-    return to_canonical(native)
+    def _note(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            if finding.severity != "note":
+                severity: Literal["error", "warning"] = finding.severity
+                self.faults.append(Fault(case_id=finding.case_id, severity=severity, message=finding.message))
