@@ -5,6 +5,7 @@ compressed file must end with its own checksum. Geometry still comes from ITK, s
 """
 
 import gzip
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from moe_pipeline.errors import ImageError
 
 _HEADER_BYTES = 348
+_CHUNK_BYTES = 1 << 20
+_MOST_GZIP_CAN = 1032  # bytes out of one byte; only a damaged header promises more, and memory is taken beforehand
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 
@@ -33,37 +36,48 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
     Raises:
         ImageError: if the file is truncated or damaged.
     """
-    content = _decompressed(path)
-    if len(content) < _HEADER_BYTES:
-        raise ImageError(
-            f"{path}: truncated: {len(content)} bytes, a NIfTI header alone has {_HEADER_BYTES}. Copy again.",
-            kind="truncated",
-        )
-    order = next((order for order in "<>" if struct.unpack_from(order + "i", content)[0] == _HEADER_BYTES), None)
-    code = struct.unpack_from(f"{order}h", content, 70)[0] if order else None
-    if order is None or content[344:348] != b"n+1\0" or code not in _DTYPES:
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    possible = path.stat().st_size * (_MOST_GZIP_CAN if compressed else 1)
+    try:
+        with gzip.open(path) if compressed else path.open("rb") as stream:
+            return _read(stream, path, possible)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        reason = f"damaged or truncated gzip ({error})"
+        raise ImageError(f"{path}: {reason}. Copy or export it again.", kind="truncated") from error
+
+
+def _read(stream: io.BufferedReader | gzip.GzipFile, path: Path, possible_bytes: int) -> NDArray[Any] | None:
+    header = stream.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES:
+        there = f"{len(header)} bytes, a NIfTI header alone has {_HEADER_BYTES}"
+        raise ImageError(f"{path}: truncated: {there}. Copy again.", kind="truncated")
+    order = next((order for order in "<>" if struct.unpack_from(order + "i", header)[0] == _HEADER_BYTES), None)
+    code = struct.unpack_from(f"{order}h", header, 70)[0] if order else None
+    if order is None or header[344:348] != b"n+1\0" or code not in _DTYPES:
         return None
-    n_dimensions, *sides = struct.unpack_from(order + "8h", content, 40)
+    n_dimensions, *sides = struct.unpack_from(order + "8h", header, 40)
     shape = tuple(max(side, 1) for side in sides[:n_dimensions])
-    first_byte, slope, intercept = struct.unpack_from(order + "3f", content, 108)
+    first_byte, slope, intercept = struct.unpack_from(order + "3f", header, 108)
     dtype = np.dtype(order + _DTYPES[code])
-    expected = int(first_byte) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if len(content) < expected:
-        there = f"{len(content)} of {expected} bytes are there"
-        raise ImageError(f"{path}: truncated: {there}. Copy or export it again.", kind="truncated")
     count = int(np.prod(shape, dtype=np.int64))
-    voxels = np.frombuffer(content, dtype, count, int(first_byte)).reshape(shape, order="F")
+    skipped = max(int(first_byte) - _HEADER_BYTES, 0)
+    content = _read_up_to(stream, skipped + count * dtype.itemsize, possible_bytes)
+    if len(content) < skipped + count * dtype.itemsize:
+        there = f"{_HEADER_BYTES + len(content)} of {int(first_byte) + count * dtype.itemsize} bytes are there"
+        raise ImageError(f"{path}: truncated: {there}. Copy or export it again.", kind="truncated")
+    voxels = np.frombuffer(content, dtype, count, skipped).reshape(shape, order="F")
     if slope not in (0, 1) or (slope == 1 and intercept != 0):
         return voxels * float(slope) + float(intercept)
     return voxels
 
 
-def _decompressed(path: Path) -> bytes:
-    content = path.read_bytes()
-    if not content.startswith(b"\x1f\x8b"):
-        return content
-    try:
-        return gzip.decompress(content)  # also files of several members, as bgzip writes them
-    except (OSError, EOFError, zlib.error) as error:
-        reason = f"damaged or truncated gzip ({error})"
-        raise ImageError(f"{path}: {reason}. Copy or export it again.", kind="truncated") from error
+def _read_up_to(stream: io.BufferedReader | gzip.GzipFile, n_bytes: int, possible_bytes: int) -> memoryview:
+    """At most `n_bytes`, held once; what follows is read and dropped, since gzip's checksum comes at the end."""
+    content = memoryview(bytearray(min(n_bytes, possible_bytes)))
+    filled = 0
+    while filled < len(content) and (count := stream.readinto(content[filled : filled + _CHUNK_BYTES])):
+        filled += count
+    while stream.read(_CHUNK_BYTES):
+        pass
+    return content[:filled]
