@@ -21,7 +21,8 @@ from moe_pipeline.records.dataset import ConversionReport, ConversionRow, Datase
 REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
-_MAX_THREADS = 4  # decompression leaves the interpreter free, the rest does not
+N_THREADS = min(4, os.cpu_count() or 1)
+"""Decompression leaves the interpreter free, the rest does not."""
 
 
 def convert(
@@ -56,10 +57,7 @@ def convert(
         RecordError: if the source's own description breaks its schema.
     """
     began = time.monotonic()
-    name = choose_source(source, source_format)
-    described = _without_doubles(describe_source(source, name, options))
-    if label_map is not None:
-        described = apply(label_map, described)
+    name, described = describe(source, source_format, options, label_map)
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
     earlier = _claim(source, name, out) | state.case_ids
@@ -85,11 +83,20 @@ def convert(
     return report
 
 
+def describe(
+    source: Path, source_format: str | None, options: Options, label_map: LabelMap | None
+) -> tuple[str, SourceDataset]:
+    """Name of the layout of a source, and what it holds, in the classes of the label map; raises as `convert`."""
+    name = choose_source(source, source_format)
+    described = _without_doubles(describe_source(source, name, options))
+    return name, described if label_map is None else apply(label_map, described)
+
+
 def _convert_all(
     described: SourceDataset, out: Path, state: ConversionState, progress: Progress, stage: str
 ) -> list[ConversionRow]:
     work = partial(convert_case, dataset=described, out=out, state=state)
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(N_THREADS) as pool:
         rows = pool.map(work, described.cases)
         return list(track(rows, f"converting {stage}", progress, len(described.cases)))
 
