@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from moe_pipeline.cli import main
 from moe_pipeline.errors import PipelineError
@@ -248,3 +249,10 @@ def test_help_needs_neither_torch_nor_pandas_nor_itk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_gallery_draws_a_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _ = run(capsys, "gallery", "-o", str(tmp_path / "sheet.png"), "--count", "2", "--size", "32")
+    assert code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (4 * 2 * 3 * 32, 2 * 32)

@@ -83,3 +83,17 @@ def pretrain(
     with progress_bar() as progress:
         card = pretrain_foundation(out, options, progress)
     typer.echo(f"{out / card.name}.safetensors: validation Dice {card.training['best_score']:.3f}")
+
+
+@app.command()
+def gallery(
+    out: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path("synthetic.png"),
+    count: Annotated[int, typer.Option(help="Volumes to show, four in a row.", min=1, max=400)] = 16,
+    seed: Annotated[int, typer.Option(help="Which synthetic set.")] = 0,
+    size: Annotated[int, typer.Option(help="Voxels per edge.", min=32, max=256)] = 64,
+) -> None:
+    """Draw synthetic volumes, the object to segment outlined: what pretraining sees."""
+    from moe_pipeline.training.synthetic.gallery import write_gallery
+
+    write_gallery(out, seed, count, size)
+    typer.echo(f"{out}: {count} synthetic volumes")
