@@ -1,24 +1,26 @@
 """The whole mixture in memory: foundation, experts, gate, guards."""
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from moe_pipeline.errors import CheckpointError, StaleCacheError
+from moe_pipeline.errors import RecordError, StaleCacheError
+from moe_pipeline.inference.settings import Settings
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
 from moe_pipeline.model.mask_decoder import MaskDecoder
-from moe_pipeline.model.mixture import GENERAL, Route, SelectorMode, choose_route
+from moe_pipeline.model.mixture import GENERAL, Route, SelectorMode
+from moe_pipeline.model.router import Newcomer, Router
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.moe import ExpertEntry, GateCard, ModelCard
+from moe_pipeline.records.moe import ExpertEntry, ModelCard
 from moe_pipeline.records.view import View
-from moe_pipeline.training.gate import knows_all, prompt_features
+from moe_pipeline.training.expert_files import load_decoder
+from moe_pipeline.training.gate_features import prompt_features
+from moe_pipeline.training.model_files import joined_folder, load_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import find_foundation
-from moe_pipeline.weights.tensors import load_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,9 @@ class Mixture:
     view: View
     """The view of the general expert and of the gate."""
     experts: tuple[Expert, ...]
-    """In the order of the gate's outputs after the general one."""
-    gate: Gate | None
-    """None if there are no experts."""
-    guards: tuple[Guard, ...]
-    """One per expert."""
+    """In the order of the router's outputs after the general one."""
+    router: Router | None
+    """Gate and guards; None if there are no experts."""
     tau: float
     """Threshold of the selector."""
     selector: SelectorMode
@@ -57,6 +57,8 @@ class Mixture:
     """sha256 of the weights by name, for run.json."""
     channel: int = 0
     """Image channel that is shown."""
+    settings: Settings = field(default_factory=Settings)
+    """How far crops may follow an object, whether other views are tried, and the like."""
 
     @torch.no_grad()
     def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Route:
@@ -67,11 +69,10 @@ class Mixture:
             coordinates: (1, n, 3) voxels of the crop.
             labels: (1, n).
         """
-        if self.gate is None or self.selector == "general":
+        if self.router is None or self.selector == "general":
             return Route(GENERAL, 0.0, GENERAL, 0.0, guarded=False)
         features = prompt_features(self.foundation, embedding, coordinates, labels)  # (1, 5C)
-        known = knows_all(self.guards, features)[0]  # (N,)
-        return choose_route(self.gate.weights(features)[0], known, self.tau, self.selector)
+        return self.router.route(features, self.tau, self.selector)
 
     def name_of(self, output: int) -> str:
         """Name of an output: "general" or the expert's dataset."""
@@ -100,21 +101,19 @@ def load_model(
         CheckpointError: if weights are missing or damaged.
         StaleCacheError: if an expert or the foundation is not the one the gate was trained with.
     """
-    card, gate_card = ModelCard.load(folder / "moe.json"), GateCard.load(folder / "gate.json")
+    card = ModelCard.load(folder / "moe.json")
     mixture = load_foundation_alone(card.foundation, device=device, weights_root=weights_root)
     _expect_same(f"foundation {card.foundation}", mixture.hashes[card.foundation], card.foundation_sha256, folder)
     experts = tuple(load_expert(folder / entry.folder, mixture.foundation, entry) for entry in card.experts)
-    gate, guards = _load_gate(folder / "gate.safetensors", card.gate_sha256, gate_card)
-    place = torch.device(device)
+    router = load_router(folder, card).to(torch.device(device)) if card.experts else None
     return Mixture(
         foundation=mixture.foundation,
         view=card.view,
         experts=experts,
-        gate=gate.to(place),
-        guards=tuple(guard.to(place) for guard in guards),
+        router=router,
         tau=card.tau if tau is None else tau,
         selector=selector or card.selector,
-        device=place,
+        device=torch.device(device),
         channel=card.channel,
         hashes={**mixture.hashes, **{entry.dataset: entry.weights_sha256 for entry in card.experts}},
     )
@@ -129,8 +128,7 @@ def load_foundation_alone(
         foundation=load_foundation(name, device=device, weights_root=weights_root),
         view=stored.card.view,
         experts=(),
-        gate=None,
-        guards=(),
+        router=None,
         tau=0.0,
         selector="general",
         device=torch.device(device),
@@ -153,16 +151,7 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
     card = ExpertCard.load(folder / "expert.json")
     if entry is not None:
         _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder)
-    tensors = load_tensors(folder / "expert.safetensors", card.weights_sha256)
-    decoder = copy.deepcopy(foundation.mask_decoder)
-    expected = set(decoder.state_dict())
-    if set(tensors) != expected:
-        raise CheckpointError(
-            f"{folder}: not this foundation's decoder: missing {sorted(expected - set(tensors))[:3]}, "
-            f"unexpected {sorted(set(tensors) - expected)[:3]}"
-        )
-    decoder.load_state_dict(tensors)
-    return Expert(card.dataset, card.view, decoder.requires_grad_(False).eval())
+    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation))
 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
@@ -177,25 +166,32 @@ def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
     return replace(
         mixture,
         experts=(expert,),
-        gate=gate.requires_grad_(False).to(mixture.device),
-        guards=(guard.to(mixture.device),),
+        router=Router(gate.requires_grad_(False), [guard]).to(mixture.device),
         tau=0.0,
         selector="specific",
     )
 
 
-def _load_gate(path: Path, sha256: str, card: GateCard) -> tuple[Gate, list[Guard]]:
-    tensors = load_tensors(path, sha256)
-    gate = Gate(GateConfig(width=card.width, n_experts=len(card.outputs) - 1, hidden=card.hidden))
-    guards = [Guard(N_IMAGE_GROUPS * card.width, rank) for rank in card.guard_ranks]
-    parts: dict[str, nn.Module] = {"gate.": gate, **{f"guard.{k}.": guard for k, guard in enumerate(guards, start=1)}}
-    try:
-        for prefix, module in parts.items():
-            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            module.load_state_dict(own)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: does not fit gate.json ({error}); run `moe train-gate` again") from error
-    return gate.requires_grad_(False).eval(), guards
+def load_router(folder: Path, card: ModelCard) -> Router:
+    """The gate of a model folder, with its guards and with those who joined later.
+
+    Raises:
+        RecordError: if a card is missing or invalid, or names an expert that no gate knows.
+        CheckpointError: if weights are missing, damaged, or do not fit their card.
+    """
+    trained, gate_card = load_gate(folder, card.gate_sha256)
+    together = [entry.dataset for entry in card.experts if entry.joined_gate_sha256 is None]
+    unknown = [name for name in together if name not in gate_card.outputs[1:]]
+    kept = [k for k, name in enumerate(gate_card.outputs) if name in together]
+    if unknown or [gate_card.outputs[k] for k in kept] != together:
+        raise RecordError(f"{folder}: moe.json has the experts {together}, gate.json {list(gate_card.outputs[1:])}")
+    newcomers = []
+    for entry in card.experts[len(together) :]:
+        if entry.joined_gate_sha256 is None:
+            raise RecordError(f"{folder / 'moe.json'}: {entry.dataset} stands behind experts that joined later")
+        joined, joined_card = load_gate(joined_folder(folder, entry.dataset), entry.joined_gate_sha256)
+        newcomers.append(Newcomer(joined.gate, joined.guards[0], joined_card.tau))
+    return Router(trained.gate, trained.guards, kept, newcomers)
 
 
 def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:

@@ -7,9 +7,11 @@ from pydantic import Field
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.view import View
 
+Targets = Literal["dataset", "dice"]
+
 
 class ExpertEntry(Part):
-    """One expert of a mixture, in the order of the gate's outputs."""
+    """One expert of a mixture, in the order of the outputs after "general"."""
 
     dataset: str
     """Name of the expert."""
@@ -17,6 +19,11 @@ class ExpertEntry(Part):
     """Where expert.json and expert.safetensors are, relative to the model folder."""
     weights_sha256: str
     """The weights the gate was trained with."""
+    prompter_sha256: str | None = None
+    """prompter.safetensors in the same folder; null if the expert has none."""
+    joined_gate_sha256: str | None = None
+    """Of an expert that joined later: joined/<dataset>/gate.safetensors; its gate.json stands beside. Null for the
+    experts that the gate was trained with."""
 
 
 class ThresholdRow(Part):
@@ -26,17 +33,47 @@ class ThresholdRow(Part):
     """Threshold."""
     general_kept: float | None
     """Share of general prompts that stay with the general expert; null without general data."""
-    own_expert: float
-    """Share of the experts' prompts that their own expert answers."""
-    wrong_expert: float
-    """Share of the experts' prompts that another expert answers."""
+    own_expert: float | None
+    """Share of the prompts meant for an expert that this expert answers; null if there are none."""
+    wrong_expert: float | None
+    """Share of these prompts that another expert answers; the general expert answers the rest."""
+    coverage: float | None = None
+    """Share of all prompts that any expert answers."""
+
+
+class ReliabilityBin(Part):
+    """Prompts of which the gate is about equally sure."""
+
+    low: float
+    """Confidence above this."""
+    high: float
+    """Confidence up to this."""
+    n: int
+    """Prompts."""
+    confidence: float
+    """Mean weight of the favoured output."""
+    accuracy: float
+    """How often that output is the right one."""
 
 
 class GateCard(Record):
-    """gate.json beside gate.safetensors: how the gate was trained and how well it routes."""
+    """gate.json beside gate.safetensors: how the gate was trained and how well it routes.
+
+    The gate of an expert that joined later has the same card, with the outputs "others" and the expert.
+    """
 
     outputs: tuple[str, ...]
-    """Names of the weights, "general" first."""
+    """Names of the weights, "general" (or "others") first."""
+    rule: Literal["moe", "paper"] = "moe"
+    """How the gate was trained; see docs/method.md."""
+    targets: Targets = "dataset"
+    """Which output should answer a training prompt: its dataset's, or that of whoever segments the object better."""
+    margin: float = 0.0
+    """Dice by which an expert must be better than the general one, for the targets "dice"."""
+    better_expert: dict[str, float] = Field(default_factory=dict)
+    """Share of each finetuned dataset's objects that its expert segments better, for the targets "dice"."""
+    guarded: bool = True
+    """Whether guards keep experts away from strangers."""
     width: int
     """Channels of the foundation's embedding."""
     hidden: int
@@ -56,10 +93,16 @@ class GateCard(Record):
     confusion: dict[str, dict[str, float]]
     """Share of each dataset's validation prompts that each output answers, at tau and behind the guard."""
     calibration_error: float
-    """Expected calibration error over 10 bins on validation."""
+    """Expected calibration error: mean gap in `reliability`, weighted by n."""
+    reliability: tuple[ReliabilityBin, ...] = ()
+    """On validation prompts, the same that the temperature is from, and before the guards."""
+    known: dict[str, float] = Field(default_factory=dict)
+    """Share of each dataset's validation prompts whose image its guard knows (any guard, for general datasets)."""
+    coverage: dict[str, float] = Field(default_factory=dict)
+    """Share of each dataset's validation prompts that an expert answers, at tau and behind the guards."""
     tau: float = Field(ge=0, lt=1)
     """Chosen threshold: the smallest that sends no validation prompt of the general datasets to an expert, and at most
-    2 % of the synthetic ones; 0.5 without either."""
+    2 % of the synthetic ones; 0.5 without either, and by the paper's rule."""
     sweep: tuple[ThresholdRow, ...]
     """What other thresholds do."""
     seed: int

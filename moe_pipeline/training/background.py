@@ -13,7 +13,7 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.view import View
 from moe_pipeline.training.clicks import draw_click
-from moe_pipeline.training.gate import prompt_features
+from moe_pipeline.training.gate_features import prompt_features
 from moe_pipeline.training.synthetic import make_batch
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
 

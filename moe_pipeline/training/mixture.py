@@ -1,39 +1,39 @@
 """From experts to a model folder: features of all datasets, gate, guards."""
 
-import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
-from moe_pipeline.errors import DatasetError, StaleCacheError
-from moe_pipeline.files import atomic_folder
+from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
+from moe_pipeline.model.mixture import GENERAL
 from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.moe import ExpertEntry, GateCard, ModelCard
-from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.records.moe import GateCard, Targets
 from moe_pipeline.records.view import View
 from moe_pipeline.training.background import NAME, background_features
+from moe_pipeline.training.expert_files import load_decoder
 from moe_pipeline.training.finetune import PlannedDataset, cache_of, open_planned
-from moe_pipeline.training.gate import (
-    DatasetFeatures,
-    GateSettings,
-    TrainedGate,
-    collect_features,
-    fit_gate,
-    guards_state,
-)
+from moe_pipeline.training.gate import DatasetFeatures, GateSettings, fit_gate
+from moe_pipeline.training.gate_features import PromptFeatures, collect_features
+from moe_pipeline.training.gate_measures import choose_tau
+from moe_pipeline.training.gate_targets import Judgement, dice_targets, object_dice
 from moe_pipeline.training.loop import LoopSettings
+from moe_pipeline.training.model_folder import FinishedGate, gate_card, save_model
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
-from moe_pipeline.weights.tensors import save_tensors
 from moe_pipeline.workspace import Workspace
+
+Rule = Literal["moe", "paper"]
+
+LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
+"""How long and how fast a gate learns."""
 
 _FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
 _SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
-_LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
+_PAPERS_TAU = 0.5  # the paper does not state its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,27 @@ class GateOptions:
     """Where to encode and to draw prompts; the gate itself is trained on the CPU."""
     synthetic: int = 160
     """Synthetic volumes that belong to the general expert, besides the general datasets; 0 for none."""
+    rule: Rule = "moe"
+    """"paper": targets by dataset, no guards, no synthetic volumes, no noise on the features, no temperature."""
+    targets: Targets = "dataset"
+    """Which output should answer a training prompt: its dataset's expert, or whoever segments the object better."""
+    margin: float = 0.02
+    """Dice by which the expert must be better than the general one, for the targets "dice"."""
     settings: GateSettings = field(default_factory=GateSettings)
     """Of gate and guards."""
+
+    def effective(self) -> "GateOptions":
+        """The same with the consequences of the rule.
+
+        Raises:
+            PipelineError: if the other options contradict the rule.
+        """
+        if self.rule == "moe":
+            return self
+        if self.targets != "dataset":
+            raise PipelineError("the paper's rule has targets by dataset; leave out --targets, or --rule paper")
+        settings = replace(self.settings, guarded=False, calibrated=False, feature_noise=0.0)
+        return replace(self, synthetic=0, settings=settings)
 
 
 def train_gate(
@@ -70,37 +89,160 @@ def train_gate(
 
     Raises:
         DatasetError: if no expert is named, or a dataset is named twice.
+        PipelineError: if options contradict each other, or the workspace's model holds experts of its own.
         RecordError: if a dataset has no plan or no expert.
         StaleCacheError: if experts were trained on different foundations.
     """
-    options, began = options or GateOptions(), time.monotonic()
-    names = [folder.resolve().name for folder in (*expert_folders, *general_folders)]
-    if not expert_folders or len(set(names)) < len(names):
-        raise DatasetError(f"a gate needs at least one expert and each dataset once; got {', '.join(names) or 'none'}")
-    cards = [ExpertCard.load(place.expert(name) / "expert.json") for name in names[: len(expert_folders)]]
+    options, began = (options or GateOptions()).effective(), time.monotonic()
+    cards = _expert_cards(place, expert_folders, general_folders, options)
     view = _common_view(place, cards)
     features: list[DatasetFeatures] = []
+    better: dict[str, float] = {}
     for position, folder in enumerate((*expert_folders, *general_folders)):
+        card = cards[position] if position < len(cards) else None
         planned = open_planned(place, open_dataset(folder), options.fold, options.device)
-        _check_foundation(planned, cards[0])
-        output = position + 1 if position < len(cards) else 0
-        if output:
-            _check_expert(planned, cards[position], options.fold)
-        if planned.plan.channel != cards[0].channel:
-            raise DatasetError(
-                f"{planned.plan.dataset}: planned for channel {planned.plan.channel}, {cards[0].dataset} for channel "
-                f"{cards[0].channel}; a model looks at one channel: edit the plan and finetune again"
-            )
-        shared = output > 0 and view == planned.plan.view  # the expert's own cache, copies and all
-        augmented = shared or len(planned.fold.train) < _FEW_CASES
-        cache = cache_of(place, planned, view, options.device, augmented=augmented, progress=progress)
-        features.append(_features(planned, cache, output, options, progress))
+        check_planned(planned, cards[0], card, options.fold)
+        output = position + 1 if card else GENERAL
+        found, share = dataset_features(place, planned, card, output, view, options, progress)
+        features.append(found)
+        better |= share
     if options.synthetic:
         features.append(_synthetic(place, planned, view, options, progress))
     training = place.root / "gate_training"
     (training / "checkpoint.safetensors").unlink(missing_ok=True)  # seconds of work: always anew
-    trained = fit_gate(features, len(cards), options.settings, _LOOP, training, progress)
-    return _save(place, cards, view, features, trained, options, time.monotonic() - began)
+    trained = fit_gate(features, len(cards), options.settings, LOOP, training, progress)
+    general = [d for d in features if d.output == GENERAL]
+    tau = _PAPERS_TAU if options.rule == "paper" else choose_tau(trained.router, general)
+    finished = FinishedGate(trained, tau, features, ("general", *(card.dataset for card in cards)))
+    described = gate_card(finished, options.settings).model_copy(
+        update={"rule": options.rule, "targets": options.targets, "margin": options.margin, "better_expert": better}
+    )
+    return save_model(place, cards, view, finished, described, asdict(options), time.monotonic() - began)
+
+
+def dataset_features(
+    place: Workspace,
+    planned: PlannedDataset,
+    card: ExpertCard | None,
+    output: int,
+    view: View,
+    options: GateOptions,
+    progress: Progress = silent,
+) -> tuple[DatasetFeatures, dict[str, float]]:
+    """Gate features of one dataset's prompts in the gate's view, with their targets.
+
+    Args:
+        place: the workspace.
+        planned: the dataset.
+        card: of its expert; None for a general dataset.
+        output: it belongs to.
+        view: of the gate.
+        options: of the gate.
+        progress: told after each case and batch.
+
+    Returns:
+        The features; and by its name the share of its objects that its expert segments better, if that was asked for.
+    """
+    shared = card is not None and view == planned.plan.view  # the expert's own cache, copies and all
+    augmented = shared or len(planned.fold.train) < _FEW_CASES
+    cache = cache_of(place, planned, view, options.device, augmented=augmented, progress=progress)
+    train, validation = (
+        _prompts(planned, cache, cases, share, options, progress)
+        for cases, share in ((planned.fold.train, 1.0), (planned.fold.validation, 0.25))
+    )
+    plain = DatasetFeatures(planned.plan.dataset, output, train.rows, validation.rows)
+    if card is None or options.targets == "dataset":
+        return plain, {}
+    better = _judge(place, planned, card, cache, options, progress).better(options.margin)
+    judged = replace(
+        plain,
+        train_targets=dice_targets(train.objects, better, output),
+        validation_targets=dice_targets(validation.objects, better, output),
+    )
+    return judged, {plain.name: sum(better.values()) / max(1, len(better))}
+
+
+def check_planned(planned: PlannedDataset, model: ExpertCard, card: ExpertCard | None, fold: int) -> None:
+    """Compare a dataset's plan with the model it joins.
+
+    Args:
+        planned: the dataset.
+        model: card of an expert of the model.
+        card: of the dataset's own expert, if it has one.
+        fold: whose validation cases the gate is to learn from; the expert must not have seen them.
+
+    Raises:
+        StaleCacheError: if foundation, plan or fold are not those of the expert.
+        DatasetError: if it looks at another channel.
+    """
+    if planned.foundation_sha256 != model.foundation_sha256:
+        raise StaleCacheError(
+            f"{planned.plan.dataset} is planned for the foundation {planned.plan.foundation} "
+            f"({planned.foundation_sha256[:12]}), the expert {model.dataset} was trained on "
+            f"{model.foundation_sha256[:12]}; plan and finetune both again with the same foundation"
+        )
+    if planned.plan.channel != model.channel:
+        raise DatasetError(
+            f"{planned.plan.dataset}: planned for channel {planned.plan.channel}, {model.dataset} for channel "
+            f"{model.channel}; a model looks at one channel: edit the plan and finetune again"
+        )
+    if card is not None and card.fold != fold:
+        raise StaleCacheError(
+            f"expert {card.dataset} was trained on fold {card.fold}, the gate is asked for fold {fold}; "
+            f"give --fold {card.fold}, or finetune it on fold {fold}"
+        )
+    if card is not None and card.plan_sha256 != planned.plan.sha256():
+        raise StaleCacheError(
+            f"expert {card.dataset} was made by the plan {card.plan_sha256[:12]}, plan.json is now "
+            f"{planned.plan.sha256()[:12]}; run `moe finetune {card.dataset} --overwrite`"
+        )
+
+
+def _expert_cards(
+    place: Workspace, expert_folders: list[Path], general_folders: list[Path], options: GateOptions
+) -> list[ExpertCard]:
+    names = [folder.resolve().name for folder in (*expert_folders, *general_folders)]
+    if not expert_folders or len(set(names)) < len(names):
+        raise DatasetError(f"a gate needs at least one expert and each dataset once; got {', '.join(names) or 'none'}")
+    if options.rule == "paper" and not general_folders:
+        raise DatasetError("the paper's rule learns the general expert from data alone; name some with --general")
+    return [ExpertCard.load(place.expert(name) / "expert.json") for name in names[: len(expert_folders)]]
+
+
+def _prompts(
+    planned: PlannedDataset,
+    cache: EmbeddingCache,
+    cases: tuple[str, ...],
+    share: float,
+    options: GateOptions,
+    progress: Progress,
+) -> PromptFeatures:
+    numbers = cache.of_cases(cases, augmented=len(cases) < _FEW_CASES)
+    if not numbers:
+        raise DatasetError(f"{planned.plan.dataset}: no crop of {len(cases)} cases holds a class; check the splits")
+    limit = int(options.settings.prompts_per_dataset * share)
+    device = open_device(options.device)
+    return collect_features(cache, numbers, limit, planned.foundation, options.settings.seed, device, progress)
+
+
+def _judge(
+    place: Workspace,
+    planned: PlannedDataset,
+    card: ExpertCard,
+    cache: EmbeddingCache,
+    options: GateOptions,
+    progress: Progress,
+) -> Judgement:
+    """Both decoders on the dataset's objects, each in its own view."""
+    decoder = load_decoder(place.expert(card.dataset), card, planned.foundation)
+    own = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
+    cases, seed, device = (
+        (*planned.fold.train, *planned.fold.validation),
+        options.settings.seed,
+        open_device(options.device),
+    )
+    general = object_dice(cache, cases, planned.foundation, planned.foundation.mask_decoder, seed, device, progress)
+    return Judgement(general, object_dice(own, cases, planned.foundation, decoder, seed, device, progress))
 
 
 def _synthetic(
@@ -111,23 +253,7 @@ def _synthetic(
         planned.foundation, planned.foundation_sha256, view, options.synthetic, folder, device, progress
     )
     held_out = len(rows) // 4
-    return DatasetFeatures(NAME, 0, rows[held_out:], rows[:held_out], may_lose=_SYNTHETIC_LOSS)
-
-
-def _features(
-    planned: PlannedDataset, cache: EmbeddingCache, output: int, options: GateOptions, progress: Progress
-) -> DatasetFeatures:
-    parts = []
-    for cases, share in ((planned.fold.train, 1.0), (planned.fold.validation, 0.25)):
-        numbers = cache.of_cases(cases, augmented=len(cases) < _FEW_CASES)
-        if not numbers:
-            raise DatasetError(f"{planned.plan.dataset}: no crop of {len(cases)} cases holds a class; check the splits")
-        limit = int(options.settings.prompts_per_dataset * share)
-        seed = options.settings.seed
-        parts.append(
-            collect_features(cache, numbers, limit, planned.foundation, seed, open_device(options.device), progress)
-        )
-    return DatasetFeatures(planned.plan.dataset, output, parts[0], parts[1])
+    return DatasetFeatures(NAME, GENERAL, rows[held_out:], rows[:held_out], may_lose=_SYNTHETIC_LOSS)
 
 
 def _common_view(place: Workspace, cards: list[ExpertCard]) -> View:
@@ -140,84 +266,3 @@ def _common_view(place: Workspace, cards: list[ExpertCard]) -> View:
                 f"run `moe finetune {card.dataset} --overwrite`"
             )
     return find_foundation(cards[0].foundation, place.weights).card.view
-
-
-def _check_foundation(planned: PlannedDataset, card: ExpertCard) -> None:
-    if planned.foundation_sha256 != card.foundation_sha256:
-        raise StaleCacheError(
-            f"{planned.plan.dataset} is planned for the foundation {planned.plan.foundation} "
-            f"({planned.foundation_sha256[:12]}), the expert {card.dataset} was trained on "
-            f"{card.foundation_sha256[:12]}; plan and finetune both again with the same foundation"
-        )
-
-
-def _check_expert(planned: PlannedDataset, card: ExpertCard, fold: int) -> None:
-    """The gate's validation cases must be cases that the expert did not learn from."""
-    if card.fold != fold:
-        raise StaleCacheError(
-            f"expert {card.dataset} was trained on fold {card.fold}, the gate is asked for fold {fold}; "
-            f"give --fold {card.fold}, or finetune it on fold {fold}"
-        )
-    if card.plan_sha256 != planned.plan.sha256():
-        raise StaleCacheError(
-            f"expert {card.dataset} was made by the plan {card.plan_sha256[:12]}, plan.json is now "
-            f"{planned.plan.sha256()[:12]}; run `moe finetune {card.dataset} --overwrite`"
-        )
-
-
-def _save(
-    place: Workspace,
-    cards: list[ExpertCard],
-    view: View,
-    features: list[DatasetFeatures],
-    trained: TrainedGate,
-    options: GateOptions,
-    seconds: float,
-) -> GateCard:
-    settings: dict[str, Any] = asdict(options.settings)
-    outputs = ("general", *(card.dataset for card in cards))
-    tensors = {f"gate.{name}": tensor for name, tensor in trained.gate.state_dict().items()}
-    with atomic_folder(place.model) as folder:
-        sha256 = save_tensors(folder / "gate.safetensors", tensors | guards_state(trained.guards))
-        gate_card = GateCard(
-            outputs=outputs,
-            width=trained.gate.config.width,
-            hidden=trained.gate.config.hidden,
-            guard_ranks=tuple(guard.whitener.shape[1] for guard in trained.guards),
-            general_datasets=tuple(d.name for d in features if d.output == 0),
-            weights_sha256=sha256,
-            samples={d.name: len(d.train) for d in features},
-            temperature=float(trained.gate.temperature),
-            guard_percentile=options.settings.guard_percentile,
-            confusion={name: {outputs[int(k)]: v for k, v in row.items()} for name, row in trained.confusion.items()},
-            calibration_error=trained.calibration_error,
-            tau=trained.tau,
-            sweep=trained.sweep,
-            seed=options.settings.seed,
-        )
-        gate_card.save(folder / "gate.json")
-        ModelCard(
-            foundation=cards[0].foundation,
-            foundation_sha256=cards[0].foundation_sha256,
-            view=view,
-            experts=tuple(_entry(place, card) for card in cards),
-            channel=cards[0].channel,
-            gate_sha256=sha256,
-            tau=trained.tau,
-        ).save(folder / "moe.json")
-        RunRecord(
-            command="train-gate",
-            versions=library_versions(),
-            device=options.device,
-            settings=settings | {"fold": options.fold, "synthetic": options.synthetic},
-            inputs={card.dataset: card.weights_sha256 for card in cards},
-            seconds=round(seconds, 1),
-            results={"calibration_error": trained.calibration_error, "tau": trained.tau},
-            files=["moe.json", "gate.json", "gate.safetensors"],
-        ).save(folder / "run.json")
-    return gate_card
-
-
-def _entry(place: Workspace, card: ExpertCard) -> ExpertEntry:
-    folder = os.path.relpath(place.expert(card.dataset), place.model)
-    return ExpertEntry(dataset=card.dataset, folder=Path(folder).as_posix(), weights_sha256=card.weights_sha256)

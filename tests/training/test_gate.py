@@ -1,34 +1,76 @@
+import math
+from pathlib import Path
+
+import pytest
 import torch
 
-from moe_pipeline.model.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
-from moe_pipeline.training.gate import DatasetFeatures, choose_tau, expected_calibration_error
+from moe_pipeline.errors import CheckpointError
+from moe_pipeline.model.gate import GateConfig
+from moe_pipeline.training.gate import DatasetFeatures, GateSettings, TrainedGate, fit_gate
+from moe_pipeline.training.loop import LoopSettings
+
+LOOP = LoopSettings(steps=60, learning_rate=3e-3, warmup_steps=5, validate_every=20)
+SETTINGS = GateSettings(hidden=16, feature_noise=0.3)
 
 
-def test_calibration_error_by_hand() -> None:
-    weights = torch.tensor([[0.05, 0.95], [0.05, 0.95], [0.35, 0.65], [0.35, 0.65]])
-    outputs = torch.tensor([1, 1, 1, 0])  # sure and right twice; 0.65 and right half the time
-    expected = (2 * abs(0.95 - 1.0) + 2 * abs(0.65 - 0.5)) / 4
-    assert abs(expected_calibration_error(weights, outputs) - expected) < 1e-6
+def cloud(name: str, output: int, centre: float, seed: int) -> DatasetFeatures:
+    """Prompts of a dataset whose features lie around one place; width 4, so 20 features."""
+    rows = torch.randn(160, 20, generator=torch.Generator().manual_seed(seed))
+    rows[:, ::2] += centre  # not all of them: a common shift is what the gate's LayerNorm takes away
+    return DatasetFeatures(name, output, rows[:120], rows[120:])
 
 
-def test_tau_keeps_general_prompts_with_the_general_expert() -> None:
-    gate, guard = constant_gate(0.42)
-    users = DatasetFeatures("theirs", 0, torch.zeros(4, 10), torch.zeros(4, 10))
-    assert choose_tau(gate, [guard], [users]) == 0.45
-    assert choose_tau(gate, [guard], []) == 0.5
+def two_clouds() -> list[DatasetFeatures]:
+    return [cloud("own", 1, 1.5, 0), cloud("general", 0, -1.5, 1)]
 
 
-def test_what_nobody_misses_may_be_lost() -> None:
-    gate, guard = constant_gate(0.42)
-    synthetic = DatasetFeatures("synthetic", 0, torch.zeros(4, 10), torch.zeros(4, 10), may_lose=1.0)
-    assert choose_tau(gate, [guard], [synthetic]) == 0.0
+def test_a_gate_tells_two_datasets_apart(tmp_path: Path) -> None:
+    datasets = two_clouds()
+    router = fit_gate(datasets, 1, SETTINGS, LOOP, tmp_path).router
+    assert (router.answering(datasets[0].validation, 0.5) == 1).float().mean() > 0.95
+    assert (router.answering(datasets[1].validation, 0.5) == 0).all()
 
 
-def constant_gate(weight: float) -> tuple[Gate, Guard]:
-    """A gate that gives its only expert the same weight always, behind a guard that lets all pass."""
-    gate = Gate(GateConfig(width=2, n_experts=1, hidden=1)).requires_grad_(False)
-    gate.out.weight.zero_()
-    gate.out.bias.copy_(torch.tensor([1 - weight, weight]).log())
-    guard = Guard(N_IMAGE_GROUPS * 2, 1)
-    guard.limit.fill_(torch.inf)
-    return gate, guard
+def test_the_same_seed_gives_the_same_gate_and_another_one_another(tmp_path: Path) -> None:
+    tensors = [
+        fit_gate(two_clouds(), 1, GateSettings(hidden=16, seed=seed), LOOP, tmp_path / str(place)).tensors()
+        for place, seed in enumerate((0, 0, 1))
+    ]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    assert not torch.equal(tensors[0]["gate.out.weight"], tensors[2]["gate.out.weight"])
+
+
+def test_targets_overrule_the_dataset(tmp_path: Path) -> None:
+    own, general = two_clouds()
+    stays = own.train[:, 0] > 1.5  # half of the prompts: the general expert is better
+    kept = DatasetFeatures(
+        "own",
+        1,
+        own.train,
+        own.validation,
+        train_targets=torch.where(stays, 0, 1),
+        validation_targets=torch.where(own.validation[:, 0] > 1.5, 0, 1),
+    )
+    loop = LoopSettings(steps=300, learning_rate=3e-3, warmup_steps=5, validate_every=100)
+    router = fit_gate([kept, general], 1, GateSettings(hidden=32, feature_noise=0.0), loop, tmp_path).router
+    routed = router.answering(own.train, 0.5)
+    assert (routed == torch.where(stays, 0, 1)).float().mean() > 0.8
+
+
+def test_without_guards_and_calibration_everybody_is_known_at_temperature_one(tmp_path: Path) -> None:
+    bare = GateSettings(hidden=16, guarded=False, calibrated=False)
+    trained = fit_gate(two_clouds(), 1, bare, LOOP, tmp_path)
+    assert trained.guards[0].limit == math.inf
+    assert trained.gate.temperature == 1
+    assert trained.router.knows(torch.full((3, 20), 1e6)).all()
+
+
+def test_a_gate_survives_its_tensors(tmp_path: Path) -> None:
+    trained = fit_gate(two_clouds(), 1, SETTINGS, LOOP, tmp_path)
+    config, ranks = trained.gate.config, [guard.whitener.shape[1] for guard in trained.guards]
+    again = TrainedGate.from_tensors(trained.tensors(), config, ranks)
+    features = torch.randn(5, 20)
+    assert torch.equal(trained.router.weights(features), again.router.weights(features))
+    other = GateConfig(width=config.width, n_experts=1, hidden=config.hidden + 1)
+    with pytest.raises(CheckpointError, match="size mismatch"):
+        TrainedGate.from_tensors(trained.tensors(), other, ranks)

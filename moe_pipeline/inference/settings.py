@@ -1,0 +1,38 @@
+"""How a case is answered, apart from who answers it."""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+from moe_pipeline.planning.preset import ViewRules
+
+Zoom = Literal["auto", "in", "out", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user may choose for every object alike.
+
+    Attributes:
+        zoom: whether the general expert may look again at another spacing: finer where the object is small ("in"),
+            coarser where it is wider than the cube ("out"), both ("auto"), or never ("off").
+        max_windows: crops that one object may take per decoder; 1 never leaves the first crop.
+        flips: average over the crop and its three mirror images.
+        both: ask the general expert also where its answer has no weight, to tell how far they disagree.
+    """
+
+    zoom: Zoom = "off"
+    max_windows: int = 64
+    flips: bool = False
+    both: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_windows < 1:
+            raise ValueError(f"max_windows must be at least 1, got {self.max_windows}")
+
+
+def zoom_steps_mm() -> tuple[float, ...]:
+    """Spacings to choose from, ascending; the planner's."""
+    defaults = json.loads((files("plans") / "defaults.json").read_text(encoding="utf-8"))
+    return tuple(sorted(ViewRules.model_validate(defaults["view"]).zoom_steps_mm))

@@ -1,0 +1,99 @@
+"""What the gate sees of simulated prompts on cached crops."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_pipeline.embeddings.cache import EmbeddingCache
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.gate import gate_features
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.training.clicks import draw_click
+from moe_pipeline.training.expert import load_prompts
+
+_MAX_CLICKS = 5
+_BATCH = 16
+
+ObjectKey = tuple[str, int]
+"""Case id and class id."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFeatures:
+    """Gate features of some prompts, and what they ask for.
+
+    Attributes:
+        rows: (P, 5C) float32 on the CPU.
+        objects: the object of each prompt.
+    """
+
+    rows: Tensor
+    objects: tuple[ObjectKey, ...]
+
+
+@torch.no_grad()
+def collect_features(
+    cache: EmbeddingCache,
+    numbers: Sequence[int],
+    limit: int,
+    foundation: Foundation,
+    seed: int,
+    device: torch.device,
+    progress: Progress = silent,
+) -> PromptFeatures:
+    """Gate features of simulated prompts: 1 to 5 clicks on a random class of cached crops.
+
+    The first click lies in the object; later ones in it or, one in three, beside it.
+
+    Args:
+        cache: crops in the foundation's view.
+        numbers: samples to prompt; all of them once if there are fewer than `limit`, then again with other clicks.
+        limit: prompts in all, at most four per sample.
+        foundation: for its prompt encoder.
+        seed: same seed, same prompts.
+        device: where to compute.
+        progress: told after each batch.
+    """
+    random = np.random.default_rng((seed, len(numbers)))
+    order = np.concatenate([random.permutation(np.asarray(numbers)) for _ in range(4)])[:limit]
+    chosen = [(int(n), int(random.choice(cache.classes_of(int(n))))) for n in order]
+    features = []
+    batches = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
+    for batch_index, batch in enumerate(track(batches, f"prompts of {cache.manifest.dataset}", progress)):
+        prompts = load_prompts(cache, batch, device)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + batch_index)
+        coordinates, labels = _random_clicks(prompts.target, int(random.integers(1, _MAX_CLICKS + 1)), generator)
+        features.append(prompt_features(foundation, prompts.embedding, coordinates, labels).cpu())
+    objects = tuple((cache.case_of(number), class_id) for number, class_id in chosen)
+    return PromptFeatures(torch.cat(features), objects)
+
+
+def prompt_features(foundation: Foundation, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Tensor:
+    """Gate features of prompts without a previous mask, exactly as prediction computes them.
+
+    Args:
+        foundation: for its prompt encoder.
+        embedding: (P, C, g, g, g) or (1, C, g, g, g).
+        coordinates: (P, n, 3) voxels of the crop.
+        labels: (P, n).
+
+    Returns:
+        (P, 5C) float32.
+    """
+    low = foundation.config.low_resolution_size
+    mask = torch.zeros(len(coordinates), 1, low, low, low, device=coordinates.device)
+    sparse, dense = foundation.prompt_encoder(points=(coordinates, labels), mask=mask)
+    return gate_features(embedding, sparse, dense, coordinates, foundation.config.encoder.img_size)
+
+
+def _random_clicks(target: Tensor, n_clicks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    coordinates = [draw_click(target, generator)]
+    labels = [torch.ones(len(target), dtype=torch.long, device=target.device)]
+    for _ in range(n_clicks - 1):
+        inside = bool(torch.rand((), generator=generator) > 1 / 3)
+        coordinates.append(draw_click(target if inside else ~target, generator))
+        labels.append(torch.full_like(labels[0], int(inside)))
+    return torch.stack(coordinates, dim=1).float(), torch.stack(labels, dim=1)  # (P, n, 3), (P, n)
