@@ -28,7 +28,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def read_voxels(path: Path) -> NDArray[Any] | None:
-    """Voxels (x, y, z) or (x, y, z, t) as stored or, where the header scales them, as float64.
+    """Voxels (x, y, z) or (x, y, z, t) as stored or, where the header scales them, as floats.
 
     Returns:
         None for a file that is not NIfTI-1 (NIfTI-2, Analyze) or stores no plain numbers; ITK knows what to do.
@@ -68,8 +68,16 @@ def _read(stream: io.BufferedReader | gzip.GzipFile, path: Path, possible_bytes:
         raise ImageError(f"{path}: truncated: {there}. Copy or export it again.", kind="truncated")
     voxels = np.frombuffer(content, dtype, count, skipped).reshape(shape, order="F")
     if slope not in (0, 1) or (slope == 1 and intercept != 0):
-        return voxels * float(slope) + float(intercept)
+        return _scaled(voxels, slope, intercept)
     return voxels
+
+
+def _scaled(voxels: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    """In one new array; single precision holds what 16 bits can."""
+    scaled = voxels.astype(np.float32 if voxels.dtype.itemsize <= 2 else np.float64)
+    scaled *= slope
+    scaled += intercept
+    return scaled
 
 
 def _read_up_to(stream: io.BufferedReader | gzip.GzipFile, n_bytes: int, possible_bytes: int) -> memoryview:
