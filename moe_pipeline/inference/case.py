@@ -1,18 +1,23 @@
 """One image, its prompts, one label map."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.answer import Answer
+from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
-from moe_pipeline.inference.dialogue import Clicks, ProbabilityMap, Reply, converse_with
+from moe_pipeline.inference.dialogue import Clicks, NextClick, ProbabilityMap, Reply, converse_with, route_of
+from moe_pipeline.inference.labels import LabelCanvas
+from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompts import Prompt
 from moe_pipeline.inference.simulate import Robot
+from moe_pipeline.model.mixture import GENERAL, Route
 from moe_pipeline.records.cases import CaseRow
 
 
@@ -28,6 +33,7 @@ class Request:
         classes: class ids and names that the robot prompts.
         n_clicks: turns of the robot.
         seed: of the robot.
+        uncertainty: also make a map of how far the answers can be trusted.
     """
 
     case: str
@@ -37,58 +43,86 @@ class Request:
     classes: dict[int, str] | None = None
     n_clicks: int = 1
     seed: int = 0
+    uncertainty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """A label map on the image's canonical grid, and a row per class."""
+    """A label map on the image's canonical grid, and a row per class.
+
+    Attributes:
+        labels: uint8, or uint16 where a class id needs it.
+        rows: in the order of the request.
+        uncertainty: uint8, 255 the most doubtful; None if it was not asked for.
+    """
 
     labels: Volume
     rows: tuple[CaseRow, ...]
+    uncertainty: Volume | None = None
 
 
-def segment_case(model: Mixture, request: Request) -> CaseResult:
+TakeAnswer = Callable[[int, str, Answer], None]
+"""Given class id, class name and answer of an object, when it is there: to keep its probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """One object to be segmented; without clicks there is nothing to click on."""
+
+    class_id: int
+    class_name: str
+    source: str
+    known: Clicks | None
+    turns: int
+    next_click: NextClick
+
+
+def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = None) -> CaseResult:
     """Segment every object asked for; where masks overlap the higher probability wins.
 
-    Only one probability map is held at native size, however many classes there are.
+    Crops are planned for all clicks that are known at the start, so that few encodings answer many prompts. Objects are
+    answered one after the other, and brought to the image's grid piece by piece: however many there are, no more than
+    label map and highest probability are held at the image's size.
 
     Args:
         model: the mixture.
         request: image and prompts.
+        take: given every object's answer.
     """
-    canvas = _Canvas(request.image)
-    bank = CropBank(request.image, model.foundation, model.device)
+    objects = list(_objects(request))
+    bank = CropBank(request.image, model.foundation, model.device, flips=model.settings.flips)
+    highest = max((wanted.class_id for wanted in objects), default=0)
+    canvas = LabelCanvas(request.image.geometry, highest, uncertainty=request.uncertainty)
+    plan = _plan(model, bank, objects)
     rows = []
-    for class_id, class_name, reply, source, began in _replies(model, bank, request):
-        if reply is None:
-            message = "the class is not in the reference, so there is nothing to click on"
-            row = CaseRow(case=request.case, class_id=class_id, class_name=class_name, status="absent")
-            rows.append(row.model_copy(update={"message": message, "prompt_source": source}))
-            continue
-        canvas.add(class_id, reply.probability)
-        rows.append(_row(request.case, class_id, class_name, model, reply, source, time.monotonic() - began))
-    labels = canvas.labels()
-    return CaseResult(labels, tuple(_with_volume(row, labels) for row in rows))
-
-
-def _replies(model: Mixture, bank: CropBank, request: Request) -> Iterable[tuple[int, str, Reply | None, str, float]]:
-    for prompt in request.prompts:
+    for wanted in objects:
         began = time.monotonic()
+        if wanted.known is None:
+            rows.append(_absent(request.case, wanted))
+            continue
+        route, homes = next(plan)
+        reply = converse_with(model, bank, route, homes, wanted.known, wanted.turns, wanted.next_click)
+        canvas.add(wanted.class_id, reply.answer)
+        if take is not None:
+            take(wanted.class_id, wanted.class_name, reply.answer)
+        rows.append(_row(request.case, wanted, model, reply, time.monotonic() - began))
+    labels = canvas.labels()
+    return CaseResult(labels, tuple(_with_volumes(rows, labels)), canvas.uncertainty())
+
+
+def _objects(request: Request) -> Iterator[_Object]:
+    for prompt in request.prompts:
         known = _positives_first(prompt)
 
         def given(_answer: Callable[[], ProbabilityMap], clicks: Clicks, known: Clicks = known) -> Clicks:
             turn = len(clicks[1]) + 1
             return known[0][:turn], known[1][:turn]
 
-        answered = converse_with(model, bank, known, len(known[1]), given)
-        yield prompt.class_id, prompt.class_name, answered, prompt.source, began
+        yield _Object(prompt.class_id, prompt.class_name, prompt.source, known, len(known[1]), given)
     for class_id, class_name in (request.classes or {}).items():
-        began = time.monotonic()
         assert request.reference is not None, "classes without a reference"
         robot = Robot(request.reference, class_id, request.seed)
-        first = robot.first(request.case)
-        reply = None if first is None else converse_with(model, bank, first, request.n_clicks, robot.next)
-        yield class_id, class_name, reply, "labels", began
+        yield _Object(class_id, class_name, "labels", robot.first(request.case), request.n_clicks, robot.next)
 
 
 def _positives_first(prompt: Prompt) -> Clicks:
@@ -97,46 +131,71 @@ def _positives_first(prompt: Prompt) -> Clicks:
     return prompt.clicks_mm[order], prompt.labels[order]
 
 
-def _row(
-    case: str, class_id: int, class_name: str, model: Mixture, reply: Reply, source: str, seconds: float
-) -> CaseRow:
+def _plan(model: Mixture, bank: CropBank, objects: list[_Object]) -> Iterator[tuple[Route, tuple[Start, Start | None]]]:
+    """Route and first crops of every object with clicks: as few crops as will do, per view."""
+    known = [wanted.known for wanted in objects if wanted.known is not None]
+    homes = plan_windows(bank.lattice(model.view), [clicks[0] for clicks in known])
+    bank.encode(model.view, homes)
+    routes = [route_of(model, bank, home, clicks) for home, clicks in zip(homes, known, strict=True)]
+    experts: list[Start | None] = [None] * len(known)
+    for output in sorted({route.expert for route in routes} - {GENERAL}):
+        view = model.experts[output - 1].view
+        own = [index for index, route in enumerate(routes) if route.expert == output]
+        if view == model.view:
+            starts = [homes[index] for index in own]
+        else:
+            starts = plan_windows(bank.lattice(view), [known[index][0] for index in own])
+        for index, start in zip(own, starts, strict=True):
+            experts[index] = start
+    return iter([(route, (home, expert)) for route, home, expert in zip(routes, homes, experts, strict=True)])
+
+
+def _absent(case: str, wanted: _Object) -> CaseRow:
     return CaseRow(
         case=case,
-        class_id=class_id,
-        class_name=class_name,
+        class_id=wanted.class_id,
+        class_name=wanted.class_name,
+        status="absent",
+        message="the class is not in the reference, so there is nothing to click on",
+        prompt_source=wanted.source,
+    )
+
+
+def _row(case: str, wanted: _Object, model: Mixture, reply: Reply, seconds: float) -> CaseRow:
+    incomplete = not all(heard.complete for heard in reply.answer.heard)
+    cut = f"still touches a face after {model.settings.max_windows} crops; it may end too early there"
+    return CaseRow(
+        case=case,
+        class_id=wanted.class_id,
+        class_name=wanted.class_name,
         status="ok",
+        message=cut if incomplete and model.settings.max_windows > 1 else "",
         expert=model.name_of(reply.route.expert),
         weight=round(reply.route.weight, 4),
         guard="stranger" if reply.route.guarded else "passed",
-        prompt_source=source,
+        prompt_source=wanted.source,
         n_clicks=len(reply.clicks[1]),
         seconds=round(seconds, 3),
     )
 
 
-def _with_volume(row: CaseRow, labels: Volume) -> CaseRow:
-    if row.status != "ok":
-        return row
-    voxels = int(np.count_nonzero(labels.array == row.class_id))
-    update: dict[str, object] = {"volume_ml": round(voxels * labels.geometry.voxel_ml, 4)}
-    if not voxels:
-        update |= {"status": "absent", "message": "the mask is empty"}
-    return row.model_copy(update=update)
+def _with_volumes(rows: list[CaseRow], labels: Volume) -> Iterator[CaseRow]:
+    counts = _counts(labels.array)
+    for row in rows:
+        if row.status != "ok":
+            yield row
+            continue
+        voxels = int(counts[row.class_id]) if row.class_id is not None and row.class_id < len(counts) else 0
+        update: dict[str, object] = {"volume_ml": round(voxels * labels.geometry.voxel_ml, 4)}
+        if not voxels:
+            update |= {"status": "absent", "message": "the mask is empty"}
+        yield row.model_copy(update=update)
 
 
-class _Canvas:
-    """The label map so far, and the highest probability that stands in each voxel."""
-
-    def __init__(self, image: Volume) -> None:
-        self.geometry = image.geometry
-        self.classes: NDArray[np.uint16] = np.zeros(image.geometry.shape, np.uint16)
-        self.highest: NDArray[np.float32] = np.full(image.geometry.shape, 0.5, np.float32)
-
-    def add(self, class_id: int, probability: ProbabilityMap) -> None:
-        place = tuple(slice(*side) for side in probability.box)
-        wins = probability.values > self.highest[place]
-        self.classes[place][wins] = class_id
-        self.highest[place][wins] = probability.values[wins]
-
-    def labels(self) -> Volume:
-        return Volume(self.classes, self.geometry)
+def _counts(classes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Voxels by class id, slice by slice: numpy counts in 64 bits."""
+    length = int(classes.max(initial=0)) + 1
+    counts = np.zeros(length, np.int64)
+    for layer in classes.T:
+        counts += np.bincount(layer.ravel(), minlength=length)
+    return counts

@@ -1,20 +1,25 @@
-"""Encoded crops of one case: each is encoded once and answers every prompt that it shows well."""
+"""Encoded crops of one case: each is encoded once and answers every prompt that it shows."""
 
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.placement import place_crop
-from moe_pipeline.imaging.views import extract_crop, view_grid
+from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.view import View
 
-_MARGIN = 0.25  # of the cube's edge between a prompt and a face that cuts the image
+_GPU_BATCH = 4
+_MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
+FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
+"""Axes of the cube that are mirrored in each look at it; the first look is the cube itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,58 +27,88 @@ class EncodedCrop:
     """What the foundation knows of one cube.
 
     Attributes:
-        grid: where the cube lies.
-        view: how it was seen.
-        embedding: (1, C, g, g, g).
+        lattice: of the view.
+        start: first cell.
+        looks: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
     """
 
-    grid: Geometry
-    view: View
-    embedding: Tensor
+    lattice: CellLattice
+    start: Start
+    looks: tuple[Tensor, ...]
+
+    @property
+    def embedding(self) -> Tensor:
+        """Of the cube as it is, (1, C, g, g, g)."""
+        return self.looks[0]
 
 
 class CropBank:
-    """The crops of one case so far."""
+    """The crops of one case so far.
 
-    def __init__(self, image: Volume, foundation: Foundation, device: torch.device) -> None:
+    Args:
+        image: in canonical orientation.
+        foundation: its encoder is asked.
+        device: where it lives.
+        flips: also look at mirror images.
+    """
+
+    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, flips: bool = False) -> None:
         self.image = image
         self.foundation = foundation
         self.device = device
-        self.crops: list[EncodedCrop] = []
+        self.flips = FLIPS if flips else FLIPS[:1]
+        self.n_encoded = 0
+        self._lattices: dict[View, CellLattice] = {}
+        self._crops: OrderedDict[tuple[View, Start], EncodedCrop] = OrderedDict()
 
-    def around(self, clicks_mm: NDArray[np.float64], view: View) -> EncodedCrop:
-        """A crop that shows the first click well: one that is there, else a new one.
+    def lattice(self, view: View) -> CellLattice:
+        """The cells on which all crops of a view stand."""
+        if view not in self._lattices:
+            window = self.foundation.config.low_resolution_size
+            self._lattices[view] = CellLattice(self.image.geometry, view, window)
+        return self._lattices[view]
 
-        Args:
-            clicks_mm: (n, 3) RAS world; the crop is chosen by the middle of the clicks, or the first one where
-                they do not all fit.
-            view: to be seen in.
-        """
-        middle = (clicks_mm.min(axis=0) + clicks_mm.max(axis=0)) / 2
-        spread = float((clicks_mm.max(axis=0) - clicks_mm.min(axis=0)).max())
-        wanted = clicks_mm if spread < view.extent_mm * (1 - 2 * _MARGIN) else clicks_mm[:1]
-        lattice = view_grid(self.image.geometry, view)
-        for crop in self.crops:
-            if crop.view == view and _shows_well(crop.grid, lattice, wanted):
-                return crop
-        grid = place_crop(self.image.geometry, view, middle if wanted is clicks_mm else clicks_mm[0])
-        crop = EncodedCrop(grid, view, self._encode(grid, view))
-        self.crops.append(crop)
-        return crop
+    def crop(self, view: View, start: Start) -> EncodedCrop:
+        """One crop, encoded now unless it is there."""
+        self.encode(view, [start])
+        return self._crops[view, start]
+
+    def encode(self, view: View, starts: Iterable[Start]) -> None:
+        """Encode those crops that are not there yet, several at a time where that pays."""
+        wanted = dict.fromkeys(starts)
+        for start in wanted:
+            if (view, start) in self._crops:
+                self._crops.move_to_end((view, start))
+        missing = iter([start for start in wanted if (view, start) not in self._crops])
+        size = 1 if self.device.type == "cpu" else _GPU_BATCH
+        while batch := list(islice(missing, size)):
+            self._add(view, batch)
+
+    def _add(self, view: View, starts: list[Start]) -> None:
+        lattice = self.lattice(view)
+        cubes = np.stack([extract_crop(self.image, lattice.cube(start), view) for start in starts])  # (b, S, S, S)
+        looks = [self._encode(cubes, axes) for axes in self.flips]
+        for index, start in enumerate(starts):
+            own = tuple(look[index : index + 1].clone() for look in looks)
+            self._crops[view, start] = EncodedCrop(lattice, start, own)
+        self.n_encoded += len(starts)
+        self._forget(len(starts))
 
     @torch.no_grad()
-    def _encode(self, grid: Geometry, view: View) -> Tensor:
-        cube = extract_crop(self.image, grid, view)
-        embedding: Tensor = self.foundation.image_encoder(torch.from_numpy(cube)[None, None].to(self.device))
-        return embedding  # (1, C, g, g, g)
+    def _encode(self, cubes: NDArray[np.float32], flipped: tuple[int, ...]) -> Tensor:
+        images = torch.from_numpy(cubes)[:, None].to(self.device)  # (b, 1, S, S, S)
+        embedding: Tensor = self.foundation.image_encoder(images.flip([axis + 2 for axis in flipped]))
+        return embedding  # (b, C, g, g, g)
 
+    def _forget(self, n_new: int) -> None:
+        """Drop the crops that were used longest ago, but none of the newest."""
+        each = sum(look.nbytes for look in next(iter(self._crops.values())).looks)
+        most = max(_MOST_BYTES // each, n_new)
+        while len(self._crops) > most:
+            self._crops.popitem(last=False)
 
-def _shows_well(grid: Geometry, lattice: Geometry, points_mm: NDArray[np.float64]) -> bool:
-    """Every point keeps its distance from the faces that cut the image; where the image ends it may be close."""
-    start = np.rint(lattice.world_to_voxel(grid.voxel_to_world(np.zeros((1, 3))))[0])  # first voxel of the cube
-    size = np.asarray(grid.shape)
-    voxels = grid.world_to_voxel(points_mm)  # (n, 3)
-    low_enough = (voxels >= _MARGIN * size) | (start <= 0)
-    high_enough = (voxels < (1 - _MARGIN) * size) | (start + size >= np.asarray(lattice.shape))
-    within = (voxels >= -0.5) & (voxels < size - 0.5)
-    return bool((low_enough & high_enough & within).all())
+    def __iter__(self) -> Iterator[EncodedCrop]:
+        return iter(self._crops.values())
+
+    def __len__(self) -> int:
+        return len(self._crops)

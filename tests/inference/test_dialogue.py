@@ -7,6 +7,7 @@ import torch
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.case import Request, segment_case
+from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.model import Expert, Mixture, with_expert
 from moe_pipeline.inference.prompts import Prompt
@@ -19,7 +20,20 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @pytest.fixture
 def general(tiny_foundation: Foundation) -> Mixture:
-    return Mixture(tiny_foundation, VIEW, (), None, (), 0.0, "general", torch.device("cpu"), {})
+    return foundation_alone(tiny_foundation, VIEW)
+
+
+def foundation_alone(foundation: Foundation, view: View) -> Mixture:
+    return Mixture(
+        foundation=foundation,
+        view=view,
+        experts=(),
+        router=None,
+        tau=0.0,
+        selector="general",
+        device=torch.device("cpu"),
+        hashes={},
+    )
 
 
 def other_expert(general: Mixture, view: View = VIEW) -> Expert:
@@ -95,13 +109,11 @@ def test_given_clicks_answer_like_the_robots_own(general: Mixture, image: Volume
 
 
 def test_prompts_close_together_share_one_encoding(general: Mixture, image: Volume) -> None:
-    bank = CropBank(image, general.foundation, general.device)
+    lattice = CropBank(image, general.foundation, general.device).lattice(VIEW)
     centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
-    first = bank.around(centre, VIEW)
-    assert bank.around(centre + 1.0, VIEW) is first
     far = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 17.0]]))
-    assert bank.around(far, VIEW) is not first
-    assert len(bank.crops) == 2
+    one, same, other = plan_windows(lattice, [centre, centre + 1.0, far])
+    assert one == same != other
 
 
 def test_where_masks_overlap_the_more_probable_class_wins(general: Mixture, image: Volume) -> None:

@@ -1,0 +1,134 @@
+"""Following an object out of the crop: half a crop further wherever its mask touches a face."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from moe_pipeline.imaging.components import label_components
+from moe_pipeline.inference.canvas import Canvas, Windows, blend
+from moe_pipeline.inference.lattice import CellLattice, Start
+
+Ask = Callable[[Start, NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+"""Given a window, what is known of its logits (l, l, l; 0 where nothing is) and a cell (3,) of it inside the object,
+the decoder's logits (l, l, l)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Where following an object ended.
+
+    Attributes:
+        windows: those asked, the first ones included.
+        complete: False if the object still touched a face when no more windows were allowed.
+    """
+
+    windows: Windows
+    complete: bool
+
+
+def grow(
+    lattice: CellLattice,
+    windows: Windows,
+    seeds: NDArray[np.int64],
+    ask: Ask,
+    most: int,
+    prior: Canvas | None = None,
+) -> Growth:
+    """Ask half a window further until the mask touches no face that cuts the image, or no more may be asked.
+
+    The face with the largest part of the mask comes first. Only what is connected to the clicks grows, and of a new
+    window's mask only what is connected to the mask so far is taken: a decoder that sees something else there does
+    not lead away. Where windows overlap their logits are blended.
+
+    Args:
+        lattice: of the view.
+        windows: answers so far, at least one.
+        seeds: (n, 3) cells of the clicks inside the object, in the lattice.
+        ask: the decoder.
+        most: windows in all.
+        prior: a coarser answer on the same lattice, which tells a new window what to expect.
+    """
+    windows = dict(windows)
+    while True:
+        canvas = blend(lattice, windows)
+        mask = connected((canvas.logits > 0) & in_image(canvas), seeds - canvas.corner)
+        step = _next_step(canvas, mask, windows)
+        if step is None or len(windows) >= most:
+            return Growth(windows, step is None)
+        box = lattice.box(step)
+        known = canvas.read(box, canvas.known, fill=False)
+        expected = np.zeros(known.shape, np.float32) if prior is None else prior.read(box, prior.logits, fill=0)
+        inside = canvas.read(box, mask, fill=False)
+        answer = ask(step, np.where(known, canvas.read(box, canvas.logits, fill=0), expected), _deepest(inside))
+        touching = connected(answer > 0, np.argwhere(inside))
+        windows[step] = np.where((answer > 0) & ~touching, -answer, answer)
+
+
+def connected(mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The parts of a mask that hold a seed (n, 3); all parts if none does, so that nothing is lost."""
+    numbers, sizes = label_components(mask)
+    if len(sizes) <= 1:
+        return mask
+    held = ((seeds >= 0) & (seeds < mask.shape)).all(axis=1)
+    touched = set(np.unique(numbers[tuple(seeds[held].T)]).tolist()) - {0}
+    return np.isin(numbers, list(touched)) if touched else mask
+
+
+def in_image(canvas: Canvas) -> NDArray[np.bool_]:
+    """Which cells of a canvas lie over the image, broadcastable to its shape."""
+    within = np.ones((1, 1, 1), dtype=bool)
+    for axis, ((start, stop), side) in enumerate(zip(canvas.box, canvas.lattice.geometry.shape, strict=True)):
+        along = (np.arange(start, stop) >= 0) & (np.arange(start, stop) < side)
+        within = within & np.expand_dims(along, [other for other in range(3) if other != axis])
+    return within
+
+
+def _next_step(canvas: Canvas, mask: NDArray[np.bool_], windows: Windows) -> Start | None:
+    """The window, half a window beyond some face, that takes up most of the mask at that face."""
+    counts: dict[Start, int] = {}
+    lattice = canvas.lattice
+    for start in windows:
+        first = np.array(start) - canvas.corner
+        for axis in range(3):
+            for sign, layer in ((-1, first[axis]), (1, first[axis] + lattice.window - 1)):
+                n_open = _open_cells(canvas, mask, first, axis, int(layer), sign)
+                if not n_open:
+                    continue
+                moved = np.array(start)
+                moved[axis] += sign * lattice.half
+                step = lattice.clamped(moved)
+                if step not in windows:
+                    counts[step] = counts.get(step, 0) + n_open
+    return max(counts, key=lambda step: counts[step]) if counts else None
+
+
+def _open_cells(
+    canvas: Canvas, mask: NDArray[np.bool_], first: NDArray[np.int64], axis: int, layer: int, sign: int
+) -> int:
+    """Cells of the mask in a window's outermost layer with image, but no other window, beyond."""
+    beyond = layer + sign
+    side = canvas.lattice.geometry.shape[axis]
+    if not 0 <= beyond + canvas.corner[axis] < side:
+        return 0
+    face = [slice(a, a + canvas.lattice.window) for a in first.tolist()]
+    face[axis] = slice(layer, layer + 1)
+    cells = mask[tuple(face)]
+    if not 0 <= beyond < canvas.known.shape[axis]:
+        return int(np.count_nonzero(cells))
+    face[axis] = slice(beyond, beyond + 1)
+    return int(np.count_nonzero(cells & ~canvas.known[tuple(face)]))
+
+
+def _deepest(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The cell (3,) farthest from the mask's border, away from the window's faces where the mask allows it."""
+    window = inside.shape[0]
+    quarter = window // 4
+    inner = np.zeros_like(inside)
+    middle = slice(quarter, window - quarter)
+    inner[middle, middle, middle] = inside[middle, middle, middle]
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1]
+    wanted = np.where(inner if inner.any() else inside, depth, -1.0)
+    return np.array(np.unravel_index(int(wanted.argmax()), inside.shape))
