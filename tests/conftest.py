@@ -1,9 +1,11 @@
 """Settings and fixtures shared by all tests."""
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +14,12 @@ import torch
 
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.records.view import View
+from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.mixture import GateOptions, train_gate
+from moe_pipeline.weights.store import save_foundation
+from moe_pipeline.workspace import Workspace
 
 torch.set_num_threads(1)  # tests run side by side; more threads each only fight
 
@@ -23,6 +31,17 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MOE_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def dicom_phantoms() -> ModuleType:
+    """Functions that write small DICOM objects: `dicom_phantoms.py`."""
+    spec = importlib.util.spec_from_file_location("dicom_phantoms", Path(__file__).with_name("dicom_phantoms.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +110,22 @@ def write_phantom(path: Path, array: np.ndarray, orientation: int = 0) -> None:
     image.SetDirection((tilt @ np.eye(3)[:, list(order)]).ravel().tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
+
+
+@pytest.fixture(scope="session")
+def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation) -> Workspace:
+    """Three phantom datasets with an expert each; the model knows the first two, with some synthetic volumes beside.
+
+    Nobody may change it; copy its root first.
+    """
+    place = Workspace(tmp_path_factory.mktemp("trained"))
+    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
+    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="none", view=view)
+    for seed, name in enumerate(("Dataset001_One", "Dataset002_Two", "Dataset003_Three")):
+        folder = write_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
+        plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
+        small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}
+        plan.model_copy(update=small).save(place.plan(name))
+        finetune(place, place.raw(name), FinetuneOptions(epochs=1))
+    train_gate(place, [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")], [], GateOptions(synthetic=4))
+    return place

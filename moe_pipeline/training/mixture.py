@@ -21,7 +21,7 @@ from moe_pipeline.training.gate_features import PromptFeatures, collect_features
 from moe_pipeline.training.gate_measures import choose_tau
 from moe_pipeline.training.gate_targets import Judgement, dice_targets, object_dice
 from moe_pipeline.training.loop import LoopSettings
-from moe_pipeline.training.model_folder import FinishedGate, gate_card, save_model
+from moe_pipeline.training.model_folder import FinishedGate, check_replaceable, gate_card, save_model
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.workspace import Workspace
@@ -94,6 +94,7 @@ def train_gate(
         StaleCacheError: if experts were trained on different foundations.
     """
     options, began = (options or GateOptions()).effective(), time.monotonic()
+    check_replaceable(place.model)
     cards = _expert_cards(place, expert_folders, general_folders, options)
     view = _common_view(place, cards)
     features: list[DatasetFeatures] = []

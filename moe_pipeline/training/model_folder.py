@@ -74,6 +74,19 @@ def write_gate(folder: Path, trained: TrainedGate, card: GateCard) -> GateCard:
     return written
 
 
+def check_replaceable(model: Path) -> None:
+    """Look whether a model folder may be written anew.
+
+    Raises:
+        PipelineError: if the model that stands there was imported: its experts are nowhere else.
+    """
+    if (model / EXPERTS).exists():
+        raise PipelineError(
+            f"{model} holds an imported model with experts of its own, which would be lost; "
+            "move it elsewhere, or add to it with `moe experts add`"
+        )
+
+
 def save_model(
     place: Workspace,
     cards: list[ExpertCard],
@@ -93,15 +106,7 @@ def save_model(
         described: its card.
         settings: for run.json.
         seconds: that all of it took.
-
-    Raises:
-        PipelineError: if the model that stands there was imported: its experts are nowhere else.
     """
-    if (place.model / EXPERTS).exists():
-        raise PipelineError(
-            f"{place.model} holds an imported model with experts of its own, which would be lost; "
-            "move it elsewhere, or add to it with `moe experts add`"
-        )
     with atomic_folder(place.model) as folder:
         card = write_gate(folder, finished.trained, described)
         save_features(folder, finished.datasets)
