@@ -147,6 +147,7 @@ def write_image(volume: Volume, path: Path, native: Geometry) -> None:
 def list_images(folder: Path) -> list[tuple[str, Path]]:
     """Case id and path of every image in a folder, sorted by id: files in our formats and DICOM series folders.
 
+    Series may lie deeper, as in patient/study/series, which is the case patient_study_series; or the folder is one.
     In a folder of nnU-Net channels (case_0000, case_0001; see `imaging.channels`) the ids are without that ending and
     the first channel stands for the case.
 
@@ -164,13 +165,17 @@ def list_label_maps(folder: Path) -> list[tuple[str, Path]]:
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; expected images ({', '.join(SUFFIXES)}) or DICOM series folders.")
-    paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    images = [path for path in paths if (path.is_file() and has_image_suffix(path)) or dicom.is_series_folder(path)]
-    named = sorted((case_id_of(path), path) for path in images)
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    images = [(case_id_of(path), path) for path in files if has_image_suffix(path)]
+    named = sorted([*images, *((_series_id(path, folder), path) for path in dicom.series_folders(folder))])
     for (first, one), (second, other) in pairwise(named):
         if first == second:
             raise ImageError(f"{folder}: two images for the case {first}: {one.name} and {other.name}. Keep one.")
     return named
+
+
+def _series_id(path: Path, folder: Path) -> str:
+    return "_".join(path.relative_to(folder).parts) or folder.resolve().name
 
 
 def case_id_of(path: Path) -> str:

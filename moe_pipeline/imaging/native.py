@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,8 @@ from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging import dicom, nifti
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.itk import geometry_of, image_from_volume, sitk, volume_from_image
+from moe_pipeline.imaging.itk import ITK_READS, geometry_of, image_from_volume, sitk
 from moe_pipeline.imaging.volume import Volume
-
-_ITK_READS = Lock()
-"""ITK's readers share global state: of some sixty runs with four threads that read headers at once, one died of a
-corrupted heap. Voxels of NIfTI files, where the time goes, are read without ITK and so without this lock."""
 
 WRITABLE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -38,13 +33,13 @@ def read_native(path: Path) -> Volume:
 def read_channels(path: Path) -> list[Volume]:
     """As `read_native`, but a 4D file gives its 3D volumes in order."""
     if path.is_dir():
-        return [volume_from_image(dicom.read_series(path).image)]
+        return [dicom.read_series(path)]
     reader = _read_header(path)
     geometry = _geometry(path, reader)
     voxels = nifti.read_voxels(path) if nifti.is_nifti(path) else None
     if voxels is None:
         try:
-            with _ITK_READS:
+            with ITK_READS:
                 voxels = sitk.GetArrayFromImage(reader.Execute()).transpose()  # ([t, ]z, y, x) -> (x, y, z[, t])
         except RuntimeError as error:
             reason = f"its header is there, its voxels are not all: {itk_reason(error)}"
@@ -61,7 +56,7 @@ def read_geometry(path: Path) -> Geometry:
         GeometryError: if its grid is sheared or has no positive spacing.
     """
     if path.is_dir():
-        return dicom.read_series(path).geometry
+        return dicom.read_series_geometry(path)
     reader = _read_header(path)
     geometry = _geometry(path, reader)
     if int(np.prod(reader.GetSize())) != int(np.prod(geometry.shape)):
@@ -102,7 +97,7 @@ def _read_header(path: Path) -> Any:
     if nifti.is_nifti(path):
         reader.SetImageIO("NiftiImageIO")  # else ITK opens the file once for each format that it knows
     try:
-        with _ITK_READS:
+        with ITK_READS:
             reader.ReadImageInformation()
     except RuntimeError as error:
         if "orthonormal" in str(error):

@@ -1,0 +1,185 @@
+"""RTSTRUCT: contours, matched to the slices of an image by where they lie.
+
+References to slices are not used: they may name slices that were cropped, anonymised or left out since.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.errors import GeometryError, ImageError
+from moe_pipeline.imaging.dicom.frame import RAS_FROM_LPS
+from moe_pipeline.imaging.dicom.library import read_dataset
+from moe_pipeline.imaging.dicom.polygons import fill
+from moe_pipeline.imaging.dicom.structure import Structure
+from moe_pipeline.imaging.geometry import Geometry
+
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_OFF_SLICE_TOLERANCE = 0.1  # of the slice spacing
+_PIXEL_DECIMALS = 8  # lines through pixel centres, which some programs draw, must not depend on rounding
+_MIN_CORNERS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contours:
+    """Closed contours of one region of interest."""
+
+    name: str
+    outlines: tuple[NDArray[np.float64], ...]
+    """Corners (n, 3) of each, world mm (RAS)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """Contours on the slices of a grid."""
+
+    by_slice: dict[int, list[NDArray[np.float64]]]
+    """Slice to corners (n, 2) in pixels."""
+    n_above_or_below: int
+    """Contours before the first or behind the last slice."""
+    n_beside: int
+    """Contours that reach over the sides of the image."""
+
+
+def read_contours(path: Path) -> list[Contours]:
+    """The regions of an RTSTRUCT file that have closed contours, in the file's order.
+
+    Raises:
+        ImageError: if it is no RTSTRUCT, damaged, or two regions have the same name.
+    """
+    dataset = read_dataset(path)
+    if dataset.get("SOPClassUID") != RTSTRUCT:
+        raise ImageError(f"{path}: expected an RTSTRUCT, found {dataset.get('Modality', 'no modality')}.")
+    names = {int(item.ROINumber): str(item.get("ROIName") or "").strip() for item in dataset.StructureSetROISequence}
+    found = []
+    for item in dataset.get("ROIContourSequence") or []:
+        outlines = tuple(
+            _outline(contour, path) for contour in item.get("ContourSequence") or [] if _is_closed(contour)
+        )
+        number = int(item.ReferencedROINumber)
+        if outlines:
+            found.append(Contours(names.get(number) or f"ROI {number}", outlines))
+    doubled = sorted({one.name for one in found if sum(one.name == other.name for other in found) > 1})
+    if doubled:
+        raise ImageError(f"{path}: several regions are called {', '.join(doubled)}. Rename them in the RTSTRUCT.")
+    return found
+
+
+def fill_contours(contours: Contours, geometry: Geometry, path: Path) -> Structure:
+    """Mask of a region: pixel centres inside an odd number of its contours (holes, keyholes), slice by slice.
+
+    Args:
+        contours: of the region.
+        geometry: of the image, as stored: slices along its third axis.
+        path: of the RTSTRUCT, for messages.
+
+    Raises:
+        GeometryError: if a contour lies between slices or across them, or none lies on any: they belong elsewhere.
+    """
+    placed = _place(contours, geometry, path)
+    notes = _notes(placed, contours)
+    masks = {number: fill(outlines, geometry.shape[:2]) for number, outlines in placed.by_slice.items()}
+    filled = [number for number, mask in masks.items() if mask.any()]
+    if not filled:
+        empty = np.zeros((0, 0, 0), bool)
+        return Structure(contours.name, geometry, ((0, 0), (0, 0), (0, 0)), empty, notes)
+    any_slice = np.any([masks[number] for number in filled], axis=0)  # (x, y)
+    x, y = (_extent(any_slice.any(axis=1 - axis)) for axis in (0, 1))
+    z = (min(filled), max(filled) + 1)
+    part = np.zeros((x[1] - x[0], y[1] - y[0], z[1] - z[0]), bool)
+    for number in filled:
+        part[:, :, number - z[0]] = masks[number][x[0] : x[1], y[0] : y[1]]
+    return Structure(contours.name, geometry, (x, y, z), part, notes)
+
+
+def fit(regions: list[Contours], geometry: Geometry) -> float:
+    """Share of contours that lie on slices of a grid, inside its sides; 1 if they may have been drawn on that image."""
+    outlines = [outline for contours in regions for outline in contours.outlines]
+    n_on_slice = 0
+    for outline in outlines:
+        index = geometry.world_to_voxel(outline)  # (n, 3)
+        z = np.rint(index[:, 2].mean())
+        inside = (index[:, :2] > -1).all() and (index[:, :2] < geometry.shape[:2]).all() and 0 <= z < geometry.shape[2]
+        n_on_slice += bool(inside and np.abs(index[:, 2] - z).max() <= _OFF_SLICE_TOLERANCE)
+    return n_on_slice / len(outlines) if outlines else 0.0
+
+
+def _place(contours: Contours, geometry: Geometry, path: Path) -> _Placed:
+    by_slice: dict[int, list[NDArray[np.float64]]] = {}
+    seen: set[bytes] = set()
+    n_above_or_below = n_beside = 0
+    sides = np.asarray(geometry.shape[:2])
+    for outline in contours.outlines:
+        index = geometry.world_to_voxel(outline).round(_PIXEL_DECIMALS)  # (n, 3)
+        number = _slice_of(index[:, 2], contours, geometry, path)
+        if number is None:
+            n_above_or_below += 1
+            continue
+        n_beside += bool((index[:, :2] < -1).any() or (index[:, :2] > sides).any())
+        key = number.to_bytes(4, "big") + index[:, :2].tobytes()
+        if key not in seen:  # a contour that is there twice would cancel itself
+            seen.add(key)
+            by_slice.setdefault(number, []).append(index[:, :2])
+    if not by_slice:
+        raise GeometryError(
+            f"{path.name}: {contours.name}: none of its {len(contours.outlines)} contours lies within the image, whose "
+            f"slices are at {_range(geometry)}; it belongs to another image."
+        )
+    return _Placed(by_slice, n_above_or_below, n_beside)
+
+
+def _slice_of(z: NDArray[np.float64], contours: Contours, geometry: Geometry, path: Path) -> int | None:
+    """Slice of a contour whose corners lie at `z`, (n,) in slices; None if it lies outside of the stack."""
+    middle = float((z.min() + z.max()) / 2)
+    if np.ptp(z) > 2 * _OFF_SLICE_TOLERANCE:
+        raise GeometryError(
+            f"{path.name}: {contours.name}: a contour runs across {np.ptp(z):.3g} slices; contours must lie in the "
+            "plane of the image's slices. It was drawn on another image."
+        )
+    if middle < -0.5 or middle > geometry.shape[2] - 0.5:
+        return None
+    number = round(middle)
+    if abs(middle - number) > _OFF_SLICE_TOLERANCE:
+        off_mm = abs(middle - number) * geometry.spacing_mm[2]
+        raise GeometryError(
+            f"{path.name}: {contours.name}: a contour lies {off_mm:.3g} mm off the nearest slice (slices are "
+            f"{geometry.spacing_mm[2]:.3g} mm apart). It was drawn on another image, or slices are missing."
+        )
+    return number
+
+
+def _notes(placed: _Placed, contours: Contours) -> tuple[str, ...]:
+    n, notes = len(contours.outlines), []
+    if placed.n_above_or_below:
+        notes.append(f"{contours.name}: {placed.n_above_or_below} of {n} contours lie beyond the first or last slice")
+    if placed.n_beside:
+        notes.append(f"{contours.name}: {placed.n_beside} of {n} contours reach beyond the sides of the image")
+    return tuple(notes)
+
+
+def _outline(contour: Any, path: Path) -> NDArray[np.float64]:
+    values = np.array([float(value) for value in contour.get("ContourData") or []])
+    if len(values) % 3 or len(values) < 3 * _MIN_CORNERS:
+        raise ImageError(f"{path}: a closed contour has {len(values)} coordinates; needs three for each of 3 corners.")
+    corners: NDArray[np.float64] = values.reshape(-1, 3) * RAS_FROM_LPS
+    return corners
+
+
+def _is_closed(contour: Any) -> bool:
+    return contour.get("ContourGeometricType") in _CLOSED
+
+
+def _extent(filled: NDArray[np.bool_]) -> tuple[int, int]:
+    there = np.flatnonzero(filled)
+    return int(there[0]), int(there[-1]) + 1
+
+
+def _range(geometry: Geometry) -> str:
+    normal = geometry.matrix[:, 2]
+    first = float(np.dot(geometry.origin_mm, normal))
+    last = first + (geometry.shape[2] - 1) * geometry.spacing_mm[2]
+    return f"{first:.6g} to {last:.6g} mm along their normal"

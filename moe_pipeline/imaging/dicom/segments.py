@@ -1,0 +1,163 @@
+"""SEG: segments of all three types, placed on an image by where their frames lie.
+
+References to slices are not used: they may name another series of the same patient on the same grid.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.errors import GeometryError, ImageError
+from moe_pipeline.imaging.dicom.frame import Plane, finders, plane_of
+from moe_pipeline.imaging.dicom.library import read_dataset
+from moe_pipeline.imaging.dicom.pixels import decoded_frames
+from moe_pipeline.imaging.dicom.structure import Structure, structure_of_voxels
+from moe_pipeline.imaging.geometry import Geometry
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
+_LATTICE_TOLERANCE = 0.05  # voxels, at the far corner of a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An entry of the list of segments."""
+
+    number: int
+    """How frames, or pixels of a LABELMAP, refer to it."""
+    name: str
+    """Its label, without blanks at its ends."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What a SEG file holds, without its pixels."""
+
+    path: Path
+    kind: str
+    """BINARY, FRACTIONAL or LABELMAP."""
+    segments: tuple[Segment, ...]
+    planes: tuple[Plane, ...]
+    """Where each frame lies."""
+    numbers: tuple[int, ...]
+    """Segment of each frame; 0 in a LABELMAP, where pixels say so."""
+    largest: int
+    """Pixel value that stands for 1 in a FRACTIONAL one."""
+    padding: int | None
+    """Pixel value of a LABELMAP that stands for no segment at all."""
+
+
+def read_segmentation(path: Path) -> Segmentation:
+    """Segments and places of a SEG file.
+
+    Raises:
+        ImageError: if it is no SEG, damaged, or two segments have the same name.
+    """
+    dataset = read_dataset(path)
+    if dataset.get("SOPClassUID") not in (SEGMENTATION, LABELMAP):
+        raise ImageError(f"{path}: expected a SEG, found {dataset.get('Modality', 'no modality')}.")
+    kind = "LABELMAP" if dataset.SOPClassUID == LABELMAP else str(dataset.SegmentationType)
+    listed = [Segment(int(item.SegmentNumber), _name(item)) for item in dataset.SegmentSequence]
+    segments = tuple(segment for segment in listed if segment.number > 0)  # a LABELMAP may list its background
+    doubled = sorted({one.name for one in segments if sum(one.name == other.name for other in segments) > 1})
+    if doubled:
+        raise ImageError(f"{path}: several segments are called {', '.join(doubled)}. Rename them in the SEG.")
+    found = list(finders(dataset))
+    padding = dataset.get("PixelPaddingValue") if kind == "LABELMAP" else None
+    return Segmentation(
+        path,
+        kind,
+        segments,
+        tuple(plane_of(find, dataset, path) for find in found),
+        tuple(int(find("ReferencedSegmentNumber") or 0) for find in found),
+        int(dataset.get("MaximumFractionalValue") or 1),
+        None if padding is None else int(padding),
+    )
+
+
+def segment_structures(segmentation: Segmentation, geometry: Geometry, threshold: float = 0.5) -> Iterator[Structure]:
+    """Masks of a segmentation, one after the other, on the grid of an image.
+
+    Args:
+        segmentation: as read.
+        geometry: of the image, as stored.
+        threshold: smallest fraction or probability that is inside, for a FRACTIONAL one.
+
+    Raises:
+        GeometryError: if the frames lie on another lattice than the image.
+        ImageError: if the pixels cannot be decoded.
+    """
+    steps = [_steps(plane, geometry, segmentation.path) for plane in segmentation.planes]
+    dataset = read_dataset(segmentation.path, pixels=True)
+    if segmentation.kind == "LABELMAP":
+        yield from _of_label_map(segmentation, geometry, steps, dataset)
+        return
+    smallest = threshold * segmentation.largest if segmentation.kind == "FRACTIONAL" else 1
+    for segment in segmentation.segments:
+        members = [index for index, number in enumerate(segmentation.numbers) if number == segment.number]
+        voxels = [np.empty((0, 3), np.int64)]
+        for index, pixels in zip(members, decoded_frames(dataset, members, segmentation.path), strict=True):
+            voxels.append(_voxels(pixels >= max(smallest, np.finfo(float).tiny), steps[index]))
+        yield structure_of_voxels(segment.name, geometry, np.concatenate(voxels))
+
+
+def fits(segmentation: Segmentation, geometry: Geometry) -> bool:
+    """Whether every frame lies on the lattice of an image, and one of them at least in it."""
+    try:
+        steps = [_steps(plane, geometry, segmentation.path) for plane in segmentation.planes]
+    except GeometryError:
+        return False
+    firsts = np.array([step[0] for step in steps]).reshape(-1, 3)
+    return bool(((firsts >= 0) & (firsts < geometry.shape)).all(axis=1).any())
+
+
+def _of_label_map(
+    segmentation: Segmentation, geometry: Geometry, steps: list[NDArray[np.int64]], dataset: Any
+) -> Iterator[Structure]:
+    known = {segment.number for segment in segmentation.segments} | {0, segmentation.padding}
+    found: dict[int, list[NDArray[np.int64]]] = {}
+    for step, pixels in zip(steps, decoded_frames(dataset, range(len(steps)), segmentation.path), strict=True):
+        for value in np.unique(pixels).tolist():
+            if value not in known:
+                raise ImageError(f"{segmentation.path}: pixels have the value {value}, which no segment has.")
+            if value not in (0, segmentation.padding):
+                found.setdefault(value, []).append(_voxels(pixels == value, step))
+    for segment in segmentation.segments:
+        voxels = np.concatenate([np.empty((0, 3), np.int64), *found.get(segment.number, [])])
+        yield structure_of_voxels(segment.name, geometry, voxels)
+
+
+def _voxels(inside: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices (n, 3) in the image of the pixels of a frame, mask (x, y)."""
+    x, y = np.nonzero(inside)
+    voxels: NDArray[np.int64] = steps[0] + np.outer(x, steps[1]) + np.outer(y, steps[2])
+    return voxels
+
+
+def _steps(plane: Plane, geometry: Geometry, path: Path) -> NDArray[np.int64]:
+    """Voxel of a frame's first pixel, and the steps of one pixel along x and y: rows of (3, 3)."""
+    across_mm = np.multiply(plane.across, plane.spacing_mm[0])
+    down_mm = np.multiply(plane.down, plane.spacing_mm[1])
+    corner = np.asarray(plane.corner_mm)
+    first, second, third = geometry.world_to_voxel(np.stack([corner, corner + across_mm, corner + down_mm]))
+    exact = np.stack([first, second - first, third - first])  # (3, 3)
+    steps = np.rint(exact)
+    far = np.abs(exact - steps).T @ (1, *plane.shape)  # voxels, at the far corner
+    if far.max() > _LATTICE_TOLERANCE or not np.array_equal(np.abs(steps[1:]).sum(axis=1), (1, 1)):
+        sizes = [f"{a:.6g}x{b:.6g}" for a, b in (plane.spacing_mm, geometry.spacing_mm[:2])]
+        corner_at = ", ".join(f"{value:.4g}" for value in first)
+        raise GeometryError(
+            f"{path.name}: a frame of {plane.shape[0]}x{plane.shape[1]} pixels of {sizes[0]} mm does not lie on the "
+            f"voxels of the image (slices of {geometry.shape[0]}x{geometry.shape[1]} pixels of {sizes[1]} mm; the "
+            f"frame's first pixel is at voxel {corner_at}). It belongs to another series."
+        )
+    whole: NDArray[np.int64] = steps.astype(np.int64)
+    return whole
+
+
+def _name(item: Any) -> str:
+    return str(item.get("SegmentLabel") or "").strip() or f"segment {int(item.SegmentNumber)}"
