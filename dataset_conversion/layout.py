@@ -101,5 +101,9 @@ class SourceDataset:
     """Keys to keep in dataset.json: licence, reference, patients."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Whatever else changes what is written; if it changes, cases are made anew."""
+    optional: frozenset[str] = frozenset()
+    """Classes that are left out of dataset.json if no label has them."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the whole: contrasts left out, what was guessed."""
     value_map: dict[int, int] | None = None
     """Value in the source to value in `labels`, which lists new ones then; set from --labels, not by converters."""

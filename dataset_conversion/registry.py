@@ -4,7 +4,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dataset_conversion import msd, nnunet_v1, nnunet_v2
+from dataset_conversion import (
+    amos,
+    bids,
+    brats,
+    btcv,
+    kits,
+    msd,
+    nnunet_v1,
+    nnunet_v2,
+    npz,
+    pairs,
+    sppin,
+    totalsegmentator,
+)
 from dataset_conversion.layout import Options, SourceDataset
 from moe_pipeline.errors import DatasetError
 
@@ -26,12 +39,30 @@ class Source:
 SOURCES: dict[str, Source] = {
     "nnunet_v2": Source("nnU-Net v2 raw folder", nnunet_v2.detect, nnunet_v2.describe),
     "nnunet_v1": Source("nnU-Net v1 task folder", nnunet_v1.detect, nnunet_v1.describe),
+    "amos": Source("AMOS22", amos.detect, amos.describe, frozenset({"channels"})),
     "msd": Source("Medical Segmentation Decathlon task folder", msd.detect, msd.describe),
+    "bids": Source("BIDS with derivatives", bids.detect, bids.describe, frozenset({"channels", "masks"})),
+    "totalsegmentator": Source(
+        "one binary file per organ", totalsegmentator.detect, totalsegmentator.describe, frozenset({"channels"})
+    ),
+    "kits": Source("KiTS19, 21, 23", kits.detect, kits.describe, frozenset({"masks"})),
+    "btcv": Source("BTCV abdomen", btcv.detect, btcv.describe),
+    "sppin": Source("SPPIN2023", sppin.detect, sppin.describe, frozenset({"images", "masks", "channels"})),
+    "brats": Source("BraTS", brats.detect, brats.describe, frozenset({"channels"})),
+    "npz": Source("MedSAM and CVPR25 archives", npz.detect, npz.describe, frozenset({"images", "channels"})),
+    "pairs": Source(
+        "images and labels by name", pairs.detect, pairs.describe, frozenset({"images", "masks", "channels"})
+    ),
 }
 
 
-def choose_source(source: Path, wanted: str | None = None) -> str:
+def choose_source(source: Path, wanted: str | None = None, *, by_template: bool = False) -> str:
     """Name of the format to read a folder as.
+
+    Args:
+        source: folder of the dataset.
+        wanted: the name, if the user gave it.
+        by_template: whether the user says where the images are; then it is a format that listens, `pairs` if in doubt.
 
     Raises:
         DatasetError: if the folder is missing, the wanted name is unknown, or nothing recognises the folder.
@@ -41,12 +72,14 @@ def choose_source(source: Path, wanted: str | None = None) -> str:
         raise DatasetError(f"{source}: no such folder; expected a dataset: {known}")
     if wanted is not None and wanted not in SOURCES:
         raise DatasetError(f"no source format {wanted!r}; there are: {known}")
-    found = wanted or next((name for name, entry in SOURCES.items() if entry.detect(source)), None)
+    candidates = (name for name, entry in SOURCES.items() if not by_template or "images" in entry.options)
+    fallback = "pairs" if by_template else None
+    found = wanted or next((name for name in candidates if SOURCES[name].detect(source)), fallback)
     if found is None:
         there = ", ".join(sorted(path.name for path in source.iterdir())[:8]) or "nothing"
         raise DatasetError(
             f"{source}: no known dataset layout; found {there}. Known: {known}. "
-            "Each needs a dataset.json beside imagesTr and labelsTr."
+            "In any other, name the pairs: --images '{case}/ct.nii.gz' --masks '{case}/seg.nii.gz'."
         )
     return found
 

@@ -92,6 +92,10 @@ class ConversionReport(Record):
     """Folder that was written."""
     rows: tuple[ConversionRow, ...]
     """One per case found or expected, sorted by id."""
+    notes: tuple[str, ...] = ()
+    """About the whole: contrasts left out, what was guessed."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What the user said where the layout leaves a choice."""
     seconds: float = Field(ge=0)
     """Wall time of the last run."""
 

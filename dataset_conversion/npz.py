@@ -1,0 +1,105 @@
+"""Archives of MedSAM2 and of the CVPR 2025 challenge: one .npz per case with imgs, gts, spacing, direction and origin.
+
+Arrays are (z, y, x); spacing is (x, y, z) in mm; direction (row by row) and origin are those of a SimpleITK image, and
+may be missing. Other arrays, such as boxes or text prompts, are not opened. Objects are never unpickled: they could run
+any code. Intensities are often cut to a window and scaled to 0..255, so the channel is not called CT by itself.
+"""
+
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_conversion.layout import Loaded, LoadedCase, Options, SourceCase, SourceDataset
+from dataset_conversion.templates import Template, all_files
+from moe_pipeline.errors import DatasetError, ImageError
+from moe_pipeline.imaging.itk import geometry_of, sitk
+from moe_pipeline.imaging.volume import Volume
+
+_IMAGE, _LABEL = "imgs", "gts"
+_ASSUMED = {"direction": "left, posterior, superior", "origin": "0, 0, 0"}
+_DEEP_LESION = re.compile(r"CT_Lesion_(\d{6})_.*")
+
+
+def detect(source: Path) -> bool:
+    """There is an archive with an image, at the top or one folder down."""
+    return any(_IMAGE in _names(path) for path in [*sorted(source.glob("*.npz")), *sorted(source.glob("*/*.npz"))][:1])
+
+
+def describe(source: Path, options: Options) -> SourceDataset:
+    """One case per archive; --images says which, and may tell patients.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    template = Template(options.images or "**/{case}.npz")
+    matches = template.matches(all_files(source), source)
+    if not matches:
+        raise DatasetError(f"{source}: no archive fits {template.text!r}")
+    cases, faults = [], {}
+    for match in matches:
+        names = _names(match.path)
+        if not {_IMAGE, _LABEL} <= names:
+            found = ", ".join(sorted(names)) or "nothing that can be read"
+            faults[match.case_id] = f"{match.path.name}: needs arrays {_IMAGE} and {_LABEL}, found {found}"
+            continue
+        patient = match.patient or (lesion[1] if (lesion := _DEEP_LESION.match(match.path.name)) else None)
+        cases.append(SourceCase(match.case_id, (match.path,), (match.path,), patient=patient, load=_load))
+    return SourceDataset(options.channels or ("image",), None, tuple(cases), faults)
+
+
+def _load(case: SourceCase) -> LoadedCase:
+    arrays = _read(case.images[0])
+    notes = tuple(f"no {name} in the archive, taken as {text}" for name, text in _ASSUMED.items() if name not in arrays)
+    return LoadedCase((_placed(arrays, _IMAGE, case),), _placed(arrays, _LABEL, case), notes)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that we know, all plain numbers."""
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in (_IMAGE, _LABEL, "spacing", *_ASSUMED):
+                if name in archive.files:
+                    arrays[name] = np.asarray(archive[name])
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        if "allow_pickle" in str(error):
+            raise ImageError(
+                f"{path.name}: holds Python objects where numbers are expected. Unpickling them could run any code; "
+                "save them again as arrays of numbers."
+            ) from error
+        raise ImageError(f"{path.name}: damaged or truncated archive ({error}). Copy it again.") from error
+    return arrays
+
+
+def _placed(arrays: dict[str, NDArray[Any]], name: str, case: SourceCase) -> Loaded:
+    array, spacing = arrays[name], arrays.get("spacing")
+    if array.ndim != 3:
+        sides = "x".join(map(str, array.shape))
+        raise ImageError(f"{case.case_id}: {name} is an array of {sides}; expected 3D (z, y, x)")
+    if spacing is None or spacing.shape != (3,):
+        found = "none" if spacing is None else "x".join(map(str, spacing.shape))
+        raise ImageError(f"{case.case_id}: expected a spacing of three numbers (x, y, z) in mm, found {found}")
+    image = sitk.Image([int(side) for side in reversed(array.shape)], sitk.sitkUInt8)  # for its header
+    image.SetSpacing(spacing.tolist())
+    try:
+        if "direction" in arrays:
+            image.SetDirection(arrays["direction"].ravel().tolist())
+        if "origin" in arrays:
+            image.SetOrigin(arrays["origin"].ravel().tolist())
+    except (RuntimeError, TypeError) as error:
+        raise ImageError(f"{case.case_id}: origin or direction do not place a 3D image: {error}") from error
+    return Loaded(Volume(array.transpose(), geometry_of(image)))  # (z, y, x) -> (x, y, z)
+
+
+def _names(path: Path) -> set[str]:
+    """Names of the arrays in an archive, without opening one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()

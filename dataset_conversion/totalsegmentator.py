@@ -1,0 +1,40 @@
+"""TotalSegmentator: per case a folder with ct.nii.gz or mri.nii.gz, and segmentations/ with one binary file per organ.
+
+Organs are numbered by name. Where they overlap, the smallest one of the case keeps the voxels (see `masks`). A folder
+of organ files elsewhere is a matter of templates: `--images scan.nii.gz --masks 'organs/{class}.nii.gz'`.
+"""
+
+from pathlib import Path
+
+from dataset_conversion.layout import Options, SourceDataset
+from dataset_conversion.pairing import match_files, pair_up
+from dataset_conversion.templates import Template, all_files
+from moe_pipeline.errors import DatasetError
+
+_SCANS = {"ct": "CT", "mri": "MRI"}
+
+
+def detect(source: Path) -> bool:
+    """A folder, or the source itself, has a scan beside segmentations/."""
+    return any((folder / "segmentations").is_dir() and _scans(folder) for folder in (source, *source.iterdir()))
+
+
+def describe(source: Path, options: Options) -> SourceDataset:
+    """One case per folder, or the source itself.
+
+    Raises:
+        DatasetError: if there are both CT and MRI and --channels does not say which, or there is no case.
+    """
+    folder = "" if (source / "segmentations").is_dir() else "{case}/"
+    found = sorted({scan for path in (source, *source.iterdir()) for scan in _scans(path)})
+    wanted = [name for name in found if not options.channels or _SCANS[name] in options.channels]
+    if len(wanted) != 1:
+        there = ", ".join(_SCANS[name] for name in found) or "neither ct.nii.gz nor mri.nii.gz"
+        raise DatasetError(f"{source}: needs one kind of scan, found {there}; --channels CT or --channels MRI chooses")
+    image, mask = Template(f"{folder}{wanted[0]}.nii.gz"), Template(folder + "segmentations/{class}.nii.gz")
+    images, masks = match_files(source, all_files(source), image, mask)
+    return pair_up(source, images, masks, channels=[_SCANS[wanted[0]]])
+
+
+def _scans(folder: Path) -> list[str]:
+    return [name for name in _SCANS if (folder / f"{name}.nii.gz").is_file()]
