@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_conversion.fixing import fixes_of, load, mend
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
-from dataset_conversion.loading import load_files
 from dataset_conversion.state import ConversionState
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.files import atomic_path
@@ -29,7 +29,8 @@ def convert_case(case: SourceCase, dataset: SourceDataset, out: Path, state: Con
         if all(path.is_file() for path in targets) and state.is_current(case):
             return ConversionRow(case_id=case.case_id, status="present")
         stamps = state.stamp(case)  # first: the files may change meanwhile
-        loaded = (case.load or load_files)(case)
+        fixes = fixes_of(dataset)
+        loaded = mend(load(case, fixes), fixes)
         _check_channels(loaded, case, dataset)
         label = _checked_label(loaded, case, dataset)
         written = [*loaded.channels, *([label] if label else [])]

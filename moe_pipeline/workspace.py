@@ -24,6 +24,10 @@ class Workspace:
         """Folder with dataset.json, imagesTr, labelsTr, imagesTs."""
         return self.raw_root / dataset
 
+    def checks(self, dataset: str) -> Path:
+        """Folder with check.json and check.txt of a raw dataset, converted or not."""
+        return self.root / "checks" / dataset
+
     def plans(self, dataset: str) -> Path:
         """Folder with fingerprint.json, plan.json, splits.json."""
         return self.root / "plans" / dataset

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from moe_pipeline.progress import Progress
+    from moe_pipeline.records.moe import GateCard
 
 Root = Annotated[Path, typer.Option("--workspace", help="Folder that holds everything moe writes.")]
 Dataset = Annotated[str, typer.Argument(help="Dataset number, name, or the path of an nnU-Net raw folder.")]
@@ -17,6 +19,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 
 ROOT = Path("moe_workspace")
+FIXES = ("safe", "snap", "round", "resample-labels", "split-4d")
+"""Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
 
 
 @contextmanager
@@ -41,3 +45,20 @@ def progress_bar() -> Iterator["Progress"]:
             bars.update(tasks[stage], completed=int(done), total=int(total))  # type: ignore[arg-type]
 
         yield show
+
+
+def show_routing(card: "GateCard") -> None:
+    """Print who answers the validation prompts of each dataset."""
+    for name, shares in card.confusion.items():
+        typer.echo(f"  {name}: " + ", ".join(f"{output} {share:.1%}" for output, share in shares.items()))
+
+
+class BareFix(TyperCommand):
+    """A command whose option `--fix` may stand without a value, which then is `safe`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the value that was left out."""
+        told: list[str] = []
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            told += [word, FIXES[0]] if word == "--fix" and following not in FIXES else [word]
+        return super().parse_args(ctx, told)

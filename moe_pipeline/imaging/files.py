@@ -22,6 +22,7 @@ __all__ = [
     "case_id_of",
     "check_finite",
     "has_image_suffix",
+    "label_counts",
     "label_values",
     "list_images",
     "list_label_maps",
@@ -93,7 +94,7 @@ def as_labels(volume: Volume, path: Path) -> Volume:
     if lowest < 0 or highest > np.iinfo(np.uint16).max:
         message = f"{path}: labels must lie in 0..65535, found {lowest:g}..{highest:g}."
         raise ImageError(message, kind="unknown_labels")
-    labels = array.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
+    labels = array.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16, copy=False)
     if not np.issubdtype(array.dtype, np.integer) and not np.array_equal(labels, array):
         raise _not_whole(array, labels, path)
     return Volume(labels, volume.geometry)
@@ -111,11 +112,16 @@ def _not_whole(array: NDArray[Any], labels: NDArray[Any], path: Path) -> ImageEr
 
 def label_values(labels: NDArray[Any]) -> list[int]:
     """Distinct values of a label map, (x, y, z) unsigned integers, in order."""
+    return list(label_counts(labels))
+
+
+def label_counts(labels: NDArray[Any]) -> dict[int, int]:
+    """Voxels of each value that a label map, (x, y, z) unsigned integers, holds; in order."""
     slabs = np.moveaxis(labels, int(np.argmax(np.abs(labels.strides))), 0)  # slowest axis first
-    seen = np.zeros(int(labels.max()) + 1, dtype=bool)
+    counts = np.zeros(int(labels.max()) + 1, dtype=np.int64)
     for slab in slabs:  # slab by slab: counting makes a copy of 8 bytes per voxel
-        seen |= np.bincount(slab.ravel(order="K"), minlength=seen.size) > 0
-    return [int(value) for value in np.flatnonzero(seen)]
+        counts += np.bincount(slab.ravel(order="K"), minlength=counts.size)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def write_label_map(volume: Volume, path: Path, native: Geometry) -> None:

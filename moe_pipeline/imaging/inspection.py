@@ -14,9 +14,8 @@ from moe_pipeline.imaging.files import as_labels, check_finite, label_values
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.mending import can_snap
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.check import Finding, Kind, Severity
+from moe_pipeline.records.check import Finding, Fix, Kind, Severity
 
-RESAMPLE, ROUND, SNAP, SPLIT = "resample-labels", "round", "snap", "split-4d"
 _Result = TypeVar("_Result")
 _MAX_LISTED = 10
 _ADVICE: dict[Kind, tuple[str, str]] = {
@@ -44,7 +43,7 @@ _ADVICE: dict[Kind, tuple[str, str]] = {
 
 
 def finding(
-    kind: Kind, case_id: str, found: str, file: str = "", severity: Severity = "error", fix: str = ""
+    kind: Kind, case_id: str, found: str, file: str = "", severity: Severity = "error", fix: Fix | None = None
 ) -> Finding:
     """A finding with the advice of its kind."""
     expected, mend = _ADVICE[kind]
@@ -65,10 +64,13 @@ def attempt(case_id: str, path: Path, work: Callable[[], _Result]) -> tuple[_Res
 def of_error(case_id: str, path: Path, error: PipelineError | OSError) -> Finding:
     """What an error that was raised for a file says, as a finding."""
     kind = Kind(error.kind) if isinstance(error, PipelineError) and error.kind else Kind.UNREADABLE
-    return finding(kind, case_id, str(error).removeprefix(f"{path}: "), path.name, fix=_FIX_OF_KIND.get(kind, ""))
-
-
-_FIX_OF_KIND = {Kind.FLOAT_LABELS: ROUND}
+    return finding(
+        kind,
+        case_id,
+        str(error).removeprefix(f"{path}: "),
+        path.name,
+        fix="round" if kind == Kind.FLOAT_LABELS else None,
+    )
 
 
 def inspect_grid(case_id: str, file: str, grid: Geometry, reference: Geometry, what: str) -> list[Finding]:
@@ -84,7 +86,8 @@ def inspect_grid(case_id: str, file: str, grid: Geometry, reference: Geometry, w
     differences = reference.differences(grid)
     if not differences:
         return []
-    fix = SNAP if can_snap(grid, reference) else RESAMPLE if what.endswith("label") else ""
+    fix: Fix | None = "resample-labels" if what.endswith("label") else None
+    fix = "snap" if can_snap(grid, reference) else fix
     return [finding(Kind.GEOMETRY, case_id, f"{what} lie on different grids: {'; '.join(differences)}", file, fix=fix)]
 
 
@@ -133,4 +136,4 @@ def stored_as_floats(case_id: str, path: Path, volume: Volume) -> list[Finding]:
     if np.issubdtype(volume.array.dtype, np.integer):
         return []
     found = f"whole numbers stored as {volume.array.dtype}; conversion writes them as integers"
-    return [finding(Kind.FLOAT_LABELS, case_id, found, path.name, "note", ROUND)]
+    return [finding(Kind.FLOAT_LABELS, case_id, found, path.name, "note", "round")]

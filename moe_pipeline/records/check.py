@@ -13,6 +13,12 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
+Fix = Literal["safe", "snap", "round", "resample-labels", "split-4d"]
+"""What `moe convert --fix` may mend. safe is snap (headers that mean the same grid) and round (labels that are whole
+numbers but for rounding); the others change more, and are done only if they are asked for by name."""
+
+FIXES: tuple[Fix, ...] = ("safe", "snap", "round", "resample-labels", "split-4d")
+
 
 class Kind(StrEnum):
     """What can be wrong."""
@@ -56,8 +62,8 @@ class Finding(Part):
     """What there should be."""
     mend: str
     """What to do."""
-    fix: str = ""
-    """Value of --fix that mends it while converting; empty if none does."""
+    fix: Fix | None = None
+    """Value of --fix that mends it while converting; None if none does."""
 
     @property
     def message(self) -> str:

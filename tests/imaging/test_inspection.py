@@ -28,7 +28,7 @@ def volume(values: dict[tuple[int, int, int], float], dtype: str = "uint8", grid
     return Volume(array, grid)
 
 
-def only(findings: list[Finding]) -> tuple[str, str, str, str]:
+def only(findings: list[Finding]) -> tuple[str, str, str | None, str]:
     (one,) = findings
     return one.kind, one.severity, one.fix, one.message
 
@@ -51,7 +51,7 @@ def test_a_grid_that_differs_is_named_by_what_differs() -> None:
     )
     near = replace(GRID, origin_mm=(0.05, 0, 0))
     assert only(inspect_grid("a", "", near, GRID, "image and label"))[2] == "snap"
-    assert only(inspect_grid("a", "", moved, GRID, "channel 0 and channel 1"))[2] == ""
+    assert only(inspect_grid("a", "", moved, GRID, "channel 0 and channel 1"))[2] is None
 
 
 def test_images_need_finite_numbers_and_more_than_one_slice() -> None:
@@ -74,16 +74,16 @@ def test_a_label_of_known_values_is_given_back_as_integers() -> None:
 @pytest.mark.parametrize(
     ("values", "kind", "severity", "fix", "text"),
     [
-        ({(0, 0, 0): 7}, "unknown_labels", "error", "", "label values 7 are not in dataset.json (0, 1, 2)"),
-        ({(0, 0, 0): -1}, "unknown_labels", "error", "", "labels must lie in 0..65535, found -1..0"),
-        ({}, "empty_label", "warning", "", "no voxel of any class"),
+        ({(0, 0, 0): 7}, "unknown_labels", "error", None, "label values 7 are not in dataset.json (0, 1, 2)"),
+        ({(0, 0, 0): -1}, "unknown_labels", "error", None, "labels must lie in 0..65535, found -1..0"),
+        ({}, "empty_label", "warning", None, "no voxel of any class"),
         ({(0, 0, 0): 0.9999}, "float_labels", "error", "round", "whole numbers but for rounding"),
-        ({(0, 0, 0): 0.4, (1, 0, 0): 1.06}, "soft_labels", "error", "", "found 0.4 among others (range 0..1.06)"),
-        ({(0, 0, 0): np.inf}, "not_finite", "error", "", "found NaN or infinity"),
+        ({(0, 0, 0): 0.4, (1, 0, 0): 1.06}, "soft_labels", "error", None, "found 0.4 among others (range 0..1.06)"),
+        ({(0, 0, 0): np.inf}, "not_finite", "error", None, "found NaN or infinity"),
     ],
 )
 def test_what_is_wrong_with_a_label(
-    values: dict[tuple[int, int, int], float], kind: str, severity: str, fix: str, text: str
+    values: dict[tuple[int, int, int], float], kind: str, severity: str, fix: str | None, text: str
 ) -> None:
     _, findings = inspect_label("a", PATH, volume(values, "float64"), {1, 2})
     found = only(findings)
