@@ -4,18 +4,21 @@ import glob
 import os
 import time
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from dataset_conversion.case import FILE_ENDING, convert_case, target_paths
+from dataset_conversion.fixing import with_fixes
 from dataset_conversion.label_map import LabelMap, apply
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.registry import choose_source, describe_source
 from dataset_conversion.state import STATE, ConversionState
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
 
 REPORT = "conversion.json"
@@ -33,6 +36,7 @@ def convert(
     *,
     options: Options = _NO_OPTIONS,
     label_map: LabelMap | None = None,
+    fixes: Collection[Fix] = (),
 ) -> ConversionReport:
     """Make an nnU-Net v2 raw folder from a dataset in another layout; the source is only read.
 
@@ -47,6 +51,7 @@ def convert(
         progress: told after each case.
         options: what the layout leaves open.
         label_map: classes of the new dataset, if they are not those of the source.
+        fixes: what may be mended on the way; each row says what was.
 
     Returns:
         What became of each case, also saved as conversion.json.
@@ -58,6 +63,7 @@ def convert(
     """
     began = time.monotonic()
     name, described = describe(source, source_format, options, label_map)
+    described = with_fixes(described, fixes)
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
     earlier = _claim(source, name, out) | state.case_ids
@@ -70,13 +76,15 @@ def convert(
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
     _remove_vanished(out, earlier, {path for case in done for path in target_paths(case, n_channels, out)})
-    labels = described.labels or _numbered_classes(state.label_values(case.case_id for case in done))
+    labels = _final_labels(described, state.label_values(case.case_id for case in done))
     _describe(described, labels, done).save(out / "dataset.json")
     report = ConversionReport(
         source=str(source.resolve()),
         source_format=name,
         folder=str(out),
         rows=tuple(sorted(rows, key=lambda row: row.case_id)),
+        notes=described.notes,
+        options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )
     report.save(out / REPORT)
@@ -87,7 +95,7 @@ def describe(
     source: Path, source_format: str | None, options: Options, label_map: LabelMap | None
 ) -> tuple[str, SourceDataset]:
     """Name of the layout of a source, and what it holds, in the classes of the label map; raises as `convert`."""
-    name = choose_source(source, source_format)
+    name = choose_source(source, source_format, by_template=bool(options.images))
     described = _without_doubles(describe_source(source, name, options))
     return name, described if label_map is None else apply(label_map, described)
 
@@ -144,8 +152,11 @@ def _remove_vanished(out: Path, earlier: set[str], kept: set[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _numbered_classes(values: list[int]) -> dict[str, int]:
-    return {"background": 0} | {f"class_{value}": value for value in values if value > 0}
+def _final_labels(described: SourceDataset, values: list[int]) -> dict[str, int]:
+    if described.labels is None:
+        return {"background": 0} | {f"class_{value}": value for value in values if value > 0}
+    unseen = {name for name in described.optional if described.labels.get(name) not in values}
+    return {name: value for name, value in described.labels.items() if name not in unseen}
 
 
 def _describe(described: SourceDataset, labels: dict[str, int], done: list[SourceCase]) -> DatasetJson:

@@ -1,32 +1,75 @@
 """Commands on datasets: convert, plan."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from moe_pipeline.cli.common import ROOT, Dataset, Root, progress_bar
+from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Root, progress_bar
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=BareFix)
 def convert(
     source: Annotated[Path, typer.Argument(help="Folder of the raw dataset.")],
     out: Annotated[str, typer.Option(help="Dataset name such as Dataset004_Hippocampus, or a folder path.")] = "",
     source_format: Annotated[str | None, typer.Option("--as", help="Source format; recognised if not given.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help='JSON of classes to make: {"liver": [1, 2], "tumour": 3, "background": "*"}.')
+    ] = None,
+    images: Annotated[str, typer.Option(help="Template of image paths: '{patient}/{visit}_{channel}.nii.gz'.")] = "",
+    masks: Annotated[str, typer.Option(help="Template of label paths; {class} where each shows one class.")] = "",
+    channels: Annotated[str, typer.Option(help="Channels to take, in order: FLAIR,T1. Names a single one: CT.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Say all that is wrong with it, and convert nothing.")] = False,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Mend what is safe on the way, or ask for one of {', '.join(FIXES)}; may be repeated."),
+    ] = None,
+    patients: Annotated[
+        str | None, typer.Option(help="With --check: regular expression that finds the patient in a case id.")
+    ] = None,
     workspace: Root = ROOT,
 ) -> None:
-    """Convert a raw dataset to nnU-Net v2's layout."""
+    """Convert a raw dataset to nnU-Net v2's layout, or check it."""
+    from dataset_conversion.check import check as check_dataset
     from dataset_conversion.convert import convert as convert_dataset
+    from dataset_conversion.findings_text import as_table
+    from dataset_conversion.fixing import fixes_named
+    from dataset_conversion.label_map import LabelMap
+    from dataset_conversion.layout import Options
     from dataset_conversion.naming import suggest_name
 
+    place = Workspace(workspace)
+    options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()))
+    label_map = LabelMap.load(labels) if labels else None
+    if check:
+        name = Path(out).name or source.resolve().name
+        with progress_bar() as progress:
+            found = check_dataset(
+                source,
+                place.checks(name),
+                source_format,
+                progress,
+                options=options,
+                label_map=label_map,
+                patient_pattern=patients,
+                splits=place.splits(name),
+            )
+        typer.echo(as_table(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+        typer.echo(f"all of it: {place.checks(name) / 'check.txt'} and check.json")
+        raise typer.Exit(1 if found.errors else 0)
     name = out or suggest_name(source)
-    target = Path(name) if "/" in name else Workspace(workspace).raw(name)
+    target = Path(name) if "/" in name else place.raw(name)
+    fixes = fixes_named(fix or ())
     with progress_bar() as progress:
-        report = convert_dataset(source, target, source_format, progress)
-    typer.echo(report.summary())
+        report = convert_dataset(
+            source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
+        )
+    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes)]))
     for row in report.failed:
         typer.echo(f"  {row.case_id}: {row.message}", err=True)
     if report.failed:
