@@ -4,8 +4,34 @@ from typing import Any
 
 from pydantic import Field
 
-from moe_pipeline.records.base import Record
+from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.view import View
+
+
+class PrompterCard(Part):
+    """prompter.safetensors beside expert.safetensors: where the expert would click by itself."""
+
+    weights_sha256: str
+    """prompter.safetensors."""
+    width: int = Field(gt=0)
+    """Channels of the foundation's embedding."""
+    hidden: int = Field(gt=0)
+    """Width of the head."""
+    depth: int = Field(ge=0)
+    """Its convolutions."""
+    upscaling: int = Field(gt=0)
+    """Cells of the heat map per token and axis."""
+    classes: tuple[int, ...] = Field(min_length=1)
+    """Class id of each heat map."""
+    objects: dict[int, int]
+    """Objects of each class that a case usually has."""
+    best_step: int
+    """Step whose averaged weights are kept."""
+    validation: dict[str, float]
+    """On the fold: hit (share of proposed clicks in their object), distance_mm (mean, 0 inside), found and left_out
+    (share of the present and of the absent classes called so)."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Training settings."""
 
 
 class ExpertCard(Record):
@@ -39,3 +65,5 @@ class ExpertCard(Record):
     """Validation columns at the best step, and the general expert's on the same prompts as general_*."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Training settings."""
+    prompter: PrompterCard | None = None
+    """What predicts without prompts; null if none was trained."""

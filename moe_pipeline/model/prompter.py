@@ -1,0 +1,96 @@
+"""The prompter of an expert: where it would click in a crop that nobody has prompted, and which classes it misses."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from moe_pipeline.model.layers import ChannelNorm, channels_first, channels_last, linear
+
+
+@dataclass(frozen=True, slots=True)
+class PrompterConfig:
+    """Sizes of a prompter."""
+
+    width: int
+    """C of the foundation's embeddings."""
+    n_classes: int
+    """Classes it looks for."""
+    hidden: int = 64
+    """Its own width."""
+    depth: int = 2
+    """Residual convolutions over the tokens."""
+    upscaling: int = 2
+    """Cells of the heat map per token and axis."""
+
+
+class Prompter(nn.Module):
+    """Embedding -> for each class a distribution over the cells of a grid and one more place: absent."""
+
+    def __init__(self, config: PrompterConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden
+        self.enter = nn.Linear(config.width, hidden)
+        self.norms = nn.ModuleList(ChannelNorm(hidden) for _ in range(config.depth))
+        self.mixers = nn.ModuleList(nn.Conv3d(hidden, hidden, kernel_size=3, padding=1) for _ in range(config.depth))
+        self.leave = ChannelNorm(hidden)
+        self.cells = nn.Linear(hidden, config.n_classes * config.upscaling**3)
+        self.absence = nn.Linear(2 * hidden, config.n_classes)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Log probabilities of where to click: (B, C, g, g, g) -> (B, K, G^3 + 1) with G = upscaling * g.
+
+        The last place is "absent". Each row is a distribution, so what the cells share is the chance of the class.
+        """
+        grid = linear(self.enter, channels_last(embedding))  # (B, g, g, g, h)
+        for norm, mixer in zip(self.norms, self.mixers, strict=True):
+            grid = grid + channels_last(functional.gelu(mixer(channels_first(norm(grid)))))
+        grid = self.leave(grid)  # (B, g, g, g, h)
+        tokens = grid.flatten(1, 3)  # (B, g^3, h)
+        absent = linear(self.absence, torch.cat((tokens.mean(1), tokens.amax(1)), dim=1))  # (B, K)
+        cells = self._fine(linear(self.cells, grid)).flatten(2)  # (B, K, G^3)
+        return torch.cat((cells, absent[:, :, None]), dim=2).float().log_softmax(2)
+
+    def _fine(self, octants: Tensor) -> Tensor:
+        """(B, g, g, g, K * u^3) -> (B, K, G, G, G)."""
+        batch, g, u = len(octants), octants.shape[1], self.config.upscaling
+        octants = octants.reshape(batch, g, g, g, self.config.n_classes, u, u, u)
+        return octants.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(batch, self.config.n_classes, g * u, g * u, g * u)
+
+
+def heat_maps(log_places: Tensor) -> tuple[Tensor, Tensor]:
+    """Split a prompter's output: chance of each cell, (B, K, G, G, G), and of absence, (B, K)."""
+    places = log_places.exp()
+    side = round((places.shape[2] - 1) ** (1 / 3))
+    return places[:, :, :-1].reshape(*places.shape[:2], side, side, side), places[:, :, -1]
+
+
+def neighbourhood(heat: Tensor) -> Tensor:
+    """Chance that the click belongs into a cell or one of its 26 neighbours; (..., X, Y, Z) -> the same shape."""
+    flat = heat.reshape(-1, 1, *heat.shape[-3:])
+    total = functional.avg_pool3d(flat, kernel_size=3, stride=1, padding=1, divisor_override=1)
+    return total.reshape(heat.shape)
+
+
+def best_place(heat: Tensor) -> Tensor:
+    """The likeliest place for a click: centre of mass of the heat around the cell whose neighbourhood is hottest.
+
+    Args:
+        heat: (N, X, Y, Z), not negative.
+
+    Returns:
+        (N, 3) fractional cell indices; whole numbers are the centres of cells.
+    """
+    shape = heat.shape[1:]
+    index = neighbourhood(heat).flatten(1).argmax(1)  # (N,)
+    centre = torch.stack(torch.unravel_index(index, shape), dim=1)  # (N, 3)
+    steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=heat.device)] * 3)  # (27, 3)
+    cells = centre[:, None] + steps  # (N, 27, 3)
+    limits = torch.tensor(shape, device=heat.device)
+    within = ((cells >= 0) & (cells < limits)).all(2)  # (N, 27)
+    x, y, z = cells.clamp(min=0).minimum(limits - 1).unbind(2)
+    weights = torch.where(within, heat[torch.arange(len(heat), device=heat.device)[:, None], x, y, z], 0.0)
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
+    return (cells * weights[:, :, None]).sum(1)  # (N, 3)
