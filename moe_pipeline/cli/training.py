@@ -1,14 +1,17 @@
 """Commands that train: finetune, train-gate, pretrain."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar
+from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar, show_routing
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
+
+Rule = Literal["moe", "paper"]
+Targets = Literal["dataset", "dice"]
 
 
 @app.command()
@@ -42,6 +45,11 @@ def train_gate(
     general: Annotated[list[str] | None, typer.Option(help="Planned datasets that stay with the foundation.")] = None,
     fold: Annotated[int, typer.Option(help="The fold the experts were trained on.")] = 0,
     synthetic: Annotated[int, typer.Option(help="Synthetic volumes as further general data.", min=0)] = 160,
+    targets: Annotated[
+        Targets, typer.Option(help="Who should answer: the dataset's expert, or who segments the object better.")
+    ] = "dataset",
+    margin: Annotated[float, typer.Option(help="Dice by which an expert must be better, for dice.", min=0)] = 0.02,
+    rule: Annotated[Rule, typer.Option(help="paper: the published rule, without guards and background.")] = "moe",
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -50,12 +58,12 @@ def train_gate(
     from moe_pipeline.training.mixture import train_gate as train
 
     place = Workspace(workspace)
+    options = GateOptions(fold, device, synthetic, rule, targets, margin)
     experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
     with progress_bar() as progress:
-        card = train(place, experts, others, GateOptions(fold, device, synthetic), progress)
-    typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}; answered by")
-    for name, shares in card.confusion.items():
-        typer.echo(f"  {name}: " + ", ".join(f"{output} {share:.1%}" for output, share in shares.items()))
+        card = train(place, experts, others, options, progress)
+    typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}")
+    show_routing(card)
 
 
 @app.command()

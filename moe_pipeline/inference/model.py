@@ -102,8 +102,9 @@ def load_model(
         StaleCacheError: if an expert or the foundation is not the one the gate was trained with.
     """
     card = ModelCard.load(folder / "moe.json")
-    mixture = load_foundation_alone(card.foundation, device=device, weights_root=weights_root)
-    _expect_same(f"foundation {card.foundation}", mixture.hashes[card.foundation], card.foundation_sha256, folder)
+    mixture = load_foundation_alone(foundation_of(folder, card), device=device, weights_root=weights_root)
+    (found,) = mixture.hashes.values()
+    _expect_same(f"foundation {card.foundation}", found, card.foundation_sha256, folder)
     experts = tuple(load_expert(folder / entry.folder, mixture.foundation, entry) for entry in card.experts)
     router = load_router(folder, card).to(torch.device(device)) if card.experts else None
     return Mixture(
@@ -119,6 +120,12 @@ def load_model(
     )
 
 
+def foundation_of(folder: Path, card: ModelCard) -> str:
+    """What to load a model's foundation by: its file where the model folder has its own, else its name."""
+    own = folder / "foundation" / f"{card.foundation}.safetensors"
+    return str(own) if own.is_file() else card.foundation
+
+
 def load_foundation_alone(
     name: str, *, device: str | torch.device = "cpu", weights_root: Path | None = None
 ) -> Mixture:
@@ -132,7 +139,7 @@ def load_foundation_alone(
         tau=0.0,
         selector="general",
         device=torch.device(device),
-        hashes={name: stored.card.weights_sha256},
+        hashes={stored.card.name: stored.card.weights_sha256},
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.view import View
 
+Rule = Literal["moe", "paper"]
 Targets = Literal["dataset", "dice"]
 
 
@@ -64,7 +65,7 @@ class GateCard(Record):
 
     outputs: tuple[str, ...]
     """Names of the weights, "general" (or "others") first."""
-    rule: Literal["moe", "paper"] = "moe"
+    rule: Rule = "moe"
     """How the gate was trained; see docs/method.md."""
     targets: Targets = "dataset"
     """Which output should answer a training prompt: its dataset's, or that of whoever segments the object better."""

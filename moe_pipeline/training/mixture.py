@@ -3,7 +3,6 @@
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
@@ -11,7 +10,7 @@ from moe_pipeline.model.mixture import GENERAL
 from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.moe import GateCard, Targets
+from moe_pipeline.records.moe import GateCard, Rule, Targets
 from moe_pipeline.records.view import View
 from moe_pipeline.training.background import NAME, background_features
 from moe_pipeline.training.expert_files import load_decoder
@@ -25,8 +24,6 @@ from moe_pipeline.training.model_folder import FinishedGate, check_replaceable, 
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.workspace import Workspace
-
-Rule = Literal["moe", "paper"]
 
 LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 """How long and how fast a gate learns."""
