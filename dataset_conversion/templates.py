@@ -96,9 +96,12 @@ class Template:
 
 
 def all_files(source: Path) -> list[Path]:
-    """Visible files of a folder and of all visible folders in it, sorted."""
-    found = []
-    for folder, subfolders, names in os.walk(source):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    """Visible files of a folder and of all visible folders in it, links included, sorted."""
+    found: list[Path] = []
+    seen = {source.resolve()}
+    for folder, subfolders, names in os.walk(source, followlinks=True):
+        visible = {name: (Path(folder) / name).resolve() for name in subfolders if not name.startswith(".")}
+        subfolders[:] = [name for name, place in visible.items() if place not in seen]  # links may run in circles
+        seen |= set(visible.values())
         found += [Path(folder) / name for name in names if not name.startswith(".")]
     return sorted(found)
