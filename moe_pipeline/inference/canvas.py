@@ -11,7 +11,7 @@ from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.inference.lattice import CellLattice, Start
 
 FAR_OUTSIDE = -30.0
-"""A logit where a decoder was not asked."""
+"""A logit beyond all that a decoder was asked for."""
 Value = TypeVar("Value", bound=np.generic)
 _PRIOR_WEIGHT = 1e-2  # of a coarser answer, against 1 of a window's at its middle
 
@@ -26,7 +26,7 @@ class Canvas:
     Attributes:
         lattice: of the view.
         box: cells that are held.
-        logits: float32, the box's shape; `FAR_OUTSIDE` where nobody was asked.
+        logits: float32, the box's shape; where nobody was asked, as where the object is not.
         known: where a window answered.
     """
 
@@ -108,8 +108,9 @@ def _sums(lattice: CellLattice, windows: Windows, box: Box) -> tuple[NDArray[np.
 def _mean(
     lattice: CellLattice, box: Box, total: NDArray[np.float32], weights: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> Canvas:
-    mean = np.full(total.shape, FAR_OUTSIDE, np.float32)
-    np.divide(total, weights, out=mean, where=weights > 0)
+    mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
+    absent = mean[mean < 0]
+    mean[weights == 0] = absent.mean() if absent.size else FAR_OUTSIDE  # nobody was asked: as where it is not
     return Canvas(lattice, box, mean, known)
 
 

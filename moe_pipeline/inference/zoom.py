@@ -63,4 +63,4 @@ def onto_lattice(canvas: Canvas, lattice: CellLattice) -> Canvas:
     cells: Geometry = lattice.geometry
     box = image_box(canvas, cells) or as_box(np.zeros(3, int), np.ones(3, int))
     logits = logits_in(canvas, cells, box, FAR_OUTSIDE)
-    return Canvas(lattice, box, np.ascontiguousarray(logits), logits > FAR_OUTSIDE)
+    return Canvas(lattice, box, np.ascontiguousarray(logits), np.ones(logits.shape, dtype=bool))

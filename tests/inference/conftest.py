@@ -1,0 +1,80 @@
+"""A foundation whose answers are known: it sees brightness, and its decoders follow what is bright from the clicks."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from moe_pipeline.inference.model import Mixture
+from moe_pipeline.records.view import View
+
+LOW = 8  # cells along the edge of a cube of 16 voxels
+SURE = 4.0
+
+
+class SeesBrightness:
+    """Stands in for a foundation. Each cell's mean intensity is its embedding."""
+
+    def __init__(self, *, connected: bool = True) -> None:
+        self.config = SimpleNamespace(low_resolution_size=LOW)
+        self.mask_decoder = Follows(connected=connected)
+
+    def image_encoder(self, image: Tensor) -> Tensor:
+        return functional.avg_pool3d(image, image.shape[-1] // LOW)
+
+    def prompt_encoder(self, points: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Any, Tensor]:
+        return points, mask
+
+
+class Follows:
+    """Says +-4: the bright cells that touch a click inside, or simply all bright cells."""
+
+    def __init__(self, *, connected: bool) -> None:
+        self.connected = connected
+        self.asked: list[tuple[int, bool]] = []
+
+    def __call__(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], dense: Tensor) -> tuple[Tensor, None]:
+        coordinates, labels = sparse
+        self.asked.append((int(labels.numel()), bool(dense.any())))
+        bright = embedding[0, 0].numpy() > 0
+        if self.connected:
+            numbers, _ = ndimage.label(bright, np.ones((3, 3, 3)))
+            cells = (coordinates[0][labels[0] == 1].numpy() + 0.5) // 2
+            bright = np.isin(numbers, [numbers[tuple(cell.astype(int))] for cell in cells]) & (numbers > 0)
+        return torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None], None
+
+
+@pytest.fixture
+def bright_view() -> View:
+    return View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
+
+
+@pytest.fixture
+def follower(bright_view: View) -> Mixture:
+    """A foundation alone that follows what is bright."""
+    return foundation_alone(SeesBrightness(), bright_view)
+
+
+@pytest.fixture
+def greedy(bright_view: View) -> Mixture:
+    """A foundation alone that takes everything bright that it sees."""
+    return foundation_alone(SeesBrightness(connected=False), bright_view)
+
+
+def foundation_alone(foundation: Any, view: View) -> Mixture:
+    """A mixture without experts."""
+    return Mixture(
+        foundation=foundation,
+        view=view,
+        experts=(),
+        router=None,
+        tau=0.0,
+        selector="general",
+        device=torch.device("cpu"),
+        hashes={},
+    )
