@@ -96,7 +96,7 @@ def predict_folder(
         began = time.monotonic()
         try:
             native = read_geometry(path)
-            image = _channel(path, model.channel)
+            image = channel_file(path, model.channel)
             request = _request(case, image, native, source, prompts, references)
             result = segment_case(model, request)
             write_label_map(result.labels, out / f"{case}.nii.gz", native)
@@ -127,8 +127,12 @@ def _references(source: PromptSource) -> dict[str, Path]:
     return dict(list_label_maps(source.labels))
 
 
-def _channel(path: Path, channel: int) -> Path:
-    """File of the channel that the model looks at; `list_images` names the first one."""
+def channel_file(path: Path, channel: int) -> Path:
+    """File of the channel that a model looks at; `list_images` names the first one.
+
+    Raises:
+        ImageError: if there is no such file.
+    """
     if channel == 0:
         return path
     case = case_id_of(path)
