@@ -1,15 +1,20 @@
 """From the files of a case to its fingerprint, and from all of them to the dataset's."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_pipeline.files import sha256_json
+from moe_pipeline.imaging.components import Region
 from moe_pipeline.planning.check import CaseCheck
 from moe_pipeline.planning.dataset import Case, RawDataset
-from moe_pipeline.planning.measures import body_box, class_boxes, class_measures, measure_channel, measure_class
+from moe_pipeline.planning.intensities import measure_channel
+from moe_pipeline.planning.measures import body_box, find_classes, measure_class
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.planning import CaseFingerprint, CaseMeasures, ChannelMeasures
+from moe_pipeline.records.planning import CaseFingerprint, CaseMeasures, ChannelMeasures, ClassMeasures, Intensity
 from moe_pipeline.records.stamp import FileStamp
 
 
@@ -40,33 +45,45 @@ def description_sha256(description: DatasetJson) -> str:
     return sha256_json([description.channel_names, description.labels])
 
 
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """What is kept of a channel when its voxels are gone."""
+
+    measures: ChannelMeasures
+    by_class: dict[int, Intensity]
+    body: NDArray[np.float64]
+
+
 def _measure(check: CaseCheck) -> CaseMeasures | None:
     """Measures of a faultless case. Also reads the channels of a faulty one, to find all its faults."""
     label = check.label.array if check.label else np.zeros((0, 0, 0), np.uint8)
-    boxes = class_boxes(label, check.description.classes) if check.label else {}
-    channels: list[ChannelMeasures] = []
-    intensities, body = [], None
-    for number in range(len(check.case.images)):
-        volume = check.read_channel(number)
-        if volume is None or not check.is_usable:
-            continue
-        measures, by_class = measure_channel(volume, label, boxes)
-        channels.append(measures)
-        intensities.append(by_class)
-        body = body_box(volume.array) if body is None else body
-    if not check.is_usable or check.label is None or check.native is None or body is None:
+    found = find_classes(label, check.description.classes) if check.label else {}
+    channels = [_measure_channel(check, number, label, found) for number in range(len(check.case.images))]
+    read = [channel for channel in channels if channel is not None]
+    if not check.is_usable or check.label is None or check.native is None or not read:
         return None
     grid = check.label.geometry
     classes = {
-        value: class_measures(
-            measure_class(label, value, box, grid, body), tuple(channel[value] for channel in intensities)
+        value: ClassMeasures(
+            **measure_class(label, value, region, grid, read[0].body),
+            intensity=tuple(channel.by_class[value] for channel in read),
         )
-        for value, box in boxes.items()
+        for value, region in found.items()
     }
     return CaseMeasures(
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
         orientation=check.native.orientation,
-        channels=tuple(channels),
+        channels=tuple(channel.measures for channel in read),
         classes=classes,
     )
+
+
+def _measure_channel(
+    check: CaseCheck, number: int, label: NDArray[np.integer[Any]], found: dict[int, Region]
+) -> _Channel | None:
+    volume = check.read_channel(number)
+    if volume is None or not check.is_usable:
+        return None
+    measures, by_class = measure_channel(volume, label, found)
+    return _Channel(measures, by_class, body_box(volume.array))

@@ -14,14 +14,17 @@ import psutil
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.files import read_geometry
 from moe_pipeline.planning.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
+from moe_pipeline.planning.estimates import estimate
+from moe_pipeline.planning.explain import explain
 from moe_pipeline.planning.fingerprint import fingerprint_case
 from moe_pipeline.planning.journal import open_journal, read_journal
 from moe_pipeline.planning.planner import make_plan
-from moe_pipeline.planning.preset import load_planning_preset, this_machine
+from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, this_machine
 from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
+from moe_pipeline.planning.validation import check_plan
 from moe_pipeline.progress import Progress, silent, track
-from moe_pipeline.records.planning import CaseFingerprint, Fingerprint, Plan, Splits
+from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,14 @@ class PlannedFiles:
     """What they rest on."""
     splits: Splits
     """The folds."""
+    proposed: Plan
+    """The choices as they would be made now; differs from the plan where somebody edited it."""
+    preset: FoundationPreset
+    """The foundation that was planned for."""
+
+    def explain(self, width: int = 120) -> str:
+        """Every choice with its value and reason, the classes, and what the data are like, as tables."""
+        return explain(self.plan, self.fingerprint, self.preset, self.proposed, width)
 
     def summary(self) -> str:
         """A few lines for the terminal."""
@@ -52,7 +63,7 @@ class PlannedFiles:
                 f"{len(self.splits.folds)} folds; foundation {plan.foundation}",
                 f"  view {plan.reasons.get('view', f'{plan.view.spacing_mm:g} mm')}",
                 f"  about {costs.disk_mb:.0f} MB of disk, {costs.memory_mb:.0f} MB of memory, "
-                f"{costs.minutes:.0f} minutes of training",
+                f"{costs.minutes:.0f} minutes to encode and train",
                 *warnings,
             ]
         )
@@ -110,12 +121,13 @@ def plan_dataset(
         patient_pattern,
     )
     splits = keep_splits(out / "splits.json", splits, dataset.json.patients, new_pattern=patient_pattern is not None)
-    plan = _kept_plan(out, fingerprint, foundation, seed) if reuse else None
-    plan = plan or make_plan(fingerprint, preset, this_machine(), seed)
+    proposed = make_plan(fingerprint, preset, machine := this_machine(), seed)
+    plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
+    plan = _costed(plan, estimate(plan, fingerprint, preset, machine)) if plan else proposed
     fingerprint.save(out / "fingerprint.json")
     splits.save(out / "splits.json")
     plan.save(out / "plan.json")
-    return PlannedFiles(plan, fingerprint, splits)
+    return PlannedFiles(plan, fingerprint, splits, proposed, preset)
 
 
 def fingerprint_cases(
@@ -176,13 +188,18 @@ class _Budget:
                 self._changed.notify_all()
 
 
-def _kept_plan(out: Path, fingerprint: Fingerprint, foundation: str, seed: int) -> Plan | None:
+def _costed(plan: Plan, costs: Estimates) -> Plan:
+    return plan.model_copy(update={"estimates": costs})
+
+
+def _kept_plan(out: Path, fingerprint: Fingerprint, preset: FoundationPreset, seed: int) -> Plan | None:
     """The plan that is there, if it answers the same question; perhaps somebody edited it."""
     path = out / "plan.json"
     if not path.is_file():
         return None
     plan = Plan.load(path)
-    if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), foundation, seed):
+    if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), preset.name, seed):
+        check_plan(plan, fingerprint, preset, path)
         return plan
     path.replace(out / "plan.previous.json")
     _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.planning import estimates
 from moe_pipeline.planning.preset import FoundationPreset, Machine
 from moe_pipeline.planning.views import choose_view
 from moe_pipeline.records.planning import Estimates, Fingerprint, Plan
@@ -14,8 +15,6 @@ from moe_pipeline.records.view import View
 _SIDES = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|sinister|dexter)(?![a-z])", re.IGNORECASE)
 _MAX_CROPS, _MAX_COPIES = 16, 8
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 60
-_LABEL_BYTES = 0.05  # per voxel of a label crop, packed
-_VOXEL_BYTES = 8  # of the largest case: image and label, and one copy of each
 
 
 def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machine, seed: int = 0) -> Plan:
@@ -32,13 +31,16 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
     """
     reasons: dict[str, str] = {}
     classes = _classes(fingerprint, reasons)
-    view, reasons["view"] = choose_view(preset, fingerprint.object_mm)
+    reasons["foundation"] = "asked for with --foundation; nano is what comes with the package"
+    view, reasons["view"] = choose_view(preset, list(fingerprint.classes.values()))
     reasons["channel"] = f"0, {fingerprint.channel_names['0']}: the first of {len(fingerprint.channel_names)}"
     weights = _class_weights(fingerprint, classes, reasons)
     crops = _crops(fingerprint, classes, view, preset, reasons)
     mirror_axes = _mirror_axes(classes, reasons)
     training = _training(crops, preset, machine, reasons)
-    return Plan(
+    reasons["seed"] = "asked for with --seed: the same seed gives the same crops, training and folds"
+    reasons["estimates"] = estimates.REASON
+    plan = Plan(
         dataset=fingerprint.dataset,
         dataset_sha256=fingerprint.dataset_sha256,
         fingerprint_sha256=fingerprint.sha256(),
@@ -48,12 +50,13 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
         class_weights=weights,
         mirror_axes=mirror_axes,
         seed=seed,
-        estimates=_estimates(fingerprint, view, crops["total"], training, preset, reasons),
+        estimates=Estimates(disk_mb=0, memory_mb=0, minutes=0),
         reasons=reasons,
         crops_per_case=crops["crops_per_case"],
         copies_per_case=crops["copies_per_case"],
         **training,
     )
+    return plan.model_copy(update={"estimates": estimates.estimate(plan, fingerprint, preset, machine)})
 
 
 def _classes(fingerprint: Fingerprint, reasons: dict[str, str]) -> dict[int, str]:
@@ -100,12 +103,10 @@ def _crops(
 
 def _classes_per_crop(fingerprint: Fingerprint, classes: dict[int, str], usable_mm: float) -> float:
     """How many classes a crop around one of them holds, on average over the classes."""
-    n_cases = len(fingerprint.cases)
     total = float(len(classes))
-    for pair, extent_mm in fingerprint.pair_extent_mm.items():
-        first, second = (fingerprint.classes[int(value)] for value in pair.split())
-        if extent_mm <= usable_mm:
-            total += (first.cases + second.cases) / n_cases
+    for pair, found in fingerprint.pairs.items():
+        if found.extent_mm.median <= usable_mm:
+            total += sum(found.cases / fingerprint.classes[int(value)].cases for value in pair.split())
     return total / len(classes)
 
 
@@ -121,12 +122,12 @@ def _mirror_axes(classes: dict[int, str], reasons: dict[str, str]) -> tuple[int,
 def _training(
     crops: dict[str, int], preset: FoundationPreset, machine: Machine, reasons: dict[str, str]
 ) -> dict[str, Any]:
-    limits = preset.limits
-    room_mb = max(machine.memory_mb * 0.7 - limits.fixed_memory_mb, limits.prompt_memory_mb)
-    batch = int(np.clip(room_mb // limits.prompt_memory_mb, 1, min(limits.batch_size, crops["total"])))
+    limits, costs = preset.limits, preset.costs
+    room_mb = max(machine.memory_mb * 0.7 - costs.fixed_memory_mb, costs.prompt_memory_mb)
+    batch = int(np.clip(room_mb // costs.prompt_memory_mb, 1, min(limits.batch_size, crops["total"])))
     steps = limits.passes * crops["total"] / batch
     epochs = int(np.clip(round(steps / limits.steps_per_epoch), _MIN_EPOCHS, _MAX_EPOCHS))
-    reasons["batch_size"] = f"{batch} prompts of {limits.prompt_memory_mb:.0f} MB each fit into memory"
+    reasons["batch_size"] = f"{batch} prompts of {costs.prompt_memory_mb:.0f} MB each fit into memory"
     if batch < limits.batch_size:  # what is free changes from minute to minute: named only where it decides
         free_gb = machine.memory_mb / 1000
         reasons["batch_size"] = f"{batch} prompts instead of {limits.batch_size}: {free_gb:.1f} GB of memory are free"
@@ -134,24 +135,5 @@ def _training(
     reasons["epochs"] = (
         f"{epochs} x {limits.steps_per_epoch} steps: about {passes:.1f} passes over {crops['total']} crops"
     )
+    reasons["steps_per_epoch"] = f"{limits.steps_per_epoch}: so often is it validated, and can be continued from"
     return {"batch_size": batch, "epochs": epochs, "steps_per_epoch": limits.steps_per_epoch}
-
-
-def _estimates(
-    fingerprint: Fingerprint,
-    view: View,
-    n_crops: int,
-    training: dict[str, Any],
-    preset: FoundationPreset,
-    reasons: dict[str, str],
-) -> Estimates:
-    limits = preset.limits
-    crop_bytes = 2 * preset.embedding_values + _LABEL_BYTES * view.size_voxels**3
-    largest = max(int(np.prod(case.shape)) for case in fingerprint.cases)
-    prompts = training["epochs"] * training["steps_per_epoch"] * training["batch_size"]
-    seconds = n_crops * limits.encode_seconds + prompts * limits.prompt_seconds
-    memory_mb = limits.fixed_memory_mb + training["batch_size"] * limits.prompt_memory_mb + largest * _VOXEL_BYTES / 1e6
-    reasons["estimates"] = "from times and sizes measured with this foundation on two cores; a GPU is much faster"
-    return Estimates(
-        disk_mb=round(n_crops * crop_bytes / 1e6, 1), memory_mb=round(memory_mb), minutes=round(seconds / 60, 1)
-    )

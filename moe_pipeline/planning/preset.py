@@ -1,10 +1,12 @@
 """What the planner must know of a foundation and of the machine; read from plans/, without the network."""
 
 import json
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from pydantic import Field
 
@@ -14,15 +16,15 @@ from moe_pipeline.records.view import View
 from moe_pipeline.records.weights import FoundationCard
 
 _MB = 1e6
+_PROBE_SECONDS = 0.1
+_UPSCALED = 4  # the decoder's own mask has so many voxels along the edge of a token
 
 
 class Limits(Part):
-    """Rules and costs that go with a foundation, as measured on two cores; plans/defaults.json."""
+    """Rules that go with a foundation; plans/defaults.json."""
 
     min_object_cells: float = Field(gt=0)
-    """The median object should be at least so many low-resolution cells long."""
-    low_res_voxels: int = Field(gt=0)
-    """Edge of the decoder's own mask; a cell is the view's extent divided by it."""
+    """The median object of a class should be at least so many low-resolution cells thick."""
     target_crops: int = Field(gt=0)
     """Crops that a cache should hold, copies included."""
     passes: float = Field(gt=0)
@@ -31,14 +33,25 @@ class Limits(Part):
     """Optimiser steps between validations."""
     batch_size: int = Field(gt=0)
     """Prompts per step, if memory allows."""
+
+
+class Costs(Part):
+    """What a foundation costs on the machine that it was measured on; plans/defaults.json."""
+
+    product_gflops: float = Field(gt=0)
+    """Speed of matrix products there, from `product_gflops`, while the seconds below were measured."""
+    fixed_seconds: float = Field(ge=0)
+    """To start, and to load and save."""
     encode_seconds: float = Field(gt=0)
-    """Per crop."""
+    """To cut, augment and encode one crop."""
     prompt_seconds: float = Field(gt=0)
-    """Per prompt of a training step."""
+    """Per prompt of a training step, with its share of the validations."""
     fixed_memory_mb: float = Field(gt=0)
-    """Program and weights."""
+    """Program, weights and the encoding of a few crops."""
     prompt_memory_mb: float = Field(gt=0)
     """Per prompt of a training step."""
+    label_bytes: float = Field(gt=0)
+    """Per voxel of a label crop, packed."""
 
 
 class ViewRules(Part):
@@ -59,8 +72,12 @@ class FoundationPreset(Part):
     """What its weights were trained for."""
     embedding_values: int = Field(gt=0)
     """Numbers in the embedding of one crop."""
+    low_res_voxels: int = Field(gt=0)
+    """Edge of the decoder's own mask; a cell is the view's extent divided by it."""
     limits: Limits
-    """Rules and costs."""
+    """Its rules."""
+    costs: Costs
+    """What it costs."""
     rules: ViewRules
     """How a view is chosen."""
     n_folds: int = Field(ge=2)
@@ -72,6 +89,8 @@ class Machine(Part):
 
     memory_mb: float = Field(gt=0)
     """Free memory."""
+    product_gflops: float = Field(gt=0)
+    """Speed of its matrix products, see `product_gflops`."""
 
 
 def load_planning_preset(name: str, weights_root: Path | None = None) -> FoundationPreset:
@@ -122,7 +141,9 @@ def planning_preset(name: str, view: View, config: dict[str, Any], like: str | N
         name=name,
         view=view,
         embedding_values=encoder["out_chans"] * grid**3,
-        limits=Limits.model_validate(known[closest]),
+        low_res_voxels=_UPSCALED * grid,
+        limits=Limits.model_validate(known[closest]["limits"]),
+        costs=Costs.model_validate(known[closest]["costs"]),
         rules=ViewRules.model_validate(defaults["view"]),
         n_folds=defaults["folds"],
     )
@@ -130,4 +151,20 @@ def planning_preset(name: str, view: View, config: dict[str, Any], like: str | N
 
 def this_machine() -> Machine:
     """The computer we run on, now."""
-    return Machine(memory_mb=round(psutil.virtual_memory().available / _MB, 1))
+    memory_mb = round(psutil.virtual_memory().available / _MB, 1)
+    return Machine(memory_mb=memory_mb, product_gflops=round(product_gflops(), 1))
+
+
+def product_gflops() -> float:
+    """Billions of floating-point operations per second in matrix products of the size that networks use.
+
+    Numpy's, with all threads that it may take, for a tenth of a second. What else the machine does is part of the
+    answer, as it will be part of the work that is estimated.
+    """
+    left, right = np.ones((256, 768), np.float32), np.ones((768, 768), np.float32)
+    left @ right  # starts the threads
+    began, n_products = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - began) < _PROBE_SECONDS:
+        left @ right
+        n_products += 1
+    return 2e-9 * left.size * right.shape[1] * n_products / seconds

@@ -9,7 +9,7 @@ import numpy as np
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.planning.dataset import RawDataset
-from moe_pipeline.planning.measures import short
+from moe_pipeline.planning.intensities import intensity_of, short
 from moe_pipeline.planning.sketch import pooled_percentiles
 from moe_pipeline.records.planning import (
     CaseFingerprint,
@@ -19,6 +19,7 @@ from moe_pipeline.records.planning import (
     ClassSummary,
     Fingerprint,
     Intensity,
+    PairSummary,
     Spread,
 )
 
@@ -34,7 +35,6 @@ def summarise(dataset: RawDataset, fingerprints: Sequence[CaseFingerprint]) -> F
     if not usable:
         raise DatasetError(f"{dataset.folder}: none of its {len(ordered)} cases can be used")
     measures = [measured for _, measured in usable]
-    sizes = [max(found.object_mm) for measured in measures for found in measured.classes.values()]
     return Fingerprint(
         dataset=dataset.name,
         dataset_sha256=_dataset_sha256(dataset, ordered),
@@ -46,8 +46,7 @@ def summarise(dataset: RawDataset, fingerprints: Sequence[CaseFingerprint]) -> F
         shape=_spreads([measured.shape for measured in measures]),
         foreground=tuple(_pooled_foreground(measures, number) for number in range(len(dataset.json.channel_names))),
         classes={value: _class_summary(name, value, measures) for value, name in dataset.classes.items()},
-        object_mm=_spread(sizes) if sizes else None,
-        pair_extent_mm=_pair_extents(measures),
+        pairs=_pairs(measures),
     )
 
 
@@ -72,7 +71,8 @@ def _class_summary(name: str, value: int, measures: Sequence[CaseMeasures]) -> C
         cases=len(found),
         volume_ml=_spread([one.volume_ml for one in found]),
         extent_mm=_spreads([[high - low for low, high in one.box_mm] for one in found]),
-        object_mm=_spread([max(one.object_mm) for one in found]),
+        longest_mm=_spread([max(one.object_mm) for one in found]),
+        shortest_mm=_spread([min(one.object_mm) for one in found]),
         components=_spread([one.components for one in found]),
         centroid=(short(centroid[0]), short(centroid[1]), short(centroid[2])),
         intensity=tuple(
@@ -89,16 +89,8 @@ def _pooled_foreground(measures: Sequence[CaseMeasures], number: int) -> Intensi
         return None
     means, stds = np.array([one.mean for one in found]), np.array([one.std for one in found])
     sketches = [channel.foreground_quantiles for channel in channels if channel.foreground is not None]
-    low, lower, median, upper, high = pooled_percentiles(sketches, (0.5, 5, 50, 95, 99.5))
-    return Intensity(
-        mean=short(means.mean()),
-        std=short(np.sqrt((stds**2).mean() + means.var())),
-        median=short(median),
-        percentile_00_5=short(low),
-        percentile_05=short(lower),
-        percentile_95=short(upper),
-        percentile_99_5=short(high),
-    )
+    std = float(np.sqrt((stds**2).mean() + means.var()))
+    return intensity_of(float(means.mean()), std, pooled_percentiles(sketches, (0.5, 5, 50, 95, 99.5)))
 
 
 def _mean_intensity(found: Sequence[Intensity]) -> Intensity:
@@ -106,13 +98,16 @@ def _mean_intensity(found: Sequence[Intensity]) -> Intensity:
     return Intensity(**dict(zip(Intensity.model_fields, map(short, rows.mean(axis=0)), strict=True)))
 
 
-def _pair_extents(measures: Sequence[CaseMeasures]) -> dict[str, float]:
+def _pairs(measures: Sequence[CaseMeasures]) -> dict[str, PairSummary]:
     extents: dict[tuple[int, int], list[float]] = {}
     for measured in measures:
         for first, second in combinations(sorted(measured.classes), 2):
             extent = _joint_extent(measured.classes[first], measured.classes[second])
             extents.setdefault((first, second), []).append(extent)
-    return {f"{first} {second}": short(float(np.median(found))) for (first, second), found in sorted(extents.items())}
+    return {
+        f"{first} {second}": PairSummary(cases=len(found), extent_mm=_spread(found))
+        for (first, second), found in sorted(extents.items())
+    }
 
 
 def _joint_extent(one: ClassMeasures, other: ClassMeasures) -> float:

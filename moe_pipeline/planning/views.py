@@ -1,62 +1,140 @@
-"""Which spacing shows the objects of a dataset best."""
+"""Which spacing shows the objects of a dataset best.
+
+A class is *served* by a spacing if its large objects (95th percentile of the longest side of the largest part) fit into
+80 % of the cube, and its typical object (median of the shortest side) is a few low-resolution cells thick: a cell is
+one voxel of the decoder's own mask, and what is thinner than some of them cannot get a shape. Size is judged by the
+longest side and detail by the shortest, class by class: a vessel can be too long for a cube and too thin for its cells.
+
+The foundation's own spacing stays if it serves every class. Otherwise each step is judged by how far it misses: the
+sum, over the classes, of the logarithms of the factors that are missing. The step that misses least wins, of equals
+the one nearest to the foundation's own. So one class decides alone where it can be served, and among many classes as
+many end up too large (prediction slides over them) as too thin.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
 
 from moe_pipeline.planning.preset import FoundationPreset
-from moe_pipeline.records.planning import Spread
+from moe_pipeline.records.planning import ClassSummary
 from moe_pipeline.records.view import View
 
+_MAX_NAMED = 3
 
-def choose_view(preset: FoundationPreset, object_mm: Spread | None) -> tuple[View, str]:
-    """The foundation's own view, unless its cube is too small for the large objects or its cells are too coarse.
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One class in one view."""
+
+    name: str
+    longest_mm: float
+    """Longest side of its large objects."""
+    shortest_mm: float
+    """Shortest side of its typical object."""
+    room_mm: float
+    """What the longest side should fit into."""
+    cell_mm: float
+    """A voxel of the decoder's own mask."""
+    cells_wanted: float
+    """Thickness in cells that is enough."""
+
+    @property
+    def cells(self) -> float:
+        """Thickness of the typical object in cells."""
+        return self.shortest_mm / self.cell_mm
+
+    @property
+    def fits(self) -> bool:
+        """Whether large objects fit into the cube."""
+        return self.longest_mm <= self.room_mm
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the typical object has enough cells."""
+        return self.cells >= self.cells_wanted
+
+    @property
+    def shortfall(self) -> float:
+        """Logarithm of the factors by which it misses; 0 if it is served."""
+        return max(0.0, log(self.longest_mm / self.room_mm)) + max(0.0, log(self.cells_wanted / self.cells))
+
+
+def fit_class(found: ClassSummary, view: View, preset: FoundationPreset) -> Fit | None:
+    """How a view serves one class; None if no case has it."""
+    if found.longest_mm is None or found.shortest_mm is None:
+        return None
+    return Fit(
+        name=found.name,
+        longest_mm=found.longest_mm.high,
+        shortest_mm=found.shortest_mm.median,
+        room_mm=preset.rules.fit_fraction * view.extent_mm,
+        cell_mm=view.extent_mm / preset.low_res_voxels,
+        cells_wanted=preset.limits.min_object_cells,
+    )
+
+
+def choose_view(preset: FoundationPreset, classes: Sequence[ClassSummary]) -> tuple[View, str]:
+    """The foundation's own view, or the zoom step that serves the classes better.
 
     Args:
         preset: the foundation.
-        object_mm: longest sides of the objects; None if there are none.
+        classes: of the dataset; absent ones do not count.
 
     Returns:
         The view, and the reason in words.
     """
     own = preset.view
-    if object_mm is None:
-        return own, "the foundation's own; no object was measured"
-    steps = sorted({*preset.rules.zoom_steps_mm, own.spacing_mm})
-    if not _fits(own, preset, object_mm):
-        coarser = [_zoomed(own, mm) for mm in steps if mm > own.spacing_mm]
-        fitting = next((view for view in coarser if _fits(view, preset, object_mm)), (coarser or [own])[-1])
-        return fitting, _describe(
-            fitting, preset, object_mm, "the foundation's own cube is too small for large objects"
-        )
-    view = own
-    for spacing_mm in sorted((mm for mm in steps if mm < own.spacing_mm), reverse=True):
-        finer = _zoomed(own, spacing_mm)
-        if _is_fine_enough(view, preset, object_mm) or not _fits(finer, preset, object_mm):
-            break
-        view = finer
-    why = "the foundation's own" if view == own else "zoomed in, since the foundation's own cells are coarse for these"
-    return view, _describe(view, preset, object_mm, why)
-
-
-def _fits(view: View, preset: FoundationPreset, object_mm: Spread) -> bool:
-    return object_mm.high <= preset.rules.fit_fraction * view.extent_mm
-
-
-def _is_fine_enough(view: View, preset: FoundationPreset, object_mm: Spread) -> bool:
-    return object_mm.median >= preset.limits.min_object_cells * _cell_mm(view, preset)
-
-
-def _cell_mm(view: View, preset: FoundationPreset) -> float:
-    return view.extent_mm / preset.limits.low_res_voxels
-
-
-def _zoomed(view: View, spacing_mm: float) -> View:
-    return view.model_copy(update={"spacing_mm": spacing_mm})
-
-
-def _describe(view: View, preset: FoundationPreset, object_mm: Spread, why: str) -> str:
-    cells = object_mm.median / _cell_mm(view, preset)
-    usable = preset.rules.fit_fraction * view.extent_mm
-    fit = "fit" if _fits(view, preset, object_mm) else "are larger, so prediction slides,"
-    return (
-        f"{view.spacing_mm:g} mm, {view.size_voxels} voxels, {view.extent_mm:g} mm: {why}; large objects "
-        f"({object_mm.high:.0f} mm) {fit} into {usable:.0f} mm; the median object ({object_mm.median:.0f} mm) is "
-        f"{cells:.1f} cells long, wanted are {preset.limits.min_object_cells:g}"
+    if not _fits(classes, own, preset):
+        return own, f"{own.spacing_mm:g} mm, the foundation's own: no object was measured"
+    steps = {*preset.rules.zoom_steps_mm, own.spacing_mm}
+    views = [own.model_copy(update={"spacing_mm": spacing_mm}) for spacing_mm in steps]
+    view = min(
+        views,
+        key=lambda view: (
+            round(_shortfall(classes, view, preset), 6),
+            round(abs(log(view.spacing_mm / own.spacing_mm)), 6),
+            view.spacing_mm,
+        ),
     )
+    return view, _reason(classes, view, preset)
+
+
+def _fits(classes: Sequence[ClassSummary], view: View, preset: FoundationPreset) -> list[Fit]:
+    fits = [fit_class(found, view, preset) for found in classes]
+    return [fit for fit in fits if fit is not None]
+
+
+def _shortfall(classes: Sequence[ClassSummary], view: View, preset: FoundationPreset) -> float:
+    return sum(fit.shortfall for fit in _fits(classes, view, preset))
+
+
+def _reason(classes: Sequence[ClassSummary], view: View, preset: FoundationPreset) -> str:
+    own, fits = preset.view, _fits(classes, view, preset)
+    served = not _faults(fits)
+    if view == own:
+        why = "the foundation's own, every class is served" if served else "the foundation's own, no step misses less"
+    else:
+        why = "nearest step that serves every class" if served else "the step that misses least"
+        why += f", since at the foundation's own {own.spacing_mm:g} mm {_faults(_fits(classes, own, preset))}"
+    longest, thinnest = max(fits, key=lambda fit: fit.longest_mm), min(fits, key=lambda fit: fit.cells)
+    sizes = (
+        f"large objects reach {longest.longest_mm:.0f} mm ({longest.name}) of {longest.room_mm:.0f} mm; the thinnest "
+        f"class is {thinnest.cells:.1f} cells thick ({thinnest.name}, {thinnest.shortest_mm:.0f} mm), "
+        f"wanted are {thinnest.cells_wanted:g}"
+    )
+    missed = "" if served else f"; not served: {_faults(fits)}"
+    return f"{view.spacing_mm:g} mm, {view.size_voxels} voxels, {view.extent_mm:g} mm: {why}; {sizes}{missed}"
+
+
+def _faults(fits: Sequence[Fit]) -> str:
+    """What is wrong with a view in words; empty if it serves every class."""
+    large = [f"{fit.name} ({fit.longest_mm:.0f} mm)" for fit in fits if not fit.fits]
+    thin = [f"{fit.name} ({fit.cells:.1f} cells)" for fit in fits if not fit.is_fine]
+    told = [f"{_some(large)} would not fit, so prediction slides"] if large else []
+    told += [f"{_some(thin)} would be thin"] if thin else []
+    return " and ".join(told)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more

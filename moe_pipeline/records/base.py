@@ -1,13 +1,20 @@
 """What all records share: strict, frozen, hashable, saved as a whole."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from moe_pipeline.errors import RecordError
 from moe_pipeline.files import sha256_json, write_text
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_SAID = ("extra_forbidden", "missing", "value_error")  # their messages name what was found
+_MAX_FOUND = 60
 
 
 class Part(BaseModel):
@@ -37,15 +44,25 @@ class Record(Part):
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, UnicodeDecodeError) as error:
-            raise RecordError(f"{path}: not a valid {cls.__name__}: {_readable(error)}") from error
+            raise RecordError(f"{path}: not a valid {cls.__name__}: {_readable(error, cls.model_fields)}") from error
 
     def sha256(self) -> str:
         """Hash of the content, independent of formatting."""
         return sha256_json(self.model_dump(mode="json"))
 
 
-def _readable(error: ValueError) -> str:
+def _readable(error: ValueError, fields: Collection[str]) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    faults = (f"{'.'.join(map(str, fault['loc'])) or 'record'}: {fault['msg']}" for fault in error.errors())
-    return "; ".join(faults)
+    return "; ".join(_fault(fault, fields) for fault in error.errors())
+
+
+def _fault(fault: "ErrorDetails", fields: Collection[str]) -> str:
+    """Field, what is allowed, and what was found."""
+    place = ".".join(map(str, fault["loc"])) or "record"
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        return f"{place}: {fault['msg']}; fields are {', '.join(fields)}"
+    if fault["type"] in _SAID or isinstance(fault["input"], dict):
+        return f"{place}: {fault['msg']}"
+    found = json.dumps(fault["input"], default=str)
+    return f"{place}: {fault['msg']}, found {found if len(found) <= _MAX_FOUND else found[:_MAX_FOUND] + '...'}"

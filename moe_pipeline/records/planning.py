@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from moe_pipeline.files import sha256_json
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.stamp import FileStamp
 from moe_pipeline.records.view import View
@@ -121,14 +122,25 @@ class ClassSummary(Part):
     """Volume where present; None if it never is, as for all fields below."""
     extent_mm: tuple[Spread, Spread, Spread] | None = None
     """Of the box around the class, along R, A, S."""
-    object_mm: Spread | None = None
-    """Longest side of the largest connected part."""
+    longest_mm: Spread | None = None
+    """Longest side of the largest connected part: whether it fits into a cube."""
+    shortest_mm: Spread | None = None
+    """Shortest side of the largest connected part: whether a mask can show it."""
     components: Spread | None = None
     """Connected parts."""
     centroid: tuple[float, float, float] | None = None
     """Mean position relative to the body, see `ClassMeasures.centroid`."""
     intensity: tuple[Intensity, ...] = ()
     """Per channel; means over the cases."""
+
+
+class PairSummary(Part):
+    """Two classes that occur together."""
+
+    cases: int = Field(gt=0)
+    """Cases that have both."""
+    extent_mm: Spread
+    """Longest side of the box around both: a crop that large shows both whole."""
 
 
 class CaseRow(Part):
@@ -167,14 +179,12 @@ class Fingerprint(Record):
     """Per channel over all classes; every case counts the same."""
     classes: dict[int, ClassSummary]
     """By label value."""
-    object_mm: Spread | None = None
-    """Longest side of the largest part, over all classes and cases."""
-    pair_extent_mm: dict[str, float] = Field(default_factory=dict)
-    """`1 2` to the longest side of the box around both classes, median over the cases that have both."""
+    pairs: dict[str, PairSummary] = Field(default_factory=dict)
+    """Label values `1 2` to what the two have in common; pairs that never meet are left out."""
 
 
 class Estimates(Part):
-    """What the plan will cost on this machine, roughly."""
+    """What the plan will cost on the machine that made it, within about a factor of two; no choice, so not hashed."""
 
     disk_mb: float = Field(ge=0)
     """Embedding cache."""
@@ -221,6 +231,10 @@ class Plan(Record):
     """What this will cost."""
     reasons: dict[str, str]
     """Field to the reason for its value, in words."""
+
+    def sha256(self) -> str:
+        """Hash of the choices. What they cost differs from machine to machine and is left out."""
+        return sha256_json(self.model_dump(mode="json", exclude={"estimates"}))
 
     @property
     def steps(self) -> int:

@@ -62,7 +62,7 @@ def open_planned(place: Workspace, raw: RawDataset, fold: int, device: str) -> P
         RecordError: if the dataset has no valid plan.
         DatasetError: if there is no such fold, or it holds nothing back.
     """
-    plan, splits = load_plan(place.plans(raw.name)), load_splits(place.plans(raw.name))
+    plan, splits = load_plan(place.plans(raw.name), place.weights), load_splits(place.plans(raw.name))
     if not 0 <= fold < len(splits.folds):
         raise DatasetError(f"{raw.name}: no fold {fold}; splits.json has folds 0 to {len(splits.folds) - 1}")
     if not splits.folds[fold].validation:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from moe_pipeline.planning import plan_dataset as stage
 from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
+from moe_pipeline.planning.preset import Machine
 from moe_pipeline.records.planning import Fingerprint, Plan, Splits
 
 MakeDataset = Callable[..., Path]
@@ -39,7 +41,12 @@ def test_fingerprint_of_the_phantoms_is_known(tmp_path: Path, make_phantom_datas
     assert second is not None
     assert found.classes[1].intensity[1].mean == pytest.approx(180, abs=1)
     assert found.classes[3].intensity[0].mean == pytest.approx(40, abs=1)
-    assert list(found.pair_extent_mm) == ["1 3"]
+    assert list(found.pairs) == ["1 3"]
+    assert found.pairs["1 3"].cases == 3
+    assert found.classes[3].longest_mm is not None
+    assert found.classes[3].shortest_mm is not None
+    assert found.classes[3].longest_mm.median == pytest.approx(15 * 1.2)
+    assert found.classes[3].shortest_mm.median == pytest.approx(2.5)
     assert made.plan.classes == {1: "ball", 3: "bar"}
     assert len(made.splits.folds) == 5
     assert "6 cases, 2 classes, 5 folds" in made.summary()
@@ -66,6 +73,13 @@ def test_pooled_foreground_equals_pooling_all_voxels(tmp_path: Path, make_phanto
         assert getattr(found, name) == pytest.approx(np.percentile(pooled, percent), abs=float(0.02 * pooled.std()))
 
 
+@pytest.fixture
+def same_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose speed does not change between two plans, so that their estimates are equal."""
+    monkeypatch.setattr(stage, "this_machine", lambda: Machine(memory_mb=16_000, product_gflops=100))
+
+
+@pytest.mark.usefixtures("same_speed")
 def test_a_second_run_reads_no_case_again(
     tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +105,7 @@ def test_a_second_run_reads_no_case_again(
     assert sorted(read) == ["p000", "p001", "p002", "p002", "p003"]
 
 
+@pytest.mark.usefixtures("same_speed")
 def test_a_killed_run_continues_where_it_was(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     folder = make_phantom_dataset(tmp_path / "Dataset001_P", 4)
     whole = plan_dataset(folder, tmp_path / "whole")
@@ -160,13 +175,40 @@ def test_an_edited_plan_is_kept_until_its_inputs_change(tmp_path: Path, make_pha
     plan_dataset(folder, tmp_path / "plans")
     edited = json.loads(path.read_text()) | {"epochs": 3}
     path.write_text(json.dumps(edited))
-    assert plan_dataset(folder, tmp_path / "plans").plan.epochs == 3
+    again = plan_dataset(folder, tmp_path / "plans")
+    assert again.plan.epochs == 3
+    assert again.plan.estimates.minutes < again.proposed.estimates.minutes  # of the plan as it is now
+    assert f"EDITED; planned was {again.proposed.epochs}" in again.explain()
     assert load_plan(tmp_path / "plans").epochs == 3
     assert plan_dataset(folder, tmp_path / "plans", seed=1).plan.epochs != 3
     assert Plan.load(tmp_path / "plans" / "plan.previous.json").epochs == 3
     path.write_text(json.dumps(edited | {"epochs": 0}))
-    with pytest.raises(RecordError, match="epochs: Input should be greater than or equal to 1"):
+    with pytest.raises(RecordError, match="epochs: Input should be greater than or equal to 1, found 0"):
         load_plan(tmp_path / "plans")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop_per_case": 1}, "crop_per_case: Extra inputs are not permitted; fields are schema_version, dataset,"),
+        ({"epochs": "many"}, 'epochs: Input should be a valid integer, unable to parse .*, found "many"'),
+        ({"channel": 1}, r"channel: there is no 1; allowed are 0 \(MR0\)"),
+        ({"view": {"spacing_mm": 1, "size_voxels": 96}}, "view.size_voxels: found 96; nano allows 64 only"),
+        ({"view": {"spacing_mm": 1, "size_voxels": 64, "normalisation": "zscore"}}, "view.normalisation: .* found"),
+        ({"classes": {1: "ball", 4: "x"}, "class_weights": {1: 1, 4: 1}}, r"of 4; allowed are 1 \(ball\), 3 \(bar\)"),
+    ],
+)
+def test_an_edited_plan_is_refused_with_field_found_and_allowed(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, change: dict[str, Any], message: str
+) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
+    path = tmp_path / "plans" / "plan.json"
+    plan_dataset(folder, tmp_path / "plans")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    for use in (lambda: load_plan(path.parent), lambda: plan_dataset(folder, path.parent)):
+        with pytest.raises(RecordError, match=message) as caught:
+            use()
+        assert str(path) in str(caught.value)
 
 
 def test_edited_splits_are_kept_while_cases_and_seed_are_the_same(

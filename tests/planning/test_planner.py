@@ -6,11 +6,19 @@ from moe_pipeline.errors import CheckpointError, DatasetError
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, Machine, load_planning_preset, planning_preset
 from moe_pipeline.planning.views import choose_view
-from moe_pipeline.records.planning import CaseRow, ClassSummary, Fingerprint, Intensity, Spread
+from moe_pipeline.records.planning import (
+    CaseRow,
+    ClassSummary,
+    Fingerprint,
+    Intensity,
+    PairSummary,
+    Plan,
+    Spread,
+)
 from moe_pipeline.records.view import View
 from moe_pipeline.records.weights import FoundationCard
 
-MACHINE = Machine(memory_mb=16_000)
+MACHINE = Machine(memory_mb=16_000, product_gflops=150)
 
 
 def spread(median: float, high: float | None = None) -> Spread:
@@ -30,13 +38,20 @@ def intensity(low: float, high: float) -> Intensity:
     )
 
 
-def fingerprint(
-    names: dict[int, str], n_cases: int = 10, object_mm: Spread | None = None, **changes: Any
-) -> Fingerprint:
-    classes = {
-        value: ClassSummary(name=name, cases=n_cases, volume_ml=spread(8.0), object_mm=spread(40.0))
-        for value, name in names.items()
-    }
+def summary(name: str, longest_mm: float, shortest_mm: float, cases: int = 10, ml: float = 8.0) -> ClassSummary:
+    """A class whose large objects and whose typical thickness are as said."""
+    return ClassSummary(
+        name=name,
+        cases=cases,
+        volume_ml=spread(ml),
+        longest_mm=spread(longest_mm / 1.5, longest_mm),
+        shortest_mm=spread(shortest_mm),
+        components=spread(1),
+    )
+
+
+def fingerprint(names: dict[int, str], n_cases: int = 10, **changes: Any) -> Fingerprint:
+    classes = {value: summary(name, 60, 40, n_cases) for value, name in names.items()}
     row = {"shape": (100, 90, 80), "spacing_mm": (1, 1, 1), "classes": tuple(names)}
     values: dict[str, Any] = {
         "dataset": "Dataset001_X",
@@ -48,7 +63,6 @@ def fingerprint(
         "shape": (spread(100),) * 3,
         "foreground": (intensity(-50, 150), intensity(0, 9)),
         "classes": classes,
-        "object_mm": object_mm or spread(40),
     }
     return Fingerprint(**{**values, **changes})
 
@@ -61,44 +75,57 @@ def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> Foundat
 
 
 @pytest.mark.parametrize(
-    ("median", "high", "expected_mm", "words"),
+    ("longest", "shortest", "expected_mm", "words"),
     [
-        (40, 60, 1.5, "the foundation's own;"),  # 96 mm, cells of 3 mm: 13 cells, and 60 fits into 76.8
-        (20, 30, 1.0, "zoomed in"),  # 6.7 cells at 1.5 mm; 10 at 1.0
-        (5, 8, 0.5, "zoomed in"),  # 5 cells at 0.5 mm, the finest
-        (20, 60, 1.5, "the foundation's own;"),  # finer would cut the large ones: 60 > 51.2
-        (60, 100, 2.0, "own cube is too small"),  # 102.4 mm usable
-        (90, 400, 3.0, "are larger, so prediction slides"),  # nothing holds 400 mm
+        (60, 40, 1.5, "the foundation's own, every class is served"),  # 96 mm, cells of 3 mm: 13 cells, 60 of 76.8
+        (30, 20, 1.0, "nearest step that serves every class"),  # 6.7 cells at 1.5 mm, wanted 8; 10 at 1.0
+        (8, 5, 0.5, "the step that misses least"),  # 5 cells at 0.5 mm, the finest
+        (100, 60, 2.0, "nearest step that serves every class"),  # 102.4 mm usable
+        (400, 90, 3.0, "so prediction slides"),  # nothing holds 400 mm
+        (300, 3, 1.5, "no step misses less"),  # a vessel: what a step gains on one side it loses on the other
     ],
 )
-def test_the_view_fits_the_objects(median: float, high: float, expected_mm: float, words: str) -> None:
-    view, reason = choose_view(preset(), Spread(low=1, median=median, high=high))
+def test_the_view_fits_the_objects(longest: float, shortest: float, expected_mm: float, words: str) -> None:
+    view, reason = choose_view(preset(), [summary("thing", longest, shortest)])
     assert view.spacing_mm == expected_mm
     assert view.size_voxels == 64
     assert view.normalisation == "zscore_clipped"
     assert words in reason
 
 
+def test_each_class_counts_by_its_own_size() -> None:
+    """A thin class asks for a finer view however many thick ones there are, as long as these still fit."""
+    thick = [summary(f"organ {number}", 45, 40) for number in range(5)]
+    view, reason = choose_view(preset(), [*thick, summary("nerve", 30, 18)])
+    assert view.spacing_mm == 1.0
+    assert "at the foundation's own 1.5 mm nerve (6.0 cells) would be thin" in reason
+    large = [summary(f"organ {number}", 75, 40) for number in range(5)]  # at 1 mm none of them would fit into 51 mm
+    view, reason = choose_view(preset(), [*large, summary("nerve", 30, 18)])
+    assert view.spacing_mm == 1.5
+    assert "not served: nerve (6.0 cells) would be thin" in reason
+
+
+def test_detail_is_judged_by_the_shortest_side() -> None:
+    assert choose_view(preset(), [summary("ball", 50, 24)])[0].spacing_mm == 1.5
+    assert choose_view(preset(), [summary("disc", 50, 17)])[0].spacing_mm == 1.0
+
+
+def test_without_objects_the_view_stays() -> None:
+    view, reason = choose_view(preset(), [ClassSummary(name="absent", cases=0)])
+    assert view == preset().view
+    assert "no object was measured" in reason
+
+
 def test_a_spacing_of_its_own_stays_among_the_choices() -> None:
-    view, _ = choose_view(preset(spacing_mm=1.2), spread(40, 50))
+    view, _ = choose_view(preset(spacing_mm=1.2), [summary("a", 50, 40)])
     assert view.spacing_mm == 1.2
 
 
 def test_each_choice_has_a_reason() -> None:
     plan = make_plan(fingerprint({1: "liver", 2: "tumour"}), preset(), MACHINE, seed=7)
-    stated = {
-        "classes",
-        "view",
-        "channel",
-        "class_weights",
-        "crops_per_case",
-        "copies_per_case",
-        "mirror_axes",
-        "batch_size",
-        "epochs",
-        "estimates",
-    }
-    assert set(plan.reasons) == stated
+    no_choices = {"schema_version", "dataset", "dataset_sha256", "fingerprint_sha256", "reasons"}
+    assert set(plan.reasons) == set(Plan.model_fields) - no_choices
+    assert all(len(reason.split()) > 1 for reason in plan.reasons.values())
     assert plan.seed == 7
     assert plan.fingerprint_sha256 == fingerprint({1: "liver", 2: "tumour"}).sha256()
 
@@ -110,9 +137,9 @@ def test_the_plan_is_a_pure_function() -> None:
 
 def test_rare_and_small_classes_weigh_more() -> None:
     classes = {
-        1: ClassSummary(name="big", cases=10, volume_ml=spread(1000), object_mm=spread(100)),
-        2: ClassSummary(name="rare", cases=2, volume_ml=spread(1000), object_mm=spread(100)),
-        3: ClassSummary(name="small", cases=10, volume_ml=spread(1), object_mm=spread(10)),
+        1: summary("big", 100, 100, ml=1000),
+        2: summary("rare", 100, 100, cases=2, ml=1000),
+        3: summary("small", 10, 10, ml=1),
         4: ClassSummary(name="absent", cases=0),
     }
     plan = make_plan(fingerprint({1: "big"}, classes=classes), preset(), MACHINE)
@@ -139,10 +166,15 @@ def test_scattered_classes_need_more_crops_than_close_ones() -> None:
     names = dict.fromkeys(range(1, 13), "")
     names = {value: f"organ {value}" for value in names}
     pairs = [f"{a} {b}" for a in names for b in names if a < b]
-    close = fingerprint(names, n_cases=400, pair_extent_mm=dict.fromkeys(pairs, 50.0))
-    apart = fingerprint(names, n_cases=400, pair_extent_mm=dict.fromkeys(pairs, 500.0))
-    assert make_plan(close, preset(), MACHINE).crops_per_case == 2
-    assert make_plan(apart, preset(), MACHINE).crops_per_case == 12
+
+    def planned(extent_mm: float, n_both: int) -> int:
+        found = PairSummary(cases=n_both, extent_mm=spread(extent_mm))
+        seen = fingerprint(names, n_cases=400, pairs=dict.fromkeys(pairs, found))
+        return make_plan(seen, preset(), MACHINE).crops_per_case
+
+    assert planned(50, 400) == 2
+    assert planned(500, 400) == 12
+    assert planned(50, 40) == 6  # near each other, but in one case of ten: a crop shows 1 + 11 / 10 of them
 
 
 @pytest.mark.parametrize(
@@ -160,23 +192,24 @@ def test_sides_in_names_forbid_mirroring(names: dict[int, str], axes: tuple[int,
 
 
 def test_little_memory_makes_small_batches() -> None:
-    small = make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=900))
+    small = make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=900, product_gflops=150))
     assert small.batch_size == 2
     assert make_plan(fingerprint({1: "a"}), preset(), MACHINE).batch_size == 8
-    assert make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=10)).batch_size == 1
+    assert make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=10, product_gflops=150)).batch_size == 1
 
 
 def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset("sam_med3d").view.size_voxels == 128
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
     nano = load_planning_preset("nano")
-    assert (nano.limits.min_object_cells, nano.view.size_voxels) == (8, 64)
+    assert (nano.limits.min_object_cells, nano.view.size_voxels, nano.low_res_voxels) == (6, 64, 32)
     config = {"encoder": {"img_size": 32, "patch_size": 8, "out_chans": 48}}
     view = View(spacing_mm=2, size_voxels=32)
     card = FoundationCard(name="mine", weights_sha256="0" * 64, source="x", licence="CC0", view=view, config=config)
     card.save(tmp_path / "mine.json")
     mine = load_planning_preset("mine", tmp_path)
     assert (mine.view, mine.embedding_values, mine.limits) == (view, 48 * 4**3, nano.limits)
+    assert mine.low_res_voxels == 16  # four times the tokens along an edge
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
     with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
         load_planning_preset("other", tmp_path)
