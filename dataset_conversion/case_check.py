@@ -1,12 +1,11 @@
 """One case of a source, looked through: all of its faults, and numbers to compare it with the others."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
-from moe_pipeline.files import sha256_json
+from dataset_conversion.state import description_sha256
 from moe_pipeline.imaging.files import has_image_suffix
 from moe_pipeline.imaging.inspection import (
     attempt,
@@ -23,6 +22,28 @@ from moe_pipeline.records.check import CheckedCase, Finding, Fix, Kind
 from moe_pipeline.records.journal import Journal
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InspectedCase:
+    """A case in memory, looked through."""
+
+    finite: tuple[Volume, ...]
+    """Channels that hold numbers."""
+    labels: Volume | None
+    """The label as unsigned integers, in the values of the source; None if it has none, or it is no label map."""
+    findings: tuple[Finding, ...]
+    """What is wrong."""
+
+    @property
+    def errors(self) -> list[str]:
+        """Why it cannot be used."""
+        return [one.message for one in self.findings if one.severity == "error"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to look at."""
+        return [one.message for one in self.findings if one.severity == "warning"]
+
+
 def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[CheckedCase]) -> CheckedCase:
     """Read and check one case, unless the journal knows it. Nothing is raised for a bad one."""
     files = [file for path in (*case.images, *case.labels) for file in _files(path)]
@@ -32,23 +53,34 @@ def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[Checke
         return known
     stamps = journal.stamp([path for path in files if path not in missing])  # first: they may change meanwhile
     loaded, findings = _load(case)
-    finite, more = _check_channels(loaded, case, dataset)
-    label, wrong = _check_label(loaded, case, dataset)
+    inspected = inspect_case(loaded, case, dataset, is_whole=not findings)
     checked = CheckedCase(
         case_id=case.case_id,
         description_sha256=description_sha256(dataset),
         files=stamps,
-        findings=(*findings, *more, *wrong),
-        numbers=case_numbers(finite, label),
+        findings=(*findings, *inspected.findings),
+        numbers=case_numbers(inspected.finite, inspected.labels),
     )
     journal.add(checked)
     return checked
 
 
-def description_sha256(dataset: SourceDataset) -> str:
-    """Hash of what cases are checked against."""
-    value_map = sorted((dataset.value_map or {}).items())
-    return sha256_json([dataset.channel_names, dataset.labels, value_map, dataset.settings])
+def inspect_case(
+    loaded: LoadedCase, case: SourceCase, dataset: SourceDataset, *, is_whole: bool = True
+) -> InspectedCase:
+    """Everything that is wrong with a case in memory.
+
+    Args:
+        loaded: what could be read of it.
+        case: where it comes from.
+        dataset: what it should be.
+        is_whole: whether all of its files could be read; if not, their number says nothing.
+    """
+    finite, findings = _check_channels(loaded, case)
+    if is_whole and loaded.channels:
+        findings += _check_number(loaded, case, dataset)
+    labels, wrong = _check_label(loaded, case, dataset)
+    return InspectedCase(tuple(finite), labels, (*findings, *wrong))
 
 
 def _files(path: Path) -> list[Path]:
@@ -86,26 +118,30 @@ def _read_each(case: SourceCase) -> tuple[LoadedCase, list[Finding]]:
     return LoadedCase(tuple(channels), label), findings
 
 
-def _check_channels(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -> tuple[list[Volume], list[Finding]]:
+def _check_number(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -> list[Finding]:
+    """Whether there are as many channels as the dataset names."""
+    channels, names = loaded.channels, dataset.channel_names
+    if len(channels) == len(names):
+        return []
+    found = f"{len(channels)} channels, dataset.json names {len(names)} ({', '.join(names)})"
+    if len(case.images) > 1 or len(channels) == 1:
+        return [finding(Kind.MISSING_FILE, case.case_id, found)]
+    sides = "x".join(map(str, (*channels[0].volume.geometry.shape, len(channels))))
+    fix: Fix | None = "split-4d" if len(names) == 1 and case.load is None else None
+    return [finding(Kind.DIMENSIONS, case.case_id, f"4D of size {sides}: {found}", case.images[0].name, fix=fix)]
+
+
+def _check_channels(loaded: LoadedCase, case: SourceCase) -> tuple[list[Volume], list[Finding]]:
     """The channels that hold numbers, and what is wrong with all of them."""
-    channels, findings = loaded.channels, []
-    if len(channels) > len(dataset.channel_names) and len(case.images) == 1:
-        path = case.images[0]
-        sides = "x".join(map(str, (*channels[0].volume.geometry.shape, len(channels))))
-        named = f"{len(dataset.channel_names)} channel(s) ({', '.join(dataset.channel_names)})"
-        found = f"expected {named}, found 4D of size {sides}"
-        is_plain = len(dataset.channel_names) == 1
-        fix: Fix | None = "split-4d" if is_plain else None
-        findings.append(finding(Kind.DIMENSIONS, case.case_id, found, path.name, fix=fix))
-    finite = []
-    for number, channel in enumerate(channels):
+    finite: list[Volume] = []
+    findings: list[Finding] = []
+    for number, channel in enumerate(loaded.channels):
         path = channel.file or case.images[min(number, len(case.images) - 1)]
         wrong = inspect_image(case.case_id, path, channel.volume)
         if not any(one.severity == "error" for one in wrong):
             finite.append(channel.volume)
-        what = f"{channels[0].file.name if channels[0].file else 'channel 0'} and channel {number}"
-        first = channels[0].volume.geometry
-        findings += wrong + inspect_grid(case.case_id, path.name, channel.volume.geometry, first, what)
+        grids = channel.volume.geometry, loaded.channels[0].volume.geometry
+        findings += wrong + inspect_grid(case.case_id, path.name, *grids, f"channel 0 and channel {number}")
     return finite, findings
 
 
@@ -114,12 +150,14 @@ def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -
     if loaded.label is None:
         return None, []
     path, native = loaded.label.file or case.labels[0], loaded.label.volume
-    values = set(dataset.value_map if dataset.value_map is not None else (dataset.labels or {}).values())
-    others = {0, *([dataset.labels["ignore"]] if "ignore" in (dataset.labels or {}) and dataset.labels else [])}
-    labels, findings = inspect_label(case.case_id, path, native, values - others, others)
-    if labels is not None and not np.issubdtype(native.array.dtype, np.integer):
-        findings += stored_as_floats(case.case_id, path, native)
+    findings = []
     if loaded.channels:
         grid = loaded.channels[0].volume.geometry
         findings += inspect_grid(case.case_id, path.name, native.geometry, grid, "image and label")
-    return labels, findings
+    values = set((dataset.labels or {}).values() if dataset.value_map is None else dataset.value_map)
+    others = {0} | ({dataset.labels["ignore"]} if dataset.labels and "ignore" in dataset.labels else set())
+    named_in = "dataset.json" if dataset.value_map is None else "--labels"
+    labels, wrong = inspect_label(case.case_id, path, native, values - others, others, named_in)
+    if labels is not None:
+        findings += stored_as_floats(case.case_id, path, native)
+    return labels, findings + wrong

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from dataset_conversion import loose
-from dataset_conversion.case_check import check_case, description_sha256
+from dataset_conversion.case_check import check_case
 from dataset_conversion.convert import N_THREADS, describe
 from dataset_conversion.findings_text import as_text
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
+from dataset_conversion.state import description_sha256
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.files import write_text
 from moe_pipeline.imaging.consistency import doubles, outliers, patients_on_both_sides

@@ -101,7 +101,12 @@ def inspect_image(case_id: str, path: Path, volume: Volume) -> list[Finding]:
 
 
 def inspect_label(
-    case_id: str, path: Path, volume: Volume, classes: Collection[int], others: Collection[int] = (0,)
+    case_id: str,
+    path: Path,
+    volume: Volume,
+    classes: Collection[int],
+    others: Collection[int] = (0,),
+    named_in: str = "dataset.json",
 ) -> tuple[Volume | None, list[Finding]]:
     """Whether a volume is a label map of certain classes.
 
@@ -111,6 +116,7 @@ def inspect_label(
         volume: any number type.
         classes: values that it may have and should have at least one of; empty if they are not known.
         others: values that it may have as well: background, ignore.
+        named_in: what names the values.
 
     Returns:
         The labels as unsigned integers, None if they are none, and what is wrong.
@@ -123,7 +129,7 @@ def inspect_label(
     unknown = [str(value) for value in values if value not in known] if classes else []
     if unknown:
         named = ", ".join(str(value) for value in sorted(known))
-        found = f"label values {', '.join(unknown[:_MAX_LISTED])} are not in dataset.json ({named})"
+        found = f"label values {', '.join(unknown[:_MAX_LISTED])} are not in {named_in} ({named})"
         findings.append(finding(Kind.UNKNOWN_LABELS, case_id, found, path.name))
     elif not any(value in classes if classes else value > 0 for value in values):
         found = "no voxel of any class; the case cannot be trained on"

@@ -68,6 +68,8 @@ class ConvertedCase(Part):
     """Source images, then labels."""
     label_values: tuple[int, ...] = ()
     """Distinct values of the label that was written, 0 included."""
+    message: str = ""
+    """What was changed on the way."""
 
 
 class ConversionRow(Part):

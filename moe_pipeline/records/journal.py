@@ -47,12 +47,13 @@ class Journal(Generic[LineT]):
         self._path = path
         self._folder = folder
         self._description = description_sha256
-        self._known = _read(path, model)
+        self.known = _read(path, model)
+        """The last line of each case, whether it holds or not."""
         self._lock = Lock()
 
     def find(self, case_id: str, files: Sequence[Path]) -> LineT | None:
         """The line of a case if it still holds."""
-        line = self._known.get(case_id)
+        line = self.known.get(case_id)
         if line is None or line.description_sha256 != self._description or len(line.files) != len(files):
             return None
         fits = all(stamp.fits(path, self._folder) for stamp, path in zip(line.files, files, strict=True))
@@ -68,7 +69,7 @@ class Journal(Generic[LineT]):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write("\n" + line.model_dump_json() + "\n")  # whatever was cut off before ends here
-            self._known[line.case_id] = line
+            self.known[line.case_id] = line
 
 
 def _read(path: Path, model: type[LineT]) -> dict[str, LineT]:

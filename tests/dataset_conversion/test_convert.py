@@ -197,7 +197,7 @@ def test_bad_cases_become_rows_and_the_others_go_on(tmp_path: Path, make_phantom
         "p001": "p001.nii.gz: image and label lie on different grids: shape",
         "p002": "labelsTr/p002.nii.gz: listed in dataset.json, but not there",
         "p003": "damaged or truncated gzip",
-        "p004": "p004.nii.gz: label values 7, 21 are not in dataset.json, which names 0, 1, 3",
+        "p004": "p004.nii.gz: label values 7, 21 are not in dataset.json (0, 1, 3)",
         "p005": "needs whole numbers, found 0.5",
         "p006": "p006.nii.gz: 1 voxels are NaN or infinite",
         "stray": "imagesTr/stray.nii.gz: not listed in dataset.json, and has no labelsTr/stray.nii.gz",
@@ -414,7 +414,7 @@ def test_labels_are_remapped_and_unknown_values_named(tmp_path: Path, make_phant
     label = sitk.ReadImage(str(source / "labelsTr" / "p001.nii.gz"))
     sitk.WriteImage(label * 9, str(source / "labelsTr" / "p001.nii.gz"))
     report = convert(source, out, label_map=LabelMap.model_validate({"shape": ["ball", 3]}))
-    assert rows(report)["p001"] == ("failed", "p001.nii.gz: label values 9 are not in --labels, which maps 0, 1, 3")
+    assert rows(report)["p001"] == ("failed", "p001.nii.gz: label values 9 are not in --labels (0, 1, 3)")
     dataset = open_dataset(out)
     assert dataset.classes == {1: "shape"}
     before = sitk.GetArrayFromImage(sitk.ReadImage(str(source / "labelsTr" / "p000.nii.gz")))
