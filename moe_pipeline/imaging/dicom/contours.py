@@ -51,7 +51,11 @@ def read_contours(path: Path) -> list[Contours]:
     Raises:
         ImageError: if it is no RTSTRUCT, damaged, or two regions have the same name.
     """
-    dataset = read_dataset(path)
+    return regions_of(read_dataset(path), path)
+
+
+def regions_of(dataset: Any, path: Path) -> list[Contours]:
+    """As `read_contours`, of a dataset that is read already."""
     if dataset.get("SOPClassUID") != RTSTRUCT:
         raise ImageError(f"{path}: expected an RTSTRUCT, found {dataset.get('Modality', 'no modality')}.")
     names = {int(item.ROINumber): str(item.get("ROIName") or "").strip() for item in dataset.StructureSetROISequence}

@@ -7,7 +7,8 @@ from typing import Any
 from moe_pipeline.errors import ImageError, PipelineError
 
 _PREAMBLE_BYTES = 128
-_IMPLICIT_STARTS = (b"\x08\x00", b"\x02\x00")  # group of the first element in a file without preamble
+_PROBED_BYTES = 640
+_FIRST_GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with
 _MAX_UID_BYTES = 64
 
 
@@ -38,22 +39,23 @@ def _load(name: str) -> Any:
         ) from error
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file begins like DICOM, with or without the usual preamble."""
-    with path.open("rb") as stream:
-        start = stream.read(_PREAMBLE_BYTES + 4)
-    return start[_PREAMBLE_BYTES:] == b"DICM" or (start[:2] in _IMPLICIT_STARTS and start[3:4] == b"\0")
+def storage_class(path: Path) -> str | None:
+    """UID of what kind of object a file says it stores, from its first bytes alone.
 
-
-def storage_class(path: Path) -> str:
-    """UID of what kind of object a DICOM file says it stores; empty if it says so nowhere near its start."""
+    Returns:
+        Empty if it is DICOM and does not say so near its start; None if it does not begin like DICOM, with or without
+        the usual preamble.
+    """
     with path.open("rb") as stream:
-        start = stream.read(_PREAMBLE_BYTES + 512)
+        start = stream.read(_PROBED_BYTES)
+    has_preamble = start[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
+    if not has_preamble and not (start[:2] in _FIRST_GROUPS and start[3:4] == b"\0"):
+        return None
     for tag in (b"\x02\x00\x02\x00UI", b"\x08\x00\x16\x00UI"):
         found = start.find(tag)
         if found >= 0:
-            length = int.from_bytes(start[found + 6 : found + 8], "little")
-            return start[found + 8 : found + 8 + min(length, _MAX_UID_BYTES)].decode("ascii", "replace").rstrip("\0 ")
+            length = min(int.from_bytes(start[found + 6 : found + 8], "little"), _MAX_UID_BYTES)
+            return start[found + 8 : found + 8 + length].decode("ascii", "replace").rstrip("\0 ")
     return ""
 
 
@@ -70,7 +72,7 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Any:
     """
     library = pydicom()
     try:
-        dataset = library.dcmread(path, stop_before_pixels=not pixels, force=is_dicom(path))
+        dataset = library.dcmread(path, stop_before_pixels=not pixels, force=storage_class(path) is not None)
         dataset.get("SOPClassUID")
     except (library.errors.InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ImageError(f"{path}: not a readable DICOM file, or damaged: {error}. Export it again.") from error

@@ -61,7 +61,7 @@ class Separation:
 
 def marks_of(find: Find) -> tuple[str, ...]:
     """Values of `MARKS` as text, empty where a slice has none."""
-    values = [next((find(key) for key in mark.keywords if find(key) is not None), "") for mark in MARKS]
+    values = [next((value for value in map(find, mark.keywords) if value is not None), "") for mark in MARKS]
     if values[0] == "":
         values[0] = _private_b_value(find)
     return tuple(_text(value) for value in values)

@@ -48,8 +48,9 @@ def decoded_frames(dataset: Any, numbers: Iterable[int], path: Path) -> Iterator
         ImageError: if they cannot be decoded.
     """
     library = pydicom()
+    wanted = list(numbers)
     try:
-        for pixels in library.pixels.iter_pixels(dataset, indices=list(numbers), raw=True):
+        for pixels in library.pixels.iter_pixels(dataset, indices=wanted, raw=True) if wanted else ():  # [] means all
             yield np.asarray(pixels).T  # (rows, columns) -> (x, y)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, IndexError) as error:
         syntax = dataset.file_meta.get("TransferSyntaxUID")

@@ -21,6 +21,7 @@ from moe_pipeline.imaging.geometry import Geometry
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 _LATTICE_TOLERANCE = 0.05  # voxels, at the far corner of a frame
+_NONE = np.empty((0, 3), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,11 @@ def read_segmentation(path: Path) -> Segmentation:
     Raises:
         ImageError: if it is no SEG, damaged, or two segments have the same name.
     """
-    dataset = read_dataset(path)
+    return segmentation_of(read_dataset(path), path)
+
+
+def segmentation_of(dataset: Any, path: Path) -> Segmentation:
+    """As `read_segmentation`, of a dataset that is read already."""
     if dataset.get("SOPClassUID") not in (SEGMENTATION, LABELMAP):
         raise ImageError(f"{path}: expected a SEG, found {dataset.get('Modality', 'no modality')}.")
     kind = "LABELMAP" if dataset.SOPClassUID == LABELMAP else str(dataset.SegmentationType)
@@ -79,13 +84,16 @@ def read_segmentation(path: Path) -> Segmentation:
     )
 
 
-def segment_structures(segmentation: Segmentation, geometry: Geometry, threshold: float = 0.5) -> Iterator[Structure]:
+def segment_structures(
+    segmentation: Segmentation, geometry: Geometry, threshold: float = 0.5, names: frozenset[str] | None = None
+) -> Iterator[Structure]:
     """Masks of a segmentation, one after the other, on the grid of an image.
 
     Args:
         segmentation: as read.
         geometry: of the image, as stored.
-        threshold: smallest fraction or probability that is inside, for a FRACTIONAL one.
+        threshold: smallest fraction or probability that is inside, for a FRACTIONAL one; in (0, 1].
+        names: segments wanted; all if None.
 
     Raises:
         GeometryError: if the frames lie on another lattice than the image.
@@ -93,42 +101,46 @@ def segment_structures(segmentation: Segmentation, geometry: Geometry, threshold
     """
     steps = [_steps(plane, geometry, segmentation.path) for plane in segmentation.planes]
     dataset = read_dataset(segmentation.path, pixels=True)
+    wanted = [segment for segment in segmentation.segments if names is None or segment.name in names]
     if segmentation.kind == "LABELMAP":
-        yield from _of_label_map(segmentation, geometry, steps, dataset)
+        found = _voxels_by_value(segmentation, steps, dataset)
+        for segment in wanted:
+            yield structure_of_voxels(segment.name, geometry, np.concatenate([_NONE, *found.get(segment.number, [])]))
         return
     smallest = threshold * segmentation.largest if segmentation.kind == "FRACTIONAL" else 1
-    for segment in segmentation.segments:
+    for segment in wanted:
         members = [index for index, number in enumerate(segmentation.numbers) if number == segment.number]
-        voxels = [np.empty((0, 3), np.int64)]
+        voxels = [_NONE]
         for index, pixels in zip(members, decoded_frames(dataset, members, segmentation.path), strict=True):
-            voxels.append(_voxels(pixels >= max(smallest, np.finfo(float).tiny), steps[index]))
+            voxels.append(_voxels(pixels >= smallest, steps[index]))
         yield structure_of_voxels(segment.name, geometry, np.concatenate(voxels))
 
 
-def fits(segmentation: Segmentation, geometry: Geometry) -> bool:
-    """Whether every frame lies on the lattice of an image, and one of them at least in it."""
-    try:
-        steps = [_steps(plane, geometry, segmentation.path) for plane in segmentation.planes]
-    except GeometryError:
-        return False
-    firsts = np.array([step[0] for step in steps]).reshape(-1, 3)
-    return bool(((firsts >= 0) & (firsts < geometry.shape)).all(axis=1).any())
+def fit(segmentation: Segmentation, geometry: Geometry) -> float:
+    """Share of the frames that lie on the voxels of an image with every pixel; 1 if it may have been made on it."""
+    n_inside = 0
+    for plane in segmentation.planes:
+        try:
+            first, across, down = _steps(plane, geometry, segmentation.path)
+        except GeometryError:
+            return 0.0
+        last = first + across * (plane.shape[0] - 1) + down * (plane.shape[1] - 1)
+        n_inside += bool((np.minimum(first, last) >= 0).all() and (np.maximum(first, last) < geometry.shape).all())
+    return n_inside / len(segmentation.planes) if segmentation.planes else 0.0
 
 
-def _of_label_map(
-    segmentation: Segmentation, geometry: Geometry, steps: list[NDArray[np.int64]], dataset: Any
-) -> Iterator[Structure]:
-    known = {segment.number for segment in segmentation.segments} | {0, segmentation.padding}
+def _voxels_by_value(
+    segmentation: Segmentation, steps: list[NDArray[np.int64]], dataset: Any
+) -> dict[int, list[NDArray[np.int64]]]:
+    """Voxels (n, 3) of each frame, by segment, of a LABELMAP."""
+    known = {segment.number for segment in segmentation.segments}
     found: dict[int, list[NDArray[np.int64]]] = {}
     for step, pixels in zip(steps, decoded_frames(dataset, range(len(steps)), segmentation.path), strict=True):
-        for value in np.unique(pixels).tolist():
+        for value in set(np.unique(pixels).tolist()) - {0, segmentation.padding}:
             if value not in known:
                 raise ImageError(f"{segmentation.path}: pixels have the value {value}, which no segment has.")
-            if value not in (0, segmentation.padding):
-                found.setdefault(value, []).append(_voxels(pixels == value, step))
-    for segment in segmentation.segments:
-        voxels = np.concatenate([np.empty((0, 3), np.int64), *found.get(segment.number, [])])
-        yield structure_of_voxels(segment.name, geometry, voxels)
+            found.setdefault(value, []).append(_voxels(pixels == value, step))
+    return found
 
 
 def _voxels(inside: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:

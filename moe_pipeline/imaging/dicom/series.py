@@ -1,10 +1,11 @@
 """A folder with one DICOM series as a volume."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.dicom.frame import Frame, frames_of
-from moe_pipeline.imaging.dicom.library import is_dicom, read_dataset, storage_class
+from moe_pipeline.imaging.dicom.library import read_dataset, storage_class
 from moe_pipeline.imaging.dicom.pixels import read_stack
 from moe_pipeline.imaging.dicom.stack import Stack, stack_frames
 from moe_pipeline.imaging.geometry import Geometry
@@ -18,29 +19,38 @@ _OTHER_SUFFIXES = (".nii", ".gz", ".nrrd", ".mha", ".mhd", ".json", ".csv", ".tx
 
 def is_series_folder(path: Path) -> bool:
     """Whether there is a DICOM image among the files of a folder; looks at the start of files, needs no pydicom."""
-    return path.is_dir() and any(is_image(file) for file in dicom_files(path))
+    return path.is_dir() and any(is_image(file) for file in candidates(path))
 
 
 def series_folders(folder: Path) -> list[Path]:
     """The folder itself or every folder below it that holds DICOM images, sorted; nothing below those."""
-    if not folder.is_dir():
-        return []
+    return list(find_series_folders(folder))
+
+
+def find_series_folders(folder: Path) -> Iterator[Path]:
+    """As `series_folders`, one after the other."""
     if is_series_folder(folder):
-        return [folder]
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    return [found for path in below for found in series_folders(path)]
+        yield folder
+    elif folder.is_dir():
+        for path in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
+            yield from find_series_folders(path)
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """DICOM files that lie in a folder, not below it, sorted."""
-    files = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
-    return [path for path in files if not path.name.lower().endswith(_OTHER_SUFFIXES) and is_dicom(path)]
+def candidates(folder: Path) -> list[Path]:
+    """Files that lie in a folder, not below it, and may be DICOM by their names, which need no suffix; sorted."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name[0] != "." and not path.name.lower().endswith(_OTHER_SUFFIXES) and path.is_file()
+    )
 
 
 def is_image(path: Path) -> bool:
-    """Whether a DICOM file stores an image, judged by its kind; a file that does not say its kind may be one."""
+    """Whether a file is DICOM and stores an image, judged by its kind; one that does not say its kind may be one."""
     kind = storage_class(path)
-    return not kind or (kind.startswith(_STORAGE) and kind.removeprefix(_STORAGE).split(".")[0] not in _IMAGELESS)
+    return kind is not None and (
+        not kind or (kind.startswith(_STORAGE) and kind.removeprefix(_STORAGE).split(".")[0] not in _IMAGELESS)
+    )
 
 
 def read_series(folder: Path) -> Volume:
@@ -62,7 +72,7 @@ def read_series_geometry(folder: Path) -> Geometry:
 def find_stack(folder: Path) -> Stack:
     """The slices of the one series of a folder, in order; raises as `read_series`."""
     series: dict[str, list[Frame]] = {}
-    for path in dicom_files(folder):
+    for path in candidates(folder):
         if is_image(path):
             dataset = read_dataset(path)
             series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).extend(frames_of(dataset, path))

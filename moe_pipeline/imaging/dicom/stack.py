@@ -166,7 +166,7 @@ def _heights_mm(frames: Sequence[Frame]) -> NDArray[np.float64]:
 
 def _check_gaps(heights_mm: NDArray[np.float64], name: str) -> None:
     gaps = np.diff(heights_mm)
-    usual = float(np.median(gaps))
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     even = np.linspace(heights_mm[0], heights_mm[-1], len(heights_mm))
     if np.abs(heights_mm - even).max() <= _EVEN_TOLERANCE * (gaps.sum() / len(gaps)):
         return
