@@ -69,7 +69,7 @@ def _on_first_grid(channels: list[Loaded], case: SourceCase) -> tuple[list[Loade
             raise ImageError(f"{name}: shows no part of what channel 0 shows; its position may be wrong")
         placed.append(Loaded(resample(channel.volume, grid, order="linear", outside=0.0)))
         sides, spacing = "x".join(map(str, old.shape)), "x".join(f"{mm:.3g}" for mm in old.spacing_mm)
-        missing = f"; {1 - covered:.1%} of it lies outside and is 0" if covered < 1 else ""
+        missing = f", of which {1 - covered:.1%} lies outside and is 0" if covered < 1 else ""
         notes.append(
             f"channel {number} ({name}, {sides} at {spacing} mm) resampled onto the grid of channel 0{missing}"
         )

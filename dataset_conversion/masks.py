@@ -41,4 +41,4 @@ def merge_masks(
     listed = ", ".join(f"{names[one]}/{names[other]}" for one, other in sorted(pairs)[:_MAX_LISTED])
     more = f" and {len(pairs) - _MAX_LISTED} more pairs" if len(pairs) > _MAX_LISTED else ""
     count = int(np.count_nonzero(contested))
-    return labels, (f"{count} voxels are in several masks ({listed}{more}); the smallest structure keeps them",)
+    return labels, (f"{count} voxels are in several masks ({listed}{more}), the smallest structure keeps them",)

@@ -99,7 +99,9 @@ def _fault(source: Path, images: list[Match], masks: list[Match], channels: Sequ
     return None
 
 
-def _loader(masks: list[Match], classes: dict[str, int], on_first_grid: bool) -> Loader:
+def _loader(masks: list[Match], classes: dict[str, int], on_first_grid: bool) -> Loader | None:
+    if not classes and not on_first_grid:
+        return None
     of_file = {match.path: (_class_of(match), classes[_class_of(match)]) for match in masks if classes}
     absent = sorted(classes.keys() - {name for name, _ in of_file.values()}) if of_file else []
     notes = (f"no file of {', '.join(absent)}: taken as not there",) if absent else ()

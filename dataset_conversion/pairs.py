@@ -6,7 +6,7 @@ rules, of which the first that finds anything is taken:
 1. A folder of images beside one of labels: images/labels, imagesTr/labelsTr, img/label, image/masks and the like. Test
    images lie in imagesTs or imagesTest.
 2. Images and labels side by side, in one folder or in many: a label has a word such as label, seg or mask at one end of
-   its name (x_label.nrrd, x-seg.nii.gz, x_gmseg-manual.nii.gz, label_x.mha).
+   its name (x_label.nrrd, x-seg.nii.gz, x_gmseg-manual.nii.gz, label_x.mha, x_seg_01.nii).
 
 An image and a label belong together if their names are the same without the words for label and image (image, img,
 volume, scan), or if they are the only two in their folder. In folders of images, x_0000 and x_0001 are channels of x if
@@ -30,19 +30,20 @@ _LABEL_FOLDER = re.compile(
     r"(labels?|masks?|segs?|segmentations?|gts?|annotations?)_?(tr|train|training)?", re.IGNORECASE
 )
 _TEST_FOLDER = re.compile(r"(images?|imgs?|volumes?|scans?)_?(ts|test|testing)", re.IGNORECASE)
-_IMAGE_WORD = re.compile(r"^(image|img|volume|scan)([-_.]|(?=\d)|$)|[-_.](image|img|volume|scan)$", re.IGNORECASE)
+_IMAGE_WORD = re.compile(
+    r"^(image|img|volume|scan)([-_.]|(?=\d)|$)|[-_.](image|img|volume|scan)(?=([-_.]\d+)?$)", re.IGNORECASE
+)
 _LABEL_WORD = re.compile(
     r"^(labels?|masks?|seg|segmentation|gt)([-_.]|(?=\d)|$)"
-    r"|[-_.](labels?|masks?|[a-z]{0,3}seg|segmentation|gt)([-_]manual)?$",
+    r"|[-_.](labels?|masks?|[a-z]{0,3}seg|segmentation|gt)([-_]manual)?(?=([-_.]\d+)?$)",
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def detect(source: Path) -> bool:
-    """There is a folder of images beside one of labels, or some image has a label by its name."""
-    images, labels, _ = _by_rules(source, ())
-    return bool(images and labels) and (labels[0].path.parent != images[0].path.parent or _any_pair(images, labels))
+    """There are labels by their names; whether each has an image is found later, so that the message can be precise."""
+    return bool(_by_rules(source, ())[1])
 
 
 def describe(source: Path, options: Options) -> SourceDataset:
@@ -66,10 +67,6 @@ def describe(source: Path, options: Options) -> SourceDataset:
         )
     training = pair_up(source, images, labels, channels=options.channels)
     return together(training, pair_up(source, tests, [], channels=training.channel_names, part="test"))
-
-
-def _any_pair(images: list[Match], labels: list[Match]) -> bool:
-    return bool({match.case for match in images} & {match.case for match in labels})
 
 
 def _by_rules(source: Path, channels: Sequence[str]) -> tuple[list[Match], list[Match], list[Match]]:

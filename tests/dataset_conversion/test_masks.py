@@ -27,7 +27,7 @@ def test_equal_sizes_go_to_the_lower_value_and_apart_masks_need_no_note() -> Non
     one[:2], other[1:3] = True, True
     labels, notes = merge_masks([("a", 5, one), ("b", 4, other)], one.shape)
     assert labels.ravel().tolist() == [5, 4, 4, 0]
-    assert notes == ("1 voxels are in several masks (a/b); the smallest structure keeps them",)
+    assert notes == ("1 voxels are in several masks (a/b), the smallest structure keeps them",)
     labels, notes = merge_masks([("a", 300, one)], one.shape)
     assert labels.ravel().tolist() == [300, 300, 0, 0]
     assert notes == ()

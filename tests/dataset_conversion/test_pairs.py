@@ -39,6 +39,7 @@ def labels_of(dataset: RawDataset, case_id: str) -> np.ndarray:
         ("{}_image.nrrd", "{}_label.nrrd"),
         ("{}.nii.gz", "{}_seg.nii.gz"),
         ("{}.nii.gz", "{}-label.nii.gz"),
+        ("head_img_{}.nii", "head_seg_{}.nii"),
         ("{}.mhd", "{}_gmseg-manual.mhd"),
         ("deep/{}/scan.nii.gz", "deep/{}/label.nii.gz"),
         ("deep/{}/t1.nii.gz", "deep/{}/t1_mask.nii.gz"),
@@ -160,7 +161,7 @@ def test_classes_without_names_are_mapped_by_value(tmp_path: Path, write_volume:
         write_volume(source / f"{case}_seg.nii.gz", value)
     report = convert(source, tmp_path / "out", label_map=LabelMap.model_validate({"organ": [3, 7]}))
     assert [row.case_id for row in report.failed] == ["c"]
-    assert "label values 9 are not in --labels, which maps 0, 3, 7" in report.failed[0].message
+    assert "label values 9 are not in --labels (0, 3, 7)" in report.failed[0].message
     assert open_dataset(tmp_path / "out").classes == {1: "organ"}
 
 
@@ -176,3 +177,8 @@ def test_real_pairs_of_nrrd_files(tmp_path: Path, real_data: Path) -> None:
         np.testing.assert_array_equal(sitk.GetArrayFromImage(here), sitk.GetArrayFromImage(there))
         np.testing.assert_allclose(here.GetOrigin(), there.GetOrigin(), atol=1e-4)
         np.testing.assert_allclose(here.GetDirection(), there.GetDirection(), atol=1e-6)
+
+
+def test_label_maps_without_images_are_refused(tmp_path: Path, real_data: Path) -> None:
+    with pytest.raises(DatasetError, match="0 images and 2 labels, judged by their names"):
+        convert(real_data / "SynthSeg_labelmaps", tmp_path / "out")
