@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from moe_pipeline.planning.preset import FoundationPreset, Machine
+from moe_pipeline.planning.machine import Machine
+from moe_pipeline.planning.preset import FoundationPreset
 from moe_pipeline.records.planning import Estimates, Fingerprint, Plan
 
 REASON = (
-    "of this machine as busy as it was while planning: times that were measured with the foundation on two cores, "
-    "scaled by the speed of a matrix product; a GPU is much faster"
+    "for one fold on this machine's processor with nothing else to do: times that were measured with the foundation, "
+    "scaled by the speed of a matrix product, within about a factor of two; a GPU is much faster"
 )
 _VOXEL_BYTES = 8  # of the largest case: image and label, and one copy of each
 
@@ -26,7 +27,7 @@ def estimate(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset, mac
     crop_bytes = 2 * preset.embedding_values + costs.label_bytes * plan.view.size_voxels**3
     largest = max(int(np.prod(case.shape)) for case in fingerprint.cases)
     seconds = n_crops * costs.encode_seconds + plan.steps * plan.batch_size * costs.prompt_seconds
-    slower = costs.product_gflops / machine.product_gflops
+    slower = costs.product_gflops / machine.speed
     memory_mb = costs.fixed_memory_mb + plan.batch_size * costs.prompt_memory_mb + largest * _VOXEL_BYTES / 1e6
     return Estimates(
         disk_mb=round(n_crops * crop_bytes / 1e6, 1),

@@ -18,8 +18,9 @@ from moe_pipeline.planning.estimates import estimate
 from moe_pipeline.planning.explain import explain
 from moe_pipeline.planning.fingerprint import fingerprint_case
 from moe_pipeline.planning.journal import open_journal, read_journal
+from moe_pipeline.planning.machine import this_machine
 from moe_pipeline.planning.planner import make_plan
-from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, this_machine
+from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
 from moe_pipeline.planning.validation import check_plan

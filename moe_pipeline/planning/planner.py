@@ -7,7 +7,8 @@ import numpy as np
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.planning import estimates
-from moe_pipeline.planning.preset import FoundationPreset, Machine
+from moe_pipeline.planning.machine import Machine
+from moe_pipeline.planning.preset import FoundationPreset
 from moe_pipeline.planning.views import choose_view
 from moe_pipeline.records.planning import Estimates, Fingerprint, Plan
 from moe_pipeline.records.view import View

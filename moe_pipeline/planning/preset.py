@@ -1,13 +1,10 @@
 """What the planner must know of a foundation and of the machine; read from plans/, without the network."""
 
 import json
-import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 from pydantic import Field
 
 from moe_pipeline.errors import CheckpointError
@@ -15,8 +12,6 @@ from moe_pipeline.records.base import Part
 from moe_pipeline.records.view import View
 from moe_pipeline.records.weights import FoundationCard
 
-_MB = 1e6
-_PROBE_SECONDS = 0.1
 _UPSCALED = 4  # the decoder's own mask has so many voxels along the edge of a token
 
 
@@ -36,10 +31,10 @@ class Limits(Part):
 
 
 class Costs(Part):
-    """What a foundation costs on the machine that it was measured on; plans/defaults.json."""
+    """What a foundation costs one thread of the machine that it was measured on; plans/defaults.json."""
 
     product_gflops: float = Field(gt=0)
-    """Speed of matrix products there, from `product_gflops`, while the seconds below were measured."""
+    """Speed of matrix products of one thread there, from `machine.product_gflops`."""
     fixed_seconds: float = Field(ge=0)
     """To start, and to load and save."""
     encode_seconds: float = Field(gt=0)
@@ -82,15 +77,6 @@ class FoundationPreset(Part):
     """How a view is chosen."""
     n_folds: int = Field(ge=2)
     """Folds of the splits."""
-
-
-class Machine(Part):
-    """What there is to work with."""
-
-    memory_mb: float = Field(gt=0)
-    """Free memory."""
-    product_gflops: float = Field(gt=0)
-    """Speed of its matrix products, see `product_gflops`."""
 
 
 def load_planning_preset(name: str, weights_root: Path | None = None) -> FoundationPreset:
@@ -147,24 +133,3 @@ def planning_preset(name: str, view: View, config: dict[str, Any], like: str | N
         rules=ViewRules.model_validate(defaults["view"]),
         n_folds=defaults["folds"],
     )
-
-
-def this_machine() -> Machine:
-    """The computer we run on, now."""
-    memory_mb = round(psutil.virtual_memory().available / _MB, 1)
-    return Machine(memory_mb=memory_mb, product_gflops=round(product_gflops(), 1))
-
-
-def product_gflops() -> float:
-    """Billions of floating-point operations per second in matrix products of the size that networks use.
-
-    Numpy's, with all threads that it may take, for a tenth of a second. What else the machine does is part of the
-    answer, as it will be part of the work that is estimated.
-    """
-    left, right = np.ones((256, 768), np.float32), np.ones((768, 768), np.float32)
-    left @ right  # starts the threads
-    began, n_products = time.perf_counter(), 0
-    while (seconds := time.perf_counter() - began) < _PROBE_SECONDS:
-        left @ right
-        n_products += 1
-    return 2e-9 * left.size * right.shape[1] * n_products / seconds

@@ -14,9 +14,9 @@ from moe_pipeline.errors import DatasetError, RecordError, StaleCacheError
 from moe_pipeline.imaging.files import read_label_map, read_volume
 from moe_pipeline.planning import plan_dataset as stage
 from moe_pipeline.planning.dataset import open_dataset
+from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
-from moe_pipeline.planning.preset import Machine
 from moe_pipeline.records.planning import Fingerprint, Plan, Splits
 
 MakeDataset = Callable[..., Path]

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from moe_pipeline.errors import CheckpointError, DatasetError
+from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
-from moe_pipeline.planning.preset import FoundationPreset, Machine, load_planning_preset, planning_preset
+from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
 from moe_pipeline.planning.views import choose_view
 from moe_pipeline.records.planning import (
     CaseRow,
