@@ -87,7 +87,7 @@ def plan(
     skip_faulty: Annotated[
         bool, typer.Option("--skip-faulty", help="Go on without the cases that have errors.")
     ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Print every choice with its reason.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every choice and class as tables, with reasons.")] = False,
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
@@ -108,4 +108,4 @@ def plan(
         )
     typer.echo(made.summary())
     if explain:
-        typer.echo("\n".join(f"  {field}: {reason}" for field, reason in made.plan.reasons.items()))
+        typer.echo("\n" + made.explain(shutil.get_terminal_size((120, 24)).columns))
