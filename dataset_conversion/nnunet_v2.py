@@ -8,7 +8,7 @@ from dataset_conversion.layout import Options, SourceDataset
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.dataset import DatasetJson
 
-_KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_version", "dataset"}
+_KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_version", "dataset", "regions_class_order"}
 
 
 def detect(source: Path) -> bool:
@@ -21,14 +21,11 @@ def describe(source: Path, _: Options) -> SourceDataset:
 
     Raises:
         RecordError: if dataset.json breaks its schema.
-        DatasetError: if it lists its cases explicitly, or defines regions.
+        DatasetError: if it lists its cases explicitly.
     """
     description = DatasetJson.load(source / "dataset.json")
     if description.dataset is not None:
         raise DatasetError(f"{source}: lists its cases in dataset.json; use it as it is: `moe plan {source}`")
-    if description.regions:
-        names = ", ".join(description.regions)
-        raise DatasetError(f"{source}: regions are not supported ({names}): give each label value a name of its own")
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}")
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
     ending, n_channels = description.file_ending, len(channels)
@@ -36,5 +33,23 @@ def describe(source: Path, _: Options) -> SourceDataset:
     test_labels = labels_of(source / "labelsTs", ending)
     tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test")
     extra = {key: value for key, value in description.model_dump().items() if key not in _KNOWN}
-    values = {name: value[0] if isinstance(value, list) else value for name, value in description.labels.items()}
-    return SourceDataset(channels, values, (*cases, *tests), faults | more, extra)
+    extra |= {"evaluation_regions": description.regions} if description.regions else {}
+    values = _single_values(description)
+    return SourceDataset(channels, values, (*cases, *tests), faults | more, extra, notes=_notes(description, values))
+
+
+def _single_values(description: DatasetJson) -> dict[str, int]:
+    """Name to value; a value of regions is named after the smallest that holds it."""
+    named = {name: value if isinstance(value, list) else [value] for name, value in description.labels.items()}
+    values: dict[str, int] = {}
+    for value in sorted({value for found in named.values() for value in found}):
+        name = min((name for name in named if value in named[name]), key=lambda name: len(named[name]))
+        values[f"{name}_{value}" if name in values else name] = value
+    return values
+
+
+def _notes(description: DatasetJson, values: dict[str, int]) -> tuple[str, ...]:
+    if not description.regions:
+        return ()
+    listed = ", ".join(f"{name} ({value})" for name, value in values.items() if value > 0)
+    return (f"{len(description.regions)} regions became the plain classes {listed}; dataset.json keeps the regions",)

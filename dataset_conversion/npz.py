@@ -84,6 +84,7 @@ def _placed(arrays: dict[str, NDArray[Any]], name: str, case: SourceCase) -> Loa
     if spacing is None or spacing.shape != (3,):
         found = "none" if spacing is None else "x".join(map(str, spacing.shape))
         raise ImageError(f"{case.case_id}: expected a spacing of three numbers (x, y, z) in mm, found {found}")
+    array = array.astype(np.float32) if array.dtype == np.float16 else array  # no image format knows it
     image = sitk.Image([int(side) for side in reversed(array.shape)], sitk.sitkUInt8)  # for its header
     image.SetSpacing(spacing.tolist())
     try:

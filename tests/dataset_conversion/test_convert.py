@@ -429,3 +429,20 @@ def test_options_that_a_source_does_not_take_are_refused(tmp_path: Path, make_ph
     source = make_phantom_dataset(tmp_path / "in", 1)
     with pytest.raises(DatasetError, match="nnunet_v2 takes no --masks; options it takes: none"):
         convert(source, tmp_path / "out", options=Options(masks="*"))
+
+
+def test_regions_become_plain_classes(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 2)
+    description = json.loads((source / "dataset.json").read_text())
+    labels = {"background": 0, "whole": [1, 3], "core": [3]}
+    changed = description | {"labels": labels, "regions_class_order": [1, 2]}
+    (source / "dataset.json").write_text(json.dumps(changed))
+    report = convert(source, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.classes == {1: "whole", 3: "core"}
+    assert report.notes == ("1 regions became the plain classes whole (1), core (3); dataset.json keeps the regions",)
+    assert dataset.json.model_extra == {"evaluation_regions": {"whole": [1, 3]}}
+    labels = {"background": 0, "whole": [1, 3]}
+    (source / "dataset.json").write_text(json.dumps(changed | {"labels": labels}))
+    convert(source, tmp_path / "out")
+    assert open_dataset(tmp_path / "out").classes == {1: "whole", 3: "whole_3"}
