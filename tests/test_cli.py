@@ -231,7 +231,8 @@ def test_a_sound_dataset_is_planned_by_path_then_known_by_number(
     assert "Dataset007_Cubes: 6 cases, 1 classes" in text
     code, text = run(capsys, "plan", "7", "--explain", "--workspace", str(tmp_path / "ws"))
     assert code == 0
-    assert "  view: " in text
+    assert "\nview " in text
+    assert "the step that misses least" in text
 
 
 def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -256,3 +257,18 @@ def test_gallery_draws_a_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert code == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (4 * 2 * 3 * 32, 2 * 32)
+
+
+def test_convert_takes_templates_and_a_label_map(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source, classes = write_raw_source(tmp_path / "raw"), tmp_path / "map.json"
+    (source / "dataset.json").unlink()
+    classes.write_text('{"organ": 1}')
+    words = ["--images", "imagesTr/{case}_0000.nii.gz", "--masks", "labelsTr/{case}.nii.gz", "--channels", "CT"]
+    out = tmp_path / "new" / "Dataset001_X"
+    code, text = run(capsys, "convert", str(source), "--out", str(out), *words, "--labels", str(classes))
+    assert (code, "2 converted (pairs" in text) == (0, True)
+    assert json.loads((out / "dataset.json").read_text())["labels"] == {"background": 0, "organ": 1}
+    assert json.loads((out / "dataset.json").read_text())["channel_names"] == {"0": "CT"}
+    classes.write_text('{"organ": "liver"}')
+    code, text = run(capsys, "convert", str(source), "--out", str(out), *words, "--labels", str(classes))
+    assert (code, "organ: the source has no 'liver' by name" in text) == (1, True)
