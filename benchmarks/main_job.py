@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_pipeline.evaluation.comparison import HeldBack, compare
+from moe_pipeline.evaluation.comparison import MatrixOptions, compare
+from moe_pipeline.evaluation.matrix_text import describe
+from moe_pipeline.evaluation.sets import EvaluationSet, paired_set
 from moe_pipeline.imaging.files import read_geometry, read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.report.tables import as_markdown
@@ -55,7 +57,7 @@ def is_held_back(case: Path) -> bool:
     return int(case.name.split("_")[1].split(".")[0]) // 10 % 5 == 4
 
 
-def prepare(data: Path, work: Path) -> tuple[list[Path], list[HeldBack]]:
+def prepare(data: Path, work: Path) -> tuple[list[Path], list[EvaluationSet]]:
     """Sources to convert, and what is held back."""
     images = sorted((data / "Task04_Hippocampus" / "imagesTr").iterdir())
     hippocampus = [(image, data / "Task04_Hippocampus" / "labelsTr" / image.name) for image in images]
@@ -74,12 +76,12 @@ def prepare(data: Path, work: Path) -> tuple[list[Path], list[HeldBack]]:
         sources.append(decathlon(work / "source" / name, trained, modality, classes))
         folder = decathlon(work / "held_back" / name, kept, modality, classes)
         dataset = name.replace("Task", "Dataset")
-        sets.append(HeldBack(dataset, folder / "imagesTr", folder / "labelsTr", classes))
+        sets.append(paired_set(dataset, folder / "imagesTr", folder / "labelsTr", classes))
     ct = work / "held_back" / "CT"
     for part, source in (("images", "example_ct_sm"), ("labels", "example_seg")):
         (ct / part).mkdir(parents=True, exist_ok=True)
         shutil.copy(data / "TotalSegmentator_ref" / f"{source}.nii.gz", ct / part / "ct.nii.gz")
-    return sources, [*sets, HeldBack("CT", ct / "images", ct / "labels", CT)]
+    return sources, [*sets, paired_set("CT", ct / "images", ct / "labels", CT)]
 
 
 def timed(name: str, *arguments: str) -> tuple[str, float, float]:
@@ -92,12 +94,12 @@ def timed(name: str, *arguments: str) -> tuple[str, float, float]:
     return name, time.monotonic() - began, usage.ru_maxrss / 1e6
 
 
-def grids_agree(sets: list[HeldBack], out: Path) -> bool:
+def grids_agree(sets: list[EvaluationSet], out: Path) -> bool:
     """Whether every label map has the size, spacing, origin and direction of its image."""
     return all(
         not read_geometry(out / held_back.name / image.name).differences(read_geometry(image), tolerance_mm=1e-5)
         for held_back in sets
-        for image in held_back.images.iterdir()
+        for image in (case.image for case in held_back.cases)
     )
 
 
@@ -125,15 +127,14 @@ def main() -> None:
     rows.append(timed("train-gate", "train-gate", *names, *root))
     for held_back in sets:
         out = options.work / "predicted" / held_back.name
-        asked = ("-i", str(held_back.images), "-o", str(out), "--labels", str(held_back.references))
+        folders = held_back.cases[0].image.parent, held_back.cases[0].reference.parent
+        asked = ("-i", str(folders[0]), "-o", str(out), "--labels", str(folders[1]))
         rows.append(timed(f"predict {held_back.name}", "predict", *asked, "--clicks", str(options.clicks), *root))
     print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n")
     print("| step | wall s | peak GB |\n|---|---|---|")
     print("\n".join(f"| {name} | {seconds:.1f} | {memory:.2f} |" for name, seconds, memory in rows))
-    compared = compare(place, sets, options.work / "compared", n_clicks=options.clicks)
-    print(f"\n{as_markdown(compared.matrix)}\n\n{as_markdown(compared.routing)}\n")
-    for name, (alone, same) in compared.identical.items():
-        print(f"{name}: {alone} label maps by the general expert alone, {same} byte for byte the foundation's own")
+    clicks = MatrixOptions(clicks=(options.clicks,))
+    print(f"\n{describe(compare(place, sets, options.work / 'compared', clicks), as_markdown)}\n")
     print(f"label maps on their images' grids: {grids_agree(sets, options.work / 'predicted')}")
 
 

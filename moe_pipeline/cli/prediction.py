@@ -1,15 +1,31 @@
 """Commands that segment and compare: predict, evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from moe_pipeline.cli.common import ROOT, Device, Root, progress_bar
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
+
+BARE_TOLERANCE = 0.002
+"""Dice that may be lost where --fail-on-regression stands without a number."""
+
+
+class BareTolerance(TyperCommand):
+    """A command whose option `--fail-on-regression` may stand without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the value that was left out."""
+        told: list[str] = []
+        for word, following in zip(args, [*args[1:], "-"], strict=True):
+            bare = word == "--fail-on-regression" and following.startswith("-")
+            told += [word, str(BARE_TOLERANCE)] if bare else [word]
+        return super().parse_args(ctx, told)
 
 
 @app.command()
@@ -43,13 +59,74 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=BareTolerance)
 def evaluate(
-    predictions: Annotated[Path, typer.Option("-i", "--input", help="Folder of predicted label maps.")],
-    references: Annotated[Path, typer.Option("-r", "--references", help="Folder of reference label maps.")],
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for dice.csv; else the input.")] = None,
+    predictions: Annotated[Path | None, typer.Option("-i", "--input", help="Folder of predicted label maps.")] = None,
+    references: Annotated[
+        Path | None, typer.Option("-r", "--references", help="Folder of reference label maps.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the tables.")] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Compare foundation, experts and mixture on held-back cases instead.")
+    ] = False,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="With --matrix: raw dataset; else all that the model knows.")
+    ] = None,
+    unseen: Annotated[
+        list[Path] | None, typer.Option(help="With --matrix: folder with images/ and labels/ that nothing learned.")
+    ] = None,
+    clicks: Annotated[
+        list[int] | None, typer.Option(help="With --matrix: clicks per object; repeat for more tables.", min=1, max=50)
+    ] = None,
+    fail_on_regression: Annotated[
+        float | None,
+        typer.Option(
+            help=f"With --matrix: exit code 1 if the mixture loses more Dice than this on any class "
+            f"({BARE_TOLERANCE:g} if no number follows).",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
+    seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    device: Device = "cpu",
+    workspace: Root = ROOT,
 ) -> None:
-    """Compare label maps with references, case by case and class by class."""
+    """Compare label maps with references, or with --matrix models with each other: what was learnt, what forgotten."""
+    place = Workspace(workspace)
+    if matrix:
+        if predictions or references:
+            raise typer.BadParameter("--matrix makes its own predictions; leave out -i and -r")
+        options = tuple(dataset or ()), tuple(unseen or ()), tuple(clicks or (1,)), seed, model, device
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
+        return
+    if predictions is None or references is None:
+        raise typer.BadParameter("give -i and -r, or --matrix")
+    if dataset or unseen or clicks or model or fail_on_regression is not None:
+        raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
+    _folder(predictions, references, out or predictions)
+
+
+def _forgetting(
+    place: Workspace,
+    out: Path,
+    options: tuple[tuple[str, ...], tuple[Path, ...], tuple[int, ...], int, Path | None, str],
+    limit: float | None,
+) -> None:
+    from moe_pipeline.evaluation.comparison import MatrixOptions, forgetting_report
+    from moe_pipeline.evaluation.matrix_text import describe
+
+    with progress_bar() as progress:
+        report = forgetting_report(place, out, MatrixOptions(*options), progress)
+    typer.echo(f"{describe(report)}\n\nTables: {out}")
+    worse = [] if limit is None else [line for one in report.comparisons for line in one.regressions(limit)]
+    for line in worse:
+        typer.echo(f"  worse: {line}", err=True)
+    if worse or report.failures:
+        raise typer.Exit(1)
+
+
+def _folder(predictions: Path, references: Path, out: Path) -> None:
     from moe_pipeline.evaluation.folder import evaluate_folder
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.evaluation.table import n_failed
@@ -58,7 +135,7 @@ def evaluate(
 
     with progress_bar() as progress:
         classes = classes_beside(references) or classes_of(references)
-        table = evaluate_folder(predictions, references, classes, out or predictions, progress=progress)
+        table = evaluate_folder(predictions, references, classes, out, progress=progress)
     typer.echo(as_text(summarise(table)))
     for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
         typer.echo(f"  {row['case']}: {row['message']}", err=True)

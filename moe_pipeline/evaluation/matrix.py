@@ -8,8 +8,11 @@ import pandas as pd
 from moe_pipeline.records.evaluation import Forgetting
 
 GENERAL, SFT, MOE, BEST = "general", "sft", "moe", "best"
-"""Names of the columns that are no expert: the foundation alone, the wholly finetuned network, the mixture, and the
-best possible choice between general and experts for each object."""
+"""Names of the columns that are no expert: the foundation alone, a wholly finetuned network (also "sft of <dataset>"),
+the mixture, and the best possible choice between general and experts for each object."""
+
+GENERAL_IN_EXPERT_VIEW = "general in expert's view"
+"""The foundation alone, shown a finetuned dataset as its expert is: what the view alone changes."""
 
 MEAN = "mean"
 """Class name of the row that holds the mean over a dataset's classes; its class_id is empty."""
@@ -44,30 +47,6 @@ def forgetting_matrix(tables: Mapping[str, Mapping[str, pd.DataFrame]], metric: 
     parts = [_dataset_rows(tables, columns, dataset, metric) for dataset in _datasets(tables)]
     matrix = pd.concat(parts, ignore_index=True)
     return matrix.astype({"class_id": "Int64", "n": "int64", "n_left_out": "int64"})
-
-
-def routing_accuracy(cases: Mapping[str, pd.DataFrame], finetuned: Collection[str]) -> pd.DataFrame:
-    """How often the gate asked the right expert.
-
-    Args:
-        cases: by dataset, the table of cases.csv; the columns case, class_id, expert and weight are read, and rows
-            without an expert (failed cases) are left out.
-        finetuned: datasets with an expert of their name; the others belong to the general expert.
-
-    Returns:
-        One row per dataset, with expected (the right expert), n, accuracy in [0, 1], most_frequent (the expert that was
-        asked most often) and mean_weight (of the experts that were asked).
-    """
-    rows = []
-    for dataset, table in cases.items():
-        asked = table[table["expert"].notna() & (table["expert"] != "")]
-        expected = dataset if dataset in finetuned else GENERAL
-        counts = asked["expert"].value_counts()
-        accuracy = float((asked["expert"] == expected).mean())
-        favourite = str(counts.index[0]) if len(counts) else ""
-        rows.append((dataset, expected, len(asked), accuracy, favourite, float(asked["weight"].mean())))
-    names = ["dataset", "expected", "n", "accuracy", "most_frequent", "mean_weight"]
-    return pd.DataFrame(rows, columns=names)
 
 
 def forgotten(matrix: pd.DataFrame, finetuned: Collection[str], column: str = MOE) -> Forgetting:
@@ -118,8 +97,19 @@ def check_regression(matrix: pd.DataFrame, limit: float, column: str = MOE) -> l
 
 def _in_order(names: Iterable[str]) -> list[str]:
     names = list(names)
-    experts = [name for name in names if name not in (GENERAL, SFT, MOE)]
-    return [name for name in (GENERAL, *experts, SFT, MOE) if name in names]
+    sft = [name for name in names if is_sft(name)]
+    experts = [name for name in names if is_expert(name)]
+    return [name for name in (GENERAL, GENERAL_IN_EXPERT_VIEW, *experts, *sft, MOE) if name in names]
+
+
+def is_sft(column: str) -> bool:
+    """Whether a column is a wholly finetuned network."""
+    return column == SFT or column.startswith(f"{SFT} of ")
+
+
+def is_expert(column: str) -> bool:
+    """Whether a column is an expert alone."""
+    return not is_sft(column) and column not in (GENERAL, GENERAL_IN_EXPERT_VIEW, MOE)
 
 
 def _datasets(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
@@ -134,7 +124,8 @@ def _dataset_rows(
     names = pd.concat(list(scored.values())).drop_duplicates("class_id").set_index("class_id")["class_name"]
     scores = pd.DataFrame({column: table.set_index(_OBJECT)[metric] for column, table in scored.items()})
     shared = scores.dropna()  # (objects, models)
-    shared = shared.assign(**{BEST: shared[[name for name in seen if name not in (SFT, MOE)]].max(axis=1)})
+    choices = [name for name in seen if name == GENERAL or is_expert(name)]
+    shared = shared.assign(**{BEST: shared[choices].max(axis=1)})
     means = shared.groupby(level="class_id").mean().reindex(names.index.sort_values())
     n_all = scores.groupby(level="class_id").size().reindex(means.index)
     n = shared.groupby(level="class_id").size().reindex(means.index, fill_value=0)

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from moe_pipeline.evaluation.matrix import check_regression, forgetting_matrix, forgotten, routing_accuracy
+from moe_pipeline.evaluation.matrix import check_regression, forgetting_matrix, forgotten
 from moe_pipeline.evaluation.table import to_table
 from moe_pipeline.records.evaluation import MetricRow
 
@@ -139,16 +139,12 @@ def test_no_model_may_be_called_best() -> None:
         forgetting_matrix({"best": {}})
 
 
-def test_routing_accuracy() -> None:
-    cases = {
-        "CT": pd.DataFrame(
-            {"case": list("abc"), "class_id": 1, "expert": ["CT", "general", "CT"], "weight": [0.9, 0.6, 0.9]}
-        ),
-        "MR": pd.DataFrame({"case": list("xy"), "class_id": 1, "expert": ["general", None], "weight": [0.7, math.nan]}),
-    }
-    routed = routing_accuracy(cases, {"CT"})
-    assert routed["expected"].tolist() == ["CT", "general"]
-    assert routed["n"].tolist() == [3, 1]
-    assert routed["accuracy"].tolist() == pytest.approx([2 / 3, 1])
-    assert routed["most_frequent"].tolist() == ["CT", "general"]
-    assert routed["mean_weight"].tolist() == pytest.approx([0.8, 0.7])
+def test_sft_stands_behind_the_experts_and_is_no_choice() -> None:
+    tables = two_datasets()
+    tables["sft of CT"] = {"CT": table_of(("a", 1, 1.0), ("b", 1, 1.0), ("a", 2, 1.0))}
+    tables["general in expert's view"] = {"CT": table_of(("a", 1, 1.0), ("b", 1, 1.0), ("a", 2, 1.0))}
+    matrix = forgetting_matrix(tables)
+    models = ["general", "general in expert's view", "CT", "sft of CT", "moe", "best"]
+    assert list(matrix.columns)[5:] == models
+    assert cell(matrix, "CT", "liver", "best") == pytest.approx((0.9 + 0.6) / 2)
+    assert math.isnan(cell(matrix, "MR", "liver", "sft of CT"))
