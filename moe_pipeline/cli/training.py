@@ -22,6 +22,7 @@ def finetune(
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", min=0)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.", min=0)] = 5e-4,
+    prompter: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
     overwrite: Overwrite = False,
     workspace: Root = ROOT,
@@ -29,14 +30,27 @@ def finetune(
     """Train one expert mask decoder on the cached embeddings of one dataset."""
     from moe_pipeline.training.finetune import FinetuneOptions
     from moe_pipeline.training.finetune import finetune as train
+    from moe_pipeline.training.prompter import PrompterSettings
 
     place = Workspace(workspace)
     folder = place.raw_folder(dataset)
-    options = FinetuneOptions(fold, epochs, max_minutes, patience, learning_rate, device, overwrite=overwrite)
+    options = FinetuneOptions(
+        fold,
+        epochs,
+        max_minutes,
+        patience,
+        learning_rate,
+        device,
+        overwrite=overwrite,
+        prompter=PrompterSettings() if prompter else None,
+    )
     with progress_bar() as progress:
         card = train(place, folder, options, progress)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
     typer.echo(f"{place.expert(folder.name)}: best at step {card.best_step}; validation {scores}")
+    if card.prompter:
+        found = ", ".join(f"{name} {value:.3f}" for name, value in card.prompter.validation.items())
+        typer.echo(f"  its prompter: {found}")
 
 
 @app.command("train-gate")

@@ -9,6 +9,7 @@ from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
 from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
 from moe_pipeline.imaging.files import list_label_maps
+from moe_pipeline.inference.automatic import Search
 from moe_pipeline.inference.folder import PromptSource, predict_folder
 from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model
 from moe_pipeline.model.mixture import SelectorMode
@@ -50,6 +51,10 @@ class PredictOptions:
     """Of simulated clicks."""
     device: str = "cpu"
     """Where to compute."""
+    classes: tuple[str, ...] = ()
+    """What to look for where there are no prompts: names or ids; all if empty."""
+    experts: tuple[str, ...] = ()
+    """Who looks for it; all if empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     references = _references(options)
     model = _load(place, options)
     names = classes_beside(options.labels) if options.labels else {}
-    source = PromptSource(options.prompts, options.labels, names, options.clicks, options.seed)
+    source = PromptSource(options.prompts, options.labels, names, options.clicks, options.seed, _search(options))
     kept = () if references is None else (references,)
     rows = predict_folder(model, options.images, options.out, source, progress, never_write=kept)
     failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
@@ -84,6 +89,14 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         lines += more
         failures += [""] * n_unscored
     return PredictReport("\n".join(lines), bool(failures))
+
+
+def _search(options: PredictOptions) -> Search | None:
+    if options.prompts is None and options.labels is None:
+        return Search(options.classes, options.experts)
+    if options.classes or options.experts:
+        raise PipelineError("--classes and --experts say what to search for; leave out --prompts and --labels")
+    return None
 
 
 def _score(options: PredictOptions, references: Path, rows: list[CaseRow], cases: list[str]) -> tuple[list[str], int]:

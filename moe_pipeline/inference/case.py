@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.answer import Answer
+from moe_pipeline.inference.automatic import SOURCE, Missing, Search, search_case
 from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.dialogue import Clicks, NextClick, ProbabilityMap, Reply, converse_with, route_of
@@ -23,7 +24,7 @@ from moe_pipeline.records.cases import CaseRow
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted of one case: given prompts, or a robot that clicks by a reference.
+    """What is wanted of one case: given prompts, a robot that clicks by a reference, or a search.
 
     Attributes:
         case: case id.
@@ -34,6 +35,7 @@ class Request:
         n_clicks: turns of the robot.
         seed: of the robot.
         uncertainty: also make a map of how far the answers can be trusted.
+        search: what the experts shall look for by themselves; their prompts take the place of given ones.
     """
 
     case: str
@@ -44,6 +46,7 @@ class Request:
     n_clicks: int = 1
     seed: int = 0
     uncertainty: bool = False
+    search: Search | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,13 @@ def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = Non
         request: image and prompts.
         take: given every object's answer.
     """
-    objects = list(_objects(request))
     bank = CropBank(request.image, model.foundation, model.device, flips=model.settings.flips)
+    missing: tuple[Missing, ...] = ()
+    if request.search is not None:
+        plain = CropBank(request.image, model.foundation, model.device) if model.settings.flips else bank
+        findings = search_case(model, plain, request.search)
+        request, missing = replace(request, prompts=findings.prompts), findings.missing
+    objects = list(_objects(request))
     highest = max((wanted.class_id for wanted in objects), default=0)
     canvas = LabelCanvas(request.image.geometry, highest, uncertainty=request.uncertainty)
     plan = _plan(model, bank, objects)
@@ -106,6 +114,7 @@ def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = Non
         if take is not None:
             take(wanted.class_id, wanted.class_name, reply.answer)
         rows.append(_row(request.case, wanted, model, reply, time.monotonic() - began))
+    rows += [_not_found(request.case, gap) for gap in missing]
     labels = canvas.labels()
     return CaseResult(labels, tuple(_with_volumes(rows, labels)), canvas.uncertainty())
 
@@ -158,6 +167,19 @@ def _absent(case: str, wanted: _Object) -> CaseRow:
         status="absent",
         message="the class is not in the reference, so there is nothing to click on",
         prompt_source=wanted.source,
+    )
+
+
+def _not_found(case: str, gap: Missing) -> CaseRow:
+    return CaseRow(
+        case=case,
+        class_id=gap.class_id,
+        class_name=gap.class_name,
+        status="absent",
+        message=gap.message,
+        expert=gap.expert,
+        guard="stranger" if gap.stranger else "",
+        prompt_source=SOURCE,
     )
 
 

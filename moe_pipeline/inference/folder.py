@@ -21,6 +21,7 @@ from moe_pipeline.imaging.files import (
 )
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.automatic import Search, check_search
 from moe_pipeline.inference.case import Request, segment_case
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompts import prompts_of_case
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Where the clicks come from: exactly one of a prompt file and a folder of references.
+    """Where the clicks come from: exactly one of a prompt file, a folder of references, and a search.
 
     Attributes:
         file: prompts.json.
@@ -41,6 +42,7 @@ class PromptSource:
         classes: ids and names that the robot prompts; those found in the references where empty.
         n_clicks: clicks per class of the robot.
         seed: of the robot.
+        search: what the experts look for by themselves.
     """
 
     file: Path | None = None
@@ -48,10 +50,11 @@ class PromptSource:
     classes: dict[int, str] = field(default_factory=dict)
     n_clicks: int = 1
     seed: int = 0
+    search: Search | None = None
 
     def __post_init__(self) -> None:
-        if (self.file is None) == (self.labels is None):
-            raise PromptError("give exactly one source of clicks: --prompts FILE or --labels DIR")
+        if sum(source is not None for source in (self.file, self.labels, self.search)) != 1:
+            raise PromptError("give one source of clicks: --prompts FILE, --labels DIR, or none of both for a search")
 
 
 def predict_folder(
@@ -80,7 +83,7 @@ def predict_folder(
 
     Raises:
         ImageError: if there is no image at all.
-        PromptError: if references are asked for and their folder is missing.
+        PromptError: if references are asked for and their folder is missing, or the model cannot search as asked.
         PipelineError: if the output folder is one of the inputs.
     """
     for folder in (images, source.labels, *never_write):
@@ -89,6 +92,8 @@ def predict_folder(
     cases = list_images(images)
     if not cases:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
+    if source.search is not None:
+        check_search(model, source.search)
     references = _references(source)
     prompts = PromptFile.load(source.file) if source.file else None
     rows: list[CaseRow] = []
@@ -153,6 +158,8 @@ def _request(
     if prompts is not None and source.file is not None:
         given = tuple(prompts_of_case(prompts, case, native, source.file))
         return Request(case, read_volume(path), prompts=given)
+    if source.search is not None:
+        return Request(case, read_volume(path), search=source.search)
     if case not in references:
         raise PromptError(f"{case}: no reference {case}.nii.gz (or another format) in {source.labels} to click by")
     image, reference = read_volume(path), read_label_map(references[case])

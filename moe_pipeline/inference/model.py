@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.errors import RecordError, StaleCacheError
+from moe_pipeline.inference.prompters import ExpertPrompter, load_prompter
 from moe_pipeline.inference.settings import Settings
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
@@ -33,6 +34,8 @@ class Expert:
     """Its own view."""
     decoder: MaskDecoder
     """Frozen."""
+    prompter: ExpertPrompter | None = None
+    """Where it would click by itself; None if it was trained without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,10 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
     card = ExpertCard.load(folder / "expert.json")
     if entry is not None:
         _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder)
-    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation))
+        _expect_same_prompter(card, entry, folder)
+    device = next(foundation.parameters()).device
+    prompter = load_prompter(folder, card, device)
+    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), prompter)
 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
@@ -206,4 +212,13 @@ def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:
         raise StaleCacheError(
             f"{folder}: the {what} is {found[:12]}, but the gate was trained with {expected[:12]}; "
             "run `moe train-gate` again"
+        )
+
+
+def _expect_same_prompter(card: ExpertCard, entry: ExpertEntry, folder: Path) -> None:
+    found = card.prompter.weights_sha256 if card.prompter else None
+    if found != entry.prompter_sha256:
+        raise StaleCacheError(
+            f"{folder}: the prompter of {entry.dataset} is {found and found[:12]}, but the model folder names "
+            f"{entry.prompter_sha256 and entry.prompter_sha256[:12]}; run `moe train-gate` again"
         )

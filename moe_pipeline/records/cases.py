@@ -27,7 +27,7 @@ class CaseRow(Part):
     guard: str = ""
     """passed, or stranger: the gate preferred an expert whose guard does not know this image."""
     prompt_source: str = ""
-    """prompts, or labels (simulated clicks: an evaluation, not a prediction)."""
+    """prompts, automatic (the expert's own search), or labels (simulated clicks: an evaluation, not a prediction)."""
     n_clicks: int | None = None
     """Clicks used."""
     volume_ml: float | None = None

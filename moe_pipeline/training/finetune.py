@@ -1,6 +1,6 @@
 """From a planned dataset to an expert: cache, train, save."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from moe_pipeline.embeddings.crops import CropRecipe
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.dataset import RawDataset, open_dataset
-from moe_pipeline.planning.plan_files import load_plan, load_splits
+from moe_pipeline.planning.plan_files import load_fingerprint, load_plan, load_splits
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Fold, Plan
@@ -17,6 +17,7 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import ExpertSettings, ExpertTask
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.training.prompter import PrompterData, PrompterSettings, add_prompter
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import find_foundation
@@ -42,6 +43,8 @@ class FinetuneOptions:
     """Where to compute."""
     overwrite: bool = False
     """Start anew instead of going on with an earlier training."""
+    prompter: PrompterSettings | None = field(default_factory=PrompterSettings)
+    """How to train what predicts without prompts; None for not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,36 @@ def finetune(
         result = run_loop(task, loop_settings(plan, options), out, device, progress)
     finally:
         task.close()
-    return _save(out, planned, options, settings, task, result, general, cache.manifest.seconds)
+    card = _save(out, planned, options, settings, task, result, general, cache.manifest.seconds)
+    return _with_prompter(place, planned, cache, card, options, progress)
+
+
+def _with_prompter(
+    place: Workspace,
+    planned: PlannedDataset,
+    cache: EmbeddingCache,
+    card: ExpertCard,
+    options: FinetuneOptions,
+    progress: Progress,
+) -> ExpertCard:
+    out = place.expert(card.dataset)
+    if options.overwrite:
+        (out / "prompter" / "checkpoint.safetensors").unlink(missing_ok=True)
+    if options.prompter is None:
+        (out / "prompter.safetensors").unlink(missing_ok=True)  # of an earlier expert
+        return card
+    data = PrompterData(
+        raw=planned.raw,
+        plan=planned.plan,
+        fold=planned.fold,
+        fingerprint=load_fingerprint(place.plans(card.dataset)),
+        foundation=planned.foundation,
+        foundation_sha256=planned.foundation_sha256,
+        cache=cache,
+        folder=cache.folder / "search",
+        device=open_device(options.device),
+    )
+    return add_prompter(out, card, data, replace(options.prompter, seed=planned.plan.seed), progress)
 
 
 def _check_prompts(task: ExpertTask, plan: Plan, fold: int) -> None:

@@ -139,5 +139,6 @@ def expert_entry(place: Workspace, model: Path, card: ExpertCard, joined_gate_sh
         dataset=card.dataset,
         folder=Path(folder).as_posix(),
         weights_sha256=card.weights_sha256,
+        prompter_sha256=card.prompter.weights_sha256 if card.prompter else None,
         joined_gate_sha256=joined_gate_sha256,
     )

@@ -27,7 +27,7 @@ from moe_pipeline.weights.tensors import save_tensors
 class PrompterSettings:
     """How a prompter is trained."""
 
-    steps: int = 600
+    steps: int = 400
     """Optimiser steps."""
     batch_size: int = 16
     """Crops per step."""
@@ -156,7 +156,7 @@ def add_prompter(
     out: Path,
     card: ExpertCard,
     data: PrompterData,
-    settings: PrompterSettings | None = None,
+    settings: PrompterSettings,
     progress: Progress = silent,
 ) -> ExpertCard:
     """Train the prompter of an expert that is there, save it beside it, and name it in the expert's card.
@@ -172,7 +172,6 @@ def add_prompter(
         InterruptedRunError: after Ctrl-C; the same call goes on.
         StaleCacheError: if an older checkpoint was made by other settings or data.
     """
-    settings = settings or PrompterSettings(seed=data.plan.seed)
     groups, validation = collect_samples(data, settings, progress)
     sources: dict[str, object] = {
         "cache": [entry.key for entry in data.cache.manifest.entries],
