@@ -43,14 +43,32 @@ def predict(
         float | None, typer.Option(help="Threshold of the selector; else the model's.", min=0, max=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of simulated clicks.")] = 0,
+    classes: Annotated[list[str] | None, typer.Option(help="Without prompts: look for this name or id only.")] = None,
+    experts: Annotated[list[str] | None, typer.Option(help="Without prompts: only this expert looks.")] = None,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
-    """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references."""
+    """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references.
+
+    Without --prompts and --labels, the experts look for their classes by themselves.
+    """
     from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
 
     options = PredictOptions(
-        images, out, prompts, labels, references, clicks, model, foundation, selector, tau, seed, device
+        images,
+        out,
+        prompts,
+        labels,
+        references,
+        clicks,
+        model,
+        foundation,
+        selector,
+        tau,
+        seed,
+        device,
+        tuple(classes or ()),
+        tuple(experts or ()),
     )
     with progress_bar() as progress:
         report = predict_and_score(Workspace(workspace), options, progress)
