@@ -72,7 +72,8 @@ def convert(
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
     n_channels = len(described.channel_names)
-    if not any(case.part == "training" for case in done):
+    has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
+    if not done or (has_training and not any(case.part == "training" for case in done)):
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
     _remove_vanished(out, earlier, {path for case in done for path in target_paths(case, n_channels, out)})
@@ -83,7 +84,7 @@ def convert(
         source_format=name,
         folder=str(out),
         rows=tuple(sorted(rows, key=lambda row: row.case_id)),
-        notes=described.notes,
+        notes=(*described.notes, *(() if has_training else ("no case has a label: all are in imagesTs, to predict",))),
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )

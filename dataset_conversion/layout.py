@@ -39,6 +39,8 @@ class Options:
     """Template of the label files' paths."""
     channels: tuple[str, ...] = ()
     """Channels to take, in order."""
+    threshold: float | None = None
+    """Smallest fraction or probability that is inside a structure, where the source has such; 0.5 if not given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from dataset_conversion import (
     bids,
     brats,
     btcv,
+    dicom,
     kits,
     msd,
     nnunet_v1,
@@ -50,6 +51,9 @@ SOURCES: dict[str, Source] = {
     "sppin": Source("SPPIN2023", sppin.detect, sppin.describe, frozenset({"images", "masks", "channels"})),
     "brats": Source("BraTS", brats.detect, brats.describe, frozenset({"channels"})),
     "npz": Source("MedSAM and CVPR25 archives", npz.detect, npz.describe, frozenset({"images", "channels"})),
+    "dicom": Source(
+        "DICOM with RTSTRUCT or SEG", dicom.detect, dicom.describe, frozenset({"channels", "threshold"})
+    ),
     "pairs": Source(
         "images and labels by name", pairs.detect, pairs.describe, frozenset({"images", "masks", "channels"})
     ),

@@ -24,6 +24,9 @@ def convert(
     images: Annotated[str, typer.Option(help="Template of image paths: '{patient}/{visit}_{channel}.nii.gz'.")] = "",
     masks: Annotated[str, typer.Option(help="Template of label paths; {class} where each shows one class.")] = "",
     channels: Annotated[str, typer.Option(help="Channels to take, in order: FLAIR,T1. Names a single one: CT.")] = "",
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Smallest fraction inside a fractional DICOM segment; else 0.5.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Say all that is wrong with it, and convert nothing.")] = False,
     fix: Annotated[
         list[str] | None,
@@ -44,7 +47,7 @@ def convert(
     from dataset_conversion.naming import suggest_name
 
     place = Workspace(workspace)
-    options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()))
+    options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()), threshold)
     label_map = LabelMap.load(labels) if labels else None
     if check:
         name = Path(out).name or source.resolve().name

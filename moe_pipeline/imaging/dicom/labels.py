@@ -47,7 +47,7 @@ def open_label_file(path: Path) -> LabelFile:
     if kind is None:
         raise ImageError(f"{path}: expected an RTSTRUCT or SEG, found {dataset.get('Modality', 'no modality')}.")
     if kind == "RTSTRUCT":
-        names = [region.name for region in contours.regions_of(dataset, path)]
+        names = contours.names_of(dataset, path)
     else:
         names = [segment.name for segment in segments.segmentation_of(dataset, path).segments]
     return LabelFile(path, kind, str(dataset.get("PatientID") or ""), tuple(names), _series_uids(dataset))
@@ -61,7 +61,7 @@ def read_structures(
     Args:
         path: of the file.
         geometry: of the image, as stored.
-        threshold: for FRACTIONAL segments, in (0, 1].
+        threshold: smallest fraction that is inside, for FRACTIONAL segments.
         names: structures wanted; all if None.
 
     Raises:

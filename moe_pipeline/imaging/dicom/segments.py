@@ -92,7 +92,7 @@ def segment_structures(
     Args:
         segmentation: as read.
         geometry: of the image, as stored.
-        threshold: smallest fraction or probability that is inside, for a FRACTIONAL one; in (0, 1].
+        threshold: smallest fraction or probability that is inside, for a FRACTIONAL one; 0 is never inside.
         names: segments wanted; all if None.
 
     Raises:
@@ -107,7 +107,7 @@ def segment_structures(
         for segment in wanted:
             yield structure_of_voxels(segment.name, geometry, np.concatenate([_NONE, *found.get(segment.number, [])]))
         return
-    smallest = threshold * segmentation.largest if segmentation.kind == "FRACTIONAL" else 1
+    smallest = max(1.0, threshold * segmentation.largest) if segmentation.kind == "FRACTIONAL" else 1
     for segment in wanted:
         members = [index for index, number in enumerate(segmentation.numbers) if number == segment.number]
         voxels = [_NONE]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moe_pipeline.errors import GeometryError, ImageError
+from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.imaging.dicom.frame import Frame, frames_of
 from moe_pipeline.imaging.dicom.labels import LabelFile, fit, is_label_file, open_label_file
 from moe_pipeline.imaging.dicom.library import read_dataset
@@ -28,7 +28,7 @@ class ImageSeries:
     number: int | None
     """Series number within the study."""
     frames: list[Frame] = field(default_factory=list)
-    fault: str = ""
+    fault: PipelineError | None = None
     """Why it cannot be used."""
     volumes: list[SeriesVolume] = field(default_factory=list)
     """Set once all slices are known."""
@@ -135,7 +135,7 @@ def _complete(series: ImageSeries) -> None:
     try:
         series.volumes = volumes_of(series.frames, str(series.folder))
     except (ImageError, GeometryError) as error:
-        series.fault = str(error)
+        series.fault = error
 
 
 def _fit_of(label: LabelFile, series: ImageSeries) -> float:

@@ -1,0 +1,193 @@
+"""DICOM: series anywhere below a folder, with RTSTRUCT or SEG files that say what is where.
+
+A contour or segment file goes with the series that it names or, where that is not here, with the one of the patient
+that it fits: matching is by place, never by slice UIDs. Classes are the names of regions and segments, numbered in the
+order of the alphabet; `--labels` renames and merges them. Where structures overlap, the smallest one of the case keeps
+the voxels (see `masks`). Of FRACTIONAL segments, what reaches `--threshold` is inside.
+
+Series without labels become test cases. A series of several volumes (b-values, time points, echoes) becomes a case of
+each, all with its labels. All cases are of one modality; `--channels MR` chooses where there are several.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_conversion.layout import Loaded, LoadedCase, Options, SourceCase, SourceDataset
+from dataset_conversion.masks import merge_masks
+from moe_pipeline.errors import DatasetError, ImageError, PipelineError
+from moe_pipeline.imaging.dicom import find_series_folders
+from moe_pipeline.imaging.dicom.labels import DEFAULT_THRESHOLD, LabelFile, read_structures
+from moe_pipeline.imaging.dicom.pixels import read_stack
+from moe_pipeline.imaging.dicom.stack import SeriesVolume
+from moe_pipeline.imaging.dicom.tree import ImageSeries, Tree, read_tree, series_of
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+
+_BACKGROUND = "background"
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(slots=True)
+class _Labelled:
+    """A series with the files that label it."""
+
+    series: ImageSeries
+    labels: list[LabelFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def detect(source: Path) -> bool:
+    """There is a DICOM image somewhere below."""
+    return next(find_series_folders(source), None) is not None
+
+
+def describe(source: Path, options: Options) -> SourceDataset:
+    """One case per volume of each series.
+
+    Raises:
+        DatasetError: if there is no series, or modalities are mixed and --channels does not choose one.
+        PipelineError: if pydicom is not installed.
+    """
+    tree = read_tree(source)
+    if not tree.series:
+        raise DatasetError("\n  ".join([f"{source}: no DICOM image that can be read", *tree.faults.values()]))
+    faults = {_id_of(path.relative_to(source).as_posix()): reason for path, reason in tree.faults.items()}
+    labelled, unmatched = _with_labels(tree, source)
+    modality, notes = _one_modality(source, labelled, options)
+    chosen = [one for one in labelled if one.series.modality == modality]
+    names = sorted({name for one in chosen for label in one.labels for name in label.names} - {_BACKGROUND})
+    values = {name: value for value, name in enumerate(names, start=1)}
+    threshold = DEFAULT_THRESHOLD if options.threshold is None else options.threshold
+    ids = _case_ids([one.series for one in chosen], source)
+    return SourceDataset(
+        (modality,),
+        {_BACKGROUND: 0, **values},
+        tuple(case for one in chosen for case in _cases(one, ids[one.series.uid], values, threshold)),
+        faults | unmatched,
+        settings={"threshold": threshold},
+        notes=notes,
+    )
+
+
+def _with_labels(tree: Tree, source: Path) -> tuple[list[_Labelled], dict[str, str]]:
+    """Every series with its label files, and why label files go with none."""
+    found = {series.uid: _Labelled(series) for series in tree.series}
+    faults = {}
+    for label in tree.labels:
+        if not label.names:
+            continue  # points, empty regions: nothing to fill
+        try:
+            series, note = series_of(label, tree.series)
+        except PipelineError as error:
+            faults[_id_of(label.path.relative_to(source).as_posix())] = str(error)
+            continue
+        found[series.uid].labels.append(label)
+        found[series.uid].notes += [note] if note else []
+    return list(found.values()), faults
+
+
+def _one_modality(source: Path, labelled: list[_Labelled], options: Options) -> tuple[str, tuple[str, ...]]:
+    """The modality of the dataset, and a note on the series of others."""
+    counts = Counter(one.series.modality for one in labelled)
+    candidates = {one.series.modality for one in labelled if one.labels} or set(counts)
+    wanted = candidates if not options.channels else set(options.channels) & set(counts)
+    if len(wanted) != 1:
+        there = ", ".join(f"{n} {modality}" for modality, n in sorted(counts.items()))
+        choice = " or ".join(f"--channels {modality}" for modality in sorted(candidates))
+        raise DatasetError(f"{source}: needs series of one modality, found {there}; {choice} chooses")
+    (modality,) = wanted
+    others = {name: n for name, n in sorted(counts.items()) if name != modality}
+    if not others:
+        return modality, ()
+    left_out = ", ".join(f"{n} {name or 'nameless'}" for name, n in others.items())
+    return modality, (f"series of other modalities than {modality} are left out: {left_out}",)
+
+
+def _case_ids(series: list[ImageSeries], source: Path) -> dict[str, str]:
+    """Series UID to case id: the patient, with the number of the series where it has several."""
+    by_patient: dict[str, list[ImageSeries]] = defaultdict(list)
+    for one in series:
+        by_patient[_id_of(one.patient or one.folder.relative_to(source).as_posix()) or source.resolve().name].append(
+            one
+        )
+    ids = {}
+    for patient, members in by_patient.items():
+        numbers = [one.number for one in members]
+        are_telling = None not in numbers and len(set(numbers)) == len(members)
+        for ordinal, one in enumerate(members, start=1):
+            tail = f"-s{one.number}" if are_telling else f"-{ordinal}"
+            ids[one.uid] = patient + (tail if len(members) > 1 else "")
+    return ids
+
+
+def _id_of(text: str) -> str:
+    return _UNFIT.sub("-", text.replace("/", "_")).strip(".-_")
+
+
+def _cases(one: _Labelled, case_id: str, values: dict[str, int], threshold: float) -> Iterator[SourceCase]:
+    labels = tuple(label.path for label in one.labels)
+    make = partial(
+        SourceCase,
+        images=one.series.files,
+        labels=labels,
+        part="training" if labels else "test",
+        patient=one.series.patient or None,
+    )
+    fault = one.series.fault or _doubled_names(one.labels)
+    if fault is not None:
+        yield make(case_id, load=partial(_refuse, fault=fault))
+        return
+    for volume in one.series.volumes:
+        load = partial(_load, volume=volume, one=one, values=values, threshold=threshold)
+        yield make(f"{case_id}-{volume.short}" if volume.short else case_id, load=load)
+
+
+def _doubled_names(labels: list[LabelFile]) -> PipelineError | None:
+    counts = Counter(name for label in labels for name in label.names)
+    doubled = [name for name, n in counts.items() if n > 1]
+    if not doubled:
+        return None
+    files = [label.path.name for label in labels if doubled[0] in label.names]
+    return ImageError(
+        f"{labels[0].path.parent}: {', '.join(doubled)} in several files for one series: {', '.join(files)}. "
+        "Keep one of them.",
+        kind="duplicate",
+    )
+
+
+def _refuse(_: SourceCase, *, fault: PipelineError) -> LoadedCase:
+    """A case that cannot be read, and why: raised only now, so that it is a row like any other."""
+    raise fault.with_traceback(None)
+
+
+def _load(
+    case: SourceCase, *, volume: SeriesVolume, one: _Labelled, values: dict[str, int], threshold: float
+) -> LoadedCase:
+    notes = list(one.notes)
+    if volume.title:
+        notes.append(f"one of {len(one.series.volumes)} volumes of its series: {volume.title}")
+    image = read_stack(volume.stack)
+    if not case.labels:
+        return LoadedCase((Loaded(image),), None, tuple(notes))
+    masks = _masks(case.labels, image.geometry, values, threshold, notes)
+    labels, overlaps = merge_masks(masks, image.geometry.shape)
+    return LoadedCase((Loaded(image),), Loaded(Volume(labels, image.geometry)), (*notes, *overlaps))
+
+
+def _masks(
+    paths: Iterable[Path], geometry: Geometry, values: dict[str, int], threshold: float, notes: list[str]
+) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+    for path in paths:
+        for structure in read_structures(path, geometry, threshold):
+            notes += structure.notes
+            if structure.n_voxels == 0:
+                notes.append(f"{structure.name}: no voxel's centre lies inside")
+            elif structure.name in values:
+                yield structure.name, values[structure.name], structure.mask
