@@ -15,8 +15,9 @@ from moe_pipeline.imaging.inspection import (
     inspect_label,
     stored_as_floats,
 )
-from moe_pipeline.imaging.native import read_channels, read_native
+from moe_pipeline.imaging.native import read_channels
 from moe_pipeline.imaging.numbers import case_numbers
+from moe_pipeline.imaging.straighten import read_straightened
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.check import CheckedCase, Finding, Fix, Kind
 from moe_pipeline.records.journal import Journal
@@ -53,7 +54,7 @@ def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[Checke
         return known
     stamps = journal.stamp([path for path in files if path not in missing])  # first: they may change meanwhile
     loaded, findings = _load(case)
-    inspected = inspect_case(loaded, case, dataset, is_whole=not findings)
+    inspected = inspect_case(loaded, case, dataset, is_whole=not findings and case.case_id not in dataset.faults)
     checked = CheckedCase(
         case_id=case.case_id,
         description_sha256=description_sha256(dataset),
@@ -92,8 +93,7 @@ def _load(case: SourceCase) -> tuple[LoadedCase, list[Finding]]:
     """Whatever can be read of a case: if its loader gives up, every file is read on its own, to find all faults."""
     if case.load is None:
         return _read_each(case)
-    first = (*case.images, *case.labels)[0]
-    loaded, findings = attempt(case.case_id, first, partial(case.load, case))
+    loaded, findings = attempt(case.case_id, None, partial(case.load, case))
     if loaded is not None:
         return loaded, []
     each, more = _read_each(case)
@@ -107,15 +107,28 @@ def _read_each(case: SourceCase) -> tuple[LoadedCase, list[Finding]]:
     label: Loaded | None = None
     for path in case.images:
         if path.is_dir() or has_image_suffix(path):
-            volumes, wrong = attempt(case.case_id, path, partial(read_channels, path))
-            channels += [Loaded(volume, path) for volume in volumes or ()]
+            volumes, wrong = _read_file(case, path)
+            channels += [Loaded(volume, path) for volume in volumes]
             findings += wrong
     for path in case.labels:
         if has_image_suffix(path):
-            volume, wrong = attempt(case.case_id, path, partial(read_native, path))
-            label = Loaded(volume, path) if volume is not None and len(case.labels) == 1 else None
+            volumes, wrong = _read_file(case, path)
+            label = Loaded(volumes[0], path) if len(volumes) == len(case.labels) == 1 else None
             findings += wrong
+            if len(volumes) > 1:
+                found = f"expected one 3D label map, found 4D of {len(volumes)} volumes"
+                findings.append(finding(Kind.DIMENSIONS, case.case_id, found, path.name))
     return LoadedCase(tuple(channels), label), findings
+
+
+def _read_file(case: SourceCase, path: Path) -> tuple[list[Volume], list[Finding]]:
+    """The volumes of a file. One that is sheared by no more than can be snapped is read, and a finding all the same."""
+    volumes, wrong = attempt(case.case_id, path, partial(read_channels, path))
+    if case.load is None and wrong and wrong[0].kind == Kind.SHEARED:
+        straight, _ = attempt(case.case_id, path, partial(read_straightened, path))
+        if straight is not None:
+            return straight[0], [finding(Kind.SHEARED, case.case_id, wrong[0].found, path.name, fix="snap")]
+    return volumes or [], wrong
 
 
 def _check_number(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -> list[Finding]:

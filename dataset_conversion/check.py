@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -69,6 +70,7 @@ def check(
     checked = _check_all(cases, described, source, out, progress)
     findings += [finding(_kind_of(why), case_id, why) for case_id, why in described.faults.items()]
     findings += [found for case in checked for found in case.findings]
+    findings += _volumes_of_one_series(described)
     findings += _compare(checked, cases, described, patient_pattern, _folds(source, splits))
     report = CheckReport(
         source=str(source.resolve()),
@@ -120,6 +122,25 @@ def _check_all(
     work = partial(check_case, dataset=described, journal=journal)
     with ThreadPoolExecutor(N_THREADS) as pool:
         return list(track(pool.map(work, cases), f"checking {source.name}", progress, len(cases)))
+
+
+def _volumes_of_one_series(described: SourceDataset) -> list[Finding]:
+    """Cases that are made of the same files: a user should know, and see that each has the label that it needs."""
+    sharing: dict[tuple[Path, ...], list[str]] = defaultdict(list)
+    for case in described.cases:
+        if case.load is not None and case.images:
+            sharing[case.images].append(case.case_id)
+    return [
+        finding(
+            Kind.SEVERAL_VOLUMES,
+            ids[0],
+            f"{len(ids)} volumes in one series of {len(files)} files; each becomes a case of its own: {', '.join(ids)}",
+            files[0].parent.name,
+            severity="warning",
+        )
+        for files, ids in sharing.items()
+        if len(ids) > 1
+    ]
 
 
 def _compare(

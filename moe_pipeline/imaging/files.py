@@ -103,7 +103,8 @@ def as_labels(volume: Volume, path: Path) -> Volume:
 def _not_whole(array: NDArray[Any], labels: NDArray[Any], path: Path) -> ImageError:
     """What to say of a label map with fractions: rounding noise, or something else altogether."""
     fractions = array[labels != array]
-    found = f"{path}: a label map needs whole numbers, found {float(fractions[0]):.9g} among others"
+    example = f"{fractions[0]:.6g}" if f"{fractions[0]:.6g}".strip("-0123456789") else f"{fractions[0]:.9g}"
+    found = f"{path}: a label map needs whole numbers, found {example} among others"
     if np.abs(fractions - np.rint(fractions)).max() <= ROUNDING_TOLERANCE:
         return ImageError(f"{found}: whole numbers but for rounding. Round them.", kind="float_labels")
     span = f"(range {array.min():g}..{array.max():g})"

@@ -53,24 +53,23 @@ def finding(
     )
 
 
-def attempt(case_id: str, path: Path, work: Callable[[], _Result]) -> tuple[_Result | None, list[Finding]]:
-    """The result of some work on a file, or None and why there is none."""
+def attempt(case_id: str, path: Path | None, work: Callable[[], _Result]) -> tuple[_Result | None, list[Finding]]:
+    """The result of some work on a file, or on several if none is named; or None and why there is none."""
     try:
         return work(), []
     except (PipelineError, OSError) as error:
         return None, [of_error(case_id, path, error)]
 
 
-def of_error(case_id: str, path: Path, error: PipelineError | OSError) -> Finding:
-    """What an error that was raised for a file says, as a finding."""
+def of_error(case_id: str, path: Path | None, error: PipelineError | OSError) -> Finding:
+    """What an error says as a finding; about the file that it begins with, or else `path`."""
     kind = Kind(error.kind) if isinstance(error, PipelineError) and error.kind else Kind.UNREADABLE
-    return finding(
-        kind,
-        case_id,
-        str(error).removeprefix(f"{path}: "),
-        path.name,
-        fix="round" if kind == Kind.FLOAT_LABELS else None,
-    )
+    head, _, tail = str(error).partition(": ")
+    if tail and "/" in head and Path(head).exists():
+        file, found = Path(head).name, tail
+    else:
+        file, found = (path.name if path else ""), str(error).removeprefix(f"{path}: ")
+    return finding(kind, case_id, found, file, fix="round" if kind == Kind.FLOAT_LABELS else None)
 
 
 def inspect_grid(case_id: str, file: str, grid: Geometry, reference: Geometry, what: str) -> list[Finding]:

@@ -48,5 +48,5 @@ def content_sha256(array: NDArray[Any]) -> str:
 
 def _channel_numbers(array: NDArray[Any]) -> ChannelNumbers:
     step = max(int(np.ceil((array.size / _THINNED) ** (1 / 3))), 1)
-    low, median, high = np.percentile(array[::step, ::step, ::step], (5, 50, 95))
+    low, median, high = np.percentile(array[::step, ::step, ::step], (1, 50, 99))
     return ChannelNumbers(content_sha256=content_sha256(array), median=float(median), spread=float(high - low))

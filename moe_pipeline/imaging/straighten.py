@@ -56,7 +56,9 @@ def nearest_grid(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> Ge
 
 def _affine(path: Path) -> NDArray[np.float64]:
     """The 4x4 affine from index to world (RAS, mm) that the header states."""
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if compressed else path.open("rb") as stream:
         header = stream.read(_HEADER_BYTES)
     order = "<" if struct.unpack_from("<i", header)[0] == _HEADER_BYTES else ">"
     rows = struct.unpack_from(f"{order}12f", header, 280)

@@ -79,7 +79,7 @@ class ChannelNumbers(Part):
     median: float
     """Median intensity."""
     spread: float
-    """5th to 95th percentile."""
+    """From the 1st to the 99th percentile."""
 
 
 class CaseNumbers(Part):

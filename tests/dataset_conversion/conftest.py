@@ -35,3 +35,23 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
     return array
+
+
+@pytest.fixture(scope="session")
+def shear() -> Callable[[Path, float], None]:
+    """Makes the header of a NIfTI file a sheared one; see `shear_file`."""
+    return shear_file
+
+
+def shear_file(path: Path, by: float) -> None:
+    """Tilt the first index axis of a NIfTI file towards the second."""
+    affine_at = 280
+    plain = path.with_name("plain.nii")
+    sitk.WriteImage(sitk.ReadImage(str(path)), str(plain))
+    content = bytearray(plain.read_bytes())
+    rows = np.frombuffer(content, "<f4", 12, affine_at).reshape(3, 4).copy()
+    rows[:, 0] += by * rows[:, 1]
+    content[affine_at : affine_at + 48] = rows.tobytes()
+    content[252:254] = b"\0\0"  # no qform to fall back on
+    path.write_bytes(bytes(content))
+    plain.unlink()
