@@ -96,6 +96,12 @@ SOURCES = (
     Source("mricron_ch2", 1, options=_templates("ch2.nii.gz", "aal.nii.gz", "T1w")),
     Source("mricron_ch2", 1, options=_templates("ch2.nii.gz", "brodmann.nii.gz", "T1w")),
     Source("MedSAM2_RECIST_npz", 4, labels={"lesion": 1}),
+    Source("dicom/ibsi_1_ct_radiomics_phantom", 1),
+    Source("dicom/sts_images", 1, options=Options(channels=("CT",))),
+    Source("dicom/sts_images", 1, options=Options(channels=("MR",))),
+    Source("dicom/breast_UCSF-BR-06", 1),
+    Source("dicom/dcmqi_segmentations", 4, n_failed=1),
+    Source("dicom/rt-utils_mock_data", refused="in several files for one series"),
 )
 
 

@@ -25,6 +25,7 @@ from moe_pipeline.imaging.native import read_geometry
 _ENTITY = re.compile(r"(sub|ses|run)-([A-Za-z0-9]+)_")
 _MASK = re.compile(r"seg|mask|label|lesion|roi", re.IGNORECASE)
 _DERIVATIVES = "derivatives"
+_Case = tuple[tuple[str, str], ...]
 
 
 def detect(source: Path) -> bool:
@@ -87,7 +88,10 @@ def _masks(files: list[Path], source: Path, template: str) -> list[Match]:
 def _main(images: Sequence[Match], masks: Sequence[Match]) -> str:
     """The contrast with most masks named after it, then the commonest, then the first by name."""
     common = Counter(image.fields[CHANNEL] for image in images)
-    followed = Counter(image.fields[CHANNEL] for image in images for mask in masks if _is_after(mask, image))
+    masks_of = _by_case(masks)
+    followed = Counter(
+        image.fields[CHANNEL] for image in images for mask in masks_of.get(image.case, []) if _is_after(mask, image)
+    )
     return min(common, key=lambda name: (-followed[name], -common[name], name))
 
 
@@ -97,13 +101,18 @@ def _is_after(mask: Match, image: Match) -> bool:
 
 def _named_after_main(images: Sequence[Match], masks: Sequence[Match], main: str) -> list[Match]:
     """Of cases with several masks those of the main image, if there are such."""
+    heads = _by_case([image for image in images if image.fields[CHANNEL] == main])
     chosen = []
-    for case in {mask.case: None for mask in masks}:
-        found = [mask for mask in masks if mask.case == case]
-        heads = [image for image in images if image.case == case and image.fields[CHANNEL] == main]
-        after = [mask for mask in found if any(_is_after(mask, head) for head in heads)]
-        chosen += after or found
+    for case, found in _by_case(masks).items():
+        chosen += [mask for mask in found if any(_is_after(mask, head) for head in heads.get(case, []))] or found
     return chosen
+
+
+def _by_case(matches: Sequence[Match]) -> dict[_Case, list[Match]]:
+    groups: dict[_Case, list[Match]] = {}
+    for match in matches:
+        groups.setdefault(match.case, []).append(match)
+    return groups
 
 
 def _fits(images: Sequence[Match], main: str, name: str) -> bool:
@@ -122,7 +131,7 @@ def _notes(
     main: str,
     left_out: set[str],
     images: Sequence[Match],
-    labelled: set[tuple[tuple[str, str], ...]],
+    labelled: set[_Case],
     asked: Sequence[str],
 ) -> tuple[str, ...]:
     notes = []

@@ -33,10 +33,14 @@ _PATIENT = re.compile(r"(BraTS-\w+-\d{5})-\d{3}|(brats_\d{4}_pat\d+)_\d+")
 
 
 def detect(source: Path) -> bool:
-    """A folder, one or two levels down, holds a tumour beside two known contrasts."""
-    folders = (folder for pattern in ("*", "*/*") for folder in source.glob(pattern) if folder.is_dir())
-    kinds = ({_kind(path) for path in folder.iterdir()} - {""} for folder in folders)
-    return any("tumour" in found and len(found) > 2 for found in kinds)
+    """A folder, one or two levels down, holds a FLAIR, a T1ce and a tumour whose names differ in nothing else."""
+    return any(
+        {"FLAIR", "T1ce", "tumour"} <= {_kind(path) for path in folder.iterdir() if _stem(path) == stem}
+        for pattern in ("*", "*/*")
+        for folder in source.glob(pattern)
+        if folder.is_dir()
+        for stem in {_stem(path) for path in folder.iterdir() if _kind(path) == "tumour"}
+    )
 
 
 def describe(source: Path, options: Options) -> SourceDataset:
@@ -54,13 +58,27 @@ def describe(source: Path, options: Options) -> SourceDataset:
         raise DatasetError(f"{source}: no {', '.join(unknown) or 'contrast'}; there is {', '.join(there) or 'none'}")
     labels = _labels([match.path for match in (*masks, *images)])
     dataset = pair_up(source, images, masks, channels=options.channels or there, labels={"background": 0} | labels)
-    return replace(dataset, optional=frozenset({"resection cavity"}), extra={"evaluation_regions": _regions(labels)})
+    meaning = ", ".join(f"{value} {name}" for name, value in labels.items())
+    return replace(
+        dataset,
+        optional=frozenset({"resection cavity"}),
+        extra={"evaluation_regions": _regions(labels)},
+        notes=(f"label values are taken to mean what they do in BraTS: {meaning}",),
+    )
 
 
 def _kind(path: Path) -> str:
     """Name of the contrast, `tumour`, or nothing."""
-    word = re.split(r"[-_.]", case_id_of(path).lower().removesuffix(_NORMALISED))[-1]
+    word = _words(path)[-1]
     return "tumour" if word in _TUMOUR else _CONTRASTS.get(word, "")
+
+
+def _stem(path: Path) -> tuple[str, ...]:
+    return tuple(_words(path)[:-1])
+
+
+def _words(path: Path) -> list[str]:
+    return re.split(r"[-_.]", case_id_of(path).lower().removesuffix(_NORMALISED))
 
 
 def _match(path: Path) -> Match:

@@ -16,7 +16,7 @@ case id. No file says what the values are called, so classes are class_1, class_
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
@@ -83,24 +83,23 @@ def _by_rules(source: Path, channels: Sequence[str]) -> tuple[list[Match], list[
         if any(CHANNEL in match.fields for match in image_matches):
             known |= {match["case"] for path in tests if (match := _NUMBERED.fullmatch(case_id_of(path)))}
         return image_matches, label_matches, [_numbered(path, channels, known) for path in tests]
-    labels = [path for path in files if _LABEL_WORD.search(case_id_of(path))]
-    named = _side_by_side(sorted(set(files) - set(labels)), labels, source)
+    is_label = {path: bool(_LABEL_WORD.search(case_id_of(path))) for path in files}
+    matches = {path: Match(path, {"case": name}) for path, name in _side_by_side(is_label, source).items()}
     image_matches, label_matches = (
-        [Match(path, {"case": name}) for path, name in named.items() if (path in labels) is label]
-        for label in (False, True)
+        [match for path, match in matches.items() if is_label[path] is wanted] for wanted in (False, True)
     )
     return image_matches, label_matches, []
 
 
-def _side_by_side(images: list[Path], labels: list[Path], source: Path) -> dict[Path, str]:
+def _side_by_side(is_label: Mapping[Path, bool], source: Path) -> dict[Path, str]:
     """Case id of every file."""
-    names = {path: _plain(path, _IMAGE_WORD) for path in images} | {path: _plain(path, _LABEL_WORD) for path in labels}
-    of_folder = {
-        folder: [path for path in names if path.parent == folder] for folder in {path.parent for path in names}
-    }
+    names = {path: _plain(path, _LABEL_WORD if label else _IMAGE_WORD) for path, label in is_label.items()}
+    of_folder: dict[Path, list[Path]] = {}
+    for path in names:
+        of_folder.setdefault(path.parent, []).append(path)
     for paths in of_folder.values():
-        if len(paths) == 2 and sum(path in labels for path in paths) == 1:  # the only two
-            image, label = sorted(paths, key=lambda path: path in labels)
+        if len(paths) == 2 and is_label[paths[0]] != is_label[paths[1]]:  # the only two
+            image, label = sorted(paths, key=lambda path: is_label[path])
             names[label] = names[image]
     folders = Counter(name for _, name in {(path.parent, name) for path, name in names.items()})
     alone = {path: name for path, name in names.items() if name and folders[name] == 1}

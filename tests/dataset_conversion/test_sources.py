@@ -179,6 +179,7 @@ def test_brats(
     assert not report.failed
     assert list(dataset.json.channel_names.values()) == ["FLAIR", "T1", "T1ce", "T2"]
     assert dataset.classes == {1: "necrosis", 2: "oedema", values[1]: "enhancing tumour"}
+    assert report.notes[0].startswith("label values are taken to mean what they do in BraTS: 1 necrosis, 2 oedema")
     extra = dataset.json.model_extra or {}
     assert extra["evaluation_regions"] == {
         "whole tumour": [1, 2, values[1]],
@@ -190,15 +191,22 @@ def test_brats(
 
 def test_brats_cases_that_lack_a_contrast_are_rows(tmp_path: Path, write_volume: Write) -> None:
     source = tmp_path / "in"
-    for case, names in (("a", ("flair", "t1", "seg")), ("b", ("flair", "seg"))):
+    for case, names in (("a", ("flair", "t1ce", "seg")), ("b", ("flair", "seg"))):
         for name in names:
             write_volume(source / case / f"{case}_{name}.nii.gz", 1 if name == "seg" else None)
     _, report = converted(source, "brats")
-    assert failures(report) == {"b": "no image of channel T1, only FLAIR; --channels says which to take"}
+    assert failures(report) == {"b": "no image of channel T1ce, only FLAIR; --channels says which to take"}
     dataset, report = converted(source, "brats", channels=("FLAIR",))
     assert case_ids(dataset) == (["a", "b"], [])
-    with pytest.raises(DatasetError, match="no T2; there is FLAIR, T1"):
+    with pytest.raises(DatasetError, match="no T2; there is FLAIR, T1ce"):
         convert(source, tmp_path / "out", options=Options(channels=("T2",)))
+
+
+@pytest.mark.parametrize("names", ["flair t1 seg", "flair t1ce flair_seg"])
+def test_other_brains_are_not_taken_for_brats(tmp_path: Path, write_volume: Write, names: str) -> None:
+    for name in names.split():
+        write_volume(tmp_path / "p1" / f"{name}.nii.gz", 1)
+    assert choose_source(tmp_path) == "pairs"
 
 
 def test_real_brats_of_deepmedic(tmp_path: Path, real_data: Path) -> None:
