@@ -7,19 +7,16 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, double
-from moe_pipeline.model.two_way import ImageSide, TwoWayTransformer
+from moe_pipeline.model.products import multiply
+from moe_pipeline.model.two_way import TwoWayTransformer
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedEmbedding:
-    """What all prompts on one crop share, for one decoder."""
+    """What all prompts on one crop share."""
 
-    side: ImageSide
-    """The embedding as the decoder's first layer sees it, without a dense prompt."""
-
-    def of_prompt(self, index: int) -> "PreparedEmbedding":
-        """The part for one prompt; all of it if they share one embedding."""
-        return PreparedEmbedding(side=self.side.of_prompt(index))
+    tokens: Tensor
+    """The embedding as the transformer takes it, (B, g^3, C)."""
 
 
 class MaskDecoder(nn.Module):
@@ -64,10 +61,13 @@ class MaskDecoder(nn.Module):
             embedding: (B, C, g, g, g); B is 1, or the number of prompts that are decoded on it.
 
         Returns:
-            To be given to this decoder in place of the embedding. It is for these weights only, so not for a decoder
-            that is being trained.
+            To be given to this decoder, or a copy of it, in place of the embedding.
         """
-        return PreparedEmbedding(side=self.transformer.first_layer.look_at(self._tokens(embedding), self.positions))
+        expected = (self.positions.shape[2], *[self.grid_size] * 3)
+        if embedding.ndim != 5 or embedding.shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
+        return PreparedEmbedding(channels_last(embedding).flatten(1, 3).contiguous())
 
     def forward(
         self,
@@ -92,55 +92,50 @@ class MaskDecoder(nn.Module):
             return sparse.new_zeros(0, n_wanted, side, side, side), sparse.new_zeros(0, n_wanted)
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
+        image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
+        added = channels_last(_compact(dense)).flatten(1, 3)  # (1 | P, 1 | g^3, C)
         if torch.is_grad_enabled() or prompts.device.type != "cpu":
-            return self._decode(prompts, self._image_side(embedding, dense), multimask_output)
-        shared = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
-        return self._decode_one_by_one(prompts, shared, _compact(dense), multimask_output)
+            return self._decode(prompts, image.tokens + added, multimask_output)
+        return self._decode_one_by_one(prompts, image.tokens, added, multimask_output)
 
     def _decode_one_by_one(
-        self, prompts: Tensor, shared: PreparedEmbedding, dense: Tensor, multimask_output: bool
+        self, prompts: Tensor, image: Tensor, added: Tensor, multimask_output: bool
     ) -> tuple[Tensor, Tensor]:
         """For a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company."""
-        common = self._image_side(shared, dense) if len(dense) == len(shared.side.tokens) == 1 else None
         parts = []
         for i in range(len(prompts)):
-            side = common or self._image_side(shared.of_prompt(i), dense if len(dense) == 1 else dense[i : i + 1])
-            parts.append(self._decode(prompts[i : i + 1], side, multimask_output))
+            own_image, own_added = (part if len(part) == 1 else part[i : i + 1] for part in (image, added))
+            parts.append(self._decode(prompts[i : i + 1], own_image + own_added, multimask_output))
         logits, iou = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(iou)
 
-    def _decode(self, prompts: Tensor, side: ImageSide, multimask_output: bool) -> tuple[Tensor, Tensor]:
-        tokens, image = self.transformer(prompts, side, self.positions)
+    def _decode(self, prompts: Tensor, image: Tensor, multimask_output: bool) -> tuple[Tensor, Tensor]:
+        tokens, image = self.transformer(prompts, image, self.positions)
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
         return self._masks(image, weights), iou[:, wanted.start : wanted.stop]
 
-    def _image_side(self, embedding: Tensor | PreparedEmbedding, dense: Tensor) -> ImageSide:
-        """The image that the first layer sees, with batch 1 where nothing in it depends on the prompt."""
-        added = channels_last(_compact(dense)).flatten(1, 3)  # (1 | P, 1 | g^3, C)
-        first = self.transformer.first_layer
-        if isinstance(embedding, PreparedEmbedding):
-            return first.add_to(embedding.side, added)
-        return first.look_at(self._tokens(embedding) + added, self.positions)
-
-    def _tokens(self, embedding: Tensor) -> Tensor:
-        expected = (self.positions.shape[2], *[self.grid_size] * 3)
-        if embedding.ndim != 5 or embedding.shape[1:] != expected:
-            wanted = ", ".join(map(str, expected))
-            raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
-        return channels_last(embedding).flatten(1, 3)  # (B, g^3, C)
-
     def _masks(self, image: Tensor, weights: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels (P, m, C/8): (P, m, l, l, l)."""
-        up1, norm, act, up2, _ = self.output_upscaling
-        cells = act(norm(double(up1, image)))  # (P, g^3, 8, C/4)
-        cells = act(double(up2, cells))  # (P, g^3, 8, 8, C/8)
-        logits: Tensor = cells.flatten(1, 3) @ weights.transpose(1, 2)  # (P, g^3 * 64, m)
+        if image.device.type == "cpu":  # one after the other they fit into the cache
+            parts = zip(image.split(1), weights.split(1), strict=True)
+            logits = torch.cat([self._weighed(*part) for part in parts])
+        else:
+            logits = self._weighed(image, weights)
         g = self.grid_size
         logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, logits.shape[-1])
         logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
         return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
+
+    def _weighed(self, image: Tensor, weights: Tensor) -> Tensor:
+        """(P, g^3, 8, 8, m): one logit per mask and voxel, in octants of octants of a token."""
+        up1, norm, act, up2, _ = self.output_upscaling
+        cells = act(norm(double(up1, image)))  # (P, g^3, 8, C/4)
+        cells = act(double(up2, cells)).flatten(3)  # (P, g^3, 8, 8 * C/8)
+        eight = torch.eye(8, device=weights.device, dtype=weights.dtype)
+        by_octant = torch.stack([torch.kron(eight, one) for one in weights])  # (P, 8 * m, 8 * C/8)
+        return multiply(cells.flatten(1, 2), by_octant).reshape(*cells.shape[:3], 8, -1)
 
 
 def _compact(dense: Tensor) -> Tensor:

@@ -27,6 +27,26 @@ def affine(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return product.reshape(*tokens.shape[:-1], -1)
 
 
+def multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Products of rows with rows, one matrix per prompt.
+
+    Args:
+        left: (P, n, c).
+        right: (P, m, c), or (1, m, c) for all prompts.
+
+    Returns:
+        left times the transpose of right, (P, n, m).
+    """
+    if not _suits(left[0], right[0]):
+        if len(right) == 1:
+            return F.linear(left, right[0])
+        return left @ right.transpose(1, 2)
+    if torch.is_grad_enabled():
+        product: Tensor = _Multiply.apply(left, right)  # type: ignore[no-untyped-call]
+        return product
+    return _products(left, right)
+
+
 def convolve(layer: nn.Module, grid: Tensor) -> Tensor:
     """As `layer(grid)` of an nn.Conv3d: (B, in, X, Y, Z) -> (B, out, X', Y', Z').
 
@@ -59,6 +79,31 @@ class _Affine(torch.autograd.Function):
             _weight_gradient(gradient, rows) if needs_weight else None,
             gradient.sum(0) if needs_bias else None,
         )
+
+
+class _Multiply(torch.autograd.Function):
+    """Matrix by matrix: torch's batched product of fp32 is MKL's."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right)
+        return _products(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (gradient,) = gradients  # (P, n, m)
+        left, right = ctx.saved_tensors
+        needs_left, needs_right = ctx.needs_input_grad
+        of_left = _products(gradient, right.transpose(1, 2)) if needs_left else None
+        of_right = _products(gradient.transpose(1, 2), left.transpose(1, 2)) if needs_right else None
+        if of_right is not None and len(right) < len(left):
+            of_right = of_right.sum(0, keepdim=True)
+        return of_left, of_right
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    shared = len(right) == 1
+    return torch.stack([_product(one, right[0 if shared else i], None) for i, one in enumerate(left)])
 
 
 def _weight_gradient(gradient: Tensor, rows: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """The decoder's transformer: prompt tokens attend to the image, the image attends to them."""
 
-from dataclasses import dataclass
-
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_pipeline.model.config import DecoderConfig
 from moe_pipeline.model.layers import TwoLayerMlp, linear
+from moe_pipeline.model.products import multiply
 
 
 class Attention(nn.Module):
@@ -16,6 +16,7 @@ class Attention(nn.Module):
         super().__init__()
         inner = width // downsample_rate
         self.num_heads = num_heads
+        self.scale = (inner // num_heads) ** -0.5
         self.q_proj = nn.Linear(width, inner)
         self.k_proj = nn.Linear(width, inner)
         self.v_proj = nn.Linear(width, inner)
@@ -23,46 +24,70 @@ class Attention(nn.Module):
 
     def forward(self, *, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend: q (P, n, C), k and v (P, m, C) -> (P, n, C)."""
-        return self.attend(linear(self.q_proj, q), linear(self.k_proj, k), linear(self.v_proj, v))
+        queries, keys, values = linear(self.q_proj, q), linear(self.k_proj, k), linear(self.v_proj, v)
+        mixed = F.scaled_dot_product_attention(self._split(queries), self._split(keys), self._split(values))
+        return linear(self.out_proj, mixed.transpose(1, 2).flatten(2))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend with what the projections made: q (P, n, inner), k and v (P, m, inner) -> (P, n, C).
+    def to_image(self, tokens: Tensor, image: Tensor, placed: Tensor) -> Tensor:
+        """Few tokens attend to the many of the image, which are never projected.
 
-        One of q and (k, v) may have batch 1 and is then shared by all prompts.
+        With q a query and x a token of the image, q·(K x) = (Kᵀ q)·x, and the mean of V x is V times the mean of x.
+        The bias of the keys adds the same to all logits of a query, so it does not count.
+
+        Args:
+            tokens: (P, n, C).
+            image: where the values come from, (B, N, C) with B 1 or P.
+            placed: the same with its positions, where the keys come from.
+
+        Returns:
+            (P, n, C).
         """
-        n_prompts, n_queries = max(q.shape[0], k.shape[0]), q.shape[1]
-        if k.shape[0] == 1:
-            q = q.flatten(0, 1)[None]  # (1, P * n, inner): all prompts look at the same keys
-        elif q.shape[0] == 1:
-            q = q.expand(n_prompts, -1, -1)
-        mixed = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        mixed = mixed.transpose(1, 2).reshape(n_prompts, n_queries, -1)  # (P, n, inner)
+        queries = linear(self.q_proj, tokens) * self.scale  # (P, n, inner)
+        logits = multiply(self._outwards(queries, self._by_head(self.k_proj.weight)), placed)  # (P, heads * n, N)
+        weights = logits.softmax(-1, dtype=torch.float32).to(image.dtype)
+        seen = multiply(weights, image.transpose(1, 2))  # (P, heads * n, C)
+        mixed = self._inwards(seen, self._by_head(self.v_proj.weight)) + self.v_proj.bias  # (P, n, inner)
         return linear(self.out_proj, mixed)
 
+    def from_image(self, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """The image's tokens attend to few others; as in `to_image` only those are projected.
+
+        Args:
+            placed: the image with its positions, (B, N, C) with B 1 or P.
+            keys: (P, n, C).
+            values: (P, n, C).
+
+        Returns:
+            (P, N, C).
+        """
+        n_keys = keys.shape[1]
+        keys = linear(self.k_proj, keys) * self.scale  # (P, n, inner)
+        constant = (keys * self.q_proj.bias).unflatten(2, (self.num_heads, -1)).sum(3)  # (P, n, heads)
+        logits = multiply(self._outwards(keys, self._by_head(self.q_proj.weight)), placed)  # (P, heads * n, N)
+        logits = logits + constant.transpose(1, 2).flatten(1)[..., None]
+        weights = logits.unflatten(1, (-1, n_keys)).softmax(2, dtype=torch.float32).flatten(1, 2)  # (P, heads * n, N)
+        shown = self._outwards(linear(self.v_proj, values), self._by_head(self.out_proj.weight.t()))
+        mixed = multiply(weights.to(shown.dtype).transpose(1, 2), shown.transpose(1, 2))  # (P, N, C)
+        return mixed + self.out_proj.bias
+
     def _split(self, tokens: Tensor) -> Tensor:
-        batch, n, _ = tokens.shape
-        return tokens.reshape(batch, n, self.num_heads, -1).transpose(1, 2)  # (P, heads, n, inner / heads)
+        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (P, heads, n, inner / heads)
 
+    def _by_head(self, weight: Tensor) -> Tensor:
+        return weight.unflatten(0, (self.num_heads, -1))  # (heads, inner / heads, C)
 
-@dataclass(frozen=True, slots=True)
-class ImageSide:
-    """The image's tokens and what one layer's projections make of them; B is 1 when all prompts share them."""
+    def _outwards(self, vectors: Tensor, by_head: Tensor) -> Tensor:
+        """Vectors (P, n, inner) through each head's matrix (heads, inner / heads, C): (P, heads * n, C)."""
+        n_prompts, n, _ = vectors.shape
+        parts = vectors.reshape(n_prompts * n, self.num_heads, -1).transpose(0, 1) @ by_head  # (heads, P * n, C)
+        return parts.unflatten(1, (n_prompts, n)).transpose(0, 1).flatten(1, 2)
 
-    tokens: Tensor
-    """(B, g^3, C)."""
-    keys: Tensor
-    """For the prompt tokens that attend to the image, (B, g^3, inner)."""
-    values: Tensor
-    """(B, g^3, inner)."""
-    queries: Tensor
-    """Of the image, which attends to the prompt tokens, (B, g^3, inner)."""
-
-    def of_prompt(self, index: int) -> "ImageSide":
-        """The part that belongs to one prompt; all of it if they share it."""
-        if self.tokens.shape[0] == 1:
-            return self
-        parts = (self.tokens, self.keys, self.values, self.queries)
-        return ImageSide(*(part[index : index + 1] for part in parts))
+    def _inwards(self, vectors: Tensor, by_head: Tensor) -> Tensor:
+        """Vectors (P, heads * n, C) through the transpose of each head's matrix: (P, n, inner)."""
+        n_prompts = vectors.shape[0]
+        parts = vectors.unflatten(1, (self.num_heads, -1)).transpose(0, 1).flatten(1, 2)  # (heads, P * n, C)
+        parts = parts @ by_head.transpose(1, 2)  # (heads, P * n, inner / heads)
+        return parts.transpose(0, 1).reshape(n_prompts, -1, parts.shape[0] * parts.shape[2])
 
 
 class TwoWayLayer(nn.Module):
@@ -81,33 +106,14 @@ class TwoWayLayer(nn.Module):
         self.norm4 = nn.LayerNorm(width)
         self.cross_attn_image_to_token = Attention(width=width, num_heads=heads, downsample_rate=rate)
 
-    def look_at(self, image: Tensor, positions: Tensor) -> ImageSide:
-        """Project image (B, g^3, C) with positions (1, g^3, C)."""
-        placed = image + positions
-        return ImageSide(
-            tokens=image,
-            keys=linear(self.cross_attn_token_to_image.k_proj, placed),
-            values=linear(self.cross_attn_token_to_image.v_proj, image),
-            queries=linear(self.cross_attn_image_to_token.q_proj, placed),
-        )
-
-    def add_to(self, side: ImageSide, dense: Tensor) -> ImageSide:
-        """What `look_at` gives for image + dense, from what it gave for image; dense (1 | P, 1 | g^3, C)."""
-        to_image, to_token = self.cross_attn_token_to_image, self.cross_attn_image_to_token
-        return ImageSide(
-            tokens=side.tokens + dense,
-            keys=side.keys + linear(to_image.k_proj, dense, with_bias=False),
-            values=side.values + linear(to_image.v_proj, dense, with_bias=False),
-            queries=side.queries + linear(to_token.q_proj, dense, with_bias=False),
-        )
-
-    def forward(self, tokens: Tensor, side: ImageSide, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, image: Tensor, prompts: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """One layer.
 
         Args:
             tokens: (P, n, C).
-            side: the image, for 1 or P prompts.
+            image: for 1 or P prompts, (B, g^3, C).
             prompts: the tokens as they entered the transformer, (P, n, C).
+            positions: encoding of the image's tokens, (1, g^3, C).
 
         Returns:
             Tokens (P, n, C) and image (P, g^3, C).
@@ -115,16 +121,14 @@ class TwoWayLayer(nn.Module):
         if self.first:
             tokens = self.self_attn(q=tokens, k=tokens, v=tokens)
         else:
-            placed = tokens + prompts
-            tokens = tokens + self.self_attn(q=placed, k=placed, v=tokens)
+            placed_tokens = tokens + prompts
+            tokens = tokens + self.self_attn(q=placed_tokens, k=placed_tokens, v=tokens)
         tokens = self.norm1(tokens)
-        to_image, to_token = self.cross_attn_token_to_image, self.cross_attn_image_to_token
-        attended = to_image.attend(linear(to_image.q_proj, tokens + prompts), side.keys, side.values)
-        tokens = self.norm2(tokens + attended)
+        placed = image + positions
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image.to_image(tokens + prompts, image, placed))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        keys, values = linear(to_token.k_proj, tokens + prompts), linear(to_token.v_proj, tokens)
-        image: Tensor = self.norm4(side.tokens + to_token.attend(side.queries, keys, values))
-        return tokens, image
+        answer = self.cross_attn_image_to_token.from_image(placed, tokens + prompts, tokens)
+        return tokens, self.norm4(image + answer)
 
 
 class TwoWayTransformer(nn.Module):
@@ -139,28 +143,20 @@ class TwoWayTransformer(nn.Module):
         )
         self.norm_final_attn = nn.LayerNorm(width)
 
-    @property
-    def first_layer(self) -> TwoWayLayer:
-        """The layer that meets the embedding before any prompt has touched it."""
-        layer = self.layers[0]
-        assert isinstance(layer, TwoWayLayer)
-        return layer
-
-    def forward(self, prompts: Tensor, side: ImageSide, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, prompts: Tensor, image: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Transform prompts and image.
 
         Args:
             prompts: (P, n, C).
-            side: the image as `first_layer` sees it, for 1 or P prompts.
+            image: for 1 or P prompts, (B, g^3, C).
             positions: encoding of the image's tokens, (1, g^3, C).
 
         Returns:
             Tokens (P, n, C) and image (P, g^3, C).
         """
-        tokens, image = self.first_layer(prompts, side, prompts)
-        for layer in self.layers[1:]:
-            assert isinstance(layer, TwoWayLayer)
-            tokens, image = layer(tokens, layer.look_at(image, positions), prompts)
-        attended = self.final_attn_token_to_image(q=tokens + prompts, k=image + positions, v=image)
+        tokens = prompts
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, prompts, positions)
+        attended = self.final_attn_token_to_image.to_image(tokens + prompts, image, image + positions)
         tokens = self.norm_final_attn(tokens + attended)
         return tokens, image

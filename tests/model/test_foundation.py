@@ -51,4 +51,5 @@ def test_every_part_of_nano_learns() -> None:
     logits, iou = nano.mask_decoder(embedding, *nano.prompt_encoder(points=points, mask=torch.randn(2, 1, 32, 32, 32)))
     (logits.square().mean() + iou.square().mean()).backward()
     unused = {name for name, parameter in nano.named_parameters() if parameter.grad is None}
-    assert all("hypernetworks" in name or "no_mask" in name for name in unused)
+    cancels = "token_to_image.k_proj.bias"  # adds the same to all logits of a softmax
+    assert all("hypernetworks" in name or "no_mask" in name or name.endswith(cancels) for name in unused)
