@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from moe_pipeline.model.mask_decoder import MaskDecoder
 from moe_pipeline.model.prompt_encoder import PromptEncoder
+from moe_pipeline.model.upsampling import upsample
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Answer:
 
 def full_size(logits: Tensor, size: int) -> Tensor:
     """Low-resolution logits on the crop's grid, as upstream does: trilinear; (P, 1, size, size, size)."""
-    return functional.interpolate(logits.float(), size=(size, size, size), mode="trilinear", align_corners=False)
+    return upsample(logits.float(), size)
 
 
 def draw_click(region: Tensor, generator: torch.Generator) -> Tensor:
@@ -43,14 +43,19 @@ def draw_click(region: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         (P, 3) integer voxel coordinates in tensor axis order.
     """
-    flat = region.flatten(1)  # (P, S³)
-    flat = flat | ~flat.any(1, keepdim=True)
-    counts = flat.cumsum(1, dtype=torch.int32)  # (P, S³)
-    share = torch.rand(flat.shape[0], 1, generator=generator).to(flat.device)
-    rank = (share * counts[:, -1:]).to(torch.int32)  # in [0, count)
-    index = torch.searchsorted(counts, rank.clamp(max=counts[:, -1:] - 1), right=True)[:, 0]
     side = region.shape[-1]
-    return torch.stack((index // side**2, index // side % side, index % side), dim=1)  # (P, 3)
+    rows = region.reshape(len(region), side**2, side)  # (P, S², S)
+    counts = rows.sum(2, dtype=torch.int32)  # (P, S²): first the row, then the voxel in it, in the order of memory
+    empty = counts.sum(1, keepdim=True) == 0  # (P, 1)
+    counts = counts.where(~empty, side)
+    ends = counts.cumsum(1, dtype=torch.int32)  # (P, S²)
+    share = torch.rand(len(region), 1, generator=generator).to(region.device)
+    rank = (share * ends[:, -1:]).to(torch.int32).clamp(max=ends[:, -1:] - 1)  # (P, 1) in [0, count)
+    row = torch.searchsorted(ends, rank, right=True)  # (P, 1)
+    rank = rank - (ends - counts).gather(1, row)  # within the row
+    voxels = rows.take_along_dim(row[..., None], dim=1)[:, 0] | empty  # (P, S)
+    place = torch.searchsorted(voxels.cumsum(1, dtype=torch.int32), rank, right=True)  # (P, 1)
+    return torch.cat((row // side, row % side, place), dim=1)  # (P, 3)
 
 
 def next_click(mask: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -97,12 +102,13 @@ def converse(
     logits = torch.zeros(len(target), 1, low, low, low, device=target.device)
     coordinates = torch.empty(len(target), 0, 3, device=target.device)
     labels = torch.empty(len(target), 0, dtype=torch.long, device=target.device)
+    prepared = mask_decoder.prepare(embedding)
     for _ in range(n_clicks):
         mask = full_size(logits, size) > 0  # (P, 1, S, S, S)
         new_coordinates, new_labels = next_click(mask, target, generator)
         coordinates = torch.cat((coordinates, new_coordinates), dim=1)  # (P, n, 3)
         labels = torch.cat((labels, new_labels), dim=1)  # (P, n)
         sparse, dense = prompt_encoder(points=(coordinates, labels), mask=logits)
-        answer, iou = mask_decoder(embedding, sparse, dense)
+        answer, iou = mask_decoder(prepared, sparse, dense)
         yield Answer(coordinates, labels, answer, iou)
         logits = answer.detach().float()

@@ -23,6 +23,17 @@ def test_a_click_falls_into_its_region_in_tensor_axis_order() -> None:
     assert seen == {0, 1, 2, 3}
 
 
+def test_a_click_is_the_voxel_of_its_rank() -> None:
+    region = torch.rand(6, 1, 5, 5, 5, generator=torch.Generator().manual_seed(0)) < 0.3
+    region[4] = False  # anywhere
+    for seed in range(20):
+        clicks = draw_click(region, torch.Generator().manual_seed(seed))
+        share = torch.rand(6, 1, generator=torch.Generator().manual_seed(seed))
+        for mask, click, part in zip(region[:, 0], clicks, share, strict=True):
+            voxels = (mask if mask.any() else ~mask).nonzero()
+            assert torch.equal(click, voxels[int(part * len(voxels))])
+
+
 def test_an_empty_region_means_anywhere() -> None:
     clicks = draw_click(torch.zeros(3, 1, 4, 4, 4, dtype=torch.bool), torch.Generator().manual_seed(0))
     assert clicks.shape == (3, 3)
