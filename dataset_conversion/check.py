@@ -5,13 +5,12 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from dataset_conversion import loose
 from dataset_conversion.case_check import check_case
-from dataset_conversion.convert import N_THREADS, describe
+from dataset_conversion.convert import describe, source_bytes
 from dataset_conversion.findings_text import as_text
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
@@ -21,7 +20,8 @@ from moe_pipeline.files import write_text
 from moe_pipeline.imaging.consistency import doubles, outliers, patients_on_both_sides
 from moe_pipeline.imaging.files import case_id_of, has_image_suffix
 from moe_pipeline.imaging.inspection import finding
-from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.imaging.parallel import run_each
+from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import SEVERITIES, CheckedCase, CheckReport, Finding, Kind
 from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.planning import Splits
@@ -120,8 +120,7 @@ def _check_all(
 ) -> list[CheckedCase]:
     journal = Journal(out / JOURNAL, CheckedCase, source, description_sha256(described))
     work = partial(check_case, dataset=described, journal=journal)
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        return list(track(pool.map(work, cases), f"checking {source.name}", progress, len(cases)))
+    return list(run_each(work, cases, source_bytes, f"checking {source.name}", progress))
 
 
 def _volumes_of_one_series(described: SourceDataset) -> list[Finding]:

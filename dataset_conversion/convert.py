@@ -1,11 +1,9 @@
 """Any known source to an nnU-Net v2 raw folder."""
 
 import glob
-import os
 import time
 from collections import Counter
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,15 +15,14 @@ from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.registry import choose_source, describe_source
 from dataset_conversion.state import STATE, ConversionState
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.imaging.parallel import case_bytes, run_each
+from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
 
 REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
-N_THREADS = min(4, os.cpu_count() or 1)
-"""Decompression leaves the interpreter free, the rest does not."""
 
 
 def convert(
@@ -105,9 +102,12 @@ def _convert_all(
     described: SourceDataset, out: Path, state: ConversionState, progress: Progress, stage: str
 ) -> list[ConversionRow]:
     work = partial(convert_case, dataset=described, out=out, state=state)
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        rows = pool.map(work, described.cases)
-        return list(track(rows, f"converting {stage}", progress, len(described.cases)))
+    return list(run_each(work, described.cases, source_bytes, f"converting {stage}", progress))
+
+
+def source_bytes(case: SourceCase) -> int:
+    """Roughly the memory that a case takes."""
+    return case_bytes(case.images) * len(case.images) if case.load is None else case_bytes(case.images)
 
 
 def _without_doubles(described: SourceDataset) -> SourceDataset:

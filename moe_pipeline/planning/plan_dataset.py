@@ -1,18 +1,10 @@
 """The stage: check, fingerprint, plan and split a dataset, and save all of it."""
 
 import logging
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Condition
 
-import psutil
-
-from moe_pipeline.errors import PipelineError
-from moe_pipeline.imaging.files import read_geometry
+from moe_pipeline.imaging.parallel import case_bytes, run_each
 from moe_pipeline.planning.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.planning.estimates import estimate
 from moe_pipeline.planning.explain import explain
@@ -24,15 +16,10 @@ from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
 from moe_pipeline.planning.validation import check_plan
-from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
 
 _log = logging.getLogger(__name__)
-
-_MAX_THREADS = 4
-_MEMORY_SHARE = 0.5  # of what is free, for cases that are read at the same time
-_SMALL_FILE_BYTES = 4_000_000  # not worth opening twice
-_CASE_BYTES_PER_VOXEL = 12  # compressed and plain file, label, and what the statistics copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,54 +126,19 @@ def fingerprint_cases(
         journal_path.unlink(missing_ok=True)
     known = read_journal(journal_path, dataset)
     missing = [case for case in dataset.cases if case.case_id not in known]
-    budget = _Budget(int(psutil.virtual_memory().available * _MEMORY_SHARE))
-    threads = min(_MAX_THREADS, os.cpu_count() or 1)
-    with open_journal(journal_path) as journal, ThreadPoolExecutor(threads) as pool:
-        work = [pool.submit(_fingerprint_within, budget, case, dataset) for case in missing]
-        try:
-            for done in track(as_completed(work), f"checking {dataset.name}", progress, len(missing)):
-                fingerprint = done.result()
-                known[fingerprint.case_id] = fingerprint
-                journal.add(fingerprint)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+    def work(case: Case) -> CaseFingerprint:
+        return fingerprint_case(case, dataset)
+
+    with open_journal(journal_path) as journal:
+        for fingerprint in run_each(work, missing, _case_bytes, f"checking {dataset.name}", progress):
+            known[fingerprint.case_id] = fingerprint
+            journal.add(fingerprint)
     return [known[case.case_id] for case in dataset.cases]
 
 
-def _fingerprint_within(budget: "_Budget", case: Case, dataset: RawDataset) -> CaseFingerprint:
-    with budget.reserved(_case_bytes(case)):
-        return fingerprint_case(case, dataset)
-
-
 def _case_bytes(case: Case) -> int:
-    if case.images[0].stat().st_size < _SMALL_FILE_BYTES:
-        return 0
-    try:
-        x, y, z = read_geometry(case.images[0]).shape
-    except PipelineError:
-        return 0  # it will be reported where it is read in full
-    return x * y * z * _CASE_BYTES_PER_VOXEL
-
-
-class _Budget:
-    """Memory that several threads share. A case that is larger than all of it still runs, alone."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._used = 0
-        self._changed = Condition()
-
-    @contextmanager
-    def reserved(self, amount: int) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self._total)
-            self._used += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= amount
-                self._changed.notify_all()
+    return case_bytes(case.images[:1])  # channels are read one after the other
 
 
 def _costed(plan: Plan, costs: Estimates) -> Plan:

@@ -275,15 +275,6 @@ def test_patients_of_dataset_json_stay_together(tmp_path: Path, make_phantom_dat
     assert {fold.validation for fold in folds} == {("p000", "p001"), ("p002", "p003")}
 
 
-def test_memory_is_shared_and_a_giant_runs_alone() -> None:
-    budget = stage._Budget(10)
-    with budget.reserved(100):  # more than there is, and nobody else: allowed
-        assert budget._used == 100
-    with budget.reserved(4), budget.reserved(6):
-        assert budget._used == 10
-    assert budget._used == 0
-
-
 def test_planning_imports_no_torch(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     folder = make_phantom_dataset(tmp_path / "Dataset001_P", 2)
     code = (
