@@ -120,7 +120,8 @@ def main() -> None:
             continue
         name = f"Dataset{number:03d}_{source.folder.split('/')[0].replace('_', '')}"
         row, surprise = _run(source, arguments.data, arguments.work, name, plan=not arguments.no_plan)
-        rows.append([f"`{source.typed}`", *row])
+        cells = [f"`{source.typed}`".replace("|", "\\|"), *row]  # else Markdown takes it for a border
+        rows.append([cell.replace(f"{arguments.data}/", "") for cell in cells])
         surprises += [f"{source.typed}: {surprise}"] if surprise else []
     print(markdown_table(["folder", "cases", "classes", "s", "view and why", "warnings and what was refused"], rows))
     print("\n".join(["", *surprises]) if surprises else "\nall as expected")
@@ -135,7 +136,7 @@ def _run(source: Source, data: Path, work: Path, name: str, *, plan: bool) -> tu
     try:
         report = convert(data / source.folder, raw, options=source.options, label_map=label_map)
     except PipelineError as error:
-        message = str(error).replace(f"{data}/", "").replace("\n", " ")
+        message = " ".join(str(error).split())
         known = source.refused and source.refused in message
         return ["refused", "", "", "", message], "" if known else f"refused: {message}"
     seconds = time.monotonic() - began
