@@ -93,7 +93,7 @@ def _described(
     except PipelineError as error:
         if source_format is not None or options != _NO_OPTIONS or label_map is not None or not source.is_dir():
             raise
-        found = finding(Kind.LAYOUT, "", str(error).removeprefix(f"{source}: "), severity="warning")
+        found = finding(Kind.LAYOUT, "", str(error).removeprefix(f"{source}: "))
         return loose.NAME, loose.describe(source), [found]
 
 

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
-from dataset_conversion.layout import Options, SourceDataset
-from moe_pipeline.errors import DatasetError
+from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from moe_pipeline.records.dataset import DatasetJson
 
 _KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_version", "dataset", "regions_class_order"}
@@ -17,25 +17,45 @@ def detect(source: Path) -> bool:
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
-    """Cases by file name.
+    """Cases by file name, or as dataset.json lists them.
 
     Raises:
         RecordError: if dataset.json breaks its schema.
-        DatasetError: if it lists its cases explicitly.
     """
     description = DatasetJson.load(source / "dataset.json")
-    if description.dataset is not None:
-        raise DatasetError(f"{source}: lists its cases in dataset.json; use it as it is: `moe plan {source}`")
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}")
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
     ending, n_channels = description.file_ending, len(channels)
-    cases, faults = pair_up(files_of(source / "imagesTr"), labels_of(source / "labelsTr", ending), pattern, n_channels)
+    if description.dataset is not None:
+        cases, faults = _listed(source, description.dataset, n_channels)
+    else:
+        labels = labels_of(source / "labelsTr", ending)
+        cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, n_channels)
     test_labels = labels_of(source / "labelsTs", ending)
     tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test")
     extra = {key: value for key, value in description.model_dump().items() if key not in _KNOWN}
     extra |= {"evaluation_regions": description.regions} if description.regions else {}
     values = _single_values(description)
     return SourceDataset(channels, values, (*cases, *tests), faults | more, extra, notes=_notes(description, values))
+
+
+def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list[SourceCase], dict[str, str]]:
+    """Cases of an explicit list, and what is wrong with the others."""
+    cases: list[SourceCase] = []
+    faults: dict[str, str] = {}
+    for case_id, entry in sorted(listed.items()):
+        if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
+            faults[case_id] = "in dataset.json, it needs a list `images` and a `label`"
+            continue
+        images, label = tuple(source / str(path) for path in entry["images"]), source / str(entry["label"])
+        missing = [str(path) for path in (*images, label) if not path.is_file()]
+        if missing:
+            faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"
+        elif len(images) != n_channels:
+            faults[case_id] = f"{len(images)} images for {n_channels} channels"
+        else:
+            cases.append(SourceCase(case_id, images, (label,)))
+    return cases, faults
 
 
 def _single_values(description: DatasetJson) -> dict[str, int]:

@@ -73,6 +73,8 @@ def convert(
             source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
         )
     typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes)]))
+    if fixes:
+        typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was mended")
     for row in report.failed:
         typer.echo(f"  {row.case_id}: {row.message}", err=True)
     if report.failed:
@@ -90,7 +92,9 @@ def plan(
     skip_faulty: Annotated[
         bool, typer.Option("--skip-faulty", help="Go on without the cases that have errors.")
     ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Print every choice and class as tables, with reasons.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every choice and class as tables, with reasons.")
+    ] = False,
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""

@@ -58,15 +58,15 @@ def run_each(
 
 def case_bytes(images: Sequence[Path]) -> int:
     """Roughly what a case of these image files (one per channel), or DICOM slices, takes; 0 if it is small."""
+    stored = sum(path.stat().st_size for path in images if path.is_file())
+    if stored < _SMALL_BYTES:
+        return 0
+    if not has_image_suffix(images[0]):
+        return stored * _BYTES_PER_STORED_BYTE
     try:
-        stored = sum(path.stat().st_size for path in images)
-        if stored < _SMALL_BYTES:
-            return 0
-        if not has_image_suffix(images[0]):
-            return stored * _BYTES_PER_STORED_BYTE
         x, y, z = read_geometry(images[0]).shape
-    except (PipelineError, OSError):
-        return 0  # it will be reported where it is read in full
+    except PipelineError:
+        return stored * _BYTES_PER_VOXEL  # 4D, or damaged, which is reported where it is read in full
     return x * y * z * _BYTES_PER_VOXEL
 
 

@@ -8,8 +8,7 @@ from moe_pipeline.imaging.parallel import case_bytes, run_each
 from moe_pipeline.planning.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.planning.estimates import estimate
 from moe_pipeline.planning.explain import explain
-from moe_pipeline.planning.fingerprint import fingerprint_case
-from moe_pipeline.planning.journal import open_journal, read_journal
+from moe_pipeline.planning.fingerprint import case_files, description_sha256, fingerprint_case
 from moe_pipeline.planning.machine import this_machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
@@ -17,6 +16,7 @@ from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
 from moe_pipeline.planning.validation import check_plan
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
 
 _log = logging.getLogger(__name__)
@@ -124,16 +124,16 @@ def fingerprint_cases(
     """Fingerprints of all training cases in order; those that the journal knows and that still hold are not remade."""
     if not reuse:
         journal_path.unlink(missing_ok=True)
-    known = read_journal(journal_path, dataset)
+    journal = Journal(journal_path, CaseFingerprint, dataset.folder, description_sha256(dataset.json))
+    known = {case.case_id: line for case in dataset.cases if (line := journal.find(case.case_id, case_files(case)))}
     missing = [case for case in dataset.cases if case.case_id not in known]
 
     def work(case: Case) -> CaseFingerprint:
         return fingerprint_case(case, dataset)
 
-    with open_journal(journal_path) as journal:
-        for fingerprint in run_each(work, missing, _case_bytes, f"checking {dataset.name}", progress):
-            known[fingerprint.case_id] = fingerprint
-            journal.add(fingerprint)
+    for fingerprint in run_each(work, missing, _case_bytes, f"checking {dataset.name}", progress):
+        known[fingerprint.case_id] = fingerprint
+        journal.add(fingerprint)
     return [known[case.case_id] for case in dataset.cases]
 
 

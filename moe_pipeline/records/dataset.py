@@ -106,6 +106,11 @@ class ConversionReport(Record):
         """Cases that were left out."""
         return tuple(row for row in self.rows if row.status == "failed")
 
+    @property
+    def changed(self) -> tuple[ConversionRow, ...]:
+        """Cases that differ from their source, and how."""
+        return tuple(row for row in self.rows if row.status != "failed" and row.message)
+
     def summary(self) -> str:
         """One line for the terminal."""
         counts = {

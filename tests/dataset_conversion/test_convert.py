@@ -295,6 +295,25 @@ def test_nnunet_v2_with_another_file_format(tmp_path: Path, make_phantom_dataset
         np.testing.assert_allclose(here.GetOrigin(), there.GetOrigin(), atol=1e-5)
 
 
+def test_nnunet_v2_with_an_explicit_list_of_cases(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_X", 3)
+    (source / "labelsTr" / "p002.nii.gz").unlink()
+    listed = {
+        "ann": {"images": ["imagesTr/p001_0000.nii.gz"], "label": "labelsTr/p001.nii.gz"},
+        "bob": {"images": ["imagesTr/p002_0000.nii.gz"], "label": "labelsTr/p002.nii.gz"},
+        "cem": {"images": [], "label": "labelsTr/p000.nii.gz"},
+        "dee": "p000",
+    }
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | {"dataset": listed}))
+    found = rows(convert(source, tmp_path / "out"))
+    assert found["ann"][0] == "converted"
+    assert "p002.nii.gz: listed in dataset.json, but not there" in found["bob"][1]
+    assert found["cem"] == ("failed", "0 images for 1 channels")
+    assert found["dee"] == ("failed", "in dataset.json, it needs a list `images` and a `label`")
+    assert [case.case_id for case in open_dataset(tmp_path / "out").cases] == ["ann"]
+
+
 def test_test_labels_of_nnunet_v2_are_kept(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     source, out = make_phantom_dataset(tmp_path / "in", 4), tmp_path / "out"
     for folder in ("images", "labels"):
