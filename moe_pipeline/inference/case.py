@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from moe_pipeline.inference.automatic import SOURCE, Missing, Search, search_cas
 from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.dialogue import Clicks, NextClick, ProbabilityMap, Reply, converse_with, route_of
-from moe_pipeline.inference.labels import LabelCanvas
+from moe_pipeline.inference.labels import LabelCanvas, probability_map
 from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompts import Prompt
@@ -35,6 +35,7 @@ class Request:
         n_clicks: turns of the robot.
         seed: of the robot.
         uncertainty: also make a map of how far the answers can be trusted.
+        keep_answers: also return what the decoders said, for probabilities.
         search: what the experts shall look for by themselves; their prompts take the place of given ones.
     """
 
@@ -46,6 +47,7 @@ class Request:
     n_clicks: int = 1
     seed: int = 0
     uncertainty: bool = False
+    keep_answers: bool = False
     search: Search | None = None
 
 
@@ -57,15 +59,17 @@ class CaseResult:
         labels: uint8, or uint16 where a class id needs it.
         rows: in the order of the request.
         uncertainty: uint8, 255 the most doubtful; None if it was not asked for.
+        answers: per class id those of its objects, on the decoders' cells; empty unless they were asked for.
     """
 
     labels: Volume
     rows: tuple[CaseRow, ...]
     uncertainty: Volume | None = None
+    answers: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
 
-
-TakeAnswer = Callable[[int, str, Answer], None]
-"""Given class id, class name and answer of an object, when it is there: to keep its probabilities."""
+    def probability(self, class_id: int) -> Volume:
+        """0 to 255 for 0 to 1, of a class whose answers were kept; of several objects the highest counts."""
+        return probability_map(self.labels.geometry, self.answers[class_id])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class _Object:
     next_click: NextClick
 
 
-def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = None) -> CaseResult:
+def segment_case(model: Mixture, request: Request) -> CaseResult:
     """Segment every object asked for; where masks overlap the higher probability wins.
 
     Crops are planned for all clicks that are known at the start, so that few encodings answer many prompts. Objects are
@@ -90,7 +94,6 @@ def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = Non
     Args:
         model: the mixture.
         request: image and prompts.
-        take: given every object's answer.
     """
     bank = CropBank(request.image, model.foundation, model.device, flips=model.settings.flips)
     missing: tuple[Missing, ...] = ()
@@ -103,6 +106,7 @@ def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = Non
     canvas = LabelCanvas(request.image.geometry, highest, uncertainty=request.uncertainty)
     plan = _plan(model, bank, objects)
     rows = []
+    answers: dict[int, tuple[Answer, ...]] = {}
     for wanted in objects:
         began = time.monotonic()
         if wanted.known is None:
@@ -111,12 +115,12 @@ def segment_case(model: Mixture, request: Request, take: TakeAnswer | None = Non
         route, homes = next(plan)
         reply = converse_with(model, bank, route, homes, wanted.known, wanted.turns, wanted.next_click)
         canvas.add(wanted.class_id, reply.answer)
-        if take is not None:
-            take(wanted.class_id, wanted.class_name, reply.answer)
+        if request.keep_answers:
+            answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
         rows.append(_row(request.case, wanted, model, reply, time.monotonic() - began))
     rows += [_not_found(request.case, gap) for gap in missing]
     labels = canvas.labels()
-    return CaseResult(labels, tuple(_with_volumes(rows, labels)), canvas.uncertainty())
+    return CaseResult(labels, tuple(_with_volumes(rows, labels)), canvas.uncertainty(), answers)
 
 
 def _objects(request: Request) -> Iterator[_Object]:

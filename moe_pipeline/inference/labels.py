@@ -1,5 +1,7 @@
 """The label map of a case while its objects come in, and the uncertainty beside it."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,8 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.answer import Answer, Slab
 
-_CERTAIN = 255
+_FULL = 255  # stands for 1
+_LEAST_LOGIT = -6.3  # below, a probability is nearer to 0 than to 1 / 255
 
 
 class LabelCanvas:
@@ -30,7 +33,7 @@ class LabelCanvas:
 
     def add(self, class_id: int, answer: Answer) -> None:
         """Take in one object: where masks overlap the higher probability wins, and of equals the first."""
-        for slab in answer.slabs(above=0.0 if self.doubt is None else None):
+        for slab in answer.slabs(above=0.0 if self.doubt is None else _LEAST_LOGIT):
             wins = (slab.probability > 0.5) & (slab.probability > self.highest[slab.place])
             self.classes[slab.place][wins] = class_id
             self.highest[slab.place][wins] = slab.probability[wins]
@@ -47,10 +50,25 @@ class LabelCanvas:
         return None if self.doubt is None else Volume(self.doubt, self.geometry)
 
 
+def probability_map(image: Geometry, answers: Iterable[Answer]) -> Volume:
+    """The highest probability of several objects, 0 to 255 for 0 to 1.
+
+    Args:
+        image: canonical grid.
+        answers: of the objects of one class.
+    """
+    highest = np.zeros(image.shape, np.uint8, order="F")
+    for answer in answers:
+        for slab in answer.slabs(above=_LEAST_LOGIT):
+            here = highest[slab.place]
+            np.maximum(here, np.rint(_FULL * slab.probability).astype(np.uint8), out=here)
+    return Volume(highest, image)
+
+
 def _doubt(slab: Slab) -> NDArray[np.uint8]:
     """How undecided the answer is, or how far the decoders disagree, whichever is more."""
     doubt = 1 - np.abs(2 * slab.probability - 1)
     if slab.disagreement is not None:
         doubt = np.maximum(doubt, slab.disagreement)
-    rounded: NDArray[np.uint8] = np.rint(_CERTAIN * doubt).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(_FULL * doubt).astype(np.uint8)
     return rounded

@@ -77,12 +77,16 @@ class Speaker:
             if closer is not None:
                 view, middle_mm = closer
                 start = self.bank.lattice(view).around(middle_mm)
-                return self._followed(view, {start: self._replayed(view, start)})
+                return self._followed(view, {start: self._from_nearer(view, start)})
         if self.may_zoom and self.settings.zoom in ("auto", "out"):
             farther = self._from_farther_away()
             if farther is not None:
                 return self._followed(self.view, self.windows, onto_lattice(farther, self.lattice))
         return self._followed(self.view, self.windows)
+
+    def _from_nearer(self, view: View, start: Start) -> NDArray[np.float32]:
+        """A closer look."""
+        return self._replayed(view, start)
 
     def _from_farther_away(self) -> Canvas | None:
         """A coarse answer, if the object is wider than the crop: in the finest view that is wide enough."""
