@@ -88,30 +88,33 @@ def _score_prompts(
 ) -> tuple[PromptScore, ...]:
     sizes = label_counts(reference.array)
     present = {value: name for value, name in sorted(classes.items()) if value and value in sizes}
-    masks: dict[int, tuple[NDArray[np.int64], float]] = {}
-
-    def take(class_id: int, _name: str, answer: Answer) -> None:
-        voxels = voxels_of(answer)
-        hits = int(np.count_nonzero(reference.array[tuple(voxels.T)] == class_id))
-        masks[class_id] = voxels, 2 * hits / (len(voxels) + sizes[class_id])
-
-    request = Request(case, image, reference=reference, classes=present, n_clicks=clicking.n_clicks, seed=clicking.seed)
+    request = Request(
+        case,
+        image,
+        reference=reference,
+        classes=present,
+        n_clicks=clicking.n_clicks,
+        seed=clicking.seed,
+        keep_answers=True,
+    )
     began = time.monotonic()
-    rows = segment_case(model, request, take).rows
-    each = (time.monotonic() - began) / max(1, len(rows))
+    result = segment_case(model, request)
+    each = (time.monotonic() - began) / max(1, len(result.rows))
+    masks = {class_id: voxels_of(answer) for class_id, (answer,) in result.answers.items()}
+    hits = {value: int(np.count_nonzero(reference.array[tuple(mask.T)] == value)) for value, mask in masks.items()}
     return tuple(
         PromptScore(
             class_id=class_id,
             class_name=row.class_name,
-            dice=masks[class_id][1],
-            voxels=len(masks[class_id][0]),
-            mask_sha256=hashlib.sha256(masks[class_id][0].tobytes()).hexdigest(),
+            dice=2 * hits[class_id] / (len(masks[class_id]) + sizes[class_id]),
+            voxels=len(masks[class_id]),
+            mask_sha256=hashlib.sha256(masks[class_id].tobytes()).hexdigest(),
             expert=row.expert,
             weight=row.weight or 0.0,
             guard=row.guard,
             seconds=round(each, 3),
         )
-        for row in rows
+        for row in result.rows
         if (class_id := row.class_id) is not None
     )
 

@@ -14,7 +14,8 @@ from moe_pipeline.evaluation.comparison import MatrixOptions, MatrixReport, comp
 from moe_pipeline.evaluation.matrix_text import describe
 from moe_pipeline.evaluation.sets import folder_set, raw_set
 from moe_pipeline.imaging.files import read_label_map, read_volume
-from moe_pipeline.inference.case import Request, segment_case
+from moe_pipeline.inference.case import CaseResult, Request, segment_case
+from moe_pipeline.inference.model import Mixture
 from moe_pipeline.records.comparison import CaseScores
 from moe_pipeline.workspace import Workspace
 
@@ -120,9 +121,9 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     asked: list[str] = []
     whole = prompts_module.segment_case
 
-    def counted(model, request, take):  # type: ignore[no-untyped-def]
+    def counted(model: Mixture, request: Request) -> CaseResult:
         asked.append(request.case)
-        return whole(model, request, take)
+        return whole(model, request)
 
     monkeypatch.setattr(prompts_module, "segment_case", counted)
     forgetting_report(trained_workspace, out, MatrixOptions(unseen=(unseen,), clicks=CLICKS))
