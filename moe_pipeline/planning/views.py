@@ -40,8 +40,8 @@ class Fit:
 
     @property
     def cells(self) -> float:
-        """Thickness of the typical object in cells."""
-        return self.shortest_mm / self.cell_mm
+        """Thickness of the typical object in cells, to a tenth: what is told is what counts."""
+        return max(round(self.shortest_mm / self.cell_mm, 1), 0.1)
 
     @property
     def fits(self) -> bool:
