@@ -11,7 +11,6 @@ from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceData
 from dataset_conversion.state import ConversionState
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import atomic_path
-from moe_pipeline.imaging.files import label_values
 from moe_pipeline.imaging.native import write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.dataset import ConversionRow
@@ -38,7 +37,7 @@ def convert_case(case: SourceCase, dataset: SourceDataset, out: Path, state: Con
         written = [*loaded.channels, *([label] if label else [])]
         notes = [note for part, target in zip(written, targets, strict=True) if (note := _write(part, target))]
         message = "; ".join((*loaded.notes, *inspected.warnings, *notes))
-        state.add(case, stamps, label_values(label.volume.array) if label else [], message)
+        state.add(case, stamps, _values(inspected, dataset), message)
     except (PipelineError, OSError) as error:
         for path in targets:
             path.unlink(missing_ok=True)
@@ -62,6 +61,11 @@ def _final_label(loaded: LoadedCase, inspected: InspectedCase, dataset: SourceDa
         return Loaded(_remapped(labels, dataset.value_map))
     is_as_stored = np.issubdtype(loaded.label.volume.array.dtype, np.integer)
     return Loaded(labels, loaded.label.file if is_as_stored else None)
+
+
+def _values(inspected: InspectedCase, dataset: SourceDataset) -> list[int]:
+    """Distinct values of the label that was written."""
+    return sorted({(dataset.value_map or {}).get(value, value) for value in inspected.counts})
 
 
 def _remapped(labels: Volume, value_map: dict[int, int]) -> Volume:

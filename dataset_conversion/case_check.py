@@ -1,6 +1,6 @@
 """One case of a source, looked through: all of its faults, and numbers to compare it with the others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceData
 from dataset_conversion.state import description_sha256
 from moe_pipeline.imaging.files import has_image_suffix
 from moe_pipeline.imaging.inspection import (
+    InspectedLabel,
     attempt,
     finding,
     inspect_grid,
@@ -31,6 +32,8 @@ class InspectedCase:
     """Channels that hold numbers."""
     labels: Volume | None
     """The label as unsigned integers, in the values of the source; None if it has none, or it is no label map."""
+    counts: dict[int, int]
+    """Voxels of each value of the label."""
     findings: tuple[Finding, ...]
     """What is wrong."""
 
@@ -60,7 +63,7 @@ def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[Checke
         description_sha256=description_sha256(dataset),
         files=stamps,
         findings=(*findings, *inspected.findings),
-        numbers=case_numbers(inspected.finite, inspected.labels),
+        numbers=case_numbers(inspected.finite, inspected.labels, inspected.counts),
     )
     journal.add(checked)
     return checked
@@ -80,8 +83,8 @@ def inspect_case(
     finite, findings = _check_channels(loaded, case)
     if is_whole and loaded.channels:
         findings += _check_number(loaded, case, dataset)
-    labels, wrong = _check_label(loaded, case, dataset)
-    return InspectedCase(tuple(finite), labels, (*findings, *wrong))
+    label = _check_label(loaded, case, dataset)
+    return InspectedCase(tuple(finite), label.labels, label.counts, (*findings, *label.findings))
 
 
 def _files(path: Path) -> list[Path]:
@@ -158,10 +161,10 @@ def _check_channels(loaded: LoadedCase, case: SourceCase) -> tuple[list[Volume],
     return finite, findings
 
 
-def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -> tuple[Volume | None, list[Finding]]:
+def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -> InspectedLabel:
     """The label as integers if it is one, and what is wrong with it."""
     if loaded.label is None:
-        return None, []
+        return InspectedLabel(None, {}, [])
     path, native = loaded.label.file or case.labels[0], loaded.label.volume
     findings = []
     if loaded.channels:
@@ -170,7 +173,7 @@ def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -
     values = set((dataset.labels or {}).values() if dataset.value_map is None else dataset.value_map)
     others = {0} | ({dataset.labels["ignore"]} if dataset.labels and "ignore" in dataset.labels else set())
     named_in = "dataset.json" if dataset.value_map is None else "--labels"
-    labels, wrong = inspect_label(case.case_id, path, native, values - others, others, named_in)
-    if labels is not None:
+    inspected = inspect_label(case.case_id, path, native, values - others, others, named_in)
+    if inspected.labels is not None:
         findings += stored_as_floats(case.case_id, path, native)
-    return labels, findings + wrong
+    return replace(inspected, findings=findings + inspected.findings)

@@ -4,13 +4,14 @@ Shared by the check of a raw source and by planning, which looks at the same fil
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.imaging.files import as_labels, check_finite, label_values
+from moe_pipeline.imaging.files import as_labels, check_finite, label_counts
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.mending import can_snap
 from moe_pipeline.imaging.volume import Volume
@@ -99,6 +100,18 @@ def inspect_image(case_id: str, path: Path, volume: Volume) -> list[Finding]:
     return findings
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InspectedLabel:
+    """A label file, looked through."""
+
+    labels: Volume | None
+    """The labels as unsigned integers; None if they are none."""
+    counts: dict[int, int]
+    """Voxels of each value that is there."""
+    findings: list[Finding]
+    """What is wrong."""
+
+
 def inspect_label(
     case_id: str,
     path: Path,
@@ -106,7 +119,7 @@ def inspect_label(
     classes: Collection[int],
     others: Collection[int] = (0,),
     named_in: str = "dataset.json",
-) -> tuple[Volume | None, list[Finding]]:
+) -> InspectedLabel:
     """Whether a volume is a label map of certain classes.
 
     Args:
@@ -116,24 +129,21 @@ def inspect_label(
         classes: values that it may have and should have at least one of; empty if they are not known.
         others: values that it may have as well: background, ignore.
         named_in: what names the values.
-
-    Returns:
-        The labels as unsigned integers, None if they are none, and what is wrong.
     """
     labels, findings = attempt(case_id, path, lambda: as_labels(volume, path))
     if labels is None:
-        return None, findings
-    values = label_values(labels.array)
+        return InspectedLabel(None, {}, findings)
+    counts = label_counts(labels.array)
     known = {*classes, *others}
-    unknown = [str(value) for value in values if value not in known] if classes else []
+    unknown = [str(value) for value in counts if value not in known] if classes else []
     if unknown:
         named = ", ".join(str(value) for value in sorted(known))
         found = f"label values {', '.join(unknown[:_MAX_LISTED])} are not in {named_in} ({named})"
         findings.append(finding(Kind.UNKNOWN_LABELS, case_id, found, path.name))
-    elif not any(value in classes if classes else value > 0 for value in values):
+    elif not any(value in classes if classes else value > 0 for value in counts):
         found = "no voxel of any class; the case cannot be trained on"
         findings.append(finding(Kind.EMPTY_LABEL, case_id, found, path.name, "warning"))
-    return labels, findings
+    return InspectedLabel(labels, counts, findings)
 
 
 def stored_as_floats(case_id: str, path: Path, volume: Volume) -> list[Finding]:

@@ -44,11 +44,11 @@ class CaseCheck:
             return
         ignore = self.description.ignore_value
         others = {0} if ignore is None else {0, ignore}
-        labels, findings = inspect_label(case_id, path, native, self.description.classes, others)
-        self._note(findings)
-        if labels is not None:
+        inspected = inspect_label(case_id, path, native, self.description.classes, others)
+        self._note(inspected.findings)
+        if inspected.labels is not None:
             self.native = native.geometry
-            self.label = to_canonical(labels)
+            self.label = to_canonical(inspected.labels)
 
     def read_channel(self, number: int) -> Volume | None:
         """Read one channel, canonical, as stored; None if it cannot be used with the label."""

@@ -64,11 +64,12 @@ def test_images_need_finite_numbers_and_more_than_one_slice() -> None:
 
 
 def test_a_label_of_known_values_is_given_back_as_integers() -> None:
-    labels, findings = inspect_label("a", PATH, volume({(1, 1, 1): 2}, "float64"), {1, 2})
-    assert findings == []
-    assert labels is not None
-    assert labels.array.dtype == np.uint8
-    assert labels.array[1, 1, 1] == 2
+    inspected = inspect_label("a", PATH, volume({(1, 1, 1): 2}, "float64"), {1, 2})
+    assert inspected.findings == []
+    assert inspected.counts == {0: 23, 2: 1}
+    assert inspected.labels is not None
+    assert inspected.labels.array.dtype == np.uint8
+    assert inspected.labels.array[1, 1, 1] == 2
 
 
 @pytest.mark.parametrize(
@@ -85,15 +86,14 @@ def test_a_label_of_known_values_is_given_back_as_integers() -> None:
 def test_what_is_wrong_with_a_label(
     values: dict[tuple[int, int, int], float], kind: str, severity: str, fix: str | None, text: str
 ) -> None:
-    _, findings = inspect_label("a", PATH, volume(values, "float64"), {1, 2})
-    found = only(findings)
+    found = only(inspect_label("a", PATH, volume(values, "float64"), {1, 2}).findings)
     assert found[:3] == (kind, severity, fix)
     assert text in found[3]
 
 
 def test_without_known_classes_any_value_is_a_class() -> None:
-    assert inspect_label("a", PATH, volume({(0, 0, 0): 7}), ())[1] == []
-    assert only(inspect_label("a", PATH, volume({}), ())[1])[0] == "empty_label"
+    assert inspect_label("a", PATH, volume({(0, 0, 0): 7}), ()).findings == []
+    assert only(inspect_label("a", PATH, volume({}), ()).findings)[0] == "empty_label"
 
 
 def test_floats_that_hold_whole_numbers_are_noted() -> None:

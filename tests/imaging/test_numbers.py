@@ -12,14 +12,14 @@ def test_numbers_of_a_case_by_hand() -> None:
     image = np.arange(60, dtype=np.float32).reshape(GRID.shape)
     label = np.zeros(GRID.shape, np.uint8)
     label[:2, 0, 0], label[0, 1, :] = 1, 4
-    numbers = case_numbers([Volume(image, GRID)], Volume(label, GRID))
+    numbers = case_numbers([Volume(image, GRID)], Volume(label, GRID), {0: 53, 1: 2, 4: 5})
     assert numbers is not None
     assert numbers.spacing_mm == (10, 1, 2)
     assert numbers.extent_mm == (50, 4, 6)
     assert numbers.volumes_ml == {1: pytest.approx(0.04), 4: pytest.approx(0.1)}
     assert numbers.channels[0].median == 29.5
     assert numbers.channels[0].spread == pytest.approx(0.98 * 59)
-    assert case_numbers([], None) is None
+    assert case_numbers([], None, {}) is None
 
 
 def test_the_hash_is_that_of_the_voxels_in_whatever_order_they_lie_in_memory() -> None:
