@@ -40,8 +40,8 @@ class Fit:
 
     @property
     def cells(self) -> float:
-        """Thickness of the typical object in cells, to a tenth: what is told is what counts."""
-        return max(round(self.shortest_mm / self.cell_mm, 1), 0.1)
+        """Thickness of the typical object in cells."""
+        return self.shortest_mm / self.cell_mm
 
     @property
     def fits(self) -> bool:
@@ -50,13 +50,14 @@ class Fit:
 
     @property
     def is_fine(self) -> bool:
-        """Whether the typical object has enough cells."""
-        return self.cells >= self.cells_wanted
+        """Whether the typical object has enough cells; to a tenth, as they are told."""
+        return round(self.cells, 1) >= self.cells_wanted
 
     @property
     def shortfall(self) -> float:
         """Logarithm of the factors by which it misses; 0 if it is served."""
-        return max(0.0, log(self.longest_mm / self.room_mm)) + max(0.0, log(self.cells_wanted / self.cells))
+        too_large = 0.0 if self.fits else log(self.longest_mm / self.room_mm)
+        return too_large + (0.0 if self.is_fine else log(self.cells_wanted / self.cells))
 
 
 def fit_class(found: ClassSummary, view: View, preset: FoundationPreset) -> Fit | None:

@@ -83,6 +83,7 @@ def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> Foundat
         (8, 5, 0.5, "the step that misses least"),  # 5 cells at 0.5 mm, the finest
         (100, 60, 2.0, "nearest step that serves every class"),  # 102.4 mm usable
         (400, 90, 3.0, "so prediction slides"),  # nothing holds 400 mm
+        (8, 7.97, 0.5, "nearest step that serves every class"),  # 8.0 cells, as people read it
         (300, 3, 1.5, "no step misses less"),  # a vessel: what a step gains on one side it loses on the other
     ],
 )
