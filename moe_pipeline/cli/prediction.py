@@ -45,6 +45,12 @@ def predict(
     seed: Annotated[int, typer.Option(help="Of simulated clicks.")] = 0,
     classes: Annotated[list[str] | None, typer.Option(help="Without prompts: look for this name or id only.")] = None,
     experts: Annotated[list[str] | None, typer.Option(help="Without prompts: only this expert looks.")] = None,
+    zoom: Annotated[str, typer.Option(help="Look again at other spacings: auto, in, out or off.")] = "off",
+    max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
+    tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
+    save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
+    precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")] = "fp32",
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -69,6 +75,12 @@ def predict(
         device,
         tuple(classes or ()),
         tuple(experts or ()),
+        zoom,
+        max_crops,
+        tta,
+        precision,
+        save_probabilities,
+        uncertainty,
     )
     with progress_bar() as progress:
         report = predict_and_score(Workspace(workspace), options, progress)

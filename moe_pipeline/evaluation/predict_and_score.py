@@ -1,8 +1,12 @@
 """The predict command: load a model, predict a folder, score it where there are references."""
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
@@ -11,7 +15,9 @@ from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
 from moe_pipeline.imaging.files import list_label_maps
 from moe_pipeline.inference.automatic import Search
 from moe_pipeline.inference.folder import PromptSource, predict_folder
+from moe_pipeline.inference.maps import Maps
 from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model
+from moe_pipeline.inference.settings import Settings, Zoom
 from moe_pipeline.model.mixture import SelectorMode
 from moe_pipeline.planning.classes import classes_beside
 from moe_pipeline.progress import Progress, silent
@@ -20,6 +26,9 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
 
+Choice = TypeVar("Choice")
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ZOOMS: dict[str, Zoom] = {"auto": "auto", "in": "in", "out": "out", "off": "off"}
 _SELECTORS: dict[str, SelectorMode] = {"weighted": "weighted", "specific": "specific", "general": "general"}
 
 
@@ -55,6 +64,18 @@ class PredictOptions:
     """What to look for where there are no prompts: names or ids; all if empty."""
     experts: tuple[str, ...] = ()
     """Who looks for it; all if empty."""
+    zoom: str = "off"
+    """Whether the general expert looks again at other spacings: auto, in, out, off."""
+    max_crops: int = Settings().max_windows
+    """Crops that one object may take; 1 never leaves the first."""
+    tta: bool = False
+    """Also look at mirror images."""
+    precision: str = "fp32"
+    """Of the encoder's products: fp32 or bf16."""
+    probabilities: bool = False
+    """Write a map per class."""
+    uncertainty: bool = False
+    """Write a map of doubt per case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +100,8 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     names = classes_beside(options.labels) if options.labels else {}
     source = PromptSource(options.prompts, options.labels, names, options.clicks, options.seed, _search(options))
     kept = () if references is None else (references,)
-    rows = predict_folder(model, options.images, options.out, source, progress, never_write=kept)
+    maps = Maps(options.probabilities, options.uncertainty)
+    rows = predict_folder(model, options.images, options.out, source, progress, kept, maps)
     failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
     lines = [f"{options.out}: {len(cases)} label maps, {len(failures)} failed cases", *failures]
@@ -134,20 +156,37 @@ def _references(options: PredictOptions) -> Path | None:
 
 
 def _load(place: Workspace, options: PredictOptions) -> Mixture:
-    if options.selector is not None and options.selector not in _SELECTORS:
-        raise PipelineError(f"no selector {options.selector!r}; there are: {', '.join(_SELECTORS)}")
+    selector = None if options.selector is None else _named(_SELECTORS, "selector", options.selector)
+    dtype = _named(_PRECISIONS, "precision", options.precision)
+    settings = Settings(
+        zoom=_named(_ZOOMS, "zoom", options.zoom),
+        max_windows=options.max_crops,
+        flips=options.tta,
+        both=options.uncertainty,
+    )
     if options.foundation is not None:
         given = [name for name in ("model", "selector", "tau") if getattr(options, name) is not None]
         if given:
             raise PipelineError(f"a foundation alone has no {' and no '.join(given)}; leave out --{' --'.join(given)}")
-        return load_foundation_alone(options.foundation, device=options.device, weights_root=place.weights)
-    return load_model(
+        alone = load_foundation_alone(
+            options.foundation, device=options.device, weights_root=place.weights, dtype=dtype
+        )
+        return replace(alone, settings=settings)
+    mixture = load_model(
         options.model or place.model,
         device=options.device,
-        selector=_SELECTORS[options.selector] if options.selector else None,
+        selector=selector,
         tau=options.tau,
         weights_root=place.weights,
+        dtype=dtype,
     )
+    return replace(mixture, settings=settings)
+
+
+def _named(known: Mapping[str, Choice], what: str, name: str) -> Choice:
+    if name not in known:
+        raise PipelineError(f"no {what} {name!r}; there are: {', '.join(known)}")
+    return known[name]
 
 
 def _sibling_labels(images: Path) -> Path | None:

@@ -43,8 +43,11 @@ def write_fractions(volume: Volume, path: Path, native: Geometry) -> None:
             with plain.open("r+b") as stream:
                 stream.seek(_SLOPE_AT_BYTE)
                 stream.write(struct.pack("<2f", 1 / 255, 0.0))
-            with plain.open("rb") as source, temporary.open("wb") as file:
-                with gzip.GzipFile("", "wb", _QUICKLY, file, mtime=0) as target:  # the same bytes at any time
-                    shutil.copyfileobj(source, target, 1 << 20)
+            with (
+                plain.open("rb") as source,
+                temporary.open("wb") as file,
+                gzip.GzipFile("", "wb", _QUICKLY, file, mtime=0) as target,  # the same bytes at any time
+            ):
+                shutil.copyfileobj(source, target, 1 << 20)
         finally:
             plain.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.automatic import Search, check_search
 from moe_pipeline.inference.case import Request, segment_case
+from moe_pipeline.inference.maps import NO_MAPS, Maps
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompts import prompts_of_case
 from moe_pipeline.progress import Progress, silent, track
@@ -64,6 +65,7 @@ def predict_folder(
     source: PromptSource,
     progress: Progress = silent,
     never_write: Sequence[Path] = (),
+    maps: Maps = NO_MAPS,
 ) -> list[CaseRow]:
     """Predict every image of a folder.
 
@@ -77,6 +79,7 @@ def predict_folder(
         source: of the clicks.
         progress: told after each case.
         never_write: further folders that `out` must not be, such as references to compare with afterwards.
+        maps: what to write beside the label maps.
 
     Returns:
         The rows of cases.csv.
@@ -103,12 +106,14 @@ def predict_folder(
             native = read_geometry(path)
             image = channel_file(path, model.channel)
             request = _request(case, image, native, source, prompts, references)
-            result = segment_case(model, request)
+            result = segment_case(model, maps.wanted_by(request))
+            maps.write(result, out, case, native)
             write_label_map(result.labels, out / f"{case}.nii.gz", native)
             rows += result.rows
         except (PipelineError, OSError) as error:
             _log.warning("%s failed: %s", case, error)
             (out / f"{case}.nii.gz").unlink(missing_ok=True)  # an older answer must not pass for this run's
+            maps.forget(out, case)
             seconds = round(time.monotonic() - began, 3)
             rows.append(CaseRow(case=case, status="failed", message=str(error), seconds=seconds))
         write_rows(out / "cases.csv", rows)

@@ -89,6 +89,7 @@ def load_model(
     selector: SelectorMode | None = None,
     tau: float | None = None,
     weights_root: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Mixture:
     """Load a model folder.
 
@@ -98,6 +99,7 @@ def load_model(
         selector: instead of the folder's own.
         tau: instead of the folder's own.
         weights_root: a workspace's weights folder, for imported foundations.
+        dtype: of the image encoder's matrix products.
 
     Raises:
         RecordError: if a record is missing or invalid.
@@ -105,7 +107,8 @@ def load_model(
         StaleCacheError: if an expert or the foundation is not the one the gate was trained with.
     """
     card = ModelCard.load(folder / "moe.json")
-    mixture = load_foundation_alone(foundation_of(folder, card), device=device, weights_root=weights_root)
+    name = foundation_of(folder, card)
+    mixture = load_foundation_alone(name, device=device, weights_root=weights_root, dtype=dtype)
     (found,) = mixture.hashes.values()
     _expect_same(f"foundation {card.foundation}", found, card.foundation_sha256, folder)
     experts = tuple(load_expert(folder / entry.folder, mixture.foundation, entry) for entry in card.experts)
@@ -130,12 +133,16 @@ def foundation_of(folder: Path, card: ModelCard) -> str:
 
 
 def load_foundation_alone(
-    name: str, *, device: str | torch.device = "cpu", weights_root: Path | None = None
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    weights_root: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Mixture:
     """The foundation as a mixture without experts: what was there before anything was finetuned."""
     stored = find_foundation(name, weights_root)
     return Mixture(
-        foundation=load_foundation(name, device=device, weights_root=weights_root),
+        foundation=load_foundation(name, device=device, dtype=dtype, weights_root=weights_root),
         view=stored.card.view,
         experts=(),
         router=None,
