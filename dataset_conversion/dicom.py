@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dataset_conversion.layout import Loaded, LoadedCase, Options, SourceCase, SourceDataset
-from dataset_conversion.masks import merge_masks
+from dataset_conversion.masks import Mask, merge_masks
 from moe_pipeline.errors import DatasetError, ImageError, PipelineError
 from moe_pipeline.imaging.dicom import find_series_folders
 from moe_pipeline.imaging.dicom.labels import DEFAULT_THRESHOLD, LabelFile, read_structures
@@ -183,11 +180,12 @@ def _load(
 
 def _masks(
     paths: Iterable[Path], geometry: Geometry, values: dict[str, int], threshold: float, notes: list[str]
-) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+) -> Iterator[Mask]:
     for path in paths:
         for structure in read_structures(path, geometry, threshold):
             notes += structure.notes
             if structure.n_voxels == 0:
                 notes.append(f"{structure.name}: no voxel's centre lies inside")
             elif structure.name in values:
-                yield structure.name, values[structure.name], structure.mask
+                x, y, z = (start for start, _ in structure.box)
+                yield Mask(structure.name, values[structure.name], structure.part, (x, y, z))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase
-from dataset_conversion.masks import merge_masks
+from dataset_conversion.masks import Mask, merge_masks
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.files import as_labels, check_finite, label_values
 from moe_pipeline.imaging.geometry import Geometry
@@ -79,9 +79,9 @@ def _on_first_grid(channels: list[Loaded], case: SourceCase) -> tuple[list[Loade
 def _merged(
     case: SourceCase, classes: Mapping[Path, tuple[str, int]], grid: Geometry
 ) -> tuple[Loaded | None, tuple[str, ...]]:
-    def masks() -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+    def masks() -> Iterator[Mask]:
         for path in case.labels:
-            yield *classes[path], _mask(path, grid)
+            yield Mask(*classes[path], _mask(path, grid))
 
     labels, notes = merge_masks(masks(), grid.shape)
     return Loaded(Volume(labels, grid)), notes

@@ -81,19 +81,16 @@ def fill_contours(contours: Contours, geometry: Geometry, path: Path) -> Structu
         GeometryError: if a contour lies between slices or across them, or none lies on any: they belong elsewhere.
     """
     placed = _place(contours, geometry, path)
-    notes = _notes(placed, contours)
-    masks = {number: fill(outlines, geometry.shape[:2]) for number, outlines in placed.by_slice.items()}
-    filled = [number for number, mask in masks.items() if mask.any()]
-    if not filled:
-        empty = np.zeros((0, 0, 0), bool)
-        return Structure(contours.name, geometry, ((0, 0), (0, 0), (0, 0)), empty, notes)
-    any_slice = np.any([masks[number] for number in filled], axis=0)  # (x, y)
-    x, y = (_extent(any_slice.any(axis=1 - axis)) for axis in (0, 1))
-    z = (min(filled), max(filled) + 1)
-    part = np.zeros((x[1] - x[0], y[1] - y[0], z[1] - z[0]), bool)
-    for number in filled:
-        part[:, :, number - z[0]] = masks[number][x[0] : x[1], y[0] : y[1]]
-    return Structure(contours.name, geometry, (x, y, z), part, notes)
+    corners = np.concatenate([outline for outlines in placed.by_slice.values() for outline in outlines])  # (n, 2)
+    first = np.clip(np.ceil(corners.min(axis=0)), 0, geometry.shape[:2]).astype(int)
+    stop = np.clip(np.floor(corners.max(axis=0)) + 1, first, geometry.shape[:2]).astype(int)
+    z = (min(placed.by_slice), max(placed.by_slice) + 1)
+    n_x, n_y = (int(side) for side in stop - first)
+    part = np.zeros((n_x, n_y, z[1] - z[0]), bool, order="F")  # slice after slice, as it is used
+    for number, outlines in placed.by_slice.items():
+        part[:, :, number - z[0]] = fill([outline - first for outline in outlines], (n_x, n_y))
+    x, y = ((int(start), int(start) + side) for start, side in zip(first, (n_x, n_y), strict=True))
+    return Structure(contours.name, geometry, (x, y, z), part, _notes(placed, contours))
 
 
 def fit(regions: list[Contours], geometry: Geometry) -> float:
@@ -193,11 +190,6 @@ def _outline(contour: Any, path: Path) -> NDArray[np.float64]:
 
 def _is_closed(contour: Any) -> bool:
     return contour.get("ContourGeometricType") in _CLOSED and "ContourData" in contour
-
-
-def _extent(filled: NDArray[np.bool_]) -> tuple[int, int]:
-    there = np.flatnonzero(filled)
-    return int(there[0]), int(there[-1]) + 1
 
 
 def _range(geometry: Geometry) -> str:

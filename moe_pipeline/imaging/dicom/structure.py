@@ -18,7 +18,7 @@ class Structure:
     geometry: Geometry
     """Grid of the whole image, as stored."""
     box: Box
-    """Part of the grid that holds every voxel of the mask; empty sides if there is none."""
+    """Part of the grid that holds every voxel of the mask; may have empty sides if there is none."""
     part: NDArray[np.bool_]
     """Mask (x, y, z) of the box."""
     notes: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def structure_of_voxels(
     if not len(voxels):
         return Structure(name, geometry, ((0, 0), (0, 0), (0, 0)), np.zeros((0, 0, 0), bool), notes)
     lowest, highest = voxels.min(axis=0), voxels.max(axis=0) + 1
-    part = np.zeros(highest - lowest, bool)
+    part = np.zeros(highest - lowest, bool, order="F")  # slice after slice, as they are used
     part[tuple((voxels - lowest).T)] = True
     x, y, z = ((int(start), int(stop)) for start, stop in zip(lowest, highest, strict=True))
     return Structure(name, geometry, (x, y, z), part, notes)
