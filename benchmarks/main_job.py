@@ -1,11 +1,13 @@
 """The five steps on real data, as a user runs them: wall time and peak memory of each, then who does how well.
 
-    python benchmarks/main_job.py --data FOLDER --work FOLDER [--minutes 5]
+    python benchmarks/main_job.py --data FOLDER --work FOLDER [--minutes 5] [--sft 5] [--everything]
 
 FOLDER is laid out like the project's test volumes (Task04_Hippocampus, BraTS2013_DeepMedic, TotalSegmentator_ref).
 Hippocampus is split by blocks of ten case numbers: every fifth block is held back. Of the three BraTS cases one is held
 back; its four labels are one class here, since FLAIR shows the whole tumour and not its parts. The CT belongs to no
-expert, and no general data are given: the guards alone must recognise it.
+expert, and no general data are given: the guards alone must recognise it. With --everything there is a third expert,
+for CT painted on the KiTS19 label maps, and every other labelled set is evaluated too; nothing was trained on those.
+With --sft the hippocampus also finetunes the whole network, as one would without experts.
 """
 
 import argparse
@@ -19,6 +21,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import painted_ct
+from labelled_sets import labelled_cases
 
 from moe_pipeline.evaluation.comparison import MatrixOptions, compare
 from moe_pipeline.evaluation.matrix_text import describe
@@ -31,6 +35,7 @@ from moe_pipeline.workspace import Workspace
 HIPPOCAMPUS = {1: "anterior", 2: "posterior"}
 TUMOUR = {1: "whole tumour"}
 CT = {1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 6: "stomach", 52: "aorta"}
+MR = {1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 6: "stomach"}
 
 
 def decathlon(folder: Path, pairs: list[tuple[Path, Path]], modality: str, classes: dict[int, str]) -> Path:
@@ -38,7 +43,7 @@ def decathlon(folder: Path, pairs: list[tuple[Path, Path]], modality: str, class
     shutil.rmtree(folder, ignore_errors=True)
     entries = []
     for image, label in pairs:
-        name = image.name if image.name.startswith("hippo") else f"{image.parent.name}.nii.gz"
+        name = f"{image.parent.name}.nii.gz" if image.name.startswith("Flair") else image.name
         for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         shutil.copy(image, folder / "imagesTr" / name)
@@ -57,7 +62,7 @@ def is_held_back(case: Path) -> bool:
     return int(case.name.split("_")[1].split(".")[0]) // 10 % 5 == 4
 
 
-def prepare(data: Path, work: Path) -> tuple[list[Path], list[EvaluationSet]]:
+def prepare(data: Path, work: Path, *, everything: bool) -> tuple[list[Path], list[EvaluationSet]]:
     """Sources to convert, and what is held back."""
     images = sorted((data / "Task04_Hippocampus" / "imagesTr").iterdir())
     hippocampus = [(image, data / "Task04_Hippocampus" / "labelsTr" / image.name) for image in images]
@@ -69,6 +74,10 @@ def prepare(data: Path, work: Path) -> tuple[list[Path], list[EvaluationSet]]:
         "Task004_Hippocampus": (hippocampus, [is_held_back(image) for image, _ in hippocampus], "MRI", HIPPOCAMPUS),
         "Task013_BraTS": (tumours, [False, False, True], "FLAIR", TUMOUR),
     }
+    if everything:
+        kidneys = painted_ct.paint_dataset(data / "KiTS19_labels", work / "painted")
+        held = [number % 5 == 4 for number in range(len(kidneys))]
+        split["Task020_PaintedKidneys"] = (kidneys, held, "CT", painted_ct.CLASSES)
     sources, sets = [], []
     for name, (pairs, held, modality, classes) in split.items():
         trained = [pair for pair, out in zip(pairs, held, strict=True) if not out]
@@ -81,7 +90,25 @@ def prepare(data: Path, work: Path) -> tuple[list[Path], list[EvaluationSet]]:
     for part, source in (("images", "example_ct_sm"), ("labels", "example_seg")):
         (ct / part).mkdir(parents=True, exist_ok=True)
         shutil.copy(data / "TotalSegmentator_ref" / f"{source}.nii.gz", ct / part / "ct.nii.gz")
-    return sources, [*sets, paired_set("CT", ct / "images", ct / "labels", CT)]
+    sets.append(paired_set("CT", ct / "images", ct / "labels", CT))
+    return sources, [*sets, *never_finetuned(data, work / "never_finetuned")] if everything else sets
+
+
+def never_finetuned(data: Path, folder: Path) -> list[EvaluationSet]:
+    """Every labelled set besides those that have an expert, and the CT; of many organs a few, of many regions none."""
+    by_set: dict[str, Path] = {}
+    for case in labelled_cases(data):
+        if case.set_name.startswith(("Hippocampus", "BraTS2013", "TotalSegmentator CT", "Whole head", "Liver CT")):
+            continue
+        place = by_set.setdefault(case.set_name, folder / case.set_name.replace(" ", "_"))
+        for part, source in (("images", case.image), ("labels", case.label)):
+            (place / part).mkdir(parents=True, exist_ok=True)
+            ending = ".nrrd" if source.suffix == ".nrrd" else ".nii.gz"
+            shutil.copy(source, place / part / f"{case.case}{ending}")
+    return [
+        paired_set(name, place / "images", place / "labels", MR if name == "TotalSegmentator MR" else None)
+        for name, place in by_set.items()
+    ]
 
 
 def timed(name: str, *arguments: str) -> tuple[str, float, float]:
@@ -109,31 +136,39 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=5.0, help="training time of each expert")
-    parser.add_argument("--clicks", type=int, default=1)
+    parser.add_argument("--hippocampus-minutes", type=float, help="instead, for the hippocampus expert")
+    parser.add_argument("--sft", type=float, help="minutes of finetuning the whole network on the hippocampus")
+    parser.add_argument("--everything", action="store_true", help="a third expert, and all labelled sets")
+    parser.add_argument("--clicks", type=int, action="append", help="per object; repeat for more tables (default 1)")
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    sources, sets = prepare(options.data, options.work)
+    sources, sets = prepare(options.data, options.work, everything=options.everything)
+    n_clicks = tuple(options.clicks or [1])
     place = Workspace(options.work / "workspace")
     root = ("--workspace", str(place.root))
     rows = []
     for source in sources:
         dataset = source.name.replace("Task", "Dataset")
         patients = ("--patients", r"hippocampus_(\d\d)") if "Hippo" in dataset else ()
-        minutes = ("--max-minutes", str(options.minutes))
+        own_minutes = options.hippocampus_minutes if "Hippo" in dataset else None
+        minutes = ("--max-minutes", str(own_minutes or options.minutes))
         rows.append(timed(f"convert {dataset}", "convert", str(source), "--out", dataset, *root))
         rows.append(timed(f"plan {dataset}", "plan", dataset, *patients, *root))
         rows.append(timed(f"finetune {dataset}", "finetune", dataset, *minutes, *root))
     names = [source.name.replace("Task", "Dataset") for source in sources]
+    if options.sft:
+        whole = ("--trainable", "all", "--max-minutes", str(options.sft))
+        rows.append(timed(f"finetune all of {names[0]}", "finetune", names[0], *whole, *root))
     rows.append(timed("train-gate", "train-gate", *names, *root))
     for held_back in sets:
         out = options.work / "predicted" / held_back.name
         folders = held_back.cases[0].image.parent, held_back.cases[0].reference.parent
         asked = ("-i", str(folders[0]), "-o", str(out), "--labels", str(folders[1]))
-        rows.append(timed(f"predict {held_back.name}", "predict", *asked, "--clicks", str(options.clicks), *root))
+        rows.append(timed(f"predict {held_back.name}", "predict", *asked, "--clicks", str(n_clicks[0]), *root))
     print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n")
     print("| step | wall s | peak GB |\n|---|---|---|")
     print("\n".join(f"| {name} | {seconds:.1f} | {memory:.2f} |" for name, seconds, memory in rows))
-    clicks = MatrixOptions(clicks=(options.clicks,))
+    clicks = MatrixOptions(clicks=n_clicks)
     print(f"\n{describe(compare(place, sets, options.work / 'compared', clicks), as_markdown)}\n")
     print(f"label maps on their images' grids: {grids_agree(sets, options.work / 'predicted')}")
 
