@@ -68,13 +68,12 @@ def linear(layer: nn.Module, tokens: Tensor, *, with_bias: bool = True) -> Tenso
     return affine(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias if with_bias else None)
 
 
-def double(layer: nn.Module, cells: Tensor) -> Tensor:
-    """Apply a transposed convolution of size and stride 2 to cells (..., in): their octants, (..., 8, out)."""
+def octants(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """A transposed convolution of size and stride 2 as a matrix (8 * out, in) and a bias (8 * out)."""
     assert isinstance(layer, nn.ConvTranspose3d)
     assert layer.bias is not None
     weight = layer.weight.flatten(2).transpose(1, 2).flatten(1).t()  # (8 * out, in)
-    octants = affine(cells, weight, layer.bias.repeat(8))  # (..., 8 * out)
-    return octants.reshape(*octants.shape[:-1], 8, -1)
+    return weight, layer.bias.repeat(8)
 
 
 def channels_last(grid: Tensor) -> Tensor:

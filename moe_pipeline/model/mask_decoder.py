@@ -1,14 +1,20 @@
 """The mask decoder: from an embedding and prompts to masks. An expert is a finetuned copy of this."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
-from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, double
-from moe_pipeline.model.products import multiply
+from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
+from moe_pipeline.model.products import affine, multiply
 from moe_pipeline.model.two_way import TwoWayTransformer
+
+Affine: TypeAlias = tuple[Tensor, Tensor]
+"""Weight (out, in) and bias (out)."""
+
+_TOKENS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +122,39 @@ class MaskDecoder(nn.Module):
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
         return self._masks(image, weights), iou[:, wanted.start : wanted.stop]
 
-    def _masks(self, image: Tensor, weights: Tensor) -> Tensor:
-        """Upscale the image tokens (P, g^3, C) and weigh their channels (P, m, C/8): (P, m, l, l, l)."""
-        if image.device.type == "cpu":  # one after the other they fit into the cache
-            parts = zip(image.split(1), weights.split(1), strict=True)
-            logits = torch.cat([self._weighed(*part) for part in parts])
+    def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
+        """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
+        up1, _, _, up2, _ = self.output_upscaling
+        doublings, by_octant = (octants(up1), octants(up2)), _for_each_octant(kernels)
+        if image.device.type == "cpu":  # small parts stay in the cache; whole prompts where gradients need all of them
+            step = image.shape[1] if torch.is_grad_enabled() else _TOKENS_AT_ONCE
+            whole = [
+                torch.cat([self._weighed(part, kernel, *doublings) for part in torch.split(tokens, step, dim=1)], dim=1)
+                for tokens, kernel in zip(torch.split(image, 1), torch.split(by_octant, 1), strict=True)
+            ]
+            logits = torch.cat(whole)
         else:
-            logits = self._weighed(image, weights)
+            logits = self._weighed(image, by_octant, *doublings)
         g = self.grid_size
-        logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, logits.shape[-1])
+        logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, kernels.shape[1])
         logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
         return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
 
-    def _weighed(self, image: Tensor, weights: Tensor) -> Tensor:
-        """(P, g^3, 8, 8, m): one logit per mask and voxel, in octants of octants of a token."""
-        up1, norm, act, up2, _ = self.output_upscaling
-        cells = act(norm(double(up1, image)))  # (P, g^3, 8, C/4)
-        cells = act(double(up2, cells)).flatten(3)  # (P, g^3, 8, 8 * C/8)
-        eight = torch.eye(8, device=weights.device, dtype=weights.dtype)
-        by_octant = torch.stack([torch.kron(eight, one) for one in weights])  # (P, 8 * m, 8 * C/8)
-        return multiply(cells.flatten(1, 2), by_octant).reshape(*cells.shape[:3], 8, -1)
+    def _weighed(self, image: Tensor, by_octant: Tensor, first: Affine, second: Affine) -> Tensor:
+        """Tokens (P, n, C) to the logits of their octants of octants, (P, 8 * n, 8 * m)."""
+        _, norm, act, _, _ = self.output_upscaling
+        cells = affine(image, *first)  # (P, n, 8 * C/4)
+        cells = act(norm(cells.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
+        cells = act(affine(cells, *second))  # (P, 8 * n, 8 * C/8)
+        return multiply(cells, by_octant)
+
+
+def _for_each_octant(kernels: Tensor) -> Tensor:
+    """The same kernel for each of eight octants: (P, m, c) -> (P, 8 * m, 8 * c), zero between different octants."""
+    n_prompts, n_masks, width = kernels.shape
+    eight = torch.eye(8, device=kernels.device, dtype=kernels.dtype)
+    spread = eight[:, None, :, None] * kernels[:, None, :, None, :]  # (P, 8, m, 8, c)
+    return spread.reshape(n_prompts, 8 * n_masks, 8 * width)
 
 
 def _compact(dense: Tensor) -> Tensor:

@@ -28,23 +28,22 @@ def affine(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
-    """Products of rows with rows, one matrix per prompt.
+    """A matrix product per prompt: left (P, n, c) times the transpose of right (P | 1, m, c) -> (P, n, m)."""
+    return affine(left, right[0], None) if len(right) == 1 else left @ right.transpose(1, 2)
 
-    Args:
-        left: (P, n, c).
-        right: (P, m, c), or (1, m, c) for all prompts.
 
-    Returns:
-        left times the transpose of right, (P, n, m).
-    """
-    if not _suits(left[0], right[0]):
-        if len(right) == 1:
-            return F.linear(left, right[0])
-        return left @ right.transpose(1, 2)
-    if torch.is_grad_enabled():
-        product: Tensor = _Multiply.apply(left, right)  # type: ignore[no-untyped-call]
-        return product
-    return _products(left, right)
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """As `F.linear` of matrices, for code that makes its own gradients: rows (n, in), weight (out, in) -> (n, out)."""
+    if rows.numel() * weight.shape[0] >= _SMALL and _onednn_is_faster():
+        return _product(rows, weight, bias)
+    return F.linear(rows, weight, bias)
+
+
+def own_code_suits(*tensors: Tensor) -> bool:
+    """Whether to take our own code for the CPU, with gradients made by hand, instead of torch's operations."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
 
 
 def convolve(layer: nn.Module, grid: Tensor) -> Tensor:
@@ -81,31 +80,6 @@ class _Affine(torch.autograd.Function):
         )
 
 
-class _Multiply(torch.autograd.Function):
-    """Matrix by matrix: torch's batched product of fp32 is MKL's."""
-
-    @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.save_for_backward(left, right)
-        return _products(left, right)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (gradient,) = gradients  # (P, n, m)
-        left, right = ctx.saved_tensors
-        needs_left, needs_right = ctx.needs_input_grad
-        of_left = _products(gradient, right.transpose(1, 2)) if needs_left else None
-        of_right = _products(gradient.transpose(1, 2), left.transpose(1, 2)) if needs_right else None
-        if of_right is not None and len(right) < len(left):
-            of_right = of_right.sum(0, keepdim=True)
-        return of_left, of_right
-
-
-def _products(left: Tensor, right: Tensor) -> Tensor:
-    shared = len(right) == 1
-    return torch.stack([_product(one, right[0 if shared else i], None) for i, one in enumerate(left)])
-
-
 def _weight_gradient(gradient: Tensor, rows: Tensor) -> Tensor:
     """From gradient (n, out) and rows (n, in): (out, in). oneDNN is faster with the smaller edge first."""
     if gradient.shape[1] <= rows.shape[1]:
@@ -124,15 +98,8 @@ def _dense(matrix: Tensor) -> Tensor:
 
 
 def _suits(tokens: Tensor, weight: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # the compiler sees through torch's own operations only
-        return False
-    return (
-        tokens.device.type == "cpu"
-        and tokens.dtype == weight.dtype == torch.float32
-        and tokens.numel() * weight.shape[0] >= _SMALL
-        and _onednn_is_faster()
-        and not torch.is_autocast_enabled("cpu")
-    )
+    large = tokens.numel() * weight.shape[0] >= _SMALL
+    return large and _onednn_is_faster() and own_code_suits(tokens, weight)
 
 
 @cache

@@ -1,12 +1,11 @@
 """The decoder's transformer: prompt tokens attend to the image, the image attends to them."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_pipeline.model.config import DecoderConfig
+from moe_pipeline.model.image_attention import read_image, write_image
 from moe_pipeline.model.layers import TwoLayerMlp, linear
-from moe_pipeline.model.products import multiply
 
 
 class Attention(nn.Module):
@@ -28,7 +27,7 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(self._split(queries), self._split(keys), self._split(values))
         return linear(self.out_proj, mixed.transpose(1, 2).flatten(2))
 
-    def to_image(self, tokens: Tensor, image: Tensor, placed: Tensor) -> Tensor:
+    def to_image(self, tokens: Tensor, image: Tensor, positions: Tensor) -> Tensor:
         """Few tokens attend to the many of the image, which are never projected.
 
         With q a query and x a token of the image, q·(K x) = (Kᵀ q)·x, and the mean of V x is V times the mean of x.
@@ -36,58 +35,54 @@ class Attention(nn.Module):
 
         Args:
             tokens: (P, n, C).
-            image: where the values come from, (B, N, C) with B 1 or P.
-            placed: the same with its positions, where the keys come from.
+            image: (B, N, C) with B 1 or P.
+            positions: where its tokens are, (1, N, C).
 
         Returns:
             (P, n, C).
         """
         queries = linear(self.q_proj, tokens) * self.scale  # (P, n, inner)
-        logits = multiply(self._outwards(queries, self._by_head(self.k_proj.weight)), placed)  # (P, heads * n, N)
-        weights = logits.softmax(-1, dtype=torch.float32).to(image.dtype)
-        seen = multiply(weights, image.transpose(1, 2))  # (P, heads * n, C)
-        mixed = self._inwards(seen, self._by_head(self.v_proj.weight)) + self.v_proj.bias  # (P, n, inner)
+        seen = read_image(self._outwards(queries, self.k_proj.weight), image, positions)  # (P, heads * n, C)
+        mixed = self._inwards(seen, self.v_proj.weight) + self.v_proj.bias  # (P, n, inner)
         return linear(self.out_proj, mixed)
 
-    def from_image(self, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def from_image(self, image: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """The image's tokens attend to few others; as in `to_image` only those are projected.
 
         Args:
-            placed: the image with its positions, (B, N, C) with B 1 or P.
+            image: (B, N, C) with B 1 or P.
+            positions: where its tokens are, (1, N, C).
             keys: (P, n, C).
             values: (P, n, C).
 
         Returns:
-            (P, N, C).
+            The image with what it got added, (P, N, C).
         """
-        n_keys = keys.shape[1]
         keys = linear(self.k_proj, keys) * self.scale  # (P, n, inner)
-        constant = (keys * self.q_proj.bias).unflatten(2, (self.num_heads, -1)).sum(3)  # (P, n, heads)
-        logits = multiply(self._outwards(keys, self._by_head(self.q_proj.weight)), placed)  # (P, heads * n, N)
-        logits = logits + constant.transpose(1, 2).flatten(1)[..., None]
-        weights = logits.unflatten(1, (-1, n_keys)).softmax(2, dtype=torch.float32).flatten(1, 2)  # (P, heads * n, N)
-        shown = self._outwards(linear(self.v_proj, values), self._by_head(self.out_proj.weight.t()))
-        mixed = multiply(weights.to(shown.dtype).transpose(1, 2), shown.transpose(1, 2))  # (P, N, C)
-        return mixed + self.out_proj.bias
+        constant = self._split(keys * self.q_proj.bias).sum(3)  # (P, heads, n)
+        shown = self._outwards(linear(self.v_proj, values), self.out_proj.weight.t())  # (P, heads * n, C)
+        shown = shown + self.out_proj.bias / self.num_heads  # each head's weights sum to one
+        folded = self._outwards(keys, self.q_proj.weight)
+        return write_image(folded, constant.flatten(1), shown, image, positions, self.num_heads)
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (P, heads, n, inner / heads)
+        batch, n, _ = tokens.shape
+        return tokens.reshape(batch, n, self.num_heads, -1).transpose(1, 2)  # (P, heads, n, inner / heads)
 
-    def _by_head(self, weight: Tensor) -> Tensor:
-        return weight.unflatten(0, (self.num_heads, -1))  # (heads, inner / heads, C)
-
-    def _outwards(self, vectors: Tensor, by_head: Tensor) -> Tensor:
-        """Vectors (P, n, inner) through each head's matrix (heads, inner / heads, C): (P, heads * n, C)."""
+    def _outwards(self, vectors: Tensor, weight: Tensor) -> Tensor:
+        """Vectors (P, n, inner) through each head's rows of a weight (inner, C): (P, heads * n, C)."""
         n_prompts, n, _ = vectors.shape
+        by_head = weight.reshape(self.num_heads, -1, weight.shape[1])  # (heads, inner / heads, C)
         parts = vectors.reshape(n_prompts * n, self.num_heads, -1).transpose(0, 1) @ by_head  # (heads, P * n, C)
-        return parts.unflatten(1, (n_prompts, n)).transpose(0, 1).flatten(1, 2)
+        return parts.reshape(self.num_heads, n_prompts, n, -1).transpose(0, 1).flatten(1, 2)
 
-    def _inwards(self, vectors: Tensor, by_head: Tensor) -> Tensor:
-        """Vectors (P, heads * n, C) through the transpose of each head's matrix: (P, n, inner)."""
-        n_prompts = vectors.shape[0]
-        parts = vectors.unflatten(1, (self.num_heads, -1)).transpose(0, 1).flatten(1, 2)  # (heads, P * n, C)
-        parts = parts @ by_head.transpose(1, 2)  # (heads, P * n, inner / heads)
-        return parts.transpose(0, 1).reshape(n_prompts, -1, parts.shape[0] * parts.shape[2])
+    def _inwards(self, vectors: Tensor, weight: Tensor) -> Tensor:
+        """Vectors (P, heads * n, C) through the transpose of each head's rows: (P, n, inner)."""
+        n_prompts, n_vectors, width = vectors.shape
+        by_head = weight.reshape(self.num_heads, -1, width)  # (heads, inner / heads, C)
+        parts = vectors.reshape(n_prompts, self.num_heads, -1, width).transpose(0, 1)  # (heads, P, n, C)
+        inwards = parts.flatten(1, 2) @ by_head.transpose(1, 2)  # (heads, P * n, inner / heads)
+        return inwards.transpose(0, 1).reshape(n_prompts, n_vectors // self.num_heads, -1)
 
 
 class TwoWayLayer(nn.Module):
@@ -124,11 +119,10 @@ class TwoWayLayer(nn.Module):
             placed_tokens = tokens + prompts
             tokens = tokens + self.self_attn(q=placed_tokens, k=placed_tokens, v=tokens)
         tokens = self.norm1(tokens)
-        placed = image + positions
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image.to_image(tokens + prompts, image, placed))
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image.to_image(tokens + prompts, image, positions))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        answer = self.cross_attn_image_to_token.from_image(placed, tokens + prompts, tokens)
-        return tokens, self.norm4(image + answer)
+        image = self.norm4(self.cross_attn_image_to_token.from_image(image, positions, tokens + prompts, tokens))
+        return tokens, image
 
 
 class TwoWayTransformer(nn.Module):
@@ -157,6 +151,6 @@ class TwoWayTransformer(nn.Module):
         tokens = prompts
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompts, positions)
-        attended = self.final_attn_token_to_image.to_image(tokens + prompts, image, image + positions)
+        attended = self.final_attn_token_to_image.to_image(tokens + prompts, image, positions)
         tokens = self.norm_final_attn(tokens + attended)
         return tokens, image
