@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from moe_pipeline import __version__
-from moe_pipeline.cli import data, house, models, prediction, training, weights
+from moe_pipeline.cli import data, house, models, prediction, prompts, training, weights
 from moe_pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ for part in (house, data, training, prediction, models):
     app.add_typer(part.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.experts, name="experts")
+app.add_typer(prompts.app, name="prompts")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -32,7 +32,7 @@ class BareTolerance(TyperCommand):
 def predict(
     images: Annotated[Path, typer.Option("-i", "--input", help="Folder of images.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder for label maps and tables.")],
-    prompts: Annotated[Path | None, typer.Option(help="prompts.json with clicks.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="File of clicks, or a folder with one for each image.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References to simulate clicks from: an evaluation.")] = None,
     references: Annotated[Path | None, typer.Option("-r", "--references", help="References for dice.csv.")] = None,
     clicks: Annotated[int, typer.Option(help="Simulated clicks per class.", min=1, max=50)] = 1,

@@ -41,7 +41,7 @@ class PredictOptions:
     out: Path
     """Folder for label maps and tables."""
     prompts: Path | None = None
-    """prompts.json."""
+    """File or folder of prompts."""
     labels: Path | None = None
     """References to simulate clicks from."""
     references: Path | None = None

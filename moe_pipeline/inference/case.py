@@ -82,6 +82,13 @@ class _Object:
     known: Clicks | None
     turns: int
     next_click: NextClick
+    prompt: Prompt | None = None
+
+    @property
+    def shown_mm(self) -> NDArray[np.float64]:
+        """What the first crop shall show, (n, 3): the clicks, and the corners of a box."""
+        assert self.known is not None, "an object without clicks has no crop"
+        return self.known[0] if self.prompt is None else np.concatenate([self.known[0], self.prompt.box_mm])
 
 
 def segment_case(model: Mixture, request: Request) -> CaseResult:
@@ -131,7 +138,7 @@ def _objects(request: Request) -> Iterator[_Object]:
             turn = len(clicks[1]) + 1
             return known[0][:turn], known[1][:turn]
 
-        yield _Object(prompt.class_id, prompt.class_name, prompt.source, known, len(known[1]), given)
+        yield _Object(prompt.class_id, prompt.class_name, prompt.source, known, len(known[1]), given, prompt)
     for class_id, class_name in (request.classes or {}).items():
         assert request.reference is not None, "classes without a reference"
         robot = Robot(request.reference, class_id, request.seed)
@@ -146,8 +153,9 @@ def _positives_first(prompt: Prompt) -> Clicks:
 
 def _plan(model: Mixture, bank: CropBank, objects: list[_Object]) -> Iterator[tuple[Route, tuple[Start, Start | None]]]:
     """Route and first crops of every object with clicks: as few crops as will do, per view."""
-    known = [wanted.known for wanted in objects if wanted.known is not None]
-    homes = plan_windows(bank.lattice(model.view), [clicks[0] for clicks in known])
+    clicked = [(wanted.known, wanted.shown_mm) for wanted in objects if wanted.known is not None]
+    known, shown = [clicks for clicks, _ in clicked], [points for _, points in clicked]
+    homes = plan_windows(bank.lattice(model.view), shown)
     bank.encode(model.view, homes)
     routes = [route_of(model, bank, home, clicks) for home, clicks in zip(homes, known, strict=True)]
     experts: list[Start | None] = [None] * len(known)
@@ -157,7 +165,7 @@ def _plan(model: Mixture, bank: CropBank, objects: list[_Object]) -> Iterator[tu
         if view == model.view:
             starts = [homes[index] for index in own]
         else:
-            starts = plan_windows(bank.lattice(view), [known[index][0] for index in own])
+            starts = plan_windows(bank.lattice(view), [shown[index] for index in own])
         for index, start in zip(own, starts, strict=True):
             experts[index] = start
     return iter([(route, (home, expert)) for route, home, expert in zip(routes, homes, experts, strict=True)])

@@ -25,10 +25,9 @@ from moe_pipeline.inference.automatic import Search, check_search
 from moe_pipeline.inference.case import Request, segment_case
 from moe_pipeline.inference.maps import NO_MAPS, Maps
 from moe_pipeline.inference.model import Mixture
-from moe_pipeline.inference.prompts import prompts_of_case
+from moe_pipeline.inference.prompt_files.reading import PromptSet, read_prompts
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.cases import CaseRow
-from moe_pipeline.records.prompts import PromptFile
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class PromptSource:
     """Where the clicks come from: exactly one of a prompt file, a folder of references, and a search.
 
     Attributes:
-        file: prompts.json.
+        file: prompts in any of our formats: a file, or a folder with one per case.
         labels: references a robot clicks by. An evaluation, and every row says so.
         classes: ids and names that the robot prompts; those found in the references where empty.
         n_clicks: clicks per class of the robot.
@@ -98,7 +97,7 @@ def predict_folder(
     if source.search is not None:
         check_search(model, source.search)
     references = _references(source)
-    prompts = PromptFile.load(source.file) if source.file else None
+    prompts = read_prompts(source.file, [case for case, _ in cases]) if source.file else None
     rows: list[CaseRow] = []
     for case, path in track(cases, "predicting", progress):
         began = time.monotonic()
@@ -157,12 +156,11 @@ def _request(
     path: Path,
     native: Geometry,
     source: PromptSource,
-    prompts: PromptFile | None,
+    prompts: PromptSet | None,
     references: dict[str, Path],
 ) -> Request:
-    if prompts is not None and source.file is not None:
-        given = tuple(prompts_of_case(prompts, case, native, source.file))
-        return Request(case, read_volume(path), prompts=given)
+    if prompts is not None:
+        return Request(case, read_volume(path), prompts=tuple(prompts.of_case(case, native)))
     if source.search is not None:
         return Request(case, read_volume(path), search=source.search)
     if case not in references:

@@ -1,16 +1,24 @@
 """Prompts in patient coordinates, wherever they come from."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile, Space
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+
+_EDGE = 1e-6  # voxels; how far rounding may carry a click on the image's very border
+
+
+def _nothing() -> NDArray[np.float64]:
+    return np.empty((0, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class Prompt:
         clicks_mm: (n, 3) RAS world.
         labels: (n,) 1 inside, 0 outside.
         source: where the clicks come from.
+        box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
     """
 
     class_id: int
@@ -30,6 +39,7 @@ class Prompt:
     clicks_mm: NDArray[np.float64]
     labels: NDArray[np.int64]
     source: str
+    box_mm: NDArray[np.float64] = field(default_factory=_nothing)
 
 
 def prompts_of_case(file: PromptFile, case: str, native: Geometry, path: Path) -> list[Prompt]:
@@ -47,21 +57,65 @@ def prompts_of_case(file: PromptFile, case: str, native: Geometry, path: Path) -
     if case not in file.cases or not file.cases[case]:
         known = ", ".join(sorted(file.cases)[:5]) or "none"
         raise PromptError(f"{case}: no prompts in {path}; it has prompts for: {known}. Add clicks for {case}.")
-    return [_in_world(prompt, file.space, native, f"{case} in {path}") for prompt in file.cases[case]]
+    return objects_in_world(file.cases[case], file.space, native, f"{case} in {path}")
 
 
-def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) -> Prompt:
-    points = np.asarray(prompt.points, dtype=float)  # (n, 3)
+def objects_in_world(
+    objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str, source: str = "prompts"
+) -> list[Prompt]:
+    """Objects of one case, brought to RAS world coordinates.
+
+    A box becomes its corners, and where no click lies inside its object, its centre becomes one.
+
+    Args:
+        objects: of the case.
+        space: of their points.
+        native: grid of the image as stored.
+        where: case and file, for messages.
+        source: where the clicks come from.
+
+    Raises:
+        PromptError: if a click lies outside the image.
+    """
+    return [_in_world(prompt, space, native, where, source) for prompt in objects]
+
+
+def to_world(points: ArrayLike, space: Space, native: Geometry) -> NDArray[np.float64]:
+    """RAS world positions in mm, (n, 3), of points (n, 3) in one of our spaces."""
+    places = np.asarray(points, dtype=float).reshape(-1, 3)
     if space == "world_lps_mm":
-        world = points * LPS_TO_RAS
-    else:
-        world = native.voxel_to_world(points if space == "voxel_xyz" else points[:, ::-1])
+        return np.asarray(places * LPS_TO_RAS)
+    return native.voxel_to_world(places if space == "voxel_xyz" else places[:, ::-1])
+
+
+def from_world(points_mm: NDArray[np.float64], space: Space, native: Geometry) -> NDArray[np.float64]:
+    """The inverse of `to_world`."""
+    if space == "world_lps_mm":
+        return np.asarray(points_mm * LPS_TO_RAS)
+    voxels = native.world_to_voxel(points_mm)
+    return voxels if space == "voxel_xyz" else voxels[:, ::-1]
+
+
+def corners(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
+    """The eight corners, (8, 3), of the box between two opposite ones."""
+    return np.array(list(product(*zip(one, other, strict=True))), dtype=float)
+
+
+def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str, source: str) -> Prompt:
+    points, labels = list(prompt.points), list(prompt.labels)
+    box = _nothing()
+    if prompt.box is not None:
+        box = to_world(corners(*prompt.box), space, native)  # (8, 3)
+        if 1 not in labels:
+            x, y, z = np.mean(prompt.box, axis=0).tolist()
+            points, labels = [(x, y, z), *points], [1, *labels]
+    world = to_world(points, space, native)
     voxels = native.world_to_voxel(world)
-    beyond = ((voxels < -0.5) | (voxels > np.asarray(native.shape) - 0.5)).any(axis=1)
+    beyond = ((voxels < -0.5 - _EDGE) | (voxels > np.asarray(native.shape) - 0.5 + _EDGE)).any(axis=1)
     if beyond.any():
-        place = tuple(prompt.points[int(beyond.argmax())])
+        place = tuple(points[int(beyond.argmax())])
         raise PromptError(
             f"{where}: click {place} ({space}) lies outside the image, at voxel "
             f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
         )
-    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(prompt.labels), "prompts")
+    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), source, box)

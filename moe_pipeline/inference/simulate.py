@@ -30,7 +30,7 @@ class Robot:
         voxels = np.flatnonzero(self.reference.array == self.class_id)
         if not voxels.size:
             return None
-        random = np.random.default_rng(_seed(case, self.class_id, self.seed))
+        random = np.random.default_rng(seed_of(case, self.class_id, self.seed))
         voxel = np.unravel_index(int(random.choice(voxels)), self.reference.array.shape)
         return self._click(np.array(voxel)), np.array([1])
 
@@ -42,7 +42,7 @@ class Robot:
         wrong = np.flatnonzero((answer.values > 0.5) != wanted)
         if not wrong.size:
             return clicks
-        random = np.random.default_rng(_seed(str(len(clicks[1])), self.class_id, self.seed))
+        random = np.random.default_rng(seed_of(str(len(clicks[1])), self.class_id, self.seed))
         chosen = int(wrong[int(random.random() * wrong.size)])
         voxel = np.array(np.unravel_index(chosen, wanted.shape))
         label = int(wanted.flat[chosen])
@@ -53,5 +53,6 @@ class Robot:
         return self.reference.geometry.voxel_to_world(voxel[None].astype(float))  # (1, 3)
 
 
-def _seed(case: str, class_id: int, seed: int) -> int:
+def seed_of(case: str, class_id: int, seed: int) -> int:
+    """A seed of its own for each case and class."""
     return int.from_bytes(hashlib.sha256(f"{case}/{class_id}/{seed}".encode()).digest()[:8], "big")
