@@ -19,17 +19,18 @@ def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, coordinates:
     prompt embedding without the padding point, and the mean dense prompt embedding.
 
     Args:
-        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts.
+        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts; channels beyond C, the details of cells,
+            are not looked at.
         sparse: (P, n + 1, C), the padding point last.
-        dense: (P, C, g, g, g).
+        dense: (P, C, g, g, g), likewise.
         coordinates: (P, n, 3) voxels of the crop in tensor axis order.
         size: edge of the crop in voxels.
 
     Returns:
         (P, 5C) float32.
     """
-    prompts = len(coordinates)
-    image = embedding.float().expand(prompts, -1, -1, -1, -1)
+    prompts, width = len(coordinates), sparse.shape[2]
+    image = embedding[:, :width].float().expand(prompts, -1, -1, -1, -1)
     flat = image.flatten(2)  # (P, C, g³)
     place = 2 * (coordinates.float() + 0.5) / size - 1  # (P, n, 3) in (-1, 1)
     place = place.flip(-1)[:, :, None, None]  # (P, n, 1, 1, 3), last axis first as grid_sample wants
@@ -39,7 +40,7 @@ def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, coordinates:
         flat.std(2),
         at_clicks.flatten(2).mean(2),
         sparse[:, :-1].float().mean(1),
-        dense.float().flatten(2).mean(2),
+        dense[:, :width].float().flatten(2).mean(2),
     )
     return torch.cat(groups, dim=1)  # (P, 5C)
 

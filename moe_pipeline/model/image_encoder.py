@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.attention import RelativeAttention
 from moe_pipeline.model.config import EncoderConfig
+from moe_pipeline.model.details import pack
 from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first, channels_last, linear
 from moe_pipeline.model.products import convolve
 from moe_pipeline.model.stem import ConvStem, PatchStem
@@ -48,7 +49,7 @@ class ImageEncoder(nn.Module):
         grid, width = config.grid_size, config.embed_dim
         self.patch_embed: PatchStem | ConvStem
         if config.stem == "conv":
-            self.patch_embed = ConvStem(in_chans=config.in_chans, width=width)
+            self.patch_embed = ConvStem(in_chans=config.in_chans, width=width, detail_chans=config.detail_chans)
         else:
             self.patch_embed = PatchStem(in_chans=config.in_chans, width=width, patch_size=config.patch_size)
         if config.use_abs_pos:
@@ -70,7 +71,7 @@ class ImageEncoder(nn.Module):
             image: normalised intensities, (B, in_chans, S, S, S) with S = `config.img_size`.
 
         Returns:
-            (B, out_chans, g, g, g), g = S / patch_size.
+            (B, out_chans, g, g, g), g = S / patch_size; with details 64 * detail_chans further channels.
 
         Raises:
             ValueError: if the image has another shape, or there is none.
@@ -81,12 +82,14 @@ class ImageEncoder(nn.Module):
         return self._encode(image)
 
     def _encode(self, image: Tensor) -> Tensor:
-        tokens = self.patch_embed(image).float()  # (B, g, g, g, width)
+        tokens, details = self.patch_embed(image)
+        tokens = tokens.float()  # (B, g, g, g, width)
         if self.config.use_abs_pos:
             tokens = tokens + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
-        return self._reduce(tokens)
+        embedding = self._reduce(tokens)
+        return embedding if details is None else torch.cat([embedding, pack(details.float())], dim=1)
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Keep the weights of all matrix products in `dtype`, for inference; norms, positions and sums stay fp32."""

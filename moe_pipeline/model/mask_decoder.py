@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
+from moe_pipeline.model.details import CELLS, PROMPT_DETAILS, DetailMixer, cells_of
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
 from moe_pipeline.model.products import affine, multiply
 from moe_pipeline.model.two_way import TwoWayTransformer
@@ -23,6 +24,15 @@ class PreparedEmbedding:
 
     tokens: Tensor
     """The embedding as the transformer takes it, (B, g^3, C)."""
+    details: Tensor | None = None
+    """What it carries of each cell, (B, g^3, 8, 8, D); None in SAM-Med3D."""
+
+    def of_prompt(self, index: int) -> "PreparedEmbedding":
+        """The part for one prompt; all of it if they share one embedding."""
+        if len(self.tokens) == 1:
+            return self
+        own = slice(index, index + 1)
+        return PreparedEmbedding(self.tokens[own], None if self.details is None else self.details[own])
 
 
 class MaskDecoder(nn.Module):
@@ -53,6 +63,8 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = ReluMlp(
             n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
         )
+        self.n_details = config.encoder.detail_chans
+        self.mixer = DetailMixer(self.n_details + PROMPT_DETAILS, width // 8) if self.n_details else None
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
 
@@ -64,16 +76,19 @@ class MaskDecoder(nn.Module):
         """Do once what all prompts on one embedding share.
 
         Args:
-            embedding: (B, C, g, g, g); B is 1, or the number of prompts that are decoded on it.
+            embedding: (B, C, g, g, g), with details (B, C + 64 D, g, g, g); B is 1, or the number of prompts that are
+                decoded on it.
 
         Returns:
             To be given to this decoder, or a copy of it, in place of the embedding.
         """
-        expected = (self.positions.shape[2], *[self.grid_size] * 3)
+        width = self.positions.shape[2]
+        expected = (width + CELLS * self.n_details, *[self.grid_size] * 3)
         if embedding.ndim != 5 or embedding.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
-        return PreparedEmbedding(channels_last(embedding).flatten(1, 3).contiguous())
+        tokens = channels_last(embedding[:, :width]).flatten(1, 3).contiguous()
+        return PreparedEmbedding(tokens, cells_of(embedding[:, width:]) if self.n_details else None)
 
     def forward(
         self,
@@ -99,53 +114,73 @@ class MaskDecoder(nn.Module):
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
-        added = channels_last(_compact(dense)).flatten(1, 3)  # (1 | P, 1 | g^3, C)
         if torch.is_grad_enabled() or prompts.device.type != "cpu":
-            return self._decode(prompts, image.tokens + added, multimask_output)
-        return self._decode_one_by_one(prompts, image.tokens, added, multimask_output)
+            return self._decode(prompts, image, dense, multimask_output)
+        return self._decode_one_by_one(prompts, image, dense, multimask_output)
 
     def _decode_one_by_one(
-        self, prompts: Tensor, image: Tensor, added: Tensor, multimask_output: bool
+        self, prompts: Tensor, image: PreparedEmbedding, dense: Tensor, multimask_output: bool
     ) -> tuple[Tensor, Tensor]:
         """For a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company."""
         parts = []
         for i in range(len(prompts)):
-            own_image, own_added = (part if len(part) == 1 else part[i : i + 1] for part in (image, added))
-            parts.append(self._decode(prompts[i : i + 1], own_image + own_added, multimask_output))
+            own = dense if len(dense) == 1 else dense[i : i + 1]
+            parts.append(self._decode(prompts[i : i + 1], image.of_prompt(i), own, multimask_output))
         logits, iou = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(iou)
 
-    def _decode(self, prompts: Tensor, image: Tensor, multimask_output: bool) -> tuple[Tensor, Tensor]:
-        tokens, image = self.transformer(prompts, image, self.positions)
+    def _decode(
+        self, prompts: Tensor, embedding: PreparedEmbedding, dense: Tensor, multimask_output: bool
+    ) -> tuple[Tensor, Tensor]:
+        width = self.positions.shape[2]
+        added = channels_last(_compact(dense[:, :width])).flatten(1, 3)  # (1 | P, 1 | g^3, C)
+        tokens, image = self.transformer(prompts, embedding.tokens + added, self.positions)
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
-        return self._masks(image, weights), iou[:, wanted.start : wanted.stop]
+        return self._masks(image, weights, self._details(embedding, dense[:, width:])), iou[
+            :, wanted.start : wanted.stop
+        ]
 
-    def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
+    def _details(self, embedding: PreparedEmbedding, packed: Tensor) -> Tensor | None:
+        """What is added to the features of the cells, (P, 8 * g^3, 8 * C/8)."""
+        if self.mixer is None or embedding.details is None:
+            return None
+        of_prompt = cells_of(packed)  # (P, g^3, 8, 8, D)
+        of_image = embedding.details.expand(len(of_prompt), -1, -1, -1, -1)
+        mixed: Tensor = self.mixer(torch.cat([of_image, of_prompt], dim=-1))  # (P, g^3, 8, 8, C/8)
+        return mixed.flatten(3).flatten(1, 2)
+
+    def _masks(self, image: Tensor, kernels: Tensor, details: Tensor | None) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
         up1, _, _, up2, _ = self.output_upscaling
         doublings, by_octant = (octants(up1), octants(up2)), _for_each_octant(kernels)
         if image.device.type == "cpu":  # small parts stay in the cache; whole prompts where gradients need all of them
             step = image.shape[1] if torch.is_grad_enabled() else _TOKENS_AT_ONCE
-            whole = [
-                torch.cat([self._weighed(part, kernel, *doublings) for part in torch.split(tokens, step, dim=1)], dim=1)
-                for tokens, kernel in zip(torch.split(image, 1), torch.split(by_octant, 1), strict=True)
-            ]
+            whole = []
+            for i, tokens in enumerate(torch.split(image, 1)):
+                parts = torch.split(tokens, step, dim=1)
+                told = [None] * len(parts) if details is None else torch.split(details[i : i + 1], 8 * step, dim=1)
+                kernel = by_octant[i : i + 1]
+                weighed = [self._weighed(a, b, kernel, *doublings) for a, b in zip(parts, told, strict=True)]
+                whole.append(torch.cat(weighed, dim=1))
             logits = torch.cat(whole)
         else:
-            logits = self._weighed(image, by_octant, *doublings)
+            logits = self._weighed(image, details, by_octant, *doublings)
         g = self.grid_size
         logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, kernels.shape[1])
         logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
         return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
 
-    def _weighed(self, image: Tensor, by_octant: Tensor, first: Affine, second: Affine) -> Tensor:
-        """Tokens (P, n, C) to the logits of their octants of octants, (P, 8 * n, 8 * m)."""
+    def _weighed(
+        self, image: Tensor, details: Tensor | None, by_octant: Tensor, first: Affine, second: Affine
+    ) -> Tensor:
+        """Tokens (P, n, C) and details (P, 8 * n, 8 * C/8) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
         _, norm, act, _, _ = self.output_upscaling
         cells = affine(image, *first)  # (P, n, 8 * C/4)
         cells = act(norm(cells.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
-        cells = act(affine(cells, *second))  # (P, 8 * n, 8 * C/8)
+        cells = affine(cells, *second)  # (P, 8 * n, 8 * C/8)
+        cells = act(cells if details is None else cells + details)
         return multiply(cells, by_octant)
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from moe_pipeline.model.click_field import ClickField
 from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.details import prompt_details
 from moe_pipeline.model.layers import ChannelNorm, cubes_to_tokens, linear
 
 _NO_POINT = -1
@@ -58,6 +59,7 @@ class PromptEncoder(nn.Module):
         self.click_field: ClickField | None = None
         if config.prompt.click_field:
             self.click_field = ClickField(width, self.grid_size, config.encoder.patch_size)
+        self.details = config.encoder.detail_chans > 0
 
     def forward(self, points: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode the prompts of P objects.
@@ -69,7 +71,8 @@ class PromptEncoder(nn.Module):
 
         Returns:
             Sparse embeddings (P, n + 1, C), the last one the padding point that upstream appends, or (P, 0, C)
-            without points; dense embeddings (P, C, g, g, g), an expanded view without a mask.
+            without points; dense embeddings (P, C, g, g, g), an expanded view without a mask. With details the
+            dense ones have 64 * PROMPT_DETAILS further channels.
 
         Raises:
             ValueError: if shapes do not fit.
@@ -81,6 +84,9 @@ class PromptEncoder(nn.Module):
         dense = self._embed_mask(mask, n_prompts)
         if points is not None and self.click_field is not None:
             dense = dense + self.click_field(*points)  # (P, C, g, g, g)
+        if self.details:
+            told = prompt_details(points, mask, n_prompts, self.mask_size, self.img_size // self.mask_size)
+            dense = torch.cat([dense, told.to(dense)], dim=1)
         return sparse, dense
 
     def dense_positions(self) -> Tensor:

@@ -126,7 +126,7 @@ def planning_preset(name: str, view: View, config: dict[str, Any], like: str | N
     return FoundationPreset(
         name=name,
         view=view,
-        embedding_values=encoder["out_chans"] * grid**3,
+        embedding_values=(encoder["out_chans"] + _UPSCALED**3 * encoder.get("detail_chans", 0)) * grid**3,
         low_res_voxels=_UPSCALED * grid,
         limits=Limits.model_validate(known[closest]["limits"]),
         costs=Costs.model_validate(known[closest]["costs"]),

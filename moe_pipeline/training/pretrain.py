@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from moe_pipeline.errors import PipelineError
+from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation, build_foundation
@@ -35,8 +35,8 @@ class PretrainSettings:
     """Volumes per step; each is encoded once."""
     targets: int = 2
     """Objects prompted in each volume."""
-    max_clicks: int = 5
-    """Clicks per object, drawn per step from 1 to this; 2 at the very start."""
+    max_clicks: int = 9
+    """Clicks per object at most, drawn per step, few more often than many; 2 at the very start."""
     curriculum_steps: int = 1000
     """Until this step, ever less often, only the larger objects are prompted, and small ones weigh more in the loss."""
     validation_volumes: int = 16
@@ -72,7 +72,7 @@ class PretrainTask:
         generator = torch.Generator().manual_seed(self._seed(step))
         green = self._green(step)
         easy = float(torch.rand((), generator=generator)) < green
-        n_clicks = 2 if green > 0.5 else int(torch.randint(1, s.max_clicks + 1, (), generator=generator))
+        n_clicks = 2 if green > 0.5 else 1 + int(s.max_clicks * torch.rand((), generator=generator) ** 2)
         batch = self._batch(step)
         target = _largest(batch.target, s.targets) if easy else batch.target[:, : s.targets]  # (B, k, S, S, S)
         target = target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
@@ -181,7 +181,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     foundation = build_foundation(chosen.config).to(device)
     settings = PretrainSettings(seed=options.seed)
     if options.start is not None:
-        foundation.load_state_dict(load_foundation(options.start, chosen.config, device).state_dict())
+        _go_on_from(foundation, options.start, device)
         settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
     loop = LoopSettings(
         steps=options.steps,
@@ -244,6 +244,16 @@ def pretrain(
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return foundation, result
+
+
+def _go_on_from(foundation: Foundation, start: str, device: torch.device) -> None:
+    """Take over weights; parts that the earlier network did not have stay as they are drawn."""
+    known = load_foundation(start, device=device).state_dict()
+    present = foundation.state_dict()
+    wrong = sorted(name for name, tensor in known.items() if name not in present or present[name].shape != tensor.shape)
+    if wrong:
+        raise CheckpointError(f"{start}: cannot go on from it, the preset has no {', '.join(wrong[:3])} of this shape")
+    foundation.load_state_dict(present | known)
 
 
 def _correlation(pairs: list[tuple[float, float]]) -> float:

@@ -1,0 +1,97 @@
+"""What the decoder is told about each of its low-resolution cells directly; an addition of ours, off in SAM-Med3D.
+
+A token has to carry all that is known of 64 cells. That can be learnt, given weeks. For networks that learn for hours
+the encoder also hands over a few features per cell, from its first convolutions, and the prompt encoder the previous
+answer and the nearness of the clicks. They travel as further channels of the embedding and of the dense prompt: the 64
+cells of a token one after the other, so that whatever stores, batches or moves embeddings need not know of them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from moe_pipeline.model.layers import cubes_to_tokens
+
+CELLS = 64
+"""Low-resolution cells behind a token."""
+PROMPT_DETAILS = 5
+"""Per cell: the previous answer, and the nearness of clicks inside and outside the object at two reaches."""
+_REACHES_VOXELS = (4.0, 12.0)
+
+
+def pack(grid: Tensor) -> Tensor:
+    """Features of cells as channels of tokens: (B, D, 4 g, 4 g, 4 g) -> (B, 64 D, g, g, g).
+
+    A token's cells stand in the order in which the decoder doubles the grid twice: octants of octants, then features.
+    """
+    n_features = grid.shape[1]
+    cells = cubes_to_tokens(grid, 4)  # (B, g, g, g, D * 64)
+    cells = cells.reshape(*cells.shape[:4], n_features, 2, 2, 2, 2, 2, 2)
+    cells = cells.permute(0, 5, 7, 9, 6, 8, 10, 4, 1, 2, 3)  # (B, 2, 2, 2, 2, 2, 2, D, g, g, g)
+    return cells.reshape(len(grid), CELLS * n_features, *cells.shape[-3:])
+
+
+def cells_of(packed: Tensor) -> Tensor:
+    """(B, 64 D, g, g, g) -> (B, g^3, 8, 8, D): as `pack` left them, for the decoder."""
+    tokens = packed.flatten(2).transpose(1, 2)  # (B, g^3, 64 D)
+    return tokens.reshape(*tokens.shape[:2], 8, 8, -1)
+
+
+def prompt_details(
+    points: tuple[Tensor, Tensor] | None, mask: Tensor | None, n_prompts: int, size: int, cell_voxels: int
+) -> Tensor:
+    """What a prompt says about each cell.
+
+    Args:
+        points: coordinates (P, n, 3) in voxels, and labels (P, n): 1 inside, 0 outside, others ignored.
+        mask: previous logits (P, 1, l, l, l).
+        n_prompts: P.
+        size: l.
+        cell_voxels: voxels along the edge of a cell.
+
+    Returns:
+        (P, 64 * PROMPT_DETAILS, g, g, g), g = l / 4.
+    """
+    some = points[0] if points is not None else mask
+    device = some.device if some is not None else None
+    told = torch.zeros(n_prompts, PROMPT_DETAILS, size, size, size, device=device)
+    if mask is not None:
+        told[:, 0] = torch.tanh(mask[:, 0].float() / 4)
+    if points is not None:
+        told[:, 1:] = _nearness(*points, size, cell_voxels)
+    return pack(told)
+
+
+def _nearness(coordinates: Tensor, labels: Tensor, size: int, cell_voxels: int) -> Tensor:
+    """(P, 4, l, l, l): of clicks inside and outside, each with a short and a long reach."""
+    centres = (torch.arange(size, device=coordinates.device) + 0.5) * cell_voxels - 0.5  # (l,) in voxels
+    squared = (centres - coordinates.float()[..., None]).square()  # (P, n, 3, l)
+    signs = torch.stack([labels == 1, labels == 0]).float()  # (2, P, n)
+    fields = []
+    for sign in signs:
+        for reach in _REACHES_VOXELS:
+            along = torch.exp(-squared / (2 * reach**2))  # (P, n, 3, l)
+            x, y, z = along.unbind(2)
+            plane = torch.einsum("pnx,pny->pnxy", x * sign[..., None], y)
+            fields.append(torch.einsum("pnxy,pnz->pxyz", plane, z).clamp(max=1))
+    return torch.stack(fields, dim=1)
+
+
+class DetailMixer(nn.Module):
+    """Adds what is known of each cell to the decoder's upscaled features; at first it adds nothing.
+
+    Args:
+        n_details: features per cell, of image and prompt together.
+        width: of the decoder's upscaled features.
+    """
+
+    def __init__(self, n_details: int, width: int) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(n_details, width)
+        self.lin2 = nn.Linear(width, width)
+        nn.init.zeros_(self.lin2.weight)
+        nn.init.zeros_(self.lin2.bias)
+
+    def forward(self, details: Tensor) -> Tensor:
+        """Map (P, g^3, 8, 8, D) to (P, g^3, 8, 8, width)."""
+        hidden = nn.functional.gelu(nn.functional.linear(details, self.lin1.weight, self.lin1.bias))
+        return nn.functional.linear(hidden, self.lin2.weight, self.lin2.bias)

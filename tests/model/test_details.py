@@ -1,0 +1,100 @@
+"""What travels with the tokens, cell by cell."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from moe_pipeline.model.config import EncoderConfig, FoundationConfig
+from moe_pipeline.model.details import PROMPT_DETAILS, DetailMixer, cells_of, pack, prompt_details
+from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.gate import gate_features
+from moe_pipeline.weights.presets import load_preset
+
+
+def small_nano(detail_chans: int) -> FoundationConfig:
+    """The nano foundation's kinds of parts, in small."""
+    config = load_preset("nano").config
+    sizes = {"img_size": 32, "embed_dim": 96, "depth": 1, "num_heads": 2, "out_chans": 96}
+    return replace(
+        config,
+        encoder=replace(config.encoder, **sizes, detail_chans=detail_chans),
+        prompt=replace(config.prompt, embed_dim=96),
+        decoder=replace(config.decoder, transformer_dim=96, num_heads=2, mlp_dim=32),
+    )
+
+
+def answer(foundation: Foundation, image: torch.Tensor) -> torch.Tensor:
+    embedding = foundation.image_encoder(image)
+    clicks = torch.tensor([[[9.0, 20.0, 13.0], [25.0, 6.0, 7.0]]]), torch.tensor([[1, 0]])
+    mask = torch.linspace(-3, 3, 16**3).reshape(1, 1, 16, 16, 16)
+    sparse, dense = foundation.prompt_encoder(points=clicks, mask=mask)
+    logits: torch.Tensor = foundation.mask_decoder(embedding, sparse, dense)[0]
+    return logits
+
+
+def test_cells_stand_where_the_decoder_doubles() -> None:
+    x, y, z = torch.meshgrid(*[torch.arange(8.0)] * 3, indexing="ij")
+    grid = torch.stack([x, y, z])[None]  # each cell says where it is
+    cells = cells_of(pack(grid))  # (1, 8 tokens, 8, 8, 3)
+    for token in range(8):
+        for octant in range(8):
+            for sub in range(8):
+                bits = [(n >> 2 & 1, n >> 1 & 1, n & 1) for n in (token, octant, sub)]
+                place = [4 * t + 2 * o + s for t, o, s in zip(*bits, strict=True)]
+                assert cells[0, token, octant, sub].tolist() == place
+
+
+def test_prompt_details_know_answer_and_clicks() -> None:
+    mask = torch.zeros(1, 1, 16, 16, 16)
+    mask[0, 0, 3, 5, 7] = 40.0
+    clicks = torch.tensor([[[8.5, 8.5, 8.5], [28.5, 4.5, 16.5]]])  # centres of the cells (4, 4, 4) and (14, 2, 8)
+    told = prompt_details((clicks, torch.tensor([[1, 0]])), mask, 1, 16, 2)
+    cells = cells_of(told).reshape(4, 4, 4, 2, 2, 2, 2, 2, 2, PROMPT_DETAILS)
+    grid = cells.permute(0, 3, 6, 1, 4, 7, 2, 5, 8, 9).reshape(16, 16, 16, PROMPT_DETAILS)
+    assert grid[3, 5, 7, 0] == pytest.approx(1, abs=1e-6)
+    assert grid[..., 0].count_nonzero() == 1
+    assert grid[4, 4, 4, 1:3].tolist() == pytest.approx([1, 1])
+    assert grid[14, 2, 8, 3:5].tolist() == pytest.approx([1, 1])
+    assert grid[6, 4, 4, 1].item() == pytest.approx(torch.tensor(-(4.0**2) / (2 * 4.0**2)).exp().item())
+    assert grid[4, 4, 4, 3] < 0.1
+
+
+def test_new_details_change_nothing_until_they_are_trained() -> None:
+    torch.manual_seed(0)
+    plain, detailed = build_foundation(small_nano(0)), build_foundation(small_nano(4))
+    detailed.load_state_dict(plain.state_dict(), strict=False)
+    image = torch.randn(1, 1, 32, 32, 32)
+    torch.testing.assert_close(answer(detailed, image), answer(plain, image))
+    torch.nn.init.ones_(detailed.mask_decoder.mixer.lin2.weight)
+    assert not torch.allclose(answer(detailed, image), answer(plain, image))
+
+
+def test_details_are_the_same_with_and_without_gradients() -> None:
+    torch.manual_seed(1)
+    foundation = build_foundation(small_nano(4))
+    torch.nn.init.normal_(foundation.mask_decoder.mixer.lin2.weight)
+    image = torch.randn(2, 1, 32, 32, 32)
+    learning = answer(foundation, image[:1])
+    learning.square().mean().backward()
+    assert foundation.image_encoder.patch_embed.detail.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(answer(foundation, image[:1]), learning, rtol=1e-4, atol=1e-5)
+
+
+def test_mixer_starts_at_zero() -> None:
+    assert DetailMixer(3, 8)(torch.randn(2, 5, 8, 8, 3)).count_nonzero() == 0
+
+
+def test_the_gate_does_not_look_at_details() -> None:
+    embedding, dense = torch.randn(1, 96 + 256, 4, 4, 4), torch.randn(2, 96 + 320, 4, 4, 4)
+    sparse = torch.randn(2, 3, 96)
+    clicks = torch.rand(2, 2, 3) * 32
+    wide = gate_features(embedding, sparse, dense, clicks, 32)
+    assert wide.shape == (2, 5 * 96)
+    torch.testing.assert_close(wide, gate_features(embedding[:, :96], sparse, dense[:, :96], clicks, 32))
+
+
+def test_details_need_a_conv_stem() -> None:
+    with pytest.raises(ValueError, match="detail_chans needs a conv stem"):
+        EncoderConfig(img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=2, out_chans=48, detail_chans=4)
