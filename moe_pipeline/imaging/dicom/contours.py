@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import RAS_FROM_LPS
-from moe_pipeline.imaging.dicom.library import read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
 from moe_pipeline.imaging.dicom.polygons import fill
 from moe_pipeline.imaging.dicom.structure import Structure
 from moe_pipeline.imaging.geometry import Geometry
@@ -59,14 +59,15 @@ def regions_of(dataset: Any, path: Path) -> list[Contours]:
     """As `read_contours`, of a dataset that is read already."""
     if dataset.get("SOPClassUID") != RTSTRUCT:
         raise ImageError(f"{path}: expected an RTSTRUCT, found {dataset.get('Modality', 'no modality')}.")
-    return [
-        Contours(name, tuple(_outline(contour, path) for contour in closed)) for name, closed in _closed(dataset, path)
-    ]
+    with interpreting(path):
+        closed = _closed(dataset, path)
+        return [Contours(name, tuple(_outline(contour, path) for contour in found)) for name, found in closed]
 
 
 def names_of(dataset: Any, path: Path) -> list[str]:
     """Names of the regions that have closed contours; raises as `read_contours`, but looks at no coordinates."""
-    return [name for name, _ in _closed(dataset, path)]
+    with interpreting(path):
+        return [name for name, _ in _closed(dataset, path)]
 
 
 def fill_contours(contours: Contours, geometry: Geometry, path: Path) -> Structure:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.errors import ImageError
+from moe_pipeline.imaging.dicom.library import interpreting
 from moe_pipeline.imaging.dicom.marks import Find, marks_of
 from moe_pipeline.imaging.geometry import Geometry
 
@@ -81,6 +82,11 @@ def frames_of(dataset: Any, path: Path) -> list[Frame]:
     Raises:
         ImageError: if one has no place in the patient, or more than one number per pixel.
     """
+    with interpreting(path):
+        return _frames(dataset, path)
+
+
+def _frames(dataset: Any, path: Path) -> list[Frame]:
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
         raise ImageError(
             f"{path}: a colour picture ({dataset.SamplesPerPixel} numbers per pixel), not a slice.", kind="dimensions"

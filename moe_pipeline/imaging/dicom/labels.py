@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.dicom import contours, segments
-from moe_pipeline.imaging.dicom.library import read_dataset, storage_class
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset, storage_class
 from moe_pipeline.imaging.dicom.structure import Structure
 from moe_pipeline.imaging.geometry import Geometry
 
@@ -43,14 +43,15 @@ def open_label_file(path: Path) -> LabelFile:
         ImageError: if it is neither, damaged, or names a structure twice.
     """
     dataset = read_dataset(path)
-    kind = _KINDS.get(dataset.get("SOPClassUID"))
+    kind = _KINDS.get(str(dataset.get("SOPClassUID")))
     if kind is None:
         raise ImageError(f"{path}: expected an RTSTRUCT or SEG, found {dataset.get('Modality', 'no modality')}.")
     if kind == "RTSTRUCT":
         names = contours.names_of(dataset, path)
     else:
         names = [segment.name for segment in segments.segmentation_of(dataset, path).segments]
-    return LabelFile(path, kind, str(dataset.get("PatientID") or ""), tuple(names), _series_uids(dataset))
+    with interpreting(path):
+        return LabelFile(path, kind, str(dataset.get("PatientID") or ""), tuple(names), _series_uids(dataset))
 
 
 def read_structures(

@@ -1,6 +1,9 @@
 """pydicom and highdicom, loaded when they are needed: an extra that reading other formats does without."""
 
 import importlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,11 @@ _PREAMBLE_BYTES = 128
 _PROBED_BYTES = 640
 _FIRST_GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with
 _MAX_UID_BYTES = 64
+_STUMBLES = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError),
+    struct.error,
+)
+"""What pydicom raises for bytes that are no proper header; for files that cannot be opened, `storage_class` does."""
 
 
 def pydicom() -> Any:
@@ -70,10 +78,23 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Any:
         ImageError: if it is no DICOM, or damaged.
         PipelineError: if pydicom is not installed.
     """
-    library = pydicom()
-    try:
-        dataset = library.dcmread(path, stop_before_pixels=not pixels, force=storage_class(path) is not None)
-        dataset.get("SOPClassUID")
-    except (library.errors.InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ImageError(f"{path}: not a readable DICOM file, or damaged: {error}. Export it again.") from error
+    library, is_known = pydicom(), storage_class(path) is not None
+    with interpreting(path):
+        dataset = library.dcmread(path, stop_before_pixels=not pixels, force=is_known)
+        dataset.get("SOPClassUID")  # elements are interpreted when they are asked for
     return dataset
+
+
+@contextmanager
+def interpreting(path: Path) -> Iterator[None]:
+    """Names the file where pydicom stumbles over a header that is damaged or breaks the standard.
+
+    Raises:
+        ImageError: for whatever pydicom raises then.
+    """
+    errors = pydicom().errors
+    try:
+        yield
+    except (*_STUMBLES, errors.InvalidDicomError, errors.BytesLengthException) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ImageError(f"{path}: no DICOM, or its header is damaged ({reason}). Export it again.") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import Plane, finders, plane_of
-from moe_pipeline.imaging.dicom.library import read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
 from moe_pipeline.imaging.dicom.pixels import decoded_frames
 from moe_pipeline.imaging.dicom.structure import Structure, structure_of_voxels
 from moe_pipeline.imaging.geometry import Geometry
@@ -63,6 +63,11 @@ def read_segmentation(path: Path) -> Segmentation:
 
 def segmentation_of(dataset: Any, path: Path) -> Segmentation:
     """As `read_segmentation`, of a dataset that is read already."""
+    with interpreting(path):
+        return _segmentation(dataset, path)
+
+
+def _segmentation(dataset: Any, path: Path) -> Segmentation:
     if dataset.get("SOPClassUID") not in (SEGMENTATION, LABELMAP):
         raise ImageError(f"{path}: expected a SEG, found {dataset.get('Modality', 'no modality')}.")
     kind = "LABELMAP" if dataset.SOPClassUID == LABELMAP else str(dataset.SegmentationType)

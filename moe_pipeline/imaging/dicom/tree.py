@@ -9,7 +9,7 @@ from pathlib import Path
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
 from moe_pipeline.imaging.dicom.frame import Frame, frames_of
 from moe_pipeline.imaging.dicom.labels import LabelFile, fit, is_label_file, open_label_file
-from moe_pipeline.imaging.dicom.library import read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
 from moe_pipeline.imaging.dicom.series import candidates, is_image
 from moe_pipeline.imaging.dicom.stack import SeriesVolume, volumes_of
 
@@ -73,10 +73,11 @@ def read_tree(root: Path) -> Tree:
                 _add_image(path, series)
         except ImageError as error:
             faults[path] = str(error)
-    usable = [one for one in series.values() if one.frames]
-    for one in usable:
+    for one in series.values():
         _complete(one)
-    return Tree(tuple(sorted(usable, key=lambda one: (one.patient, one.folder, one.uid))), tuple(labels), faults)
+    return Tree(
+        tuple(sorted(series.values(), key=lambda one: (one.patient, one.folder, one.uid))), tuple(labels), faults
+    )
 
 
 def series_of(label: LabelFile, series: tuple[ImageSeries, ...]) -> tuple[ImageSeries, str]:
@@ -119,16 +120,12 @@ def _files_below(root: Path) -> Iterator[Path]:
 
 def _add_image(path: Path, series: dict[str, ImageSeries]) -> None:
     dataset = read_dataset(path)
-    uid = str(dataset.get("SeriesInstanceUID") or path.parent)
-    if uid not in series:
-        number = dataset.get("SeriesNumber")
-        series[uid] = ImageSeries(
-            uid,
-            str(dataset.get("PatientID") or ""),
-            str(dataset.get("Modality") or ""),
-            None if number is None else int(number),
-        )
-    series[uid].frames += frames_of(dataset, path)
+    frames = frames_of(dataset, path)
+    with interpreting(path):
+        uid, number = str(dataset.get("SeriesInstanceUID") or path.parent), dataset.get("SeriesNumber")
+        patient, modality = str(dataset.get("PatientID") or ""), str(dataset.get("Modality") or "")
+        new = ImageSeries(uid, patient, modality, None if number is None else int(number))
+    series.setdefault(uid, new).frames += frames
 
 
 def _complete(series: ImageSeries) -> None:

@@ -4,7 +4,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from moe_pipeline.errors import ImageError
+from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.dicom.tree import Tree, read_tree, series_of
 
@@ -97,6 +97,41 @@ def test_both_kinds_give_the_structures_asked_for(tmp_path: Path, dicom_phantoms
         assert label.series_uids == ({"1.2.3"} if kind == "SEG" else set())
         found = list(read_structures(path, geometry, names=frozenset("b")))
         assert [(one.name, one.n_voxels) for one in found] == [("b", n_voxels)]
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of what it can make no sense of
+def test_damage_ends_in_errors_that_name_the_file(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
+    (scan, _) = dicom_phantoms.write_series(tmp_path, [10, 14])
+    contours = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": [SQUARE]}, series_uid="1.2.3")
+    frames = [(1, np.eye(5, 4), (7, 8, 10))]
+    segments = dicom_phantoms.write_seg(tmp_path / "s.dcm", ["b"], frames, series_uid="1.2.3")
+    random = np.random.default_rng(0)
+    n_refused = 0
+    for path in (scan, contours, segments):
+        intact = path.read_bytes()
+        for _ in range(40):
+            damaged = np.frombuffer(intact, np.uint8).copy()
+            damaged[random.integers(132, len(damaged), 4)] = random.integers(0, 256, 4)
+            path.write_bytes(damaged[: random.choice([len(damaged), random.integers(10, len(damaged))])].tobytes())
+            n_refused += refusals(tmp_path)
+        path.write_bytes(intact)
+    assert 20 < n_refused < 120  # some damage does not matter
+    assert refusals(tmp_path) == 0
+
+
+def refusals(folder: Path) -> int:
+    """1 if something below a folder is refused, in words that name a file or the folder."""
+    tree = read_tree(folder)
+    messages = [*tree.faults.values(), *(str(one.fault) for one in tree.series if one.fault)]
+    for label in tree.labels:
+        try:
+            series, _ = series_of(label, tree.series)
+            for volume in series.volumes:
+                list(read_structures(label.path, volume.stack.geometry))
+        except PipelineError as error:
+            messages.append(str(error))
+    assert all(".dcm" in message or str(folder) in message for message in messages)
+    return int(bool(messages))
 
 
 def test_real_label_files_find_their_series(real_data: Path) -> None:
