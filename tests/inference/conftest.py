@@ -55,13 +55,19 @@ def bright_view() -> View:
 
 
 @pytest.fixture
-def follower(bright_view: View) -> Mixture:
+def no_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bright is what is above 50, in whatever company."""
+    monkeypatch.setattr("moe_pipeline.imaging.views.normalise", lambda crop, *_: crop - 50.0)
+
+
+@pytest.fixture
+def follower(bright_view: View, no_scaling: None) -> Mixture:  # noqa: ARG001 - for what it does
     """A foundation alone that follows what is bright."""
     return foundation_alone(SeesBrightness(), bright_view)
 
 
 @pytest.fixture
-def greedy(bright_view: View) -> Mixture:
+def greedy(bright_view: View, no_scaling: None) -> Mixture:  # noqa: ARG001
     """A foundation alone that takes everything bright that it sees."""
     return foundation_alone(SeesBrightness(connected=False), bright_view)
 

@@ -1,0 +1,110 @@
+"""What zoom, growth and flips are worth: Dice of simulated clicks on the labelled test volumes, and the time.
+
+    python benchmarks/reach.py --data FOLDER [--foundation nano] [--clicks 1 5] [--settings ...] [--sets ...]
+
+The foundation answers alone. Every setting gets the same first clicks. Dice is the mean over classes of a case, then
+over cases; every case of a set counts the same.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from labelled_sets import LabelledCase, class_ids, labelled_cases
+from machine import describe, markdown_table
+
+from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.case import CaseResult, Request, segment_case
+from moe_pipeline.inference.model import Mixture, load_foundation_alone
+from moe_pipeline.inference.settings import Settings
+
+SETTINGS = {
+    "one crop": Settings(zoom="off", max_windows=1),
+    "growth": Settings(zoom="off"),
+    "zoom in": Settings(zoom="in", max_windows=1),
+    "zoom in, growth": Settings(zoom="in"),
+    "zoom out, growth": Settings(zoom="out"),
+    "auto": Settings(zoom="auto"),
+    "one crop, flips": Settings(zoom="off", max_windows=1, flips=True),
+    "auto, flips": Settings(zoom="auto", flips=True),
+}
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--foundation", default="nano")
+    parser.add_argument("--weights", type=Path, default=None, help="folder of imported weights")
+    parser.add_argument("--clicks", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--sets", nargs="+", default=None, help="beginnings of set names")
+    parser.add_argument("--cases", type=int, default=4, help="of each set at most")
+    parser.add_argument("--classes", type=int, default=20, help="of each case at most, spread over its labels")
+    arguments = parser.parse_args()
+    print(describe(torch.device("cpu")) + "\n")
+    model = load_foundation_alone(arguments.foundation, weights_root=arguments.weights)
+    kept = chosen(arguments.data, arguments.sets, arguments.cases)
+    for clicks in arguments.clicks:
+        rows = [measured(model, name, cases, clicks, arguments) for name, cases in kept.items()]
+        header = [f"{clicks} click(s)", "cases", "prompts", *(f"{name} (s)" for name in arguments.settings)]
+        print(markdown_table(header, [*rows, mean_row(rows)]) + "\n", flush=True)
+
+
+def chosen(data: Path, sets: list[str] | None, most: int) -> dict[str, list[LabelledCase]]:
+    """Cases by set."""
+    found: dict[str, list[LabelledCase]] = defaultdict(list)
+    for case in labelled_cases(data):
+        if sets is None or any(case.set_name.startswith(start) for start in sets):
+            found[case.set_name].append(case)
+    return {name: cases[:: -(-len(cases) // most)] for name, cases in found.items()}
+
+
+def measured(
+    model: Mixture, name: str, cases: list[LabelledCase], clicks: int, options: argparse.Namespace
+) -> list[str]:
+    """One row: Dice, and seconds per prompt, of every setting."""
+    scores, seconds = defaultdict(list), defaultdict(float)
+    prompts = 0
+    for case in cases:
+        image, labels = case.read()
+        ids = class_ids(labels)
+        ids = ids[:: -(-len(ids) // options.classes)]
+        prompts += len(ids)
+        request = Request(
+            f"{name}/{case.case}",
+            image,
+            reference=labels,
+            classes={value: str(value) for value in ids},
+            n_clicks=clicks,
+            keep_answers=True,
+        )
+        for setting in options.settings:
+            began = time.perf_counter()
+            result = segment_case(replace(model, settings=SETTINGS[setting]), request)
+            seconds[setting] += time.perf_counter() - began
+            scores[setting].append(mean_dice(result, labels))
+    cells = [f"{np.mean(scores[key]):.3f} ({seconds[key] / prompts:.2f})" for key in options.settings]
+    return [name, str(len(cases)), str(prompts), *cells]
+
+
+def mean_dice(result: CaseResult, labels: Volume) -> float:
+    """Mean over classes; of each class by itself, whatever others lie over it."""
+    return float(
+        np.mean([dice(result.probability(value).array > 127, labels.array == value) for value in result.answers])
+    )
+
+
+def mean_row(rows: list[list[str]]) -> list[str]:
+    """Mean over sets."""
+    columns = list(zip(*rows, strict=True))[3:]
+    return ["**mean of sets**", "", "", *(f"{np.mean([float(cell.split()[0]) for cell in c]):.3f}" for c in columns)]
+
+
+if __name__ == "__main__":
+    main()
