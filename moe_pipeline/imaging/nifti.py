@@ -18,6 +18,7 @@ from moe_pipeline.errors import ImageError
 
 _HEADER_BYTES = 348
 _CHUNK_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 17  # of a file that is quicker in one piece than as a stream
 _MOST_GZIP_CAN = 1032  # bytes out of one byte; only a damaged header promises more, and memory is taken beforehand
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
@@ -37,9 +38,12 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
         ImageError: if the file is truncated or damaged.
     """
     with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
+        start = stream.read(_SMALL_BYTES + 1)
+    compressed = start[:2] == b"\x1f\x8b"
     possible = path.stat().st_size * (_MOST_GZIP_CAN if compressed else 1)
     try:
+        if len(start) <= _SMALL_BYTES:
+            return _read(io.BytesIO(gzip.decompress(start) if compressed else start), path, possible)
         with gzip.open(path) if compressed else path.open("rb") as stream:
             return _read(stream, path, possible)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -47,7 +51,7 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
         raise ImageError(f"{path}: {reason}. Copy or export it again.", kind="truncated") from error
 
 
-def _read(stream: io.BufferedReader | gzip.GzipFile, path: Path, possible_bytes: int) -> NDArray[Any] | None:
+def _read(stream: io.BufferedIOBase, path: Path, possible_bytes: int) -> NDArray[Any] | None:
     header = stream.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES:
         there = f"{len(header)} bytes, a NIfTI header alone has {_HEADER_BYTES}"
@@ -75,12 +79,12 @@ def _read(stream: io.BufferedReader | gzip.GzipFile, path: Path, possible_bytes:
 def _scaled(voxels: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     """In one new array; single precision holds what 16 bits can."""
     scaled = voxels.astype(np.float32 if voxels.dtype.itemsize <= 2 else np.float64)
-    scaled *= slope
-    scaled += intercept
+    np.multiply(scaled, slope, out=scaled)
+    np.add(scaled, intercept, out=scaled)
     return scaled
 
 
-def _read_up_to(stream: io.BufferedReader | gzip.GzipFile, n_bytes: int, possible_bytes: int) -> memoryview:
+def _read_up_to(stream: io.BufferedIOBase, n_bytes: int, possible_bytes: int) -> memoryview:
     """At most `n_bytes`, held once; what follows is read and dropped, since gzip's checksum comes at the end."""
     content = memoryview(bytearray(min(n_bytes, possible_bytes)))
     filled = 0
