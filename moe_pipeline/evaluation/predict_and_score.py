@@ -13,10 +13,10 @@ from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
 from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
 from moe_pipeline.imaging.files import list_label_maps
-from moe_pipeline.inference.automatic import Search
 from moe_pipeline.inference.folder import PromptSource, predict_folder
 from moe_pipeline.inference.maps import Maps
 from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model
+from moe_pipeline.inference.searchers import Search
 from moe_pipeline.inference.settings import Settings, Zoom
 from moe_pipeline.model.mixture import SelectorMode
 from moe_pipeline.planning.classes import classes_beside

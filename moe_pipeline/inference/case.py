@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.answer import Answer
-from moe_pipeline.inference.automatic import SOURCE, Missing, Search, search_case
+from moe_pipeline.inference.automatic import search_case
 from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.dialogue import Clicks, NextClick, ProbabilityMap, Reply, converse_with, route_of
@@ -17,6 +17,8 @@ from moe_pipeline.inference.labels import LabelCanvas, probability_map
 from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompts import Prompt
+from moe_pipeline.inference.proposals import SOURCE, Missing
+from moe_pipeline.inference.searchers import Search
 from moe_pipeline.inference.simulate import Robot
 from moe_pipeline.model.mixture import GENERAL, Route
 from moe_pipeline.records.cases import CaseRow

@@ -21,11 +21,11 @@ from moe_pipeline.imaging.files import (
 )
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.automatic import Search, check_search
 from moe_pipeline.inference.case import Request, segment_case
 from moe_pipeline.inference.maps import NO_MAPS, Maps
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompt_files.reading import PromptSet, read_prompts
+from moe_pipeline.inference.searchers import Search, searchers_of
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.cases import CaseRow
 
@@ -95,7 +95,7 @@ def predict_folder(
     if not cases:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
     if source.search is not None:
-        check_search(model, source.search)
+        searchers_of(model, source.search)  # a class or expert that there is none of is an error before any case
     references = _references(source)
     prompts = read_prompts(source.file, [case for case, _ in cases]) if source.file else None
     rows: list[CaseRow] = []

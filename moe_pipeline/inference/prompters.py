@@ -67,6 +67,21 @@ def load_prompter(folder: Path, card: ExpertCard, device: torch.device) -> Exper
     return ExpertPrompter(net.requires_grad_(False).eval().to(device), classes, known.objects)
 
 
+def cover(lattice: CellLattice, step: int) -> list[Start]:
+    """Windows that overlap and cover an image.
+
+    Args:
+        lattice: of the view.
+        step: the windows lie this many cells apart, or a multiple of it.
+    """
+    axes = []
+    for low, high in zip(lattice.lowest.tolist(), lattice.highest.tolist(), strict=True):
+        steps = -(-(high - low) // step)  # from the first window to the last
+        count = -(-steps // max(1, int(lattice.window * (1 - _OVERLAP)) // step)) + 1
+        axes.append([low + step * place for place in np.linspace(0, steps, count).round().astype(int).tolist()])
+    return list(product(*axes))
+
+
 @dataclass(frozen=True, slots=True)
 class HeatGrid:
     """The cells of heat maps over a whole image; each is some cells of the lattice wide.
@@ -91,14 +106,7 @@ class HeatGrid:
 
     def windows(self) -> list[Start]:
         """Windows that overlap and cover the image, each on whole cells of heat."""
-        axes = []
-        for low, high in zip(self.lattice.lowest.tolist(), self.lattice.highest.tolist(), strict=True):
-            spare = -(-(high - low) // self.step)  # steps from the first window to the last
-            count = -(-spare // max(1, int(self.side * (1 - _OVERLAP)))) + 1
-            axes.append(
-                [low + self.step * place for place in np.linspace(0, spare, count).round().astype(int).tolist()]
-            )
-        return list(product(*axes))
+        return cover(self.lattice, self.step)
 
     def combined(self, heats: dict[Start, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Mean of the windows' heat (G, G, G) in each cell of the image, the less weight the nearer a window's face."""

@@ -93,6 +93,19 @@ class Router(nn.Module):
         known += [torch.ones(len(features), dtype=torch.bool, device=features.device)] * len(self.newcomers)
         return torch.stack(known, dim=1)
 
+    def strangeness(self, features: Tensor) -> Tensor:
+        """How far each image is from those of each expert, over the distance that its guard still lets pass.
+
+        Args:
+            features: (P, 5C); only what describes the image counts.
+
+        Returns:
+            (P, N), above 1 where `knows` says no.
+        """
+        guards = [guard for guard in self.guards if isinstance(guard, Guard)]
+        guards += [newcomer.guard for newcomer in self._newcomers()]
+        return torch.stack([guard.distance(features) / guard.limit for guard in guards], dim=1)
+
     def answering(self, features: Tensor, tau: float) -> Tensor:
         """The output that answers each prompt, (P, 5C) -> (P,) int64."""
         allowed = guarded_weights(self.weights(features), self.knows(features))  # (P, N + 1)

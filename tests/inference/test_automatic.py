@@ -9,15 +9,18 @@ from torch import Tensor
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference import automatic
-from moe_pipeline.inference.automatic import Search, check_search, search_case
+from moe_pipeline.inference import automatic, proposals
+from moe_pipeline.inference.automatic import search_case
 from moe_pipeline.inference.case import Request, segment_case
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.model import Expert, Mixture
 from moe_pipeline.inference.prompters import ExpertPrompter
+from moe_pipeline.inference.searchers import Search, searchers_of
 from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.gate import Gate, GateConfig, Guard
 from moe_pipeline.model.mixture import GENERAL, Route
 from moe_pipeline.model.prompter import Prompter, PrompterConfig
+from moe_pipeline.model.router import Router
 from moe_pipeline.records.view import View
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_positive")
@@ -74,7 +77,7 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Routing], None]:
 
     def set_routes(routing: Routing) -> None:
         asked = iter(range(1000))
-        monkeypatch.setattr(automatic, "route_of", lambda *_: routing(next(asked)))
+        monkeypatch.setattr(proposals, "route_of", lambda *_: routing(next(asked)))
 
     return set_routes
 
@@ -121,6 +124,41 @@ def test_several_objects_where_a_scan_usually_has_several(
         for prompt in found.prompts:
             gaps = image.geometry.voxel_to_world(np.array(centres, dtype=float)) - prompt.clicks_mm[0]
             assert np.linalg.norm(gaps, axis=1).min() < 3
+
+
+@pytest.mark.parametrize(("strangeness", "looks"), [(0.4, True), (1.9, True), (2.1, False)])
+def test_an_expert_does_not_look_where_everything_is_strange(
+    tiny_foundation: Foundation,
+    routed: Callable[[Routing], None],
+    monkeypatch: pytest.MonkeyPatch,
+    strangeness: float,
+    looks: bool,
+) -> None:
+    routed(lambda _: to(1))
+    monkeypatch.setattr(automatic, "_strangeness", lambda *_: [strangeness])
+    model = model_of(tiny_foundation, bright({4: "ball"}))
+    bank = bank_of(model, image_with(CENTRE))
+    found = search_case(model, bank, Search())
+    assert bool(found.prompts) == looks
+    assert bool(bank.n_encoded) == looks
+    assert [gap.stranger for gap in found.missing] == ([] if looks else [True])
+
+
+def test_a_scan_is_as_strange_as_its_most_familiar_window(tiny_foundation: Foundation) -> None:
+    width = tiny_foundation.config.encoder.out_chans
+    guards = [Guard(2 * width, 1) for _ in range(2)]
+    for guard, limit in zip(guards, (0.5, torch.inf), strict=True):
+        guard.limit.fill_(limit)
+    router = Router(Gate(GateConfig(width=width, n_experts=2, hidden=4)), guards)
+    model = replace(model_of(tiny_foundation, None, None), router=router)
+    bank = CropBank(image_with(CENTRE), tiny_foundation, torch.device("cpu"))
+    first, second = automatic._strangeness(model, bank)
+    means = [
+        guards[0].distance(torch.cat((crop.embedding.flatten(2).mean(2), crop.embedding.flatten(2).std(2)), dim=1))
+        for crop in bank
+    ]
+    assert first == pytest.approx(2 * float(torch.stack(means).min()), rel=1e-5)
+    assert second == 0.0
 
 
 @pytest.mark.parametrize(
@@ -194,12 +232,12 @@ def test_what_nobody_knows_is_refused_before_the_first_case(
     tiny_foundation: Foundation, search: Search, message: str
 ) -> None:
     with pytest.raises(PromptError, match=message):
-        check_search(model_of(tiny_foundation, bright({4: "ball"})), search)
+        searchers_of(model_of(tiny_foundation, bright({4: "ball"})), search)
 
 
 def test_a_model_without_prompters_says_how_to_get_one(tiny_foundation: Foundation) -> None:
     with pytest.raises(PromptError, match=r"no expert of this model can propose .*`moe finetune`"):
-        check_search(model_of(tiny_foundation, None), Search())
+        searchers_of(model_of(tiny_foundation, None), Search())
 
 
 def test_a_search_gives_a_row_for_every_class(
@@ -223,7 +261,7 @@ def test_the_general_selector_answers_at_the_experts_clicks(
         asked.append(model.selector)
         return to(1)
 
-    monkeypatch.setattr(automatic, "route_of", note)
+    monkeypatch.setattr(proposals, "route_of", note)
     model = replace(model_of(tiny_foundation, bright({4: "ball"})), selector="general")
     assert search_case(model, bank_of(model, image_with(CENTRE)), Search()).prompts
     assert asked == ["weighted"]
