@@ -1,20 +1,16 @@
 """A model as one folder or zip file that can be given away: every file listed with its hash, nothing else let in."""
 
 import logging
-import re
 import shutil
-import stat
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Protocol
 
 from moe_pipeline.errors import CheckpointError, PipelineError, RecordError
 from moe_pipeline.files import atomic_folder, atomic_path, sha256_file
+from moe_pipeline.inference.archive import Archive, copy_checked, is_plain, open_archive, safe_name
 from moe_pipeline.inference.model import foundation_of, load_router
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import ModelCard
@@ -26,8 +22,6 @@ _log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no hidden files, no drives, no "..", nothing a shell would read
-_SUFFIXES = (".json", ".safetensors", ".png", ".csv")  # nothing that is unpickled or run
 _CHUNK_BYTES = 1 << 20
 _LARGEST_MANIFEST_BYTES = 1 << 24
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same model gives the same zip
@@ -91,10 +85,10 @@ def import_model(source: Path, target: Path, *, overwrite: bool = False) -> Shar
     """
     if target.exists() and not overwrite:
         raise PipelineError(f"{target}: exists already; give another place with --out, or --overwrite")
-    with _open(source) as archive:
+    with open_archive(source) as archive:
         manifest = _manifest(archive)
-        listed = {_safe(name, source) for name in manifest.files}
-        found = {_safe(name, source) for name in archive.names()}
+        listed = {safe_name(name, source) for name in manifest.files}
+        found = {safe_name(name, source) for name in archive.names()}
         if found - {MANIFEST} != listed:
             odd = sorted((found - {MANIFEST}) ^ listed)[:3]
             raise PipelineError(
@@ -102,7 +96,7 @@ def import_model(source: Path, target: Path, *, overwrite: bool = False) -> Shar
             )
         with atomic_folder(target) as folder:
             for name, expected in manifest.files.items():
-                _copy(archive, name, expected, folder / name)
+                copy_checked(archive, name, expected, folder / name)
             manifest.save(folder / MANIFEST)
             _check_whole(folder, manifest, source)
     return manifest
@@ -119,67 +113,7 @@ def foundation_is_there(model: Path, weights_root: Path | None = None) -> bool:
     return stored.card.weights_sha256 == card.foundation_sha256
 
 
-class _Archive(Protocol):
-    """A zip file or a folder to import from."""
-
-    source: Path
-
-    def names(self) -> list[str]:
-        """Every file in it; raises PipelineError for links and duplicates."""
-
-    def open(self, name: str) -> IO[bytes]:
-        """A file of it."""
-
-
-class _Folder:
-    def __init__(self, source: Path) -> None:
-        self.source = source
-
-    def names(self) -> list[str]:
-        paths = list(self.source.rglob("*"))
-        links = [path for path in paths if path.is_symlink()]
-        if links:
-            raise PipelineError(f"{links[0]}: is a link; an exported model has none")
-        return [path.relative_to(self.source).as_posix() for path in paths if path.is_file()]
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self.source / name).open("rb")
-
-
-class _Zip:
-    def __init__(self, source: Path, archive: zipfile.ZipFile) -> None:
-        self.source = source
-        self.archive = archive
-
-    def names(self) -> list[str]:
-        entries = [entry for entry in self.archive.infolist() if not entry.is_dir()]
-        names = [entry.filename for entry in entries]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        links = [entry.filename for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)]
-        if twice or links:
-            what = f"{twice[0]} twice" if twice else f"the link {links[0]}"
-            raise PipelineError(f"{self.source}: holds {what}; an exported model does not")
-        return names
-
-    def open(self, name: str) -> IO[bytes]:
-        return self.archive.open(name)
-
-
-@contextmanager
-def _open(source: Path) -> Iterator[_Archive]:
-    if source.is_dir():
-        yield _Folder(source)
-        return
-    if not source.is_file():
-        raise PipelineError(f"{source}: no such file or folder; expected what `moe export` wrote")
-    try:
-        with zipfile.ZipFile(source) as archive:
-            yield _Zip(source, archive)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise PipelineError(f"{source}: no readable zip file ({error}); get it again") from error
-
-
-def _manifest(archive: _Archive) -> ShareManifest:
+def _manifest(archive: Archive) -> ShareManifest:
     if MANIFEST not in archive.names():
         raise PipelineError(f"{archive.source}: has no {MANIFEST}; expected what `moe export` wrote")
     with archive.open(MANIFEST) as stream:
@@ -190,39 +124,12 @@ def _manifest(archive: _Archive) -> ShareManifest:
         raise RecordError(f"{archive.source}: not a valid {MANIFEST}: {error}") from error
 
 
-def _safe(name: str, source: Path) -> str:
-    """A path that stays inside the folder, with nothing that could be run."""
-    parts = name.split("/")
-    if not all(_PART.fullmatch(part) for part in parts):
-        raise PipelineError(
-            f"{source}: refused, the path {name!r} could leave the model's folder; do not use this file"
-        )
-    if not name.endswith(_SUFFIXES):
-        raise PipelineError(f"{source}: refused, {name!r} is no {', '.join(_SUFFIXES)} file; do not use this file")
-    return name
-
-
-def _copy(archive: _Archive, name: str, expected: SharedFile, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest, n_bytes = sha256(), 0
-    with archive.open(name) as stream, target.open("wb") as copy:
-        while (chunk := stream.read(_CHUNK_BYTES)) and n_bytes <= expected.n_bytes:  # stops where a bomb goes on
-            digest.update(chunk)
-            n_bytes += len(chunk)
-            copy.write(chunk)
-    if (n_bytes, digest.hexdigest()) != (expected.n_bytes, expected.sha256):
-        raise PipelineError(
-            f"{archive.source}: {name} has {n_bytes} bytes and sha256 {digest.hexdigest()[:12]}, its manifest says "
-            f"{expected.n_bytes} and {expected.sha256[:12]}; get it again"
-        )
-
-
 def _check_whole(folder: Path, manifest: ShareManifest, source: Path) -> None:
     card = ModelCard.load(folder / "moe.json")
     if (card.foundation, card.foundation_sha256) != (manifest.foundation, manifest.foundation_sha256):
         raise PipelineError(f"{source}: moe.json and {MANIFEST} name different foundations; get it again")
     for entry in card.experts:
-        if not _PART.fullmatch(entry.dataset) or entry.folder != f"experts/{entry.dataset}":
+        if not is_plain(entry.dataset) or entry.folder != f"experts/{entry.dataset}":
             raise PipelineError(f"{source}: refused, its expert {entry.dataset!r} lies at {entry.folder!r}")
         expert = ExpertCard.load(folder / entry.folder / "expert.json")
         check_sha256(folder / entry.folder / "expert.safetensors", entry.weights_sha256)

@@ -136,6 +136,26 @@ def test_a_link_is_refused(exported: Path, trained_workspace: Workspace, tmp_pat
         import_model(tmp_path / "folder", tmp_path / "model")
 
 
+def test_a_file_twice_or_in_a_rare_compression_is_refused(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported, tmp_path / "twice.zip")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("gate.json", "{}")
+    with pytest.raises(PipelineError, match=r"holds gate.json twice"):
+        import_model(tmp_path / "twice.zip", tmp_path / "model")
+    shutil.copy(exported, tmp_path / "rare.zip")
+    with zipfile.ZipFile(tmp_path / "rare.zip", "a") as archive:
+        archive.writestr("more.json", "{}", compress_type=zipfile.ZIP_LZMA)
+    with pytest.raises(PipelineError, match="rare compression"):
+        import_model(tmp_path / "rare.zip", tmp_path / "model")
+
+
+def test_a_truncated_zip_is_named(exported: Path, tmp_path: Path) -> None:
+    content = exported.read_bytes()
+    (tmp_path / "short.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(PipelineError, match="no readable zip file"):
+        import_model(tmp_path / "short.zip", tmp_path / "model")
+
+
 def test_a_changed_byte_an_unlisted_and_a_missing_file_are_found(exported: Path, tmp_path: Path) -> None:
     def flip(files: dict[str, bytes]) -> None:
         content = bytearray(files["gate.safetensors"])
