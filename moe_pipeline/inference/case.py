@@ -12,6 +12,7 @@ from moe_pipeline.inference.answer import Answer
 from moe_pipeline.inference.automatic import search_case
 from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
+from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.dialogue import Clicks, NextClick, ProbabilityMap, Reply, converse_with, route_of
 from moe_pipeline.inference.labels import LabelCanvas, probability_map
 from moe_pipeline.inference.lattice import Start
@@ -87,6 +88,11 @@ class _Object:
     prompt: Prompt | None = None
 
     @property
+    def dense(self) -> DensePrompt | None:
+        """An earlier mask to begin with."""
+        return self.prompt.dense if self.prompt is not None else None
+
+    @property
     def shown_mm(self) -> NDArray[np.float64]:
         """What the first crop shall show, (n, 3): the clicks, and the corners of a box."""
         assert self.known is not None, "an object without clicks has no crop"
@@ -122,7 +128,7 @@ def segment_case(model: Mixture, request: Request) -> CaseResult:
             rows.append(_absent(request.case, wanted))
             continue
         route, homes = next(plan)
-        reply = converse_with(model, bank, route, homes, wanted.known, wanted.turns, wanted.next_click)
+        reply = converse_with(model, bank, route, homes, wanted.known, wanted.turns, wanted.next_click, wanted.dense)
         canvas.add(wanted.class_id, reply.answer)
         if request.keep_answers:
             answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)

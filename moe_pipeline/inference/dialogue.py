@@ -7,6 +7,7 @@ from functools import partial
 from moe_pipeline.inference.answer import Answer
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.decoding import Clicks, in_crop
+from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.onto_image import ProbabilityMap
@@ -43,6 +44,7 @@ def converse_with(
     known: Clicks,
     turns: int,
     next_click: NextClick,
+    dense: DensePrompt | None = None,
 ) -> Reply:
     """Let the chosen decoders answer turn by turn.
 
@@ -56,6 +58,7 @@ def converse_with(
         known: the clicks at the start; the first of them opens the dialogue.
         turns: how many turns.
         next_click: asked for the clicks of each following turn.
+        dense: an earlier mask that the decoders begin with.
 
     Returns:
         The clicks used and the answer of the last turn.
@@ -64,11 +67,11 @@ def converse_with(
     speakers = []
     if route.weight < 1 or settings.both:
         general = model.foundation.mask_decoder
-        speakers.append(Speaker(bank, general, model.view, homes[0], settings, may_zoom=True))
+        speakers.append(Speaker(bank, general, model.view, homes[0], settings, may_zoom=True, dense=dense))
     if route.expert != GENERAL:
         expert = model.experts[route.expert - 1]
         assert homes[1] is not None, "an expert without a crop"
-        speakers.append(Speaker(bank, expert.decoder, expert.view, homes[1], settings, may_zoom=False))
+        speakers.append(Speaker(bank, expert.decoder, expert.view, homes[1], settings, may_zoom=False, dense=dense))
     clicks = known[0][:1], known[1][:1]
     present = partial(_present, speakers, route, bank)
     for turn in range(turns):

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.records.prompts import ObjectPrompt, PromptFile, Space
+from moe_pipeline.inference.dense import DensePrompt
+from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
@@ -32,6 +32,7 @@ class Prompt:
         labels: (n,) 1 inside, 0 outside.
         source: where the clicks come from.
         box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
+        dense: an earlier mask of the object, which the decoders begin with.
     """
 
     class_id: int
@@ -40,29 +41,10 @@ class Prompt:
     labels: NDArray[np.int64]
     source: str
     box_mm: NDArray[np.float64] = field(default_factory=_nothing)
+    dense: DensePrompt | None = None
 
 
-def prompts_of_case(file: PromptFile, case: str, native: Geometry, path: Path) -> list[Prompt]:
-    """The prompts of one case, brought to RAS world coordinates.
-
-    Args:
-        file: prompts of many cases.
-        case: case id.
-        native: grid of the case's image as stored.
-        path: of the prompt file, for messages.
-
-    Raises:
-        PromptError: if the case has no prompts, or a click lies outside its image.
-    """
-    if case not in file.cases or not file.cases[case]:
-        known = ", ".join(sorted(file.cases)[:5]) or "none"
-        raise PromptError(f"{case}: no prompts in {path}; it has prompts for: {known}. Add clicks for {case}.")
-    return objects_in_world(file.cases[case], file.space, native, f"{case} in {path}")
-
-
-def objects_in_world(
-    objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str, source: str = "prompts"
-) -> list[Prompt]:
+def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:
     """Objects of one case, brought to RAS world coordinates.
 
     A box becomes its corners, and where no click lies inside its object, its centre becomes one.
@@ -72,12 +54,11 @@ def objects_in_world(
         space: of their points.
         native: grid of the image as stored.
         where: case and file, for messages.
-        source: where the clicks come from.
 
     Raises:
         PromptError: if a click lies outside the image.
     """
-    return [_in_world(prompt, space, native, where, source) for prompt in objects]
+    return [_in_world(prompt, space, native, where) for prompt in objects]
 
 
 def to_world(points: ArrayLike, space: Space, native: Geometry) -> NDArray[np.float64]:
@@ -101,7 +82,7 @@ def corners(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]
     return np.array(list(product(*zip(one, other, strict=True))), dtype=float)
 
 
-def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str, source: str) -> Prompt:
+def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) -> Prompt:
     points, labels = list(prompt.points), list(prompt.labels)
     box = _nothing()
     if prompt.box is not None:
@@ -118,4 +99,4 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str, 
             f"{where}: click {place} ({space}) lies outside the image, at voxel "
             f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
         )
-    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), source, box)
+    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from moe_pipeline.inference.canvas import Canvas, Windows, blend, blend_over
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.decoding import Clicks, decode
+from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.growth import Growth, grow
 from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.inference.settings import Settings
@@ -46,6 +47,7 @@ class Speaker:
         home: the first crop.
         settings: how far it may go.
         may_zoom: whether it may look at other spacings.
+        dense: an earlier mask to begin with.
     """
 
     bank: CropBank
@@ -54,6 +56,7 @@ class Speaker:
     home: Start
     settings: Settings
     may_zoom: bool
+    dense: DensePrompt | None = None
     windows: Windows = field(default_factory=dict)
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
@@ -120,7 +123,7 @@ class Speaker:
 
     def _replayed(self, view: View, start: Start) -> NDArray[np.float32]:
         """The dialogue so far, in another view."""
-        logits = np.zeros((self.lattice.window,) * 3, np.float32)
+        logits = self._beforehand(view, start)
         for turn in range(1, len(self.clicks[1]) + 1):
             logits = self._ask(view, start, (self.clicks[0][:turn], self.clicks[1][:turn]), logits)
         return logits
@@ -131,14 +134,20 @@ class Speaker:
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""
         lattice = self.lattice
-        blank = np.zeros((lattice.window,) * 3, np.float32)
-        self.windows.setdefault(self.home, blank)
+        if self.home not in self.windows:
+            self.windows[self.home] = self._beforehand(self.view, self.home)
         for click in clicks[0][clicks[1] == 1]:
             if any(lattice.holds(start, click[None])[0] for start in self.windows):
                 continue
             wanted = np.asarray(lattice.around(click)) - np.asarray(self.home)
             steps = np.rint(wanted / lattice.half).astype(int)
-            self.windows[lattice.clamped(np.asarray(self.home) + steps * lattice.half)] = blank
+            start = lattice.clamped(np.asarray(self.home) + steps * lattice.half)
+            self.windows[start] = self._beforehand(self.view, start)
+
+    def _beforehand(self, view: View, start: Start) -> NDArray[np.float32]:
+        """What is known before the first answer: nothing, or a mask."""
+        lattice = self.bank.lattice(view)
+        return np.zeros((lattice.window,) * 3, np.float32) if self.dense is None else self.dense.logits(lattice, start)
 
     def _seeds(self, lattice: CellLattice) -> NDArray[np.int64]:
         inside = self.clicks[0][self.clicks[1] == 1]

@@ -5,17 +5,16 @@ import pytest
 
 from moe_pipeline.errors import PromptError, RecordError
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.inference.prompts import prompts_of_case
+from moe_pipeline.inference.prompts import Prompt, objects_in_world
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
 
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0)  # index axes run left, superior, anterior
 GRID = Geometry((10, 20, 30), (1.0, 2.0, 3.0), (5.0, -7.0, 11.0), FLIPPED)
-PATH = Path("prompts.json")
 
 
-def file_with(space: str, point: tuple[float, float, float]) -> PromptFile:
+def placed(space: str, point: tuple[float, float, float]) -> list[Prompt]:
     prompt = ObjectPrompt(class_id=2, class_name="organ", points=(point,), labels=(1,))
-    return PromptFile(space=space, cases={"case": (prompt,)})  # type: ignore[arg-type]
+    return objects_in_world([prompt], space, GRID, "case in prompts.json")  # type: ignore[arg-type]
 
 
 def test_all_spaces_mean_the_same_place() -> None:
@@ -23,9 +22,9 @@ def test_all_spaces_mean_the_same_place() -> None:
     world = GRID.voxel_to_world(np.array([voxel]))[0]  # RAS
     lps = (-world[0], -world[1], world[2])
     places = [
-        prompts_of_case(file_with("voxel_xyz", voxel), "case", GRID, PATH),
-        prompts_of_case(file_with("array_zyx", (5.0, 4.0, 3.0)), "case", GRID, PATH),
-        prompts_of_case(file_with("world_lps_mm", lps), "case", GRID, PATH),
+        placed("voxel_xyz", voxel),
+        placed("array_zyx", (5.0, 4.0, 3.0)),
+        placed("world_lps_mm", lps),
     ]
     for prompts in places:
         assert np.allclose(prompts[0].clicks_mm[0], world)
@@ -34,12 +33,7 @@ def test_all_spaces_mean_the_same_place() -> None:
 
 def test_a_click_outside_the_image_is_refused() -> None:
     with pytest.raises(PromptError, match=r"case in prompts.json: click .* lies outside the image, at voxel"):
-        prompts_of_case(file_with("voxel_xyz", (3.0, 20.0, 5.0)), "case", GRID, PATH)
-
-
-def test_a_case_without_prompts_is_named() -> None:
-    with pytest.raises(PromptError, match=r"other: no prompts in prompts\.json; it has prompts for: case"):
-        prompts_of_case(file_with("voxel_xyz", (3.0, 4.0, 5.0)), "other", GRID, PATH)
+        placed("voxel_xyz", (3.0, 20.0, 5.0))
 
 
 @pytest.mark.parametrize(

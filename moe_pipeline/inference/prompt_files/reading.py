@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.prompt_files import masks
 from moe_pipeline.inference.prompt_files.formats import ENDINGS, FORMATS, MASK, OURS, case_of, format_of
 from moe_pipeline.inference.prompt_files.marks import Marks, class_ids, objects_of
@@ -79,8 +80,10 @@ class PromptSet:
             PipelineError: as `given`; also if a click lies outside the image.
         """
         given = self.given(case)
-        source = "prompts" if given.labels is None else MASK
-        return objects_in_world(given.objects, given.space, native, f"{case} in {self.path}", source)
+        prompts = objects_in_world(given.objects, given.space, native, f"{case} in {self.path}")
+        if given.labels is None:
+            return prompts
+        return [replace(p, source=MASK, dense=DensePrompt(given.labels, p.class_id)) for p in prompts]
 
 
 def read_prompts(path: Path, cases: Collection[str] = ()) -> PromptSet:

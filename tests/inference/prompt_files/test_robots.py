@@ -6,8 +6,8 @@ import SimpleITK as sitk
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.files import read_geometry
+from moe_pipeline.inference.prompt_files.reading import read_prompts
 from moe_pipeline.inference.prompt_files.robots import RobotOptions, simulate_prompts
-from moe_pipeline.inference.prompts import prompts_of_case
 from moe_pipeline.records.prompts import PromptFile
 
 SHAPE = (20, 16, 12)
@@ -41,7 +41,7 @@ def voxels(file: Path, labels: Path) -> list[tuple[int, str, list[list[int]], li
     native = read_geometry(labels / "a.nii.gz")
     return [
         (p.class_id, p.class_name, np.rint(native.world_to_voxel(p.clicks_mm)).astype(int).tolist(), p.labels.tolist())
-        for p in prompts_of_case(PromptFile.load(file), "a", native, file)
+        for p in read_prompts(file).of_case("a", native)
     ]
 
 
@@ -56,7 +56,7 @@ def test_random_clicks_lie_in_their_class(labels: Path, reference: np.ndarray, t
 
 def test_the_same_seed_gives_the_same_file_and_another_one_another(labels: Path, tmp_path: Path) -> None:
     texts = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+    for name, seed in (("a.json", 1), ("b.json", 1), ("c.json", 2)):
         simulate_prompts(labels, tmp_path / name, RobotOptions("random", clicks=2, seed=seed))
         texts.append((tmp_path / name).read_text().replace(f"seed {seed}", ""))
     assert texts[0] == texts[1] != texts[2]
