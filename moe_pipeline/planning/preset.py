@@ -36,13 +36,19 @@ class Costs(Part):
     product_gflops: float = Field(gt=0)
     """Speed of matrix products of one thread there, from `machine.product_gflops`."""
     fixed_seconds: float = Field(ge=0)
-    """To start, and to load and save."""
+    """To start, and to train the prompter."""
+    search_crops: int = Field(ge=0)
+    """Crops that are encoded for the prompter alone, at least."""
     encode_seconds: float = Field(gt=0)
     """To cut, augment and encode one crop."""
+    voxel_seconds: float = Field(ge=0)
+    """Per voxel of a case, each time that it is read and searched for places to cut from."""
     prompt_seconds: float = Field(gt=0)
     """Per prompt of a training step, with its share of the validations."""
     fixed_memory_mb: float = Field(gt=0)
     """Program, weights and the encoding of a few crops."""
+    expert_mb: float = Field(ge=0)
+    """Disk for the expert and for what continues its training."""
     prompt_memory_mb: float = Field(gt=0)
     """Per prompt of a training step."""
     label_bytes: float = Field(gt=0)

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from moe_pipeline.planning.estimates import crops_in_cache, estimate
+from moe_pipeline.planning.estimates import entries_in_cache, estimate
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.plan_dataset import PlannedFiles, plan_dataset
 from moe_pipeline.records.planning import Estimates
+
+MACHINE = Machine(memory_mb=16_000, product_gflops=100)
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +19,21 @@ def planned(tmp_path_factory: pytest.TempPathFactory, make_phantom_dataset: Call
 
 def costs(planned: PlannedFiles, gflops: float = 100, **changes: int) -> Estimates:
     plan = planned.plan.model_copy(update=changes)
-    machine = Machine(memory_mb=16_000, product_gflops=gflops)
+    machine = MACHINE.model_copy(update={"product_gflops": gflops})
     return estimate(plan, planned.fingerprint, planned.preset, machine)
 
 
 def test_held_back_cases_have_no_copies(planned: PlannedFiles) -> None:
-    plan = planned.plan.model_copy(update={"crops_per_case": 3, "copies_per_case": 4})
-    assert crops_in_cache(plan, planned.fingerprint, n_folds=5) == 3 * (8 * 4 + 2)
-    only_bars = plan.model_copy(update={"classes": {3: "bar"}})  # in every second case
-    assert crops_in_cache(only_bars, planned.fingerprint, n_folds=5) == 3 * (4 * 4 + 1)
+    plan = planned.plan.model_copy(update={"copies_per_case": 4})
+    assert entries_in_cache(plan, n_cases=10, n_folds=5) == 8 * 4 + 2
+    assert entries_in_cache(plan, n_cases=2, n_folds=5) == 4 + 1
+    assert entries_in_cache(plan, n_cases=0, n_folds=5) == 0
+
+
+def test_only_cases_with_a_planned_class_cost(planned: PlannedFiles) -> None:
+    only_bars = planned.plan.model_copy(update={"classes": {3: "bar"}})  # in every second case
+    everything = estimate(planned.plan, planned.fingerprint, planned.preset, MACHINE)
+    assert estimate(only_bars, planned.fingerprint, planned.preset, MACHINE).disk_mb < everything.disk_mb
 
 
 def test_an_edit_changes_what_it_costs(planned: PlannedFiles) -> None:
