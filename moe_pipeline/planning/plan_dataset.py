@@ -43,13 +43,14 @@ class PlannedFiles:
 
     def summary(self) -> str:
         """A few lines for the terminal."""
-        plan, costs = self.plan, self.plan.estimates
+        plan, costs, view = self.plan, self.plan.estimates, self.plan.view
+        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_mm:g} mm, edited"
         warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
         return "\n".join(
             [
                 f"{plan.dataset}: {len(self.fingerprint.cases)} cases, {len(plan.classes)} classes, "
                 f"{len(self.splits.folds)} folds; foundation {plan.foundation}",
-                f"  view {plan.reasons.get('view', f'{plan.view.spacing_mm:g} mm')}",
+                f"  view {told}",
                 f"  about {costs.disk_mb:.0f} MB of disk, {costs.memory_mb:.0f} MB of memory, "
                 f"{costs.minutes:.0f} minutes to encode and train",
                 *warnings,

@@ -10,7 +10,7 @@ from moe_pipeline.planning import estimates
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.preset import FoundationPreset
 from moe_pipeline.planning.views import choose_view
-from moe_pipeline.records.planning import Estimates, Fingerprint, Plan
+from moe_pipeline.records.planning import ClassSummary, Estimates, Fingerprint, Plan
 from moe_pipeline.records.view import View
 
 _SIDES = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|sinister|dexter)(?![a-z])", re.IGNORECASE)
@@ -78,8 +78,20 @@ def _class_weights(fingerprint: Fingerprint, classes: dict[int, str], reasons: d
     volume = np.array([one.volume_ml.median if one.volume_ml else 1.0 for one in found])
     raw = np.sqrt(rarity) * (volume.max() / volume) ** (1 / 6)
     weights = np.clip(raw / np.exp(np.log(raw).mean()), 0.25, 4)
-    reasons["class_weights"] = "root of the share of cases without the class, times the sixth root of its smallness"
+    reasons["class_weights"] = (
+        "how often a crop is placed around a class: root of its rarity times sixth root of its smallness"
+    )
+    if len(found) > 1:
+        often, seldom = found[int(np.argmax(weights))], found[int(np.argmin(weights))]
+        reasons["class_weights"] += (
+            f"; most for {_rarity(often, fingerprint)}, least for {_rarity(seldom, fingerprint)}"
+        )
     return {value: round(float(weight), 3) for value, weight in zip(classes, weights, strict=True)}
+
+
+def _rarity(found: ClassSummary, fingerprint: Fingerprint) -> str:
+    volume = f", {found.volume_ml.median:.3g} ml" if found.volume_ml else ""
+    return f"{found.name} ({found.cases} of {len(fingerprint.cases)} cases{volume})"
 
 
 def _crops(

@@ -149,6 +149,10 @@ def test_rare_and_small_classes_weigh_more() -> None:
     assert plan.class_weights[2] > plan.class_weights[1]
     assert plan.class_weights[3] > plan.class_weights[1]
     assert "never seen: absent" in plan.reasons["classes"]
+    assert (
+        "most for small (10 of 10 cases, 1 ml), least for big (10 of 10 cases, 1e+03 ml)"
+        in plan.reasons["class_weights"]
+    )
 
 
 def test_no_class_at_all_is_an_error() -> None:
