@@ -1,6 +1,7 @@
 """Convert, check, fingerprint and plan one Decathlon task, against nnU-Net's commands for the same, in one run.
 
     python benchmarks/planning.py --data FOLDER/Task04_Hippocampus --work FOLDER [--nnunet VENV] [--repeats 3] [--giant]
+    python benchmarks/planning.py --data FOLDER/Task04_Hippocampus --work FOLDER --finetune 2
 
 VENV is a virtual environment with nnunetv2, made for this alone:
 
@@ -9,6 +10,7 @@ VENV is a virtual environment with nnunetv2, made for this alone:
 Each command runs in a process of its own, as users start it, and writes to an empty folder. Of several repeats the
 fastest total counts, for both sides. Then spacing and foreground intensities of both fingerprints are compared.
 --giant also plans a made case of 512 x 512 x 1200 voxels (int16, half of them foreground) for its peak memory.
+--finetune EPOCHS trains the planned expert for so many epochs and holds the plan's estimates against what it took.
 """
 
 import argparse
@@ -18,13 +20,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from machine import describe, markdown_table
 
-from moe_pipeline.planning.plan_files import load_fingerprint
+from moe_pipeline.planning.plan_files import load_fingerprint, load_plan
 from moe_pipeline.records.planning import Fingerprint
 from moe_pipeline.workspace import Workspace
 
@@ -35,12 +38,22 @@ _LAUNCHER = """
 import resource, subprocess, sys, time
 began = time.monotonic()
 status = subprocess.run(sys.argv[1:], stderr=subprocess.STDOUT).returncode
-print("", time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print("", time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss)
 sys.exit(status)
 """  # small: what a process held before it became the command counts as the command's peak
 
-Times = dict[str, tuple[float, float]]
-"""Seconds and peak memory in MB by command."""
+
+class Cost(NamedTuple):
+    """What a command and its children took."""
+
+    seconds: float
+    processor_seconds: float
+    peak_mb: float
+
+
+Times = dict[str, Cost]
+"""By command."""
 
 
 def main() -> None:
@@ -50,6 +63,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="for everything that is written; emptied first")
     parser.add_argument("--nnunet", type=Path, help="virtual environment that has nnunetv2")
     parser.add_argument("--processes", type=int, default=2, help="of nnU-Net; ours takes the cores there are")
+    parser.add_argument("--finetune", type=int, metavar="EPOCHS", help="hold estimates against a training so long")
     parser.add_argument("--giant", action="store_true", help="also plan a case of 512 x 512 x 1200 voxels")
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
@@ -59,6 +73,8 @@ def main() -> None:
     print(table("moe", ours))
     if arguments.giant:
         print(table("moe, 512 x 512 x 1200", run_giant(arguments.work / "giant")))
+    if arguments.finetune:
+        print(estimated_and_taken(Workspace(arguments.work / "moe"), dataset, arguments.finetune))
     if arguments.nnunet is None:
         return
     work = arguments.work / "nnunet"
@@ -110,6 +126,27 @@ def make_giant(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
+def estimated_and_taken(place: Workspace, dataset: str, epochs: int) -> str:
+    """Estimates of the plan with so many epochs, and what `moe finetune` really takes."""
+    path = place.plans(dataset) / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": epochs}))
+    moe, at = [sys.executable, "-m", "moe_pipeline"], [dataset, "--workspace", str(place.root)]
+    subprocess.run([*moe, "plan", *at], stdout=subprocess.DEVNULL, check=True)  # estimates of the edited plan
+    expected = load_plan(path.parent).estimates
+    cost = timed([*moe, "finetune", *at])
+    folders = (place.embeddings(dataset), place.expert(dataset))
+    disk_mb = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file()) / 1e6
+    pairs = {
+        "disk MB": (expected.disk_mb, disk_mb),
+        "memory MB": (expected.memory_mb, cost.peak_mb),
+        "minutes": (expected.minutes, cost.seconds / 60),
+        "minutes of one processor": (expected.minutes, cost.processor_seconds / 60),
+    }
+    rows = [[name, f"{a:.1f}", f"{b:.1f}", f"{b / a:.2f}"] for name, (a, b) in pairs.items()]
+    note = "The last line is what one thread would take on a quiet machine; compare it only under OMP_NUM_THREADS=1."
+    return "\n" + markdown_table([f"finetune, {epochs} epochs", "estimated", "taken", "ratio"], rows) + f"\n\n{note}"
+
+
 def run_nnunet(venv: Path, source: Path, work: Path, processes: int) -> Times:
     """nnU-Net's three commands, from nothing."""
     shutil.rmtree(work, ignore_errors=True)
@@ -138,14 +175,14 @@ def stage_task(source: Path, task: Path) -> Path:
     return task
 
 
-def timed(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
-    """Seconds and peak memory in MB of a command and its children; ends the program if it fails."""
+def timed(command: list[str], environment: dict[str, str] | None = None) -> Cost:
+    """Run a command; ends the program if it fails."""
     launcher = [sys.executable, "-S", "-c", _LAUNCHER, *command]
     done = subprocess.run(launcher, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})}, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout.decode(errors='replace')[-2000:]}")
-    seconds, kilobytes = done.stdout.split()[-2:]
-    return float(seconds), float(kilobytes) / 1000
+    seconds, processor_seconds, kilobytes = map(float, done.stdout.split()[-3:])
+    return Cost(seconds, processor_seconds, kilobytes / 1000)
 
 
 def fastest(runs: list[Times]) -> Times:
@@ -155,12 +192,12 @@ def fastest(runs: list[Times]) -> Times:
 
 def total(run: Times) -> float:
     """Seconds of all commands."""
-    return sum(seconds for seconds, _ in run.values())
+    return sum(cost.seconds for cost in run.values())
 
 
 def table(who: str, run: Times) -> str:
     """One line per command, and the sum."""
-    rows = [[name, f"{seconds:.2f}", f"{memory:.0f}"] for name, (seconds, memory) in run.items()]
+    rows = [[name, f"{cost.seconds:.2f}", f"{cost.peak_mb:.0f}"] for name, cost in run.items()]
     return "\n" + markdown_table([who, "seconds", "peak MB"], [*rows, ["together", f"{total(run):.2f}", ""]])
 
 
