@@ -12,7 +12,7 @@ from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.growth import Growth, grow
 from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.inference.settings import Settings
-from moe_pipeline.inference.zoom import closer_view, farther_views, is_wide, onto_lattice
+from moe_pipeline.inference.zoom import both_looks, closer_view, farther_views, is_wide, onto_lattice
 from moe_pipeline.model.mask_decoder import MaskDecoder
 from moe_pipeline.records.view import View
 
@@ -88,8 +88,8 @@ class Speaker:
         return self._followed(self.view, self.windows)
 
     def _from_nearer(self, view: View, start: Start) -> NDArray[np.float32]:
-        """A closer look."""
-        return self._replayed(view, start)
+        closer = self._replayed(view, start)
+        return both_looks(closer, self.bank.lattice(view), start, blend(self.lattice, self.windows))
 
     def _from_farther_away(self) -> Canvas | None:
         """A coarse answer, if the object is wider than the crop: in the finest view that is wide enough."""

@@ -12,7 +12,7 @@ from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.onto_image import logits_in
 from moe_pipeline.inference.prompts import Prompt
 from moe_pipeline.inference.settings import Settings, zoom_steps_mm
-from moe_pipeline.inference.zoom import closer_view, farther_views, is_wide, onto_lattice
+from moe_pipeline.inference.zoom import both_looks, closer_view, farther_views, is_wide, onto_lattice
 from moe_pipeline.records.view import View
 
 VIEW = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
@@ -27,13 +27,13 @@ def canvas_with(first: tuple[int, int, int], last: tuple[int, int, int], view: V
     return blend(CellLattice(IMAGE, view, 8), {(6, 6, 6): logits})
 
 
-def test_a_small_object_is_seen_in_the_finest_view_that_it_fills_by_half() -> None:
-    found = closer_view(canvas_with((3, 3, 3), (5, 5, 4)), SEED)
+def test_a_small_object_is_seen_in_the_finest_view_that_it_does_not_fill_too_much() -> None:
+    found = closer_view(canvas_with((3, 3, 3), (4, 4, 4)), SEED)
     assert found is not None
     view, middle_mm = found
-    assert view.spacing_mm == 0.75  # 2 cells of 3 mm: half of 16 voxels of 0.75 mm, more than half of 0.5 mm
+    assert view.spacing_mm == 0.75  # a cell of 3 mm is 0.25 of 16 voxels of 0.75 mm, but 0.375 of those of 0.5 mm
     lattice = CellLattice(IMAGE, VIEW, 8)
-    assert np.allclose(lattice.geometry.world_to_voxel(middle_mm), (9.5, 9.5, 9.0))
+    assert np.allclose(lattice.geometry.world_to_voxel(middle_mm), 9.0)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,17 @@ def test_a_coarse_canvas_is_interpolated_on_finer_cells() -> None:
     assert np.isclose((fine.logits > 0).sum(), 8 * (coarse.logits > 0).sum(), rtol=0.4)
 
 
+CENTRE = 38.5, 38.5, 32.5  # the middle of a cell of 6 mm
+
+
 def ball_of(radius: float) -> Volume:
     x, y, z = np.indices(IMAGE.shape)
-    inside = (x - 40) ** 2 + (y - 36) ** 2 + (z - 32) ** 2 <= radius**2
+    inside = (x - CENTRE[0]) ** 2 + (y - CENTRE[1]) ** 2 + (z - CENTRE[2]) ** 2 <= radius**2
     return Volume(np.where(inside, 100.0, 10.0).astype(np.float32), IMAGE)
 
 
 def segment(model: Mixture, image: Volume) -> CaseResult:
-    prompt = Prompt(1, "ball", np.array([[40.0, 36.0, 32.0]]), np.array([1]), "prompts")
+    prompt = Prompt(1, "ball", np.array([CENTRE]), np.array([1]), "prompts")
     return segment_case(model, Request("case", image, prompts=(prompt,)))
 
 
@@ -90,7 +93,7 @@ def overlap(result: CaseResult, image: Volume) -> float:
 
 def test_a_closer_look_draws_a_small_ball_better(follower: Mixture) -> None:
     coarse = replace(follower, view=VIEW.model_copy(update={"spacing_mm": 3.0}))
-    ball = ball_of(5.0)
+    ball = ball_of(4.0)
     once = segment(coarse, ball)
     closer = segment(replace(coarse, settings=Settings(zoom="auto")), ball)
     assert overlap(closer, ball) > overlap(once, ball) + 0.03
@@ -112,3 +115,12 @@ def test_where_no_more_crops_are_allowed_the_coarse_answer_stays(follower: Mixtu
     coarse = segment(replace(model, settings=settings), ball)
     assert overlap(alone, ball) < 0.5  # one crop of 16 mm
     assert overlap(coarse, ball) > 0.9
+
+
+def test_where_the_first_look_does_not_reach_the_closer_one_stands_alone() -> None:
+    first = canvas_with((0, 0, 0), (8, 8, 8))
+    lattice = CellLattice(IMAGE, VIEW.model_copy(update={"spacing_mm": 0.75}), 8)
+    start = lattice.around(first.geometry.voxel_to_world(np.full(3, -0.5)))  # half of it is outside
+    mixed = both_looks(np.full((8, 8, 8), -2.0, np.float32), lattice, start, first)
+    assert set(np.unique(mixed)) == {-2.0, 1.0}
+    assert (mixed == 1.0).sum() == 4**3
