@@ -194,6 +194,14 @@ def test_wrong_dimensions(folder: Path, tmp_path: Path) -> None:
     assert "expected one number per voxel, found 3" in messages(report, "p002")
 
 
+def test_a_label_with_several_volumes(folder: Path, tmp_path: Path) -> None:
+    full = sitk.ReadImage(str(label(folder, "p001")))
+    sitk.WriteImage(sitk.JoinSeries([full, full, full]), str(label(folder, "p001")))
+    report = check(folder, tmp_path / "out")
+    assert findings(report) == [("p001", "dimensions", "")]
+    assert "p001.nii.gz: expected one 3D label map, found 4D of 3 volumes" in messages(report, "p001")
+
+
 def test_a_single_slice_is_a_warning(folder: Path, tmp_path: Path) -> None:
     for path in (image(folder, "p000"), label(folder, "p000")):
         sitk.WriteImage(sitk.ReadImage(str(path))[:, :, 4:5], str(path))
