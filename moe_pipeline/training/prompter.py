@@ -16,6 +16,7 @@ from moe_pipeline.planning.dataset import RawDataset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard, PrompterCard
 from moe_pipeline.records.planning import Fingerprint, Fold, Plan
+from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.records.view import View
 from moe_pipeline.training.loop import LoopSettings, run_loop
 from moe_pipeline.training.prompter_samples import Samples, SeenCrop, cached_crops, make_samples
@@ -202,6 +203,16 @@ def add_prompter(
         settings=asdict(settings),
     )
     card = card.model_copy(update={"prompter": prompter})
+    RunRecord(
+        command="finetune, prompter",
+        versions=library_versions(),
+        device=str(data.device),
+        settings=asdict(settings),
+        inputs={"plan": data.plan.sha256(), "foundation": data.foundation_sha256},
+        seconds=round(result.seconds, 1),
+        results={"steps": result.steps, "stopped_by": result.stopped_by, **prompter.validation},
+        files=["../prompter.safetensors", "../expert.json", "log.csv", "curve.png"],
+    ).save(out / "prompter" / "run.json")
     card.save(out / "expert.json")
     return card
 

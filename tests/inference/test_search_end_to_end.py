@@ -81,6 +81,8 @@ def test_the_card_says_how_well_it_proposes(searching: Workspace) -> None:
     assert card.prompter.classes == (1, 3)
     assert set(card.prompter.validation) == {"hit", "distance_mm", "found", "left_out"}
     assert set(card.prompter.objects) == {1, 3}
+    files = {path.name for path in (searching.expert(NAME) / "prompter").iterdir()}
+    assert files == {"checkpoint.safetensors", "log.csv", "curve.png", "run.json"}
 
 
 @pytest.mark.parametrize("where", ["samples", "steps"])
