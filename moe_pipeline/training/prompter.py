@@ -184,7 +184,7 @@ def add_prompter(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         warmup_steps=min(30, settings.steps),
-        validate_every=max(1, settings.steps // 6),
+        validate_every=-(-settings.steps // 6),
         weight_decay=0.05,
     )
     result = run_loop(task, loop, out / "prompter", data.device, progress)
