@@ -2,8 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -79,18 +79,36 @@ class CropBank:
         for start in wanted:
             if (view, start) in self._crops:
                 self._crops.move_to_end((view, start))
-        missing = iter([start for start in wanted if (view, start) not in self._crops])
+        missing = [start for start in wanted if (view, start) not in self._crops]
         size = 1 if self.device.type == "cpu" else _GPU_BATCH
-        while batch := list(islice(missing, size)):
-            self._add(view, batch)
-
-    def _add(self, view: View, starts: list[Start]) -> None:
+        batches = [missing[first : first + size] for first in range(0, len(missing), size)]
         lattice = self.lattice(view)
-        cubes = np.stack([extract_crop(self.image, lattice.cube(start), view) for start in starts])  # (b, S, S, S)
+        if len(batches) == 1:
+            self._add(lattice, missing, self._cubes(lattice, missing))
+        elif batches:
+            for batch, cubes in zip(batches, self._cut_ahead(lattice, batches), strict=True):
+                self._add(lattice, batch, cubes)
+
+    def _cut_ahead(self, lattice: CellLattice, batches: list[list[Start]]) -> Iterator[NDArray[np.float32]]:
+        """The cubes of each batch, the next ones being cut out while the last ones are encoded."""
+        with ThreadPoolExecutor(1, "crops") as cutter:
+            upcoming = cutter.submit(self._cubes, lattice, batches[0])
+            for following in batches[1:]:
+                cubes = upcoming.result()
+                upcoming = cutter.submit(self._cubes, lattice, following)
+                yield cubes
+            yield upcoming.result()
+
+    def _cubes(self, lattice: CellLattice, starts: list[Start]) -> NDArray[np.float32]:
+        return np.stack(
+            [extract_crop(self.image, lattice.cube(start), lattice.view) for start in starts]
+        )  # (b, S, S, S)
+
+    def _add(self, lattice: CellLattice, starts: list[Start], cubes: NDArray[np.float32]) -> None:
         looks = [self._encode(cubes, axes) for axes in self.flips]
         for index, start in enumerate(starts):
             own = tuple(look[index : index + 1].clone() for look in looks)
-            self._crops[view, start] = EncodedCrop(lattice, start, own)
+            self._crops[lattice.view, start] = EncodedCrop(lattice, start, own)
         self.n_encoded += len(starts)
         self._forget(len(starts))
 

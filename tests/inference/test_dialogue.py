@@ -11,7 +11,9 @@ from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.model import Expert, Mixture, with_expert
 from moe_pipeline.inference.prompts import Prompt
+from moe_pipeline.inference.settings import Settings, Zoom
 from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.mixture import Route
 from moe_pipeline.records.view import View
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
@@ -124,3 +126,33 @@ def test_where_masks_overlap_the_more_probable_class_wins(general: Mixture, imag
     assert not (result.labels.array == 2).any()  # equal probabilities: the first stays
     if (result.labels.array == 1).any():
         assert result.rows[1].status == "absent"
+
+
+@pytest.mark.parametrize("zoom", ["off", "auto"])
+def test_followed_beyond_the_crop_the_general_answer_is_the_same_in_any_company(
+    general: Mixture, monkeypatch: pytest.MonkeyPatch, zoom: Zoom
+) -> None:
+    geometry = Geometry((50, 56, 40), (1.5, 1.0, 2.0))
+    large = Volume(np.random.default_rng(1).normal(size=geometry.shape).astype(np.float32), geometry)
+    one, two = (geometry.voxel_to_world(np.array([[x, 28.0, 20.0]])) for x in (12.0, 30.0))
+    prompts = (
+        Prompt(1, "known", np.concatenate([one, one + 2.0]), np.array([1, 1]), "prompts"),
+        Prompt(2, "unknown", two, np.array([1]), "prompts"),
+    )
+    settings = Settings(zoom=zoom, max_windows=6)
+    fine = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
+    alone = replace(general, settings=settings)
+    mixture = replace(with_expert(alone, other_expert(general, fine)), selector="weighted")
+
+    def route(_self: Mixture, _embedding: torch.Tensor, _coordinates: torch.Tensor, labels: torch.Tensor) -> Route:
+        return Route(1, 0.7, 1, 0.7, guarded=False) if labels.shape[1] == 2 else Route(0, 0.0, 1, 0.2, guarded=False)
+
+    foundations_own = segment_case(alone, Request("case", large, prompts=prompts, keep_answers=True))
+    monkeypatch.setattr(Mixture, "route", route)
+    routed = segment_case(mixture, Request("case", large, prompts=prompts, keep_answers=True))
+    assert [row.expert for row in routed.rows] == ["Dataset001_Other", "general"]
+    (before,), (after,) = foundations_own.answers[2][0].heard, routed.answers[2][0].heard
+    assert before.n_windows > 1
+    assert before.canvas.box == after.canvas.box
+    assert np.array_equal(before.canvas.logits, after.canvas.logits)
+    assert np.array_equal(foundations_own.probability(2).array, routed.probability(2).array)
