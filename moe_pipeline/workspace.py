@@ -52,6 +52,10 @@ class Workspace:
         """Folder with expert.safetensors, expert.json, log.csv, curve.png, run.json."""
         return self.root / "experts" / dataset
 
+    def sft(self, dataset: str) -> Path:
+        """Folder of the network that was finetuned as a whole: foundation.safetensors, foundation.json, log.csv ..."""
+        return self.expert(dataset) / "sft"
+
     @property
     def model(self) -> Path:
         """Folder with moe.json, gate.safetensors, gate.json."""

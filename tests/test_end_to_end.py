@@ -20,7 +20,7 @@ from moe_pipeline.inference.model import load_model
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.planning import Plan
+from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
@@ -67,6 +67,12 @@ def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "ws")
 
 
+def cache_folder(place: Workspace, name: str) -> Path:
+    """Of the expert's view; the gate caches the general one too."""
+    view = Plan.load(place.plan(name)).view
+    return place.embeddings(name) / f"{view.spacing_mm:g}mm_{view.size_voxels}"
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
@@ -109,7 +115,7 @@ def test_a_second_run_encodes_nothing_again(workspace: Workspace, monkeypatch: p
 
 
 def test_a_killed_encoding_goes_on_with_what_is_missing(workspace: Workspace) -> None:
-    folder = next(workspace.embeddings(DATASETS[0]).iterdir())
+    folder = cache_folder(workspace, DATASETS[0])
     files = sorted((folder / "crops").iterdir())
     contents = {path.name: path.read_bytes() for path in files}
     (folder / "manifest.json").unlink()
@@ -152,7 +158,7 @@ def test_a_stopped_training_goes_on_to_the_same_expert(
 
 
 def test_validation_cases_are_not_trained_on(trained: Workspace) -> None:
-    cache = EmbeddingCache.open(next(trained.embeddings(DATASETS[0]).iterdir()))
+    cache = EmbeddingCache.open(cache_folder(trained, DATASETS[0]))
     splits = json.loads(trained.splits(DATASETS[0]).read_text())
     held_out = set(splits["folds"][0]["validation"])
     copies = {entry.case: 0 for entry in cache.manifest.entries}
@@ -275,11 +281,14 @@ def test_an_expert_of_another_fold_or_plan_is_refused(workspace: Workspace) -> N
 
 
 def test_a_class_that_no_held_out_case_has_is_refused_before_training(workspace: Workspace) -> None:
-    path = workspace.plan(DATASETS[0])
-    plan = Plan.load(path)
-    plan.model_copy(update={"classes": {9: "nothing"}, "class_weights": {9: 1.0}}).save(path)
-    with pytest.raises(DatasetError, match=r"no case has a voxel|no training case"):
-        finetune(workspace, workspace.raw(DATASETS[0]), replace(OPTIONS, overwrite=True))
+    plan, splits = (Plan.load(workspace.plan(DATASETS[0])), Splits.load(workspace.splits(DATASETS[0])))
+    plan.model_copy(update={"classes": {3: "bar"}, "class_weights": {3: 1.0}}).save(workspace.plan(DATASETS[0]))
+    bars = Fold(train=("p000", "p002", "p004"), validation=("p001", "p003", "p005"))  # odd cases have no bar
+    others = Fold(train=bars.validation, validation=bars.train)
+    splits.model_copy(update={"folds": (bars, others)}).save(workspace.splits(DATASETS[0]))
+    for fold, part in enumerate(("validation", "training")):
+        with pytest.raises(DatasetError, match=f"no {part} case of fold {fold} has any of the classes bar"):
+            finetune(workspace, workspace.raw(DATASETS[0]), replace(OPTIONS, fold=fold, overwrite=True))
     assert (workspace.expert(DATASETS[0]) / "expert.safetensors").is_file()
 
 

@@ -12,6 +12,8 @@ app = typer.Typer()
 
 Rule = Literal["moe", "paper"]
 Targets = Literal["dataset", "dice"]
+Trainable = Literal["decoder", "all"]
+Precision = Literal["fp32", "bf16"]
 
 
 @app.command()
@@ -21,16 +23,20 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Instead of the plan's.", min=1)] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", min=0)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
-    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.", min=0)] = 5e-4,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", min=0)] = None,
+    trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     prompter: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
+    devices: Annotated[int, typer.Option(help="Processes that share each batch, each with its device.", min=1)] = 1,
+    precision: Annotated[Precision, typer.Option(help="Of the forward pass.")] = "fp32",
     overwrite: Overwrite = False,
     workspace: Root = ROOT,
 ) -> None:
-    """Train one expert mask decoder on the cached embeddings of one dataset."""
+    """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
     from moe_pipeline.training.finetune import FinetuneOptions
     from moe_pipeline.training.finetune import finetune as train
     from moe_pipeline.training.prompter import PrompterSettings
+    from moe_pipeline.training.sft import finetune_whole
 
     place = Workspace(workspace)
     folder = place.raw_folder(dataset)
@@ -41,9 +47,17 @@ def finetune(
         patience,
         learning_rate,
         device,
+        devices,
+        precision,
         overwrite=overwrite,
         prompter=PrompterSettings() if prompter else None,
     )
+    if trainable == "all":
+        with progress_bar() as progress:
+            whole = finetune_whole(place, folder, options, progress)
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in whole.training["validation"].items())
+        typer.echo(f"{place.sft(folder.name)}: best at step {whole.training['best_step']}; validation {scores}")
+        return
     with progress_bar() as progress:
         card = train(place, folder, options, progress)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())

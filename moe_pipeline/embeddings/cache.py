@@ -17,6 +17,7 @@ from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.image_encoder import ImageEncoder
 from moe_pipeline.planning.dataset import Case
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
@@ -47,6 +48,13 @@ class CacheRequest:
     """The plan all this follows."""
     seed: int
     """Of placement and augmentation."""
+    encoded: bool = True
+    """Whether to hold embeddings; else the images as the encoder would see them."""
+
+    @property
+    def encoder(self) -> str:
+        """What turns images into what is held."""
+        return self.foundation_sha256 if self.encoded else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Sample:
     """One cached crop.
 
     Attributes:
-        embedding: (C, g, g, g) float16.
+        embedding: (C, g, g, g) float16; of a cache that is not encoded the image, (1, S, S, S).
         labels: (S, S, S) label values of the dataset.
         classes: promptable classes present.
     """
@@ -140,7 +148,7 @@ def build_cache(
         for case_entries, crops in track(prepared, f"encoding {request.dataset}", progress, len(request.cases)):
             for entry, cut in zip(case_entries, crops, strict=True):
                 if cut:
-                    _encode_entry(entry, cut, foundation, folder, device)
+                    _encode_entry(entry, cut, foundation.image_encoder if request.encoded else None, folder, device)
             entries += case_entries
     entries = [entry for entry in entries if entry.classes]
     if not entries:
@@ -184,7 +192,7 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
         "view": request.recipe.view.model_dump(),
         "crops": request.recipe.crops,
         "weights": {str(c): w for c, w in sorted(request.recipe.class_weights.items())},
-        "encoder": request.foundation_sha256,
+        "encoder": request.encoder,
     }
     volumes = None
     entries, crops = [], []
@@ -216,11 +224,12 @@ def _unpacked_labels(tensors: dict[str, Tensor]) -> NDArray[np.integer]:
 
 @torch.no_grad()
 def _encode_entry(
-    entry: CacheEntry, crops: list[Crop], foundation: Foundation, folder: Path, device: torch.device
+    entry: CacheEntry, crops: list[Crop], encoder: ImageEncoder | None, folder: Path, device: torch.device
 ) -> None:
     """Encode the crops of one file together: what else is missing must not change the rounding of a resumed run."""
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)
-    embedding = torch.cat([foundation.image_encoder(part) for part in torch.split(images, _ENCODER_BATCH)])
+    parts = torch.split(images, _ENCODER_BATCH)
+    embedding = torch.cat([encoder(part) for part in parts]) if encoder else images
     packed = blosc2.pack_array2(np.stack([crop.labels for crop in crops]))
     tensors = {
         "embedding": embedding.to("cpu", torch.float16),  # (n, C, g, g, g)

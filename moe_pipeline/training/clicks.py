@@ -28,17 +28,28 @@ class Answer:
     iou: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Some prompts of a larger batch that several processes share; each prompt gets the clicks it gets there."""
+
+    start: int
+    """The first of them."""
+    total: int
+    """Prompts in the whole batch."""
+
+
 def full_size(logits: Tensor, size: int) -> Tensor:
     """Low-resolution logits on the crop's grid, as upstream does: trilinear; (P, 1, size, size, size)."""
     return upsample(logits.float(), size)
 
 
-def draw_click(region: Tensor, generator: torch.Generator) -> Tensor:
+def draw_click(region: Tensor, generator: torch.Generator, part: BatchPart | None = None) -> Tensor:
     """One voxel per prompt, uniform over a region; uniform over the whole crop where the region is empty.
 
     Args:
         region: (P, 1, S, S, S) bool.
         generator: on the CPU, so that the same seed gives the same clicks on every device.
+        part: which prompts of a batch these are; all if None.
 
     Returns:
         (P, 3) integer voxel coordinates in tensor axis order.
@@ -49,7 +60,9 @@ def draw_click(region: Tensor, generator: torch.Generator) -> Tensor:
     empty = counts.sum(1, keepdim=True) == 0  # (P, 1)
     counts = counts.where(~empty, side)
     ends = counts.cumsum(1, dtype=torch.int32)  # (P, S²)
-    share = torch.rand(len(region), 1, generator=generator).to(region.device)
+    part = part or BatchPart(0, len(region))
+    shares = torch.rand(part.total, 1, generator=generator)
+    share = shares[part.start : part.start + len(region)].to(region.device)
     rank = (share * ends[:, -1:]).to(torch.int32).clamp(max=ends[:, -1:] - 1)  # (P, 1) in [0, count)
     row = torch.searchsorted(ends, rank, right=True)  # (P, 1)
     rank = rank - (ends - counts).gather(1, row)  # within the row
@@ -58,19 +71,22 @@ def draw_click(region: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat((row // side, row % side, place), dim=1)  # (P, 3)
 
 
-def next_click(mask: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def next_click(
+    mask: Tensor, target: Tensor, generator: torch.Generator, part: BatchPart | None = None
+) -> tuple[Tensor, Tensor]:
     """A click in the error region, as upstream trains: uniform over missed and invented voxels together.
 
     Args:
         mask: (P, 1, S, S, S) bool, the current answer (all False before the first click).
         target: (P, 1, S, S, S) bool.
         generator: source of the random numbers.
+        part: which prompts of a batch these are; all if None.
 
     Returns:
         Coordinates (P, 1, 3) float32 and labels (P, 1) int64: 1 if the voxel belongs to the target. Where nothing
         is wrong any more the click falls anywhere, with the label that is true there.
     """
-    voxels = draw_click(mask != target, generator)  # (P, 3)
+    voxels = draw_click(mask != target, generator, part)  # (P, 3)
     prompts = torch.arange(len(voxels), device=target.device)
     labels = target[prompts, 0, voxels[:, 0], voxels[:, 1], voxels[:, 2]].long()
     return voxels.float()[:, None], labels[:, None]
@@ -83,6 +99,7 @@ def converse(
     target: Tensor,
     n_clicks: int,
     generator: torch.Generator,
+    part: BatchPart | None = None,
 ) -> Iterator[Answer]:
     """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `Answer` per click.
 
@@ -96,6 +113,7 @@ def converse(
         target: (P, 1, S, S, S) bool.
         n_clicks: how many clicks.
         generator: source of the clicks.
+        part: which prompts of a batch these are; all if None.
     """
     size = target.shape[-1]
     low = prompt_encoder.mask_size
@@ -105,7 +123,7 @@ def converse(
     prepared = mask_decoder.prepare(embedding)
     for _ in range(n_clicks):
         mask = full_size(logits, size) > 0  # (P, 1, S, S, S)
-        new_coordinates, new_labels = next_click(mask, target, generator)
+        new_coordinates, new_labels = next_click(mask, target, generator, part)
         coordinates = torch.cat((coordinates, new_coordinates), dim=1)  # (P, n, 3)
         labels = torch.cat((labels, new_labels), dim=1)  # (P, n)
         sparse, dense = prompt_encoder(points=(coordinates, labels), mask=logits)

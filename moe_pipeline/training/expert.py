@@ -1,20 +1,23 @@
 """One expert: a copy of the general decoder, trained on cached embeddings by simulated clicks."""
 
 import copy
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
-from moe_pipeline.training.clicks import converse, full_size
+from moe_pipeline.model.prompt_encoder import PromptEncoder
+from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size
 from moe_pipeline.training.losses import interaction_loss, occupancy
+from moe_pipeline.training.processes import Processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class PromptBatch:
     """Embeddings with one object each to be segmented.
 
     Attributes:
-        embedding: (P, C, g, g, g) float32.
+        embedding: (P, C, g, g, g) float32; of a cache that is not encoded images, (P, 1, S, S, S).
         target: (P, 1, S, S, S) bool.
     """
 
@@ -62,8 +65,32 @@ def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: t
     return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, S, S, S)
 
 
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who answers prompts on the samples of a cache."""
+
+    embed: Callable[[Tensor], Tensor]
+    """From what the cache holds to embeddings (P, C, g, g, g)."""
+    prompt_encoder: PromptEncoder
+    """Reads clicks and previous masks."""
+    decoder: MaskDecoder
+    """Answers."""
+
+
 class ExpertTask:
-    """Interactive training of one decoder; see `training.loop.Task`."""
+    """Interactive training of one decoder; see `training.task.Task`.
+
+    Args:
+        foundation: frozen; the decoder starts as a copy of its own.
+        cache: embeddings of the foundation.
+        train_cases: ids of the cases to learn from.
+        validation_cases: ids of the cases to validate with.
+        settings: what a step sees.
+        device: where to compute.
+        processes: who shares the batches; this process alone if None.
+    """
+
+    module: nn.Module
 
     def __init__(
         self,
@@ -73,20 +100,31 @@ class ExpertTask:
         validation_cases: list[str],
         settings: ExpertSettings,
         device: torch.device,
+        processes: Processes | None = None,
     ) -> None:
-        self.module = trainable_decoder(foundation)
-        self.prompt_encoder = foundation.prompt_encoder
-        self.general = foundation.mask_decoder
         self.cache = cache
         self.settings = settings
         self.device = device
         self.train_numbers = cache.of_cases(train_cases, augmented=True)
         self.validation = _validation_prompts(cache, validation_cases, settings)
+        self.processes = processes or Processes(device)
         fields = asdict(settings)
         keys = [entry.key for entry in cache.manifest.entries]
         self.identity = sha256_json({"settings": fields, "cache": keys, "train": train_cases, "val": validation_cases})
         self._reader = ThreadPoolExecutor(max_workers=1)
         self._next: tuple[int, Future[PromptBatch]] | None = None
+        self._take_over(foundation)
+
+    def _take_over(self, foundation: Foundation) -> None:
+        decoder = trainable_decoder(foundation)
+        self.module = decoder
+        self.general = Speaker(_as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
+        self.learner = replace(self.general, decoder=decoder)
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts per step of all processes together."""
+        return min(self.settings.batch_size, len(self.train_numbers))
 
     def loss(self, step: int) -> Tensor:
         """Mean interaction loss over the clicks of one batch; the next batch is read meanwhile."""
@@ -94,33 +132,45 @@ class ExpertTask:
         random = np.random.default_rng((self.settings.seed, step, 1))
         n_clicks = int(random.integers(1, self.settings.max_clicks + 1))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        part = BatchPart(self.processes.part_of(self.batch_size).start, self.batch_size)
         total = torch.zeros((), device=self.device)
         truth = None
-        for answer in converse(self.prompt_encoder, self.module, batch.embedding, batch.target, n_clicks, generator):
+        for answer in self._dialogue(self.learner, batch, n_clicks, generator, part):
             truth = occupancy(batch.target, answer.logits.shape[-1]) if truth is None else truth
             total = total + interaction_loss(answer.logits, answer.iou, truth, self.settings.iou_weight)
-        return total / n_clicks
+        share = len(batch.target) * self.processes.size / self.batch_size  # 1 if all processes have as many prompts
+        return total / n_clicks * share
 
     def validate(self) -> dict[str, float]:
         """Mean Dice over the fixed validation prompts after the first and the last click; "score" is their mean."""
-        return self.measure(self.module)
+        return self.measure(self.learner)
 
     @torch.no_grad()
-    def measure(self, decoder: MaskDecoder) -> dict[str, float]:
-        """The validation columns of any decoder, on the same prompts with the same seed."""
+    def measure(self, speaker: Speaker) -> dict[str, float]:
+        """The validation columns of anybody, on the same prompts with the same seed."""
         last = self.settings.validation_clicks
         scores: dict[int, list[float]] = {1: [], last: []}
         size = self.settings.batch_size
         for start in range(0, len(self.validation), size):
             batch = load_prompts(self.cache, self.validation[start : start + size], self.device)
             generator = torch.Generator().manual_seed(start)
-            answers = converse(self.prompt_encoder, decoder, batch.embedding, batch.target, last, generator)
-            for click, answer in enumerate(answers, start=1):
+            for click, answer in enumerate(self._dialogue(speaker, batch, last, generator), start=1):
                 if click in scores:
                     masks = (full_size(answer.logits, batch.target.shape[-1]) > 0).cpu().numpy()
                     scores[click] += [dice(m, t) for m, t in zip(masks, batch.target.cpu().numpy(), strict=True)]
         means = {f"dice_{click}": float(np.mean(values)) for click, values in scores.items()}
         return {"score": float(np.mean(list(means.values()))), **means}
+
+    def _dialogue(
+        self,
+        speaker: Speaker,
+        batch: PromptBatch,
+        n_clicks: int,
+        generator: torch.Generator,
+        part: BatchPart | None = None,
+    ) -> Iterator[Answer]:
+        embedding = speaker.embed(batch.embedding)  # (P, C, g, g, g)
+        return converse(speaker.prompt_encoder, speaker.decoder, embedding, batch.target, n_clicks, generator, part)
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -133,10 +183,30 @@ class ExpertTask:
 
     def _read(self, step: int) -> PromptBatch:
         random = np.random.default_rng((self.settings.seed, step, 0))
-        count = min(self.settings.batch_size, len(self.train_numbers))
-        numbers = random.choice(self.train_numbers, count, replace=False)
+        numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
-        return load_prompts(self.cache, chosen, self.device)
+        return load_prompts(self.cache, chosen[self.processes.part_of(self.batch_size)], self.device)
+
+
+class WholeTask(ExpertTask):
+    """The same training of a whole network, encoder included: the cache holds images. What experts are compared with.
+
+    Args are those of `ExpertTask`.
+    """
+
+    module: Foundation
+
+    def _take_over(self, foundation: Foundation) -> None:
+        foundation.requires_grad_(False)
+        self.identity = sha256_json({"task": self.identity, "whole": self.cache.manifest.foundation_sha256})
+        self.module = copy.deepcopy(foundation).requires_grad_(True)
+        self.general = Speaker(foundation.image_encoder, foundation.prompt_encoder, foundation.mask_decoder)
+        own = self.module
+        self.learner = Speaker(own.image_encoder, own.prompt_encoder, own.mask_decoder)
+
+
+def _as_it_is(embedding: Tensor) -> Tensor:
+    return embedding
 
 
 def trainable_decoder(foundation: Foundation) -> MaskDecoder:

@@ -14,13 +14,13 @@ from moe_pipeline.records.moe import GateCard, Rule, Targets
 from moe_pipeline.records.view import View
 from moe_pipeline.training.background import NAME, background_features
 from moe_pipeline.training.expert_files import load_decoder
-from moe_pipeline.training.finetune import PlannedDataset, cache_of, open_planned
 from moe_pipeline.training.gate import DatasetFeatures, GateSettings, fit_gate
 from moe_pipeline.training.gate_features import PromptFeatures, collect_features
 from moe_pipeline.training.gate_measures import choose_tau
 from moe_pipeline.training.gate_targets import Judgement, dice_targets, object_dice
 from moe_pipeline.training.loop import LoopSettings
 from moe_pipeline.training.model_folder import FinishedGate, check_replaceable, gate_card, save_model
+from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.workspace import Workspace

@@ -12,12 +12,12 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
-from moe_pipeline.training.finetune import open_planned
 from moe_pipeline.training.gate import GateSettings, fit_gate
 from moe_pipeline.training.gate_measures import choose_tau
 from moe_pipeline.training.mixture import LOOP, GateOptions, check_planned, dataset_features
 from moe_pipeline.training.model_files import features_path, joined_folder, load_features, save_features
 from moe_pipeline.training.model_folder import MODEL_CARD, FinishedGate, expert_entry, gate_card, write_gate
+from moe_pipeline.training.planned import open_planned
 from moe_pipeline.workspace import Workspace
 
 OTHERS = "others"

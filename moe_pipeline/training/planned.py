@@ -1,0 +1,86 @@
+"""A dataset with what was planned for it, and its caches."""
+
+from dataclasses import dataclass
+
+from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
+from moe_pipeline.embeddings.crops import CropRecipe
+from moe_pipeline.errors import DatasetError
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.planning.dataset import RawDataset
+from moe_pipeline.planning.plan_files import load_plan, load_splits
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.planning import Fold, Plan
+from moe_pipeline.records.view import View
+from moe_pipeline.weights.device import open_device
+from moe_pipeline.weights.load import load_foundation
+from moe_pipeline.weights.store import find_foundation
+from moe_pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDataset:
+    """A dataset with all that was decided about it."""
+
+    raw: RawDataset
+    plan: Plan
+    fold: Fold
+    foundation: Foundation
+    foundation_sha256: str
+
+
+def open_planned(place: Workspace, raw: RawDataset, fold: int, device: str) -> PlannedDataset:
+    """Load plan, fold and foundation of a dataset.
+
+    Raises:
+        RecordError: if the dataset has no valid plan.
+        DatasetError: if there is no such fold, or it holds nothing back.
+    """
+    plan, splits = load_plan(place.plans(raw.name), place.weights), load_splits(place.plans(raw.name))
+    if not 0 <= fold < len(splits.folds):
+        raise DatasetError(f"{raw.name}: no fold {fold}; splits.json has folds 0 to {len(splits.folds) - 1}")
+    if not splits.folds[fold].validation:
+        raise DatasetError(f"{raw.name}: fold {fold} holds no case back, so nothing can be validated; add cases")
+    stored = find_foundation(plan.foundation, place.weights)
+    foundation = load_foundation(plan.foundation, device=device, weights_root=place.weights)
+    return PlannedDataset(raw, plan, splits.folds[fold], foundation, stored.card.weights_sha256)
+
+
+def cache_of(
+    place: Workspace,
+    planned: PlannedDataset,
+    view: View,
+    device: str,
+    *,
+    augmented: bool,
+    encoded: bool = True,
+    progress: Progress = silent,
+) -> EmbeddingCache:
+    """The embedding cache of one fold's cases in one view, built as far as it is missing.
+
+    Args:
+        place: the workspace.
+        planned: dataset, plan and fold.
+        view: the plan's for an expert, the foundation's for the gate.
+        device: where to encode.
+        augmented: whether training cases get their augmented copies.
+        encoded: whether to hold embeddings; else images, in a folder of their own.
+        progress: told after each case.
+    """
+    plan = planned.plan
+    ids = (*planned.fold.train, *planned.fold.validation)
+    copies = plan.copies_per_case if augmented else 1
+    request = CacheRequest(
+        dataset=plan.dataset,
+        cases=tuple(planned.raw.case(case_id) for case_id in ids),
+        recipe=CropRecipe(view, plan.crops_per_case, plan.class_weights, plan.mirror_axes),
+        copies={**dict.fromkeys(planned.fold.train, copies), **dict.fromkeys(planned.fold.validation, 1)},
+        channel=plan.channel,
+        foundation=plan.foundation,
+        foundation_sha256=planned.foundation_sha256,
+        plan_sha256=plan.sha256(),
+        seed=plan.seed,
+        encoded=encoded,
+    )
+    name = f"{view.spacing_mm:g}mm_{view.size_voxels}"
+    folder = place.embeddings(plan.dataset) / (name if encoded else f"{name}_images")
+    return build_cache(request, planned.foundation, folder, open_device(device), progress)

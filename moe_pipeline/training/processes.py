@@ -1,0 +1,108 @@
+"""One process that trains, or several that share its batches; lightning-fabric is imported for several only."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.weights.device import open_device
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_T = TypeVar("_T")
+_PATIENCE = timedelta(days=1)  # the others wait while the first encodes or validates
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that train together."""
+
+    device: torch.device
+    """Where this process computes."""
+    rank: int = 0
+    """Its number; the first, 0, alone writes."""
+    size: int = 1
+    """How many there are."""
+    fabric: "Fabric | None" = None
+    """What connects them; None for one."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors, the same ones in every process, by their means over the processes, in one message."""
+        if self.fabric is None or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        self.fabric.all_reduce(flat, reduce_op="mean")
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, parts, strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def from_first(self, make: Callable[[], _T]) -> _T:
+        """What `make` gives in the first process, which alone calls it; its named errors are raised in all.
+
+        Raises:
+            PipelineError: as `make` does.
+        """
+        if self.fabric is None:
+            return make()
+        result: tuple[_T | None, PipelineError | None] = (None, None)
+        if self.first:
+            try:
+                result = (make(), None)
+            except PipelineError as error:
+                result = (None, error)
+        value, fault = self.fabric.broadcast(result)
+        if fault is not None:
+            raise fault
+        return value  # type: ignore[return-value]
+
+    def part_of(self, count: int) -> slice:
+        """Which of `count` things belong to this process.
+
+        Raises:
+            PipelineError: if there are fewer things than processes.
+        """
+        if count < self.size:
+            raise PipelineError(f"{count} prompts per step cannot be shared by {self.size} processes; take fewer")
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+
+def open_processes(device: str, count: int = 1) -> Processes:
+    """The processes that train together: this one, or `count` of them on one kind of device.
+
+    For several the same command is started again for each further process; those write nothing to standard output.
+    Under torchrun or Slurm the processes that are there already are taken.
+
+    Args:
+        device: cpu, cuda, ...; with a number only for one process.
+        count: processes on this machine, each with its own device of that kind.
+
+    Raises:
+        PipelineError: if there is no such device, or there are not enough.
+    """
+    chosen = open_device(device)
+    if count == 1:
+        return Processes(chosen)
+    if chosen.index is not None:
+        raise PipelineError(f"{count} processes cannot share {chosen}; give --device {chosen.type}")
+    if chosen.type == "cuda" and torch.cuda.device_count() < count:
+        raise PipelineError(f"{count} processes were asked for, but there are {torch.cuda.device_count()} GPUs")
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    fabric = Fabric(accelerator=chosen.type, devices=count, strategy=DDPStrategy(timeout=_PATIENCE))
+    fabric.launch()
+    if fabric.global_rank > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (until this process ends)
+    return Processes(fabric.device, fabric.global_rank, fabric.world_size, fabric)

@@ -1,0 +1,61 @@
+"""What the training loop needs to know of what it trains, and for how long."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """How long and how fast to learn."""
+
+    steps: int
+    """Optimiser steps at most."""
+    learning_rate: float
+    """Peak of the schedule: linear warm-up, then cosine to 2 % of it."""
+    warmup_steps: int
+    """Steps of the warm-up."""
+    validate_every: int
+    """Steps between validations; a checkpoint is written at each."""
+    patience: int | None = None
+    """Stop after so many validations without a better score."""
+    max_minutes: float | None = None
+    """Stop after this time, all resumed parts together; the schedule then follows the clock if that is ahead."""
+    weight_decay: float = 0.01
+    """Of AdamW, on matrices only."""
+    ema_decay: float = 0.99
+    """Of the average that is validated and kept."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Precision = "fp32"
+    """bf16 runs the forward pass under autocast."""
+
+    @property
+    def identity(self) -> str:
+        """What shapes the learning; the limits that only end it may change between two parts of a run."""
+        free = {"max_minutes", "patience"}
+        return ",".join(f"{name}={getattr(self, name)}" for name in self.__slots__ if name not in free)
+
+
+class Task(Protocol):
+    """What the loop trains. Step `n` must always see the same data: then a resumed run equals an undisturbed one."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything the outcome depends on besides the settings; a checkpoint of another task is refused."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Holds the trained weights; frozen parameters stay untouched."""
+
+    def loss(self, step: int) -> Tensor:
+        """Scalar to go backward from, drawn from the step number alone.
+
+        Of several processes each gives its own part's loss, so that their mean is the loss of the whole batch.
+        """
+
+    def validate(self) -> dict[str, float]:
+        """Columns for the log; "score" is maximised."""
