@@ -13,7 +13,8 @@ from moe_pipeline.inference.lattice import CellLattice, Start
 FAR_OUTSIDE = -30.0
 """A logit beyond all that a decoder was asked for."""
 Value = TypeVar("Value", bound=np.generic)
-_PRIOR_WEIGHT = 1e-2  # of a coarser answer, against 1 of a window's at its middle
+_GROWN_WEIGHT = 0.2  # of a window without clicks, against 1 of one with
+_PRIOR_WEIGHT = 1e-3  # of a coarser answer, against 1 of a window's at its middle
 
 Windows = dict[Start, NDArray[np.float32]]
 """Logits (l, l, l) by window."""
@@ -58,34 +59,41 @@ class Canvas:
         return values
 
 
-def blend(lattice: CellLattice, windows: Windows) -> Canvas:
+def blend(lattice: CellLattice, windows: Windows, grown: Windows | None = None, prior: Canvas | None = None) -> Canvas:
     """Weighted mean of the windows' logits, the less weight the nearer a window's face.
 
     So a mask crosses from one window to the next without a step, and one window alone stays as it is.
+
+    Args:
+        lattice: of the view.
+        windows: with clicks of the user in them, at least one.
+        grown: without; they know less, so they count less where a window with clicks has an answer.
+        prior: a coarser answer on the same lattice. It shows where there is no window, and hardly through them.
     """
-    if len(windows) == 1:
+    grown = grown or {}
+    if len(windows) == 1 and not grown and prior is None:
         ((start, logits),) = windows.items()
         return Canvas(lattice, lattice.box(start), logits, np.ones(logits.shape, dtype=bool))
-    starts = np.array(list(windows))  # (w, 3)
-    box = as_box(starts.min(axis=0), starts.max(axis=0) + lattice.window)
-    total, weights = _sums(lattice, windows, box)
-    return _mean(lattice, box, total, weights, weights > 0)
-
-
-def blend_over(prior: Canvas, windows: Windows) -> Canvas:
-    """As `blend`, on top of a coarser answer, which shows where there is no window."""
-    lattice = prior.lattice
-    starts = np.array(list(windows))  # (w, 3)
-    corners = np.stack([np.array(prior.box)[:, 0], np.array(prior.box)[:, 1]])
-    first = np.minimum(starts.min(axis=0), corners[0])
-    last = np.maximum(starts.max(axis=0) + lattice.window, corners[1])
-    box = as_box(first, last)
-    total, weights = _sums(lattice, windows, box)
+    box = _around([lattice.box(start) for start in (*windows, *grown)] + ([prior.box] if prior else []))
+    total = np.zeros([stop - start for start, stop in box], np.float32)
+    weights = np.zeros_like(total)
+    for some, weight in ((windows, 1.0), (grown, _GROWN_WEIGHT)):
+        taper = weight * _taper(lattice.window)
+        for start, logits in some.items():
+            place = tuple(
+                slice(a - first, a - first + lattice.window) for a, (first, _) in zip(start, box, strict=True)
+            )
+            total[place] += taper * logits
+            weights[place] += taper
     known = weights > 0
-    behind = prior.read(box, prior.known, fill=False)
-    total += _PRIOR_WEIGHT * np.where(behind, prior.read(box, prior.logits, fill=0), 0)
-    weights += _PRIOR_WEIGHT * behind
-    return _mean(lattice, box, total, weights, known)
+    if prior is not None:
+        behind = prior.read(box, prior.known, fill=False)
+        total += _PRIOR_WEIGHT * np.where(behind, prior.read(box, prior.logits, fill=0), 0)
+        weights += _PRIOR_WEIGHT * behind
+    mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
+    absent = mean[mean < 0]
+    mean[weights == 0] = absent.mean() if absent.size else FAR_OUTSIDE  # nobody was asked: as where it is not
+    return Canvas(lattice, box, mean, known)
 
 
 def as_box(first: NDArray[np.integer], last: NDArray[np.integer]) -> Box:
@@ -94,24 +102,10 @@ def as_box(first: NDArray[np.integer], last: NDArray[np.integer]) -> Box:
     return x, y, z
 
 
-def _sums(lattice: CellLattice, windows: Windows, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    total = np.zeros([stop - start for start, stop in box], np.float32)
-    weights = np.zeros_like(total)
-    taper = _taper(lattice.window)
-    for start, logits in windows.items():
-        place = tuple(slice(a - first, a - first + lattice.window) for a, (first, _) in zip(start, box, strict=True))
-        total[place] += taper * logits
-        weights[place] += taper
-    return total, weights
-
-
-def _mean(
-    lattice: CellLattice, box: Box, total: NDArray[np.float32], weights: NDArray[np.float32], known: NDArray[np.bool_]
-) -> Canvas:
-    mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
-    absent = mean[mean < 0]
-    mean[weights == 0] = absent.mean() if absent.size else FAR_OUTSIDE  # nobody was asked: as where it is not
-    return Canvas(lattice, box, mean, known)
+def _around(boxes: list[Box]) -> Box:
+    """The smallest box that holds all of them."""
+    sides = np.array(boxes)  # (b, 3, 2)
+    return as_box(sides[..., 0].min(axis=0), sides[..., 1].max(axis=0))
 
 
 @cache

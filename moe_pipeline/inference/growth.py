@@ -21,11 +21,13 @@ class Growth:
     """Where following an object ended.
 
     Attributes:
-        windows: those asked, the first ones included.
+        canvas: the answers of all windows.
+        n_windows: those asked, the first ones included.
         complete: False if the object still touched a face when no more windows were allowed.
     """
 
-    windows: Windows
+    canvas: Canvas
+    n_windows: int
     complete: bool
 
 
@@ -45,26 +47,28 @@ def grow(
 
     Args:
         lattice: of the view.
-        windows: answers so far, at least one.
+        windows: answers to the user's clicks, at least one.
         seeds: (n, 3) cells of the clicks inside the object, in the lattice.
         ask: the decoder.
         most: windows in all.
         prior: a coarser answer on the same lattice, which tells a new window what to expect.
     """
-    windows = dict(windows)
+    grown: Windows = {}
     while True:
-        canvas = blend(lattice, windows)
+        canvas = blend(lattice, windows, grown)
         mask = connected((canvas.logits > 0) & in_image(canvas), seeds - canvas.corner)
-        step = _next_step(canvas, mask, windows)
-        if step is None or len(windows) >= most:
-            return Growth(windows, step is None)
+        step = _next_step(canvas, mask, [*windows, *grown])
+        n_windows = len(windows) + len(grown)
+        if step is None or n_windows >= most:
+            whole = canvas if prior is None else blend(lattice, windows, grown, prior)
+            return Growth(whole, n_windows, step is None)
         box = lattice.box(step)
         known = canvas.read(box, canvas.known, fill=False)
         expected = np.zeros(known.shape, np.float32) if prior is None else prior.read(box, prior.logits, fill=0)
         inside = canvas.read(box, mask, fill=False)
         answer = ask(step, np.where(known, canvas.read(box, canvas.logits, fill=0), expected), _deepest(inside))
         touching = connected(answer > 0, np.argwhere(inside))
-        windows[step] = np.where((answer > 0) & ~touching, -answer, answer)
+        grown[step] = np.where((answer > 0) & ~touching, -answer, answer)
 
 
 def connected(mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -86,7 +90,7 @@ def in_image(canvas: Canvas) -> NDArray[np.bool_]:
     return within
 
 
-def _next_step(canvas: Canvas, mask: NDArray[np.bool_], windows: Windows) -> Start | None:
+def _next_step(canvas: Canvas, mask: NDArray[np.bool_], windows: list[Start]) -> Start | None:
     """The window, half a window beyond some face, that takes up most of the mask at that face."""
     counts: dict[Start, int] = {}
     lattice = canvas.lattice

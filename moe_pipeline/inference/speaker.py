@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.inference.canvas import Canvas, Windows, blend, blend_over
+from moe_pipeline.inference.canvas import Canvas, Windows, blend
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.decoding import Clicks, decode
 from moe_pipeline.inference.dense import DensePrompt
-from moe_pipeline.inference.growth import Growth, grow
+from moe_pipeline.inference.growth import grow
 from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.inference.settings import Settings
 from moe_pipeline.inference.zoom import both_looks, closer_view, farther_views, is_wide, onto_lattice
@@ -107,19 +107,15 @@ class Speaker:
 
     def _followed(self, view: View, windows: Windows, prior: Canvas | None = None) -> Heard:
         lattice = self.bank.lattice(view)
-        grown = self._grown(view, windows, prior)
-        canvas = blend(lattice, grown.windows) if prior is None else blend_over(prior, grown.windows)
-        return Heard(canvas, blend(self.lattice, self.windows), grown.complete, len(grown.windows), view.spacing_mm)
-
-    def _grown(self, view: View, windows: Windows, prior: Canvas | None) -> Growth:
-        lattice = self.bank.lattice(view)
 
         def ask(start: Start, known: NDArray[np.float32], inside: NDArray[np.int64]) -> NDArray[np.float32]:
             place = lattice.geometry.voxel_to_world(inside + np.asarray(start))[None]  # (1, 3)
             clicks = np.concatenate([place, self.clicks[0]]), np.concatenate([[1], self.clicks[1]])
             return self._ask(view, start, clicks, known)
 
-        return grow(lattice, windows, self._seeds(lattice), ask, self.settings.max_windows, prior)
+        growth = grow(lattice, windows, self._seeds(lattice), ask, self.settings.max_windows, prior)
+        seen = blend(self.lattice, self.windows)
+        return Heard(growth.canvas, seen, growth.complete, growth.n_windows, view.spacing_mm)
 
     def _replayed(self, view: View, start: Start) -> NDArray[np.float32]:
         """The dialogue so far, in another view."""

@@ -1,7 +1,7 @@
 import numpy as np
 
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.inference.canvas import blend, blend_over
+from moe_pipeline.inference.canvas import blend
 from moe_pipeline.inference.lattice import CellLattice
 from moe_pipeline.records.view import View
 
@@ -54,7 +54,17 @@ def test_read_fills_what_is_not_held() -> None:
 def test_a_coarser_answer_shows_beside_the_windows_and_hardly_through_them() -> None:
     prior = blend(LATTICE, dict(zip([(0, 0, 0), (8, 0, 0)], cubes(-1.0, -1.0), strict=True)))
     (one,) = cubes(5.0)
-    canvas = blend_over(prior, {(0, 0, 0): one})
-    assert (canvas.logits[8:] == -1.0).all()
-    assert canvas.logits[4, 4, 4] > 4.8
-    assert 0 < canvas.logits[7, 4, 4] < canvas.logits[4, 4, 4]
+    canvas = blend(LATTICE, {(0, 0, 0): one}, prior=prior)
+    assert np.allclose(canvas.logits[8:], -1.0)
+    assert not canvas.known[8:].any()
+    assert canvas.logits[4, 4, 4] > 4.9
+    assert canvas.logits[7, 4, 4] < canvas.logits[4, 4, 4]
+
+
+def test_a_window_without_clicks_counts_less_where_one_with_clicks_has_an_answer() -> None:
+    one, two = cubes(4.0, -4.0)
+    canvas = blend(LATTICE, {(0, 0, 0): one}, {(4, 0, 0): two})
+    along = canvas.logits[:, 4, 4]
+    assert (np.diff(along[3:9]) < 0).all()
+    assert along[5] > 0 > along[7]  # as far from both faces is between 5 and 6; the change is later
+    assert along[8:].tolist() == [-4.0] * 4
