@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_pipeline.inference.model import Mixture
+    from moe_pipeline.inference.api import Model
 
 __version__ = "0.1.0"
 __all__ = ["load_model"]
 
 
-def load_model(folder: str | Path, **options: Any) -> "Mixture":
-    """Load a whole mixture from its model folder; see `moe_pipeline.inference.model.load_model` for the options."""
-    from moe_pipeline.inference.model import load_model as load  # torch loads only when it is needed
+def load_model(folder: str | Path | None = None, **choices: Any) -> "Model":
+    """Load a model folder, or with `foundation="nano"` a foundation alone, to predict from Python: see docs/python.md.
 
-    return load(Path(folder), **options)
+    Args:
+        folder: with moe.json; none for a foundation.
+        choices: device, precision, selector, tau and more; see `moe_pipeline.inference.choice.ModelChoice`.
+    """
+    from moe_pipeline.inference.api import open_model  # torch loads only when it is needed
+
+    return open_model(folder, **choices)

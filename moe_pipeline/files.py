@@ -3,13 +3,17 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _CHUNK_BYTES = 1 << 20
+_TEMPORARY = re.compile(r"\.(\d+)\.(?:tmp|old)\.")
 _UMASK = os.umask(0)  # the only way to ask for it is to set it
 os.umask(_UMASK)
 
@@ -47,6 +51,18 @@ def atomic_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left half written in a folder."""
+    for path in folder.glob(".*"):
+        found = _TEMPORARY.match(path.name)
+        if found is None or psutil.pid_exists(int(found[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Root, progress_bar
+from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, progress_bar
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
@@ -51,12 +51,18 @@ def predict(
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")] = "fp32",
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Also write <case>.dcm where the image is a DICOM series.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
     """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references.
 
-    Without --prompts and --labels, the experts look for their classes by themselves.
+    Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
+    where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
     from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
 
@@ -81,6 +87,9 @@ def predict(
         precision,
         save_probabilities,
         uncertainty,
+        dicom_seg,
+        jobs,
+        overwrite,
     )
     with progress_bar() as progress:
         report = predict_and_score(Workspace(workspace), options, progress)

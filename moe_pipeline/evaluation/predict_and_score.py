@@ -1,35 +1,27 @@
 """The predict command: load a model, predict a folder, score it where there are references."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import torch
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
 from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
 from moe_pipeline.imaging.files import list_label_maps
-from moe_pipeline.inference.folder import PromptSource, predict_folder
+from moe_pipeline.inference.choice import ModelChoice
+from moe_pipeline.inference.folder import Running, predict_folder
 from moe_pipeline.inference.maps import Maps
-from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model
+from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.searchers import Search
-from moe_pipeline.inference.settings import Settings, Zoom
-from moe_pipeline.model.mixture import SelectorMode
+from moe_pipeline.inference.settings import Settings
+from moe_pipeline.inference.sources import PromptSource
 from moe_pipeline.planning.classes import classes_beside
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
-
-Choice = TypeVar("Choice")
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_ZOOMS: dict[str, Zoom] = {"auto": "auto", "in": "in", "out": "out", "off": "off"}
-_SELECTORS: dict[str, SelectorMode] = {"weighted": "weighted", "specific": "specific", "general": "general"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +68,12 @@ class PredictOptions:
     """Write a map per class."""
     uncertainty: bool = False
     """Write a map of doubt per case."""
+    dicom_seg: bool = False
+    """Write a DICOM SEG per DICOM series."""
+    jobs: int = 1
+    """Cases at once, on the processor."""
+    overwrite: bool = False
+    """Also do what an earlier run has finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +94,14 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     """
     began = time.monotonic()
     references = _references(options)
-    model = _load(place, options)
+    choice = _choice(place, options)
+    running = _running(options, choice)
+    model = choice.load()
     names = classes_beside(options.labels) if options.labels else {}
     source = PromptSource(options.prompts, options.labels, names, options.clicks, options.seed, _search(options))
     kept = () if references is None else (references,)
-    maps = Maps(options.probabilities, options.uncertainty)
-    rows = predict_folder(model, options.images, options.out, source, progress, kept, maps)
+    maps = Maps(options.probabilities, options.uncertainty, options.dicom_seg)
+    rows = predict_folder(model, options.images, options.out, source, progress, kept, maps, running)
     failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
     lines = [f"{options.out}: {len(cases)} label maps, {len(failures)} failed cases", *failures]
@@ -155,38 +155,28 @@ def _references(options: PredictOptions) -> Path | None:
     return options.references or options.labels or _sibling_labels(options.images)
 
 
-def _load(place: Workspace, options: PredictOptions) -> Mixture:
-    selector = None if options.selector is None else _named(_SELECTORS, "selector", options.selector)
-    dtype = _named(_PRECISIONS, "precision", options.precision)
-    settings = Settings(
-        zoom=_named(_ZOOMS, "zoom", options.zoom),
-        max_windows=options.max_crops,
-        flips=options.tta,
-        both=options.uncertainty,
-    )
-    if options.foundation is not None:
-        given = [name for name in ("model", "selector", "tau") if getattr(options, name) is not None]
-        if given:
-            raise PipelineError(f"a foundation alone has no {' and no '.join(given)}; leave out --{' --'.join(given)}")
-        alone = load_foundation_alone(
-            options.foundation, device=options.device, weights_root=place.weights, dtype=dtype
-        )
-        return replace(alone, settings=settings)
-    mixture = load_model(
-        options.model or place.model,
-        device=options.device,
-        selector=selector,
+def _choice(place: Workspace, options: PredictOptions) -> ModelChoice:
+    if options.foundation is not None and options.model is not None:
+        raise PipelineError("a foundation alone has no model; leave out --model")
+    return ModelChoice(
+        folder=options.model or place.model,
+        foundation=options.foundation,
+        selector=options.selector,
         tau=options.tau,
+        device=options.device,
+        precision=options.precision,
+        zoom=options.zoom,
+        max_crops=options.max_crops,
+        tta=options.tta,
+        uncertainty=options.uncertainty,
         weights_root=place.weights,
-        dtype=dtype,
     )
-    return replace(mixture, settings=settings)
 
 
-def _named(known: Mapping[str, Choice], what: str, name: str) -> Choice:
-    if name not in known:
-        raise PipelineError(f"no {what} {name!r}; there are: {', '.join(known)}")
-    return known[name]
+def _running(options: PredictOptions, choice: ModelChoice) -> Running:
+    if options.jobs > 1 and options.device != "cpu":
+        raise PipelineError(f"--jobs {options.jobs} is for the processor; {options.device} takes one case at a time")
+    return Running(options.overwrite, options.jobs, choice)
 
 
 def _sibling_labels(images: Path) -> Path | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moe_pipeline.errors import DatasetError, ImageError
 from moe_pipeline.imaging.files import list_images, list_label_maps
-from moe_pipeline.inference.folder import channel_file
+from moe_pipeline.inference.sources import channel_file
 from moe_pipeline.planning.classes import classes_beside, classes_of
 from moe_pipeline.planning.dataset import RawDataset, open_dataset
 from moe_pipeline.planning.plan_files import load_splits

@@ -2,59 +2,41 @@
 
 import csv
 import io
-import logging
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from moe_pipeline.errors import ImageError, PipelineError, PromptError
-from moe_pipeline.files import write_text
-from moe_pipeline.imaging.files import (
-    case_id_of,
-    list_images,
-    list_label_maps,
-    read_geometry,
-    read_label_map,
-    read_volume,
-    write_label_map,
-)
-from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.case import Request, segment_case
+from moe_pipeline import __version__
+from moe_pipeline.errors import ImageError, PipelineError
+from moe_pipeline.files import remove_leftovers, sha256_json, write_text
+from moe_pipeline.imaging.files import list_images
+from moe_pipeline.inference.case_files import CaseFiles, Outcome, Task, is_full
+from moe_pipeline.inference.choice import ModelChoice
+from moe_pipeline.inference.finished import Finished
 from moe_pipeline.inference.maps import NO_MAPS, Maps
 from moe_pipeline.inference.model import Mixture
-from moe_pipeline.inference.prompt_files.reading import PromptSet, read_prompts
-from moe_pipeline.inference.searchers import Search, searchers_of
-from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.inference.schedule import run_in_processes, run_overlapped
+from moe_pipeline.inference.searchers import searchers_of
+from moe_pipeline.inference.sources import Prompting, PromptSource
+from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 
-_log = logging.getLogger(__name__)
+CASES_CSV = "cases.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class PromptSource:
-    """Where the clicks come from: exactly one of a prompt file, a folder of references, and a search.
+class Running:
+    """How a folder is worked through. None of it changes a label map.
 
     Attributes:
-        file: prompts in any of our formats: a file, or a folder with one per case.
-        labels: references a robot clicks by. An evaluation, and every row says so.
-        classes: ids and names that the robot prompts; those found in the references where empty.
-        n_clicks: clicks per class of the robot.
-        seed: of the robot.
-        search: what the experts look for by themselves.
+        overwrite: also do the cases that an earlier run has finished with the same inputs.
+        jobs: cases at once, each in a process of its own.
+        choice: what those processes load the model by.
     """
 
-    file: Path | None = None
-    labels: Path | None = None
-    classes: dict[int, str] = field(default_factory=dict)
-    n_clicks: int = 1
-    seed: int = 0
-    search: Search | None = None
-
-    def __post_init__(self) -> None:
-        if sum(source is not None for source in (self.file, self.labels, self.search)) != 1:
-            raise PromptError("give one source of clicks: --prompts FILE, --labels DIR, or none of both for a search")
+    overwrite: bool = False
+    jobs: int = 1
+    choice: ModelChoice | None = None
 
 
 def predict_folder(
@@ -65,11 +47,13 @@ def predict_folder(
     progress: Progress = silent,
     never_write: Sequence[Path] = (),
     maps: Maps = NO_MAPS,
+    running: Running = Running(),
 ) -> list[CaseRow]:
     """Predict every image of a folder.
 
-    A case that fails becomes a row with its reason and the others go on; cases.csv is written anew after each case,
-    so that nothing done is lost.
+    A case that fails becomes a row with its reason and the others go on. cases.csv is written anew after each case, and
+    finished.jsonl says what it was made from: a case whose image, prompts, model and settings are the same is not done
+    again.
 
     Args:
         model: the mixture.
@@ -79,6 +63,7 @@ def predict_folder(
         progress: told after each case.
         never_write: further folders that `out` must not be, such as references to compare with afterwards.
         maps: what to write beside the label maps.
+        running: whether to begin anew, and how many cases at once.
 
     Returns:
         The rows of cases.csv.
@@ -86,37 +71,91 @@ def predict_folder(
     Raises:
         ImageError: if there is no image at all.
         PromptError: if references are asked for and their folder is missing, or the model cannot search as asked.
-        PipelineError: if the output folder is one of the inputs.
+        PipelineError: if the output folder is one of the inputs, the disk is full, or a process was killed.
     """
     for folder in (images, source.labels, *never_write):
         if folder is not None and folder.resolve() == out.resolve():
             raise PipelineError(f"{out}: is one of the inputs, which are never written to; give another output folder")
-    cases = list_images(images)
-    if not cases:
+    tasks = [Task(case, path) for case, path in list_images(images)]
+    if not tasks:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
     if source.search is not None:
         searchers_of(model, source.search)  # a class or expert that there is none of is an error before any case
-    references = _references(source)
-    prompts = read_prompts(source.file, [case for case, _ in cases]) if source.file else None
-    rows: list[CaseRow] = []
-    for case, path in track(cases, "predicting", progress):
-        began = time.monotonic()
+    prompting = Prompting.of(source, [task.case for task in tasks])
+    files = CaseFiles(images, out, prompting, model.channel, maps)
+    finished = Finished(out, images, _description(model, source, maps))
+    book = _Book(out, tasks, files, finished, progress)
+    try:
+        _tidy(files)
+        to_do = tasks if running.overwrite else [task for task in tasks if not book.is_done(task)]
+        book.save()
+        if running.jobs > 1 and running.choice is not None and len(to_do) > 1:
+            run_in_processes(running.choice, files, to_do, min(running.jobs, len(to_do)), book.keep)
+        else:
+            run_overlapped(model, files, to_do, book.keep)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise PipelineError(
+            f"{out}: the disk is full. {book.n_kept} of {len(tasks)} cases are finished and kept; make room and run "
+            "the same command again"
+        ) from error
+    finally:
+        _tidy(files)
+    return book.rows()
+
+
+def _tidy(files: CaseFiles) -> None:
+    for folder in files.maps.folders(files.out):
+        remove_leftovers(folder)
+
+
+class _Book:
+    """What has become of the cases."""
+
+    def __init__(
+        self, out: Path, tasks: Sequence[Task], files: CaseFiles, finished: Finished, progress: Progress
+    ) -> None:
+        self._out, self._tasks, self._files, self._finished = out, tasks, files, finished
+        self._progress = progress
+        self._rows: dict[str, tuple[CaseRow, ...]] = {}
+        self._report()
+
+    @property
+    def n_kept(self) -> int:
+        """Cases with a label map so far."""
+        return sum(all(row.status != "failed" for row in rows) for rows in self._rows.values())
+
+    def is_done(self, task: Task) -> bool:
+        """Whether an earlier run has finished a case; its rows are kept then."""
         try:
-            native = read_geometry(path)
-            image = channel_file(path, model.channel)
-            request = _request(case, image, native, source, prompts, references)
-            result = segment_case(model, maps.wanted_by(request))
-            maps.write(result, out, case, native)
-            write_label_map(result.labels, out / f"{case}.nii.gz", native)
-            rows += result.rows
-        except (PipelineError, OSError) as error:
-            _log.warning("%s failed: %s", case, error)
-            (out / f"{case}.nii.gz").unlink(missing_ok=True)  # an older answer must not pass for this run's
-            maps.forget(out, case)
-            seconds = round(time.monotonic() - began, 3)
-            rows.append(CaseRow(case=case, status="failed", message=str(error), seconds=seconds))
-        write_rows(out / "cases.csv", rows)
-    return rows
+            line = self._finished.find(task.case, self._files.inputs(task), self._files.prompting.sha256(task.case))
+        except (PipelineError, OSError):
+            return False  # reading the case will tell what is wrong with it
+        if line is not None:
+            self._rows[task.case] = line.rows
+            self._report()
+        return line is not None
+
+    def keep(self, task: Task, outcome: Outcome) -> None:
+        """Note a case that is done, or has failed."""
+        if outcome.written:
+            prompts = self._files.prompting.sha256(task.case)
+            self._finished.add(task.case, outcome.files, prompts, outcome.written, outcome.rows)
+        self._rows[task.case] = outcome.rows
+        self.save()
+        self._report()
+
+    def rows(self) -> list[CaseRow]:
+        """In the order of the cases."""
+        return [row for task in self._tasks for row in self._rows.get(task.case, ())]
+
+    def save(self) -> None:
+        """Write cases.csv."""
+        write_rows(self._out / CASES_CSV, self.rows())
+
+    def _report(self) -> None:
+        self._progress("predicting", len(self._rows), len(self._tasks))
 
 
 def write_rows(path: Path, rows: list[CaseRow]) -> None:
@@ -128,59 +167,13 @@ def write_rows(path: Path, rows: list[CaseRow]) -> None:
     write_text(path, stream.getvalue())
 
 
-def _references(source: PromptSource) -> dict[str, Path]:
-    if source.labels is None:
-        return {}
-    if not source.labels.is_dir():
-        raise PromptError(f"{source.labels}: no such folder; --labels expects a folder of label maps")
-    return dict(list_label_maps(source.labels))
-
-
-def channel_file(path: Path, channel: int) -> Path:
-    """File of the channel that a model looks at; `list_images` names the first one.
-
-    Raises:
-        ImageError: if there is no such file.
-    """
-    if channel == 0:
-        return path
-    case = case_id_of(path)
-    other = path.with_name(path.name.replace(case, f"{case.removesuffix('_0000')}_{channel:04d}", 1))
-    if not case.endswith("_0000") or not other.is_file():
-        raise ImageError(f"{path}: the model looks at channel {channel}, expected it beside this file as {other.name}")
-    return other
-
-
-def _request(
-    case: str,
-    path: Path,
-    native: Geometry,
-    source: PromptSource,
-    prompts: PromptSet | None,
-    references: dict[str, Path],
-) -> Request:
-    if prompts is not None:
-        return Request(case, read_volume(path), prompts=tuple(prompts.of_case(case, native)))
-    if source.search is not None:
-        return Request(case, read_volume(path), search=source.search)
-    if case not in references:
-        raise PromptError(f"{case}: no reference {case}.nii.gz (or another format) in {source.labels} to click by")
-    image, reference = read_volume(path), read_label_map(references[case])
-    if differences := image.geometry.differences(reference.geometry):
-        raise PromptError(
-            f"{case}: {references[case]} is on another grid than {path}: {'; '.join(differences)}. "
-            "Resample the label onto its image first."
-        )
-    return Request(
-        case,
-        image,
-        reference=reference,
-        classes=source.classes or _classes_in(reference),
-        n_clicks=source.n_clicks,
-        seed=source.seed,
-    )
-
-
-def _classes_in(reference: Volume) -> dict[int, str]:
-    values = sorted(set(reference.array.ravel().tolist()) - {0})
-    return {value: f"class {value}" for value in values}
+def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:
+    """Hash of all that is the same for every case of a run."""
+    parts = {
+        "version": __version__,
+        "model": [model.identity, sorted(model.hashes.items()), model.tau, model.selector, model.channel],
+        "settings": asdict(model.settings),
+        "maps": asdict(maps),
+        "source": source.sha256(),
+    }
+    return sha256_json(parts)

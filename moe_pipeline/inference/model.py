@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.errors import RecordError, StaleCacheError
+from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.inference.prompters import ExpertPrompter, load_prompter
 from moe_pipeline.inference.settings import Settings
 from moe_pipeline.model.foundation import Foundation
@@ -58,6 +59,8 @@ class Mixture:
     """Where all of it lives."""
     hashes: dict[str, str]
     """sha256 of the weights by name, for run.json."""
+    identity: str = ""
+    """Hash of what else decides its answers: gate, prompters, precision."""
     channel: int = 0
     """Image channel that is shown."""
     settings: Settings = field(default_factory=Settings)
@@ -122,6 +125,7 @@ def load_model(
         selector=selector or card.selector,
         device=torch.device(device),
         channel=card.channel,
+        identity=sha256_json([mixture.identity, _gate_hashes(folder)]),
         hashes={**mixture.hashes, **{entry.dataset: entry.weights_sha256 for entry in card.experts}},
     )
 
@@ -149,8 +153,15 @@ def load_foundation_alone(
         tau=0.0,
         selector="general",
         device=torch.device(device),
+        identity=sha256_json([str(dtype), stored.card.view.model_dump(mode="json")]),
         hashes={stored.card.name: stored.card.weights_sha256},
     )
+
+
+def _gate_hashes(folder: Path) -> list[str]:
+    """Hashes of the records that name gate, guards and prompters by their weights."""
+    cards = [folder / "moe.json", *sorted(folder.rglob("gate.json")), *sorted(folder.rglob("expert.json"))]
+    return [sha256_file(path) for path in cards]
 
 
 def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None = None) -> Expert:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from moe_pipeline.inference import folder as stage
-from moe_pipeline.inference.folder import PromptSource
+from moe_pipeline.inference import sources as stage
+from moe_pipeline.inference.sources import PromptSource
 
 
 def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> None:

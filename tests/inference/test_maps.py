@@ -46,16 +46,16 @@ def test_probabilities_are_those_of_the_label_map(follower: Mixture, image: Volu
 
 def test_maps_are_files_on_the_images_grid_and_go_with_it(follower: Mixture, image: Volume, tmp_path: Path) -> None:
     maps = Maps(probabilities=True, uncertainty=True)
-    maps.write(ask(follower, image, maps, 3, 300), tmp_path, "case", NATIVE)
+    maps.write(ask(follower, image, maps, 3, 300), tmp_path, "case", NATIVE, tmp_path / "case.nii.gz")
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.nii.gz")}
     assert files == {"probabilities/case/3.nii.gz", "probabilities/case/300.nii.gz", "uncertainty/case.nii.gz"}
     for file in files:
         volume = read_volume(tmp_path / file)
         assert not volume.geometry.differences(NATIVE.canonical())
         assert 0 <= volume.array.min() < volume.array.max() <= 1
-    maps.write(ask(follower, image, maps, 3), tmp_path, "case", NATIVE)
+    maps.write(ask(follower, image, maps, 3), tmp_path, "case", NATIVE, tmp_path / "case.nii.gz")
     assert not (tmp_path / "probabilities/case/300.nii.gz").exists()
-    Maps().write(ask(follower, image, Maps(), 3), tmp_path, "case", NATIVE)
+    Maps().write(ask(follower, image, Maps(), 3), tmp_path, "case", NATIVE, tmp_path / "case.nii.gz")
     assert not list(tmp_path.rglob("*.nii.gz"))
 
 
