@@ -1,5 +1,6 @@
 """Image files as they are stored: their own axis order and number type."""
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,22 @@ def write_native(volume: Volume, path: Path) -> None:
 
     Raises:
         ImageError: if the suffix is none of ours.
+        OSError: if not all of it can be written, as on a full disk.
     """
     if not path.name.lower().endswith(WRITABLE_SUFFIXES):
         raise ImageError(f"{path}: cannot be written; choose a name that ends in {', '.join(WRITABLE_SUFFIXES)}.")
     image = image_from_volume(volume)
     with atomic_path(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=not path.name.lower().endswith(".nii"))
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=not path.name.lower().endswith(".nii"))
+        except RuntimeError as error:
+            raise _not_whole(path) from error
+        if nifti.is_nifti(path) and not nifti.is_whole(temporary, volume.array.nbytes):
+            raise _not_whole(path)  # ITK does not tell
+
+
+def _not_whole(path: Path) -> OSError:
+    return OSError(errno.ENOSPC, "could not be written as a whole; is the disk full?", str(path))
 
 
 def itk_reason(error: RuntimeError) -> str:

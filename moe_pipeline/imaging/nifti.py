@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from moe_pipeline.errors import ImageError
 
 _HEADER_BYTES = 348
+_LONGEST_HEADER = 8192  # with extensions, of either version
+_GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 17  # of a file that is quicker in one piece than as a stream
 _MOST_GZIP_CAN = 1032  # bytes out of one byte; only a damaged header promises more, and memory is taken beforehand
@@ -26,6 +28,19 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 def is_nifti(path: Path) -> bool:
     """Whether the name says NIfTI in a single file."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def is_whole(path: Path, n_bytes: int) -> bool:
+    """Whether a file that was just written has room for so many bytes of voxels; the voxels are not read.
+
+    ITK reports success where the disk was full.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as stream:
+        if stream.read(2) == _GZIP_MAGIC:
+            stream.seek(-4, io.SEEK_END)
+            (length,) = struct.unpack("<I", stream.read(4))  # bytes before compression, modulo 2 ** 32
+    return _HEADER_BYTES <= (length - n_bytes) % 2**32 <= _LONGEST_HEADER
 
 
 def read_voxels(path: Path) -> NDArray[Any] | None:
@@ -39,7 +54,7 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
     """
     with path.open("rb") as stream:
         start = stream.read(_SMALL_BYTES + 1)
-    compressed = start[:2] == b"\x1f\x8b"
+    compressed = start[:2] == _GZIP_MAGIC
     possible = path.stat().st_size * (_MOST_GZIP_CAN if compressed else 1)
     try:
         if len(start) <= _SMALL_BYTES:
