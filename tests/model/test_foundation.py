@@ -38,7 +38,7 @@ def test_presets_have_the_sizes_they_promise(name: str) -> None:
 def test_nano_goes_from_image_to_mask() -> None:
     nano = build_foundation(load_preset("nano").config)
     embedding = nano.image_encoder(torch.randn(1, 1, 64, 64, 64))
-    assert embedding.shape == (1, 192, 8, 8, 8)
+    assert embedding.shape == (1, 192 + 64 * 6, 8, 8, 8)  # tokens, and details of their cells
     sparse, dense = nano.prompt_encoder(points=(torch.zeros(1, 1, 3), torch.ones(1, 1, dtype=torch.long)))
     logits, iou = nano.mask_decoder(embedding, sparse, dense)
     assert (logits.shape, iou.shape) == ((1, 1, 32, 32, 32), (1, 1))
