@@ -1,18 +1,19 @@
 """The models that are compared: foundation, experts, wholly finetuned networks, mixture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.evaluation.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE
+from moe_pipeline.evaluation.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE, SFT
 from moe_pipeline.files import sha256_json
-from moe_pipeline.inference.model import Mixture, load_model, with_expert
+from moe_pipeline.inference.model import Mixture, load_foundation_alone, load_model, with_expert
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.records.view import View
+from moe_pipeline.training.sft import NAME as SFT_NAME
 from moe_pipeline.workspace import Workspace
 
 
@@ -25,15 +26,19 @@ class Column:
     view: str
     """What its decoders see, in words."""
     everywhere: Mixture | None = None
-    """The model, if one answers every set."""
-    by_set: Mapping[str, Mixture] | None = None
-    """The model of each set, if they differ; the column is empty on other sets."""
+    """The model of all sets that have none of their own; None leaves the column empty there."""
+    by_set: Mapping[str, Mixture] = field(default_factory=dict)
+    """The model of some sets."""
     gate: str = ""
     """Hash of what routes, if anything does."""
 
     def model_for(self, name: str) -> Mixture | None:
         """Who answers a set; None where the column has nothing to say."""
-        return self.everywhere or (self.by_set or {}).get(name)
+        return self.by_set.get(name, self.everywhere)
+
+    def models(self) -> list[Mixture]:
+        """All models of the column."""
+        return [*([self.everywhere] if self.everywhere else []), *self.by_set.values()]
 
     def identity(self, name: str) -> str:
         """Hash of everything that the answers on a set depend on."""
@@ -62,15 +67,36 @@ def load_columns(place: Workspace, model_folder: Path, device: str) -> list[Colu
     columns = [Column(GENERAL, in_words(model.view), general)]
     own = {expert.name: replace(general, view=expert.view) for expert in model.experts if expert.view != model.view}
     if own:
-        spacings = ", ".join(sorted({in_words(other.view) for other in own.values()}))
+        spacings = "; ".join(sorted({in_words(other.view) for other in own.values()}))
         columns.append(Column(GENERAL_IN_EXPERT_VIEW, spacings, by_set=own))
     for expert in model.experts:
         alone = with_expert(general, expert)
         hashes = {**general.hashes, expert.name: model.hashes[expert.name]}
         columns.append(Column(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
+    columns += [_wholly_finetuned(place, name, general, device) for name in _with_sft(place, model)]
     chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
     columns.append(Column(MOE, chosen, model, gate=ModelCard.load(model_folder / "moe.json").sha256()))
     return columns
+
+
+def _with_sft(place: Workspace, model: Mixture) -> list[str]:
+    """Datasets of the model's experts on which a whole network was finetuned too."""
+    names = [expert.name for expert in model.experts]
+    return [name for name in names if (place.sft(name) / f"{SFT_NAME}.safetensors").is_file()]
+
+
+def _wholly_finetuned(place: Workspace, dataset: str, general: Mixture, device: str) -> Column:
+    """A finetuned network in the view it was finetuned in on its own set, and in the foundation's on all others.
+
+    So what it loses elsewhere is what its weights forgot, and not what an unfamiliar view costs.
+    """
+    path = place.sft(dataset) / f"{SFT_NAME}.safetensors"
+    loaded = load_foundation_alone(str(path), device=device)
+    remember_encodings(loaded)
+    hashes = {f"{SFT} of {dataset}": found for found in loaded.hashes.values()}
+    own = replace(loaded, hashes=hashes, channel=general.channel, settings=general.settings)
+    views = f"{in_words(own.view)} on its own set, {in_words(general.view)} elsewhere"
+    return Column(f"{SFT} of {dataset}", views, replace(own, view=general.view), {dataset: own})
 
 
 def in_words(view: View) -> str:

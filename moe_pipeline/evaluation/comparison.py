@@ -150,8 +150,8 @@ def _score_all(
 def _forget(columns: Sequence[Column]) -> None:
     """The encodings of a case are of no use to the next one."""
     for column in columns:
-        for model in (column.everywhere, *(column.by_set or {}).values()):
-            encoder = None if model is None else model.foundation.image_encoder
+        for model in column.models():
+            encoder = model.foundation.image_encoder
             if isinstance(encoder, Remembering):
                 encoder.forget()
 

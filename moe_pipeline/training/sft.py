@@ -11,7 +11,8 @@ from moe_pipeline.weights.store import find_foundation, save_foundation
 from moe_pipeline.workspace import Workspace
 
 _LEARNING_RATE = 1e-4
-_NAME = "foundation"
+NAME = "foundation"
+"""Of the files in `Workspace.sft`."""
 
 
 def finetune_whole(
@@ -44,7 +45,7 @@ def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard
     card = save_foundation(
         task.module,
         out,
-        name=_NAME,
+        name=NAME,
         source=f"moe finetune {plan.dataset} --trainable all, from {plan.foundation}",
         source_sha256=planned.foundation_sha256,
         licence=find_foundation(plan.foundation, session.place.weights).card.licence,
@@ -60,5 +61,5 @@ def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard
         },
         overwrite=True,
     )
-    save_run_record(session, trained, out, [f"{_NAME}.safetensors", f"{_NAME}.json"])
+    save_run_record(session, trained, out, [f"{NAME}.safetensors", f"{NAME}.json"])
     return card

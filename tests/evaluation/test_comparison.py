@@ -16,7 +16,10 @@ from moe_pipeline.evaluation.sets import folder_set, raw_set
 from moe_pipeline.imaging.files import read_label_map, read_volume
 from moe_pipeline.inference.case import CaseResult, Request, segment_case
 from moe_pipeline.inference.model import Mixture
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.comparison import CaseScores
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
 ONE, TWO, THREE = "Dataset001_One", "Dataset002_Two", "Dataset003_Three"
@@ -156,6 +159,24 @@ def test_the_report_says_what_was_forgotten_and_what_was_seen(compared: tuple[Ma
     assert set(forgetting) == {ONE, TWO, "moe"}
     assert forgetting["moe"].n_classes == 2
     assert compared[0].comparisons[0].regressions(1.0) == []
+
+
+def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
+    trained_workspace: Workspace, unseen: Path, small_foundation: Foundation, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
+    place = Workspace(tmp_path / "ws")
+    view = ExpertCard.load(place.expert(ONE) / "expert.json").view
+    save_foundation(small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", view=view)
+    report = forgetting_report(place, tmp_path / "out", MatrixOptions(datasets=(ONE,), unseen=(unseen,)))
+    matrix = report.comparisons[0].matrix.set_index("dataset")
+    column = f"sft of {ONE}"
+    assert matrix.loc["Strangers", column].tolist() == matrix.loc["Strangers", "general"].tolist()
+    assert matrix.loc[ONE, column].tolist() == matrix.loc[ONE, "general in expert's view"].tolist()
+    assert matrix.loc[ONE, column].tolist() != matrix.loc[ONE, "general"].tolist()
+    assert f"{view.spacing_mm:g} mm, 32 voxels on its own set, 1.5 mm" in report.views[column]
+    (forgetting,) = [row for row in report.comparisons[0].forgetting if row.column == column]
+    assert forgetting.mean_drop == 0
 
 
 def test_held_back_are_the_test_cases_or_else_the_fold(trained_workspace: Workspace, tmp_path: Path) -> None:
