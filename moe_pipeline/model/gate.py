@@ -10,6 +10,8 @@ N_FEATURE_GROUPS = 5
 N_IMAGE_GROUPS = 2
 """The first groups describe the image alone: what the guards look at."""
 
+_SMALLEST_SCALE = 1e-6  # of a feature that never changes
+
 
 def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, coordinates: Tensor, size: int) -> Tensor:
     """What the gate sees of one prompt.
@@ -58,8 +60,10 @@ class GateConfig:
 
 
 class Gate(nn.Module):
-    """LayerNorm -> MLP -> weights over {general, expert 1..N}."""
+    """Standardised features -> LayerNorm -> MLP -> weights over {general, expert 1..N}."""
 
+    centre: Tensor
+    scale: Tensor
     temperature: Tensor
 
     def __init__(self, config: GateConfig) -> None:
@@ -69,11 +73,19 @@ class Gate(nn.Module):
         self.norm = nn.LayerNorm(features)
         self.hidden = nn.Linear(features, config.hidden)
         self.out = nn.Linear(config.hidden, config.n_experts + 1)
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
         self.register_buffer("temperature", torch.ones(()))
+
+    def standardise(self, centre: Tensor, scale: Tensor) -> None:
+        """Give every feature the same say, whatever its range: (5C,) each, of the training prompts."""
+        self.centre.copy_(centre)
+        self.scale.copy_(scale.clamp(min=_SMALLEST_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits over {general, 1..N}, not yet divided by the temperature: (P, 5C) -> (P, N + 1)."""
-        hidden = functional.gelu(self.hidden(self.norm(features)))  # (P, hidden)
+        standardised = (features - self.centre) / self.scale  # (P, 5C)
+        hidden = functional.gelu(self.hidden(self.norm(standardised)))  # (P, hidden)
         logits: Tensor = self.out(hidden)  # (P, N + 1)
         return logits
 

@@ -39,8 +39,8 @@ class GateSettings:
     """Principal directions of a guard."""
     guard_percentile: float = 99.5
     """Percentile of an expert's own distances, training and validation, that its guard still lets pass."""
-    guard_slack: float = 1.1
-    """Factor on that distance."""
+    guard_slack: float = 1.5
+    """Factor on that distance, for patients that neither training nor validation has seen."""
     seed: int = 0
     """Of prompts, order and weights."""
 
@@ -171,7 +171,9 @@ class GateTask:
         }
         fields = asdict(settings)
         self.identity = sha256_json({"settings": fields, "features": sums})
-        self.scale = settings.feature_noise * torch.cat([d.train for d in datasets]).std(0)  # (5C,)
+        centre, scale = _mean_and_spread(datasets)
+        self.module.standardise(centre, scale)
+        self.noise = settings.feature_noise * scale  # (5C,)
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of a batch with the same number of prompts from each dataset."""
@@ -183,7 +185,7 @@ class GateTask:
             features.append(dataset.train[rows])
             outputs.append(dataset.wanted_in_training[rows])
         clean = torch.cat(features)  # (batch, 5C)
-        noise = torch.randn(clean.shape, generator=generator) * self.scale
+        noise = torch.randn(clean.shape, generator=generator) * self.noise
         return functional.cross_entropy(self.module(clean + noise), torch.cat(outputs))
 
     def validate(self) -> dict[str, float]:
@@ -194,6 +196,12 @@ class GateTask:
             losses.append(float(functional.cross_entropy(logits, wanted)))
             hits.append(float((logits.argmax(1) == wanted).float().mean()))
         return {"score": -float(np.mean(losses)), "accuracy": float(np.mean(hits))}
+
+
+def _mean_and_spread(datasets: list[DatasetFeatures]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each training feature, (5C,) both, datasets weighted alike."""
+    centre = torch.stack([d.train.mean(0) for d in datasets]).mean(0)
+    return centre, torch.stack([(d.train - centre).square().mean(0) for d in datasets]).mean(0).sqrt()
 
 
 def _fit_guard(own: list[DatasetFeatures], settings: GateSettings) -> Guard:

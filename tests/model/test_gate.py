@@ -41,6 +41,18 @@ def test_weights_sum_to_one_and_temperature_softens_them() -> None:
     assert (soft.max(1).values < sharp.max(1).values).all()
 
 
+def test_standardised_features_have_the_same_say_whatever_their_range() -> None:
+    torch.manual_seed(0)
+    gate = Gate(GateConfig(width=2, n_experts=1, hidden=4)).requires_grad_(False)
+    features = torch.randn(6, 10)
+    stretch, shift = torch.logspace(-3, 3, 10), torch.arange(10.0)
+    plain = gate(features)
+    gate.standardise(shift, stretch)
+    assert torch.allclose(gate(features * stretch + shift), plain, atol=1e-4)
+    gate.standardise(shift, torch.zeros(10))  # features that never change
+    assert torch.isfinite(gate(features)).all()
+
+
 def test_the_guard_knows_its_own_and_rejects_strangers() -> None:
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(5, 30, generator=generator)

@@ -27,7 +27,7 @@ def two_clouds() -> list[DatasetFeatures]:
 def test_a_gate_tells_two_datasets_apart(tmp_path: Path) -> None:
     datasets = two_clouds()
     router = fit_gate(datasets, 1, SETTINGS, LOOP, tmp_path).router
-    assert (router.answering(datasets[0].validation, 0.5) == 1).float().mean() > 0.95
+    assert (router.answering(datasets[0].validation, 0.5) == 1).float().mean() > 0.9
     assert (router.answering(datasets[1].validation, 0.5) == 0).all()
 
 
