@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=5.0, help="training time of each expert")
-    parser.add_argument("--hippocampus-minutes", type=float, help="instead, for the hippocampus expert")
+    parser.add_argument("--hippocampus-minutes", type=float, help="instead, for the hippocampus expert, and 30 epochs")
     parser.add_argument("--sft", type=float, help="minutes of finetuning the whole network on the hippocampus")
     parser.add_argument("--everything", action="store_true", help="a third expert, and all labelled sets")
     parser.add_argument("--clicks", type=int, action="append", help="per object; repeat for more tables (default 1)")
@@ -150,8 +150,9 @@ def main() -> None:
     for source in sources:
         dataset = source.name.replace("Task", "Dataset")
         patients = ("--patients", r"hippocampus_(\d\d)") if "Hippo" in dataset else ()
-        own_minutes = options.hippocampus_minutes if "Hippo" in dataset else None
-        minutes = ("--max-minutes", str(own_minutes or options.minutes))
+        minutes = ("--max-minutes", str(options.minutes))
+        if options.hippocampus_minutes and "Hippo" in dataset:
+            minutes = ("--max-minutes", str(options.hippocampus_minutes), "--epochs", "30")
         rows.append(timed(f"convert {dataset}", "convert", str(source), "--out", dataset, *root))
         rows.append(timed(f"plan {dataset}", "plan", dataset, *patients, *root))
         rows.append(timed(f"finetune {dataset}", "finetune", dataset, *minutes, *root))
