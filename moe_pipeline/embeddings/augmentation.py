@@ -1,19 +1,15 @@
-"""Augmented copies of a crop, drawn before encoding, through batchgenerators."""
+"""Augmented copies of a crop, drawn before encoding, through batchgenerators, which is imported for them only."""
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-from batchgenerators.transforms.abstract_transforms import Compose
-from batchgenerators.transforms.color_transforms import (
-    BrightnessMultiplicativeTransform,
-    ContrastAugmentationTransform,
-    GammaTransform,
-)
-from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
-from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from batchgenerators.transforms.abstract_transforms import Compose
 
 _MAX_ANGLE = np.deg2rad(20.0)
 
@@ -44,7 +40,16 @@ def augment(
     )
 
 
-def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...]) -> Compose:
+def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...]) -> "Compose":
+    from batchgenerators.transforms.abstract_transforms import Compose
+    from batchgenerators.transforms.color_transforms import (
+        BrightnessMultiplicativeTransform,
+        ContrastAugmentationTransform,
+        GammaTransform,
+    )
+    from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
+    from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
+
     spatial = SpatialTransform(
         (size, size, size),
         patch_center_dist_from_border=None,

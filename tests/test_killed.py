@@ -1,0 +1,105 @@
+"""Processes killed without warning in the middle of each stage: the same command again ends as if nothing had been."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moe_pipeline.files import sha256_file
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.records.view import View
+from moe_pipeline.weights.store import save_foundation
+from moe_pipeline.workspace import Workspace
+
+NAME = "Dataset001_One"
+_OPEN = """
+import sys
+from pathlib import Path
+from moe_pipeline.workspace import Workspace
+place = Workspace(Path(sys.argv[1]))
+folder = place.raw(sys.argv[2])
+"""
+FINETUNE = f"""{_OPEN}
+from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.prompter import PrompterSettings
+prompter = PrompterSettings(steps=60, search_crops=18, synthetic=2)
+finetune(place, folder, FinetuneOptions(epochs=6, prompter=prompter))
+"""
+GATE = f"""{_OPEN}
+from moe_pipeline.training.mixture import GateOptions, train_gate
+train_gate(place, [folder], [], GateOptions(synthetic=12))
+"""
+
+
+@pytest.fixture(scope="module")
+def planned(
+    tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
+) -> Workspace:
+    place = Workspace(tmp_path_factory.mktemp("planned"))
+    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
+    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="none", view=view)
+    folder = make_phantom_dataset(place.raw(NAME), n_cases=6)
+    plan = plan_dataset(folder, place.plans(NAME), "tiny", place.weights).plan
+    small = {"crops_per_case": 2, "copies_per_case": 5, "steps_per_epoch": 4, "batch_size": 4}
+    plan.model_copy(update=small).save(place.plan(NAME))
+    return place
+
+
+@pytest.fixture(scope="module")
+def undisturbed(planned: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    place = copy_of(planned, tmp_path_factory.mktemp("undisturbed"))
+    assert start(place, FINETUNE + GATE).wait() == 0
+    return place
+
+
+def copy_of(place: Workspace, folder: Path) -> Workspace:
+    shutil.copytree(place.root, folder / "ws", symlinks=True)
+    return Workspace(folder / "ws")
+
+
+def start(place: Workspace, program: str) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", program, str(place.root), NAME]
+    return subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def kill_when(sight: Callable[[], bool], place: Workspace, program: str) -> None:
+    """Kill a program as soon as something is seen; it must not have ended by then."""
+    process = start(place, program)
+    while not sight() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+
+
+def test_killed_while_encoding_training_and_training_the_prompter(
+    planned: Workspace, undisturbed: Workspace, tmp_path: Path
+) -> None:
+    place = copy_of(planned, tmp_path)
+    expert = place.expert(NAME)
+    kill_when(lambda: len(list(place.embeddings(NAME).glob("*/crops/*.safetensors"))) > 2, place, FINETUNE)
+    assert not list(place.embeddings(NAME).glob("*/manifest.json"))
+    kill_when((expert / "checkpoint.safetensors").is_file, place, FINETUNE)
+    assert not (expert / "expert.json").exists()
+    kill_when((expert / "prompter" / "checkpoint.safetensors").is_file, place, FINETUNE)
+    assert not (expert / "prompter.safetensors").exists()
+    assert start(place, FINETUNE).wait() == 0
+    for file in ("expert.safetensors", "prompter.safetensors"):
+        assert sha256_file(expert / file) == sha256_file(undisturbed.expert(NAME) / file)
+
+
+def test_killed_while_training_the_gate(undisturbed: Workspace, tmp_path: Path) -> None:
+    place = copy_of(undisturbed, tmp_path)
+    shutil.rmtree(place.model)
+    shutil.rmtree(place.embeddings("synthetic"))
+    kill_when(place.embeddings("synthetic").is_dir, place, GATE)
+    assert not (place.model / "moe.json").exists()
+    assert start(place, GATE).wait() == 0
+    for file in ("gate.safetensors", "gate.json"):
+        assert sha256_file(place.model / file) == sha256_file(undisturbed.model / file)
