@@ -126,3 +126,23 @@ def test_connected_keeps_all_parts_where_no_seed_hits() -> None:
     assert np.array_equal(connected(mask, np.array([[0, 0, 0]])), mask & (np.indices(mask.shape).sum(0) == 0))
     assert np.array_equal(connected(mask, np.array([[2, 2, 2]])), mask)
     assert np.array_equal(connected(mask, np.array([[9, 0, 0]])), mask)
+
+
+def test_a_window_that_shows_something_else_is_not_taken_and_the_end_is_round(
+    follower: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bar = np.zeros((16, 16, 48), dtype=bool)
+    bar[2:14, 2:14, :] = True
+    decoder = follower.foundation.mask_decoder
+    answer = type(decoder).__call__
+
+    def loses_it(self: object, *inputs: object) -> object:
+        logits, iou = answer(self, *inputs)
+        return (logits if len(self.asked) == 1 else -logits), iou  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(type(decoder), "__call__", loses_it)
+    found = segment(follower, painted(bar), (8, 8, 3)).labels.array == 1
+    assert len(decoder.asked) == 2
+    areas = found.sum(axis=(0, 1))
+    assert not areas[17:].any()
+    assert 0 < areas[15] < areas[13] < areas[8]
