@@ -144,7 +144,10 @@ class CaseFiles:
     def _failed(self, task: Task, began: float, error: BaseException) -> Outcome:
         message = str(error) or f"{task.case}: {type(error).__name__}"
         _log.warning("%s failed: %s", task.case, message)
-        self.forget(task.case)
+        try:
+            self.forget(task.case)
+        except OSError as also:
+            message += f" An older answer is still there: {also}"
         seconds = round(time.monotonic() - began, 3)
         return Outcome((CaseRow(case=task.case, status="failed", message=message, seconds=seconds),))
 
