@@ -8,6 +8,9 @@ from pathlib import Path
 import psutil
 import torch
 
+from moe_pipeline.imaging.files import read_geometry
+from moe_pipeline.inference.choice import ModelChoice
+from moe_pipeline.inference.memory import estimate_memory
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.store import list_foundations
 from moe_pipeline.workspace import Workspace
@@ -34,6 +37,27 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))
     model = "yes" if (place.model / "moe.json").is_file() else "none: run `moe train-gate`"
     return [*rows, ("workspace model", model)]
+
+
+def expect(case: Path, choice: ModelChoice) -> list[tuple[str, str]]:
+    """Memory that `moe predict` will take for one case at most, as (topic, finding).
+
+    Raises:
+        PipelineError: if the case or the model cannot be read.
+    """
+    grid = read_geometry(case)
+    found = estimate_memory(choice.load(), grid, uncertainty=choice.uncertainty)
+    sides = " x ".join(map(str, grid.shape))
+    free = psutil.virtual_memory().available
+    return [
+        ("case", f"{case}: {sides} voxels"),
+        ("model and one crop", f"{found.fixed / _GIB:.2f} GiB, measured"),
+        ("crops kept", f"up to {found.crops / _GIB:.2f} GiB"),
+        ("image and label map", f"{found.case / _GIB:.2f} GiB"),
+        ("peak memory", f"{found.alone / _GIB:.2f} GiB for this case alone"),
+        ("in a folder", f"{found.total / _GIB:.2f} GiB where the cases before and after are as large; times --jobs"),
+        ("memory", f"{free / _GIB:.1f} GiB free: {'enough' if found.total < free else 'NOT enough'}"),
+    ]
 
 
 def _bf16() -> str:

@@ -27,9 +27,22 @@ def demo(
 
 
 @app.command()
-def doctor(workspace: Root = ROOT) -> None:
+def doctor(
+    case: Annotated[
+        Path | None, typer.Option("--for", help="State the memory that `moe predict` takes for this image instead.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="With --for: model folder; else the workspace's.")] = None,
+    foundation: Annotated[str | None, typer.Option(help="With --for: this foundation alone.")] = None,
+    workspace: Root = ROOT,
+) -> None:
     """Show versions, devices, memory, disk, weights, and what the workspace holds."""
-    from moe_pipeline.doctor import examine
+    from moe_pipeline.doctor import examine, expect
+    from moe_pipeline.inference.choice import ModelChoice
 
-    for topic, finding in examine(Workspace(workspace)):
+    place = Workspace(workspace)
+    if case is None:
+        found = examine(place)
+    else:
+        found = expect(case, ModelChoice(model or place.model, foundation, weights_root=place.weights))
+    for topic, finding in found:
         typer.echo(f"{topic:24s} {finding}")

@@ -17,7 +17,7 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.view import View
 
 _GPU_BATCH = 4
-_MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
+MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
 """Axes of the cube that are mirrored in each look at it; the first look is the cube itself."""
 
@@ -121,7 +121,7 @@ class CropBank:
     def _forget(self, n_new: int) -> None:
         """Drop the crops that were used longest ago, but none of the newest."""
         each = sum(look.nbytes for look in next(iter(self._crops.values())).looks)
-        most = max(_MOST_BYTES // each, n_new)
+        most = max(MOST_BYTES // each, n_new)
         while len(self._crops) > most:
             self._crops.popitem(last=False)
 

@@ -60,7 +60,7 @@ def test_what_was_used_longest_ago_is_forgotten_first(
 ) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     size = bank.crop(VIEW, STARTS[0]).embedding.nbytes
-    monkeypatch.setattr(crops, "_MOST_BYTES", 2 * size)
+    monkeypatch.setattr(crops, "MOST_BYTES", 2 * size)
     counted = Counting(tiny_foundation, monkeypatch)
     bank.crop(VIEW, STARTS[1])
     bank.crop(VIEW, STARTS[0])
