@@ -2,8 +2,9 @@
 
     python benchmarks/reach.py --data FOLDER [--foundation nano] [--clicks 1 5] [--settings ...] [--sets ...]
 
-The foundation answers alone. Every setting gets the same first clicks. Dice is the mean over classes of a case, then
-over cases; every case of a set counts the same.
+The foundation answers alone. The robot clicks where one crop is wrong; every setting then gets these same clicks. Dice
+is the mean over classes of a case, then over cases and seeds; each case of a set counts the same. Seconds are of this
+process's processors, per prompt.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,8 +21,11 @@ from machine import describe, markdown_table
 
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference import case as case_module
 from moe_pipeline.inference.case import CaseResult, Request, segment_case
+from moe_pipeline.inference.dialogue import Reply, converse_with
 from moe_pipeline.inference.model import Mixture, load_foundation_alone
+from moe_pipeline.inference.prompts import Prompt
 from moe_pipeline.inference.settings import Settings
 
 SETTINGS = {
@@ -45,6 +50,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
     parser.add_argument("--sets", nargs="+", default=None, help="beginnings of set names")
     parser.add_argument("--cases", type=int, default=4, help="of each set at most")
+    parser.add_argument("--seeds", type=int, default=1, help="of the robot")
     parser.add_argument("--classes", type=int, default=20, help="of each case at most, spread over its labels")
     arguments = parser.parse_args()
     print(describe(torch.device("cpu")) + "\n")
@@ -75,22 +81,35 @@ def measured(
         image, labels = case.read()
         ids = class_ids(labels)
         ids = ids[:: -(-len(ids) // options.classes)]
-        prompts += len(ids)
-        request = Request(
-            f"{name}/{case.case}",
-            image,
-            reference=labels,
-            classes={value: str(value) for value in ids},
-            n_clicks=clicks,
-            keep_answers=True,
-        )
-        for setting in options.settings:
-            began = time.perf_counter()
-            result = segment_case(replace(model, settings=SETTINGS[setting]), request)
-            seconds[setting] += time.perf_counter() - began
-            scores[setting].append(mean_dice(result, labels))
+        for seed in range(options.seeds):
+            given = clicked(model, f"{name}/{case.case}", image, labels, ids, clicks, seed)
+            prompts += len(given)
+            for setting in options.settings:
+                began = time.process_time()
+                request = Request(case.case, image, prompts=given, keep_answers=True)
+                result = segment_case(replace(model, settings=SETTINGS[setting]), request)
+                seconds[setting] += time.process_time() - began
+                scores[setting].append(mean_dice(result, labels))
     cells = [f"{np.mean(scores[key]):.3f} ({seconds[key] / prompts:.2f})" for key in options.settings]
     return [name, str(len(cases)), str(prompts), *cells]
+
+
+def clicked(
+    model: Mixture, case: str, image: Volume, labels: Volume, ids: list[int], clicks: int, seed: int
+) -> tuple[Prompt, ...]:
+    """What the robot clicks at when one crop answers."""
+    replies: list[Reply] = []
+
+    def kept(*arguments: object) -> Reply:
+        replies.append(converse_with(*arguments))  # type: ignore[arg-type]
+        return replies[-1]
+
+    alone = replace(model, settings=SETTINGS["one crop"])
+    classes = {value: str(value) for value in ids}
+    request = Request(case, image, reference=labels, classes=classes, n_clicks=clicks, seed=seed)
+    with mock.patch.object(case_module, "converse_with", kept):
+        segment_case(alone, request)
+    return tuple(Prompt(value, str(value), *reply.clicks, "labels") for value, reply in zip(ids, replies, strict=True))
 
 
 def mean_dice(result: CaseResult, labels: Volume) -> float:

@@ -1,0 +1,53 @@
+"""A real object that is several crops long: the body in a CT, by a decoder that takes what is denser than air."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from moe_pipeline.imaging.files import read_volume
+from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.imaging.resampling import resample
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.case import CaseResult, Request, segment_case
+from moe_pipeline.inference.lattice import CellLattice
+from moe_pipeline.inference.model import Mixture
+from moe_pipeline.inference.prompts import Prompt
+from moe_pipeline.inference.settings import Settings
+from moe_pipeline.records.view import View
+
+VIEW = View(spacing_mm=6.0, size_voxels=16)  # cubes of 96 mm: the body is four of them wide and three high
+
+
+@pytest.fixture
+def ct(real_data: Path) -> Volume:
+    return read_volume(real_data / "TotalSegmentator_ref" / "example_ct.nii.gz")
+
+
+def segment(model: Mixture, image: Volume, voxels: np.ndarray) -> CaseResult:
+    clicks = image.geometry.voxel_to_world(voxels.astype(float))
+    prompt = Prompt(1, "", clicks, np.ones(len(voxels), np.int64), "prompts")
+    return segment_case(model, Request("ct", image, prompts=(prompt,), keep_answers=True))
+
+
+def test_a_body_is_filled_without_an_edge_at_any_crop(
+    follower: Mixture, ct: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moe_pipeline.imaging.views.normalise", lambda crop, *_: crop + 300.0)  # denser than air
+    model = replace(follower, view=VIEW, settings=Settings(max_windows=400))
+    result = segment(model, ct, np.array([[60, 50, 56]]))
+    heard = result.answers[1][0].heard[0]
+    lattice = CellLattice(ct.geometry, VIEW, 8)
+    cells = resample(ct, lattice.voxels, order="linear", outside=-1000.0).array + 300.0
+    sides = [side // 2 * 2 for side in cells.shape]
+    blocks = cells[: sides[0], : sides[1], : sides[2]].reshape(*np.array([[s // 2, 2] for s in sides]).ravel())
+    dense = blocks.mean(axis=(1, 3, 5)) > 0
+    numbers, _ = ndimage.label(dense, np.ones((3, 3, 3)))
+    body = numbers == np.bincount(numbers[numbers > 0]).argmax()
+    box = ((0, body.shape[0]), (0, body.shape[1]), (0, body.shape[2]))
+    found = heard.canvas.read(box, heard.canvas.logits, fill=-1.0) > 0
+    assert heard.complete
+    assert heard.n_windows > 50
+    assert dice(found, body) > 0.99  # as if one crop had held all of it
