@@ -72,7 +72,7 @@ def save_foundation(
     card_path(path).unlink(missing_ok=True)
     card = FoundationCard(
         name=name,
-        weights_sha256=save_tensors(path, tensors, {"name": name, "licence": licence}),
+        weights_sha256=save_tensors(path, tensors, {"licence": licence}),
         source=source,
         source_sha256=source_sha256,
         licence=licence,

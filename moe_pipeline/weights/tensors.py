@@ -17,11 +17,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Args:
         path: file to write, .safetensors.
         tensors: any shapes and dtypes; tensors that share memory are written each on its own.
-        metadata: short texts kept in the file's header.
+        metadata: short text kept in the file's header, with one key at most: safetensors writes several in random
+            order, and then the same tensors would not give the same file.
 
     Returns:
         Hex sha256 of the file.
     """
+    assert len(metadata or {}) <= 1, metadata
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(own, temporary, metadata=dict(metadata or {}))

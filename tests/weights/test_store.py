@@ -35,6 +35,10 @@ def test_half_precision_keeps_small_tensors_whole(tiny: Foundation, tmp_path: Pa
     assert all((tensor.dtype == torch.float16) == (name in large) for name, tensor in tensors.items())
 
 
+def test_the_same_weights_give_the_same_file(tiny: Foundation, tmp_path: Path) -> None:
+    assert len({save(tiny, tmp_path, overwrite=True).weights_sha256 for _ in range(6)}) == 1
+
+
 def test_nothing_is_overwritten_unasked(tiny: Foundation, tmp_path: Path) -> None:
     save(tiny, tmp_path)
     with pytest.raises(CheckpointError, match=r"mine\.safetensors: exists already"):
