@@ -1,0 +1,63 @@
+"""Two processes on the CPU learn what one learns."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.view import View
+from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.weights.load import load_foundation
+from moe_pipeline.weights.store import save_foundation
+from moe_pipeline.weights.tensors import load_tensors
+from moe_pipeline.workspace import Workspace
+
+NAME = "Dataset001_One"
+
+
+@pytest.fixture
+def planned(tmp_path: Path, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+    """With three prompts per step, which two processes cannot share evenly."""
+    place = Workspace(tmp_path / "ws")
+    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
+    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="none", view=view)
+    folder = make_phantom_dataset(place.raw(NAME), n_cases=6)
+    plan = plan_dataset(folder, place.plans(NAME), "tiny", place.weights).plan
+    small = {"crops_per_case": 2, "copies_per_case": 1, "steps_per_epoch": 2, "batch_size": 3}
+    plan.model_copy(update=small).save(place.plan(NAME))
+    return place
+
+
+def test_two_processes_learn_what_one_learns(planned: Workspace) -> None:
+    arguments = ("finetune", NAME, "--epochs", "2", "--no-prompter", "--devices", "2")
+    shared = subprocess.run(
+        [sys.executable, "-m", "moe_pipeline", *arguments, "--workspace", str(planned.root)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shared.returncode == 0, shared.stderr
+    assert shared.stdout.count("best at step") == 1  # one process speaks
+    folder = planned.expert(NAME)
+    together, of_two = load_tensors(folder / "expert.safetensors"), ExpertCard.load(folder / "expert.json")
+    assert of_two.settings["devices"] == 2
+    alone = finetune(planned, planned.raw(NAME), FinetuneOptions(epochs=2, overwrite=True, prompter=None))
+    expected = load_tensors(folder / "expert.safetensors")
+    start = load_foundation("tiny", weights_root=planned.weights).mask_decoder.state_dict()
+    moved = distance(expected, start)
+    assert moved > 0
+    assert distance(together, expected) < 0.01 * moved  # Adam makes much of gradients that are nothing but rounding
+    for name, value in alone.validation.items():
+        assert of_two.validation[name] == pytest.approx(value, abs=0.01)
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return sum(float((tensor - other[name]).square().sum()) for name, tensor in one.items()) ** 0.5
