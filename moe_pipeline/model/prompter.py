@@ -43,8 +43,9 @@ class Prompter(nn.Module):
         """Log probabilities of where to click: (B, C, g, g, g) -> (B, K, G^3 + 1) with G = upscaling * g.
 
         The last place is "absent". Each row is a distribution, so what the cells share is the chance of the class.
+        Channels of the embedding beyond C, the details of cells, are not looked at.
         """
-        grid = linear(self.enter, channels_last(embedding))  # (B, g, g, g, h)
+        grid = linear(self.enter, channels_last(embedding[:, : self.config.width]))  # (B, g, g, g, h)
         for norm, mixer in zip(self.norms, self.mixers, strict=True):
             grid = grid + channels_last(functional.gelu(mixer(channels_first(norm(grid)))))
         grid = self.leave(grid)  # (B, g, g, g, h)

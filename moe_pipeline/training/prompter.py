@@ -228,10 +228,11 @@ def collect_samples(
         progress: told after each case and volume.
     """
     classes = tuple(sorted(data.plan.classes))
-    side = data.foundation.config.encoder.grid_size * settings.upscaling
+    encoder = data.foundation.config.encoder
+    side = encoder.grid_size * settings.upscaling
 
     def made(crops: Iterator[SeenCrop], *, with_voxels: bool = False) -> Samples:
-        return make_samples(crops, classes, side, settings.power, with_voxels=with_voxels)
+        return make_samples(crops, classes, encoder.out_chans, side, settings.power, with_voxels=with_voxels)
 
     train, held_back = data.fold.train, data.fold.validation
     numbers = data.cache.of_cases(train, augmented=True)

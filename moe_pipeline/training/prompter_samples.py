@@ -47,13 +47,20 @@ class Samples:
 
 
 def make_samples(
-    crops: Iterable[SeenCrop], classes: Sequence[int], side: int, power: float, *, with_voxels: bool = False
+    crops: Iterable[SeenCrop],
+    classes: Sequence[int],
+    width: int,
+    side: int,
+    power: float,
+    *,
+    with_voxels: bool = False,
 ) -> Samples:
     """Turn crops into samples, one after the other, so that few labels are held at once.
 
     Args:
         crops: at least one.
         classes: what the prompter looks for.
+        width: channels of the embeddings that the prompter looks at.
         side: cells of the heat map along each axis.
         power: see `click_target`.
         with_voxels: keep the places of the classes, to validate with.
@@ -63,7 +70,7 @@ def make_samples(
         masks = [labels == c for c in classes]
         counts.append(torch.tensor([int(mask.sum()) for mask in masks]))
         targets.append(torch.stack([_target(mask, side, power) for mask in masks]))  # (K, G^3 + 1)
-        embeddings.append(embedding.half())
+        embeddings.append(embedding[:width].half().clone())  # not a view, which would hold the rest
         if with_voxels:
             voxels.append(tuple(np.argwhere(mask).astype(np.int16) for mask in masks))
     return Samples(torch.stack(embeddings), torch.stack(targets), torch.stack(counts), tuple(voxels))

@@ -39,6 +39,11 @@ def test_a_batch_answers_like_its_parts(prompter: Prompter) -> None:
     assert torch.allclose(prompter(both)[1:], prompter(both[1:]), atol=1e-5)
 
 
+def test_details_behind_the_embedding_do_not_matter(prompter: Prompter) -> None:
+    embedding = torch.randn(1, 6, 4, 4, 4)
+    assert torch.equal(prompter(torch.cat((embedding, torch.randn(1, 64, 4, 4, 4)), dim=1)), prompter(embedding))
+
+
 def test_the_best_place_is_the_centre_of_the_heat() -> None:
     heat = torch.zeros(3, 5, 6, 7)
     heat[0, 1, 2, 3] = 1.0
