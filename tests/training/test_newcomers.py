@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
+from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
 from moe_pipeline.inference.model import load_model
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
@@ -60,6 +62,22 @@ def test_the_others_keep_their_prompts_bit_for_bit(trained_workspace: Workspace,
     assert not after.router.weights(owned)[:, 3].any()
     for name in ("gate.safetensors", "gate.json"):
         assert (enlarged.model / name).read_bytes() == (trained_workspace.model / name).read_bytes()
+
+
+def test_label_maps_change_only_where_the_newcomer_speaks(
+    trained_workspace: Workspace, enlarged: Workspace, tmp_path: Path
+) -> None:
+    raw = trained_workspace.raw(ONE)
+    for name, place in (("before", trained_workspace), ("after", enlarged)):
+        options = PredictOptions(raw / "imagesTr", tmp_path / name, labels=raw / "labelsTr", model=place.model)
+        assert not predict_and_score(place, options).failed
+    after = pd.read_csv(tmp_path / "after" / "cases.csv")
+    claimed = set(after.loc[after["expert"] == THREE, "case"])
+    others = set(after["case"]) - claimed
+    assert others
+    for case in others:
+        before_map, after_map = (tmp_path / name / f"{case}.nii.gz" for name in ("before", "after"))
+        assert before_map.read_bytes() == after_map.read_bytes()
 
 
 def test_leaving_restores_the_model_file_by_file(
