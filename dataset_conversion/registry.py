@@ -51,9 +51,7 @@ SOURCES: dict[str, Source] = {
     "sppin": Source("SPPIN2023", sppin.detect, sppin.describe, frozenset({"images", "masks", "channels"})),
     "brats": Source("BraTS", brats.detect, brats.describe, frozenset({"channels"})),
     "npz": Source("MedSAM and CVPR25 archives", npz.detect, npz.describe, frozenset({"images", "channels"})),
-    "dicom": Source(
-        "DICOM with RTSTRUCT or SEG", dicom.detect, dicom.describe, frozenset({"channels", "threshold"})
-    ),
+    "dicom": Source("DICOM with RTSTRUCT or SEG", dicom.detect, dicom.describe, frozenset({"channels", "threshold"})),
     "pairs": Source(
         "images and labels by name", pairs.detect, pairs.describe, frozenset({"images", "masks", "channels"})
     ),
