@@ -27,7 +27,7 @@ from labelled_sets import labelled_cases
 from moe_pipeline.evaluation.comparison import MatrixOptions, compare
 from moe_pipeline.evaluation.matrix_text import describe
 from moe_pipeline.evaluation.sets import EvaluationSet, paired_set
-from moe_pipeline.imaging.files import read_geometry, read_label_map, write_label_map
+from moe_pipeline.imaging.files import case_id_of, read_geometry, read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.report.tables import as_markdown
 from moe_pipeline.workspace import Workspace
@@ -124,7 +124,9 @@ def timed(name: str, *arguments: str) -> tuple[str, float, float]:
 def grids_agree(sets: list[EvaluationSet], out: Path) -> bool:
     """Whether every label map has the size, spacing, origin and direction of its image."""
     return all(
-        not read_geometry(out / held_back.name / image.name).differences(read_geometry(image), tolerance_mm=1e-5)
+        not read_geometry(out / held_back.name / f"{case_id_of(image)}.nii.gz").differences(
+            read_geometry(image), tolerance_mm=1e-5
+        )
         for held_back in sets
         for image in (case.image for case in held_back.cases)
     )
