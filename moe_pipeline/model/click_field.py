@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moe_pipeline.model.layers import channels_first
+
 _REACHES = (0.5, 1.0, 2.0, 4.0)  # in tokens: how far a click is felt
 _FEATURES = len(_REACHES) + 3
 
@@ -49,4 +51,4 @@ class ClickField(nn.Module):
         signs = torch.stack([labels == 1, labels == 0], dim=-1).to(felt.dtype)  # (P, n, 2)
         both = torch.einsum("pnkf,pns->pksf", felt, signs).flatten(2)  # (P, g^3, 14)
         field: Tensor = self.lin2(functional.gelu(self.lin1(both)))  # (P, g^3, C)
-        return field.transpose(1, 2).reshape(*field.shape[::2], size, size, size)  # (P, C, g, g, g)
+        return channels_first(field.reshape(len(field), size, size, size, -1))  # (P, C, g, g, g)

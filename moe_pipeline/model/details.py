@@ -9,7 +9,7 @@ cells of a token one after the other, so that whatever stores, batches or moves 
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.model.layers import cubes_to_tokens
+from moe_pipeline.model.layers import channels_first, channels_last, linear
 
 CELLS = 64
 """Low-resolution cells behind a token."""
@@ -22,17 +22,18 @@ def pack(grid: Tensor) -> Tensor:
     """Features of cells as channels of tokens: (B, D, 4 g, 4 g, 4 g) -> (B, 64 D, g, g, g).
 
     A token's cells stand in the order in which the decoder doubles the grid twice: octants of octants, then features.
+    In memory the channels of a token are together, which is how the decoder reads them.
     """
-    n_features = grid.shape[1]
-    cells = cubes_to_tokens(grid, 4)  # (B, g, g, g, D * 64)
-    cells = cells.reshape(*cells.shape[:4], n_features, 2, 2, 2, 2, 2, 2)
-    cells = cells.permute(0, 5, 7, 9, 6, 8, 10, 4, 1, 2, 3)  # (B, 2, 2, 2, 2, 2, 2, D, g, g, g)
-    return cells.reshape(len(grid), CELLS * n_features, *cells.shape[-3:])
+    n_grids, n_features, size = grid.shape[:3]
+    g = size // 4
+    cells = grid.reshape(n_grids, n_features, g, 2, 2, g, 2, 2, g, 2, 2)
+    tokens = cells.permute(0, 2, 5, 8, 3, 6, 9, 4, 7, 10, 1).reshape(n_grids, g, g, g, CELLS * n_features)
+    return channels_first(tokens)
 
 
 def cells_of(packed: Tensor) -> Tensor:
     """(B, 64 D, g, g, g) -> (B, g^3, 8, 8, D): as `pack` left them, for the decoder."""
-    tokens = packed.flatten(2).transpose(1, 2)  # (B, g^3, 64 D)
+    tokens = channels_last(packed).flatten(1, 3)  # (B, g^3, 64 D)
     return tokens.reshape(*tokens.shape[:2], 8, 8, -1)
 
 
@@ -93,5 +94,4 @@ class DetailMixer(nn.Module):
 
     def forward(self, details: Tensor) -> Tensor:
         """Map (P, g^3, 8, 8, D) to (P, g^3, 8, 8, width)."""
-        hidden = nn.functional.gelu(nn.functional.linear(details, self.lin1.weight, self.lin1.bias))
-        return nn.functional.linear(hidden, self.lin2.weight, self.lin2.bias)
+        return linear(self.lin2, nn.functional.gelu(linear(self.lin1, details)))

@@ -138,32 +138,28 @@ class MaskDecoder(nn.Module):
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
-        return self._masks(image, weights, self._details(embedding, dense[:, width:])), iou[
-            :, wanted.start : wanted.stop
-        ]
+        logits = self._masks(image, weights, self._details(embedding, dense[:, width:]))
+        return logits, iou[:, wanted.start : wanted.stop]
 
-    def _details(self, embedding: PreparedEmbedding, packed: Tensor) -> Tensor | None:
-        """What is added to the features of the cells, (P, 8 * g^3, 8 * C/8)."""
-        if self.mixer is None or embedding.details is None:
-            return None
+    def _details(self, embedding: PreparedEmbedding, packed: Tensor) -> Tensor:
+        """What is known of each cell, (P, g^3, 8, 8, D); D is 0 in SAM-Med3D."""
+        if embedding.details is None:
+            return packed.new_empty(len(packed), self.grid_size**3, 8, 8, 0)
         of_prompt = cells_of(packed)  # (P, g^3, 8, 8, D)
         of_image = embedding.details.expand(len(of_prompt), -1, -1, -1, -1)
-        mixed: Tensor = self.mixer(torch.cat([of_image, of_prompt], dim=-1))  # (P, g^3, 8, 8, C/8)
-        return mixed.flatten(3).flatten(1, 2)
+        return torch.cat([of_image, of_prompt], dim=-1)
 
-    def _masks(self, image: Tensor, kernels: Tensor, details: Tensor | None) -> Tensor:
+    def _masks(self, image: Tensor, kernels: Tensor, details: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
         up1, _, _, up2, _ = self.output_upscaling
         doublings, by_octant = (octants(up1), octants(up2)), _for_each_octant(kernels)
         if image.device.type == "cpu":  # small parts stay in the cache; whole prompts where gradients need all of them
             step = image.shape[1] if torch.is_grad_enabled() else _TOKENS_AT_ONCE
             whole = []
-            for i, tokens in enumerate(torch.split(image, 1)):
-                parts = torch.split(tokens, step, dim=1)
-                told = [None] * len(parts) if details is None else torch.split(details[i : i + 1], 8 * step, dim=1)
-                kernel = by_octant[i : i + 1]
-                weighed = [self._weighed(a, b, kernel, *doublings) for a, b in zip(parts, told, strict=True)]
-                whole.append(torch.cat(weighed, dim=1))
+            prompts = zip(torch.split(image, 1), torch.split(details, 1), torch.split(by_octant, 1), strict=True)
+            for tokens, told, kernel in prompts:
+                parts = zip(torch.split(tokens, step, dim=1), torch.split(told, step, dim=1), strict=True)
+                whole.append(torch.cat([self._weighed(a, b, kernel, *doublings) for a, b in parts], dim=1))
             logits = torch.cat(whole)
         else:
             logits = self._weighed(image, details, by_octant, *doublings)
@@ -172,16 +168,15 @@ class MaskDecoder(nn.Module):
         logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
         return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
 
-    def _weighed(
-        self, image: Tensor, details: Tensor | None, by_octant: Tensor, first: Affine, second: Affine
-    ) -> Tensor:
-        """Tokens (P, n, C) and details (P, 8 * n, 8 * C/8) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
+    def _weighed(self, image: Tensor, details: Tensor, by_octant: Tensor, first: Affine, second: Affine) -> Tensor:
+        """Tokens (P, n, C) and details (P, n, 8, 8, D) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
         _, norm, act, _, _ = self.output_upscaling
         cells = affine(image, *first)  # (P, n, 8 * C/4)
         cells = act(norm(cells.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
         cells = affine(cells, *second)  # (P, 8 * n, 8 * C/8)
-        cells = act(cells if details is None else cells + details)
-        return multiply(cells, by_octant)
+        if self.mixer is not None:
+            cells = cells + self.mixer(details).reshape(cells.shape)
+        return multiply(act(cells), by_octant)
 
 
 def _for_each_octant(kernels: Tensor) -> Tensor:

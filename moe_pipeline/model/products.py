@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_NARROW = 32
 _SMALL = 1 << 19  # multiplications; below, the call itself costs more than the product
 
 
@@ -81,7 +82,9 @@ class _Affine(torch.autograd.Function):
 
 
 def _weight_gradient(gradient: Tensor, rows: Tensor) -> Tensor:
-    """From gradient (n, out) and rows (n, in): (out, in). oneDNN is faster with the smaller edge first."""
+    """From gradient (n, out) and rows (n, in): (out, in). The smaller edge first is faster; MKL if both are small."""
+    if max(gradient.shape[1], rows.shape[1]) <= _NARROW:
+        return gradient.t() @ rows if gradient.shape[1] <= rows.shape[1] else (rows.t() @ gradient).t()
     if gradient.shape[1] <= rows.shape[1]:
         return _product(gradient.t(), rows.t(), None)
     return _product(rows.t(), gradient.t(), None).t()
