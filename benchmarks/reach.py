@@ -57,9 +57,18 @@ def main() -> None:
     model = load_foundation_alone(arguments.foundation, weights_root=arguments.weights)
     kept = chosen(arguments.data, arguments.sets, arguments.cases)
     for clicks in arguments.clicks:
-        rows = [measured(model, name, cases, clicks, arguments) for name, cases in kept.items()]
         header = [f"{clicks} click(s)", "cases", "prompts", *(f"{name} (s)" for name in arguments.settings)]
-        print(markdown_table(header, [*rows, mean_row(rows)]) + "\n", flush=True)
+        print(markdown_table(header, []), flush=True)
+        rows = []
+        for name, cases in kept.items():
+            rows.append(measured(model, name, cases, clicks, arguments))
+            print(as_line(rows[-1]), flush=True)
+        print(as_line(mean_row(rows)) + "\n", flush=True)
+
+
+def as_line(row: list[str]) -> str:
+    """A row of the table, as soon as it is known."""
+    return markdown_table(row, []).splitlines()[0]
 
 
 def chosen(data: Path, sets: list[str] | None, most: int) -> dict[str, list[LabelledCase]]:
