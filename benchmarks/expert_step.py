@@ -1,0 +1,153 @@
+"""A training step of an expert on cached embeddings against a step of the whole network as the original takes it.
+
+python benchmarks/expert_step.py [--preset sam_med3d] [--clicks 11] [--batch 1] [--threads 2] [--repeats 5]
+
+The original's step: encoder with real padding and every logit (the tests' slow computation), forward and backward; per
+click a decoding, its logits on the full grid, and the loss there; AdamW over all weights. Its decoder is ours, so the
+ratio rather flatters the original. --skip-original leaves it out: it takes 8 GB for SAM-Med3D's sizes.
+"""
+
+import argparse
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from machine import best_seconds, describe, markdown_table
+from torch import Tensor
+from torch.nn import functional as F
+
+from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.training.clicks import converse
+from moe_pipeline.training.expert import trainable_decoder
+from moe_pipeline.training.loop import LoopSettings, run_loop
+from moe_pipeline.training.losses import interaction_loss, mask_loss, occupancy
+from moe_pipeline.weights.presets import load_preset, preset_names
+
+CPU = torch.device("cpu")
+
+
+class CachedStep:
+    """The step of an expert, embedding and target at hand; see `training.task.Task`."""
+
+    identity = "benchmark"
+
+    def __init__(self, foundation: Foundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
+        self.module = trainable_decoder(foundation)
+        self.prompt_encoder = foundation.prompt_encoder
+        self.embedding, self.target, self.clicks = embedding, target, clicks
+
+    def loss(self, step: int) -> Tensor:
+        """As `ExpertTask.loss`."""
+        generator = torch.Generator().manual_seed(step)
+        total, truth = torch.zeros(()), None
+        for answer in converse(self.prompt_encoder, self.module, self.embedding, self.target, self.clicks, generator):
+            truth = occupancy(self.target, answer.logits.shape[-1]) if truth is None else truth
+            total = total + interaction_loss(answer.logits, answer.iou, truth, 0.2)
+        return total / self.clicks
+
+    def validate(self) -> dict[str, float]:
+        """Nothing: only steps are measured."""
+        return {"score": 0.0}
+
+
+def cached_step_seconds(task: CachedStep, steps: int, precision: str) -> float:
+    """Mean seconds of a step of the training loop, optimiser and averaging included."""
+    times = []
+    for count in (1, steps):
+        settings = LoopSettings(
+            steps=count, learning_rate=1e-4, warmup_steps=1, validate_every=count, precision=precision
+        )  # type: ignore[arg-type]
+        with tempfile.TemporaryDirectory() as folder:
+            times.append(run_loop(task, settings, Path(folder), CPU).seconds / count)
+    return times[-1]
+
+
+def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks: int) -> Callable[[], None]:
+    """One step of finetuning everything the original's way."""
+    network = deepcopy(foundation).requires_grad_(True)
+    config = asdict(network.config.encoder)
+    weights = dict(network.image_encoder.named_parameters())
+    encode = load_direct()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    size = target.shape[-1]
+
+    def work() -> None:
+        optimizer.zero_grad()
+        embedding = encode(weights, config, image)
+        total = torch.zeros(())
+        generator = torch.Generator().manual_seed(0)
+        for answer in converse(network.prompt_encoder, network.mask_decoder, embedding, target, clicks, generator):
+            full = F.interpolate(answer.logits, size=(size, size, size), mode="trilinear", align_corners=False)
+            total = total + mask_loss(full, target.float()).mean()
+        (total / clicks).backward()
+        optimizer.step()
+
+    return work
+
+
+def load_direct() -> Callable[..., Tensor]:
+    """The tests' slow encoder."""
+    path = Path(__file__).parent.parent / "tests" / "model" / "direct_encoder.py"
+    spec = importlib.util.spec_from_file_location("direct_encoder", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    encode: Callable[..., Tensor] = module.encode_directly
+    return encode
+
+
+def balls(count: int, size: int) -> Tensor:
+    """Targets (P, 1, S, S, S) of different radii."""
+    axis = torch.arange(size) - size / 2
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    radii = torch.linspace(size / 8, size / 4, count)
+    return torch.stack([(x**2 + y**2 + z**2) < radius**2 for radius in radii])[:, None]
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="sam_med3d", choices=preset_names())
+    parser.add_argument("--clicks", type=int, default=11)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--original-repeats", type=int, default=1)
+    parser.add_argument("--skip-original", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(describe(CPU) + "\n")
+    torch.manual_seed(0)
+    config = load_preset(arguments.preset).config
+    foundation = build_foundation(config).eval().requires_grad_(False)
+    size = config.encoder.img_size
+    image, target = torch.randn(arguments.batch, 1, size, size, size), balls(arguments.batch, size)
+    with torch.no_grad():
+        embedding = foundation.image_encoder(image)
+    seconds = {
+        f"expert on cached embeddings, {precision}": cached_step_seconds(
+            CachedStep(foundation, embedding, target, arguments.clicks), arguments.repeats, precision
+        )
+        for precision in ("fp32", "bf16")
+    }
+    whole = None
+    if not arguments.skip_original:
+        work = original_step(foundation, image, target, arguments.clicks)
+        whole = best_seconds(work, arguments.original_repeats, CPU)
+        seconds["whole network, the original's way"] = whole
+    per_click = 1e3 / arguments.batch / arguments.clicks
+    rows = [
+        [name, f"{value:.3f}", f"{value * per_click:.1f}", f"{whole / value:.1f}" if whole else ""]
+        for name, value in seconds.items()
+    ]
+    print(f"{arguments.preset}, {arguments.batch} prompts, {arguments.clicks} clicks:\n")
+    print(markdown_table(["step", "seconds", "ms per prompt and click", "times faster"], rows))
+
+
+if __name__ == "__main__":
+    main()
