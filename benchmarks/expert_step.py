@@ -46,7 +46,7 @@ class CachedStep:
         total, truth = torch.zeros(()), None
         for answer in converse(self.prompt_encoder, self.module, self.embedding, self.target, self.clicks, generator):
             truth = occupancy(self.target, answer.logits.shape[-1]) if truth is None else truth
-            total = total + interaction_loss(answer.logits, answer.iou, truth, 0.2)
+            total = total + interaction_loss(answer.candidates, truth, 0.2)
         return total / self.clicks
 
     def validate(self) -> dict[str, float]:

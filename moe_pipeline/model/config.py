@@ -104,6 +104,8 @@ class DecoderConfig:
     """Hidden width of the MLP on the tokens."""
     attention_downsample_rate: int = 2
     """Cross attention works at `transformer_dim` over this."""
+    choose_first_mask: bool = False
+    """Whether one click is answered by the best of masks 1.., by predicted IoU, and not by mask 0; not upstream."""
 
     def __post_init__(self) -> None:
         inner = self.num_heads * self.attention_downsample_rate
@@ -125,6 +127,8 @@ class FoundationConfig:
     def __post_init__(self) -> None:
         widths = (self.encoder.out_chans, self.prompt.embed_dim, self.decoder.transformer_dim)
         _require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
+        told = self.encoder.detail_chans > 0 or not self.decoder.choose_first_mask
+        _require(told, "choose_first_mask needs detail_chans, which tell whether there was an earlier answer")
 
     @property
     def low_resolution_size(self) -> int:

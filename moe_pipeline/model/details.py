@@ -7,9 +7,9 @@ cells of a token one after the other, so that whatever stores, batches or moves 
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from moe_pipeline.model.layers import channels_first, channels_last, linear
+from moe_pipeline.model.layers import channels_first, channels_last
 
 CELLS = 64
 """Low-resolution cells behind a token."""
@@ -31,10 +31,16 @@ def pack(grid: Tensor) -> Tensor:
     return channels_first(tokens)
 
 
-def cells_of(packed: Tensor) -> Tensor:
-    """(B, 64 D, g, g, g) -> (B, g^3, 8, 8, D): as `pack` left them, for the decoder."""
-    tokens = channels_last(packed).flatten(1, 3)  # (B, g^3, 64 D)
-    return tokens.reshape(*tokens.shape[:2], 8, 8, -1)
+def unpack(packed: Tensor) -> Tensor:
+    """The inverse of `pack`, with the features of a cell together in memory: (B, 64 D, g, g, g) -> (B, D, l, l, l)."""
+    return grid_of(channels_last(packed))
+
+
+def grid_of(tokens: Tensor) -> Tensor:
+    """Cells in the order of `pack` on their grid: (B, g, g, g, 64 D) -> (B, D, 4 g, 4 g, 4 g)."""
+    n_grids, g = tokens.shape[:2]
+    cells = tokens.reshape(n_grids, g, g, g, 2, 2, 2, 2, 2, 2, -1).permute(0, 1, 4, 7, 2, 5, 8, 3, 6, 9, 10)
+    return channels_first(cells.reshape(n_grids, 4 * g, 4 * g, 4 * g, -1))
 
 
 def prompt_details(
@@ -75,23 +81,3 @@ def _nearness(coordinates: Tensor, labels: Tensor, size: int, cell_voxels: int) 
             plane = torch.einsum("pnx,pny->pnxy", x * sign[..., None], y)
             fields.append(torch.einsum("pnxy,pnz->pxyz", plane, z).clamp(max=1))
     return torch.stack(fields, dim=1)
-
-
-class DetailMixer(nn.Module):
-    """Adds what is known of each cell to the decoder's upscaled features; at first it adds nothing.
-
-    Args:
-        n_details: features per cell, of image and prompt together.
-        width: of the decoder's upscaled features.
-    """
-
-    def __init__(self, n_details: int, width: int) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(n_details, width)
-        self.lin2 = nn.Linear(width, width)
-        nn.init.zeros_(self.lin2.weight)
-        nn.init.zeros_(self.lin2.bias)
-
-    def forward(self, details: Tensor) -> Tensor:
-        """Map (P, g^3, 8, 8, D) to (P, g^3, 8, 8, width)."""
-        return linear(self.lin2, nn.functional.gelu(linear(self.lin1, details)))

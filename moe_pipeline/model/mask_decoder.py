@@ -6,14 +6,15 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from moe_pipeline.model.cell_network import CellNetwork
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
-from moe_pipeline.model.details import CELLS, PROMPT_DETAILS, DetailMixer, cells_of
+from moe_pipeline.model.details import CELLS, PROMPT_DETAILS, grid_of, unpack
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
 from moe_pipeline.model.products import affine, multiply
 from moe_pipeline.model.two_way import TwoWayTransformer
 
-Affine: TypeAlias = tuple[Tensor, Tensor]
-"""Weight (out, in) and bias (out)."""
+Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""The two steps of upscaling, each as weight (out, in) and bias (out)."""
 
 _TOKENS_AT_ONCE = 128
 
@@ -25,7 +26,7 @@ class PreparedEmbedding:
     tokens: Tensor
     """The embedding as the transformer takes it, (B, g^3, C)."""
     details: Tensor | None = None
-    """What it carries of each cell, (B, g^3, 8, 8, D); None in SAM-Med3D."""
+    """What it carries of each cell, (B, D, l, l, l); None in SAM-Med3D."""
 
     def of_prompt(self, index: int) -> "PreparedEmbedding":
         """The part for one prompt; all of it if they share one embedding."""
@@ -33,6 +34,23 @@ class PreparedEmbedding:
             return self
         own = slice(index, index + 1)
         return PreparedEmbedding(self.tokens[own], None if self.details is None else self.details[own])
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All masks for each prompt, and which one is the answer."""
+
+    logits: Tensor
+    """(P, masks, l, l, l), low resolution."""
+    iou: Tensor
+    """Predicted IoU, (P, masks)."""
+    chosen: Tensor
+    """Index of the answer, (P,)."""
+
+    def answer(self) -> tuple[Tensor, Tensor]:
+        """The chosen masks (P, 1, l, l, l) and their predicted IoU (P, 1)."""
+        index = self.chosen[:, None]  # (P, 1)
+        return self.logits.take_along_dim(index[..., None, None, None], dim=1), self.iou.gather(1, index)
 
 
 class MaskDecoder(nn.Module):
@@ -64,7 +82,9 @@ class MaskDecoder(nn.Module):
             n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
         )
         self.n_details = config.encoder.detail_chans
-        self.mixer = DetailMixer(self.n_details + PROMPT_DETAILS, width // 8) if self.n_details else None
+        n_features = width // 8 + self.n_details + PROMPT_DETAILS
+        self.cell_network = CellNetwork(n_features, width // 8) if self.n_details else None
+        self.chooses_at_first = sizes.choose_first_mask
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
 
@@ -88,7 +108,7 @@ class MaskDecoder(nn.Module):
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
         tokens = channels_last(embedding[:, :width]).flatten(1, 3).contiguous()
-        return PreparedEmbedding(tokens, cells_of(embedding[:, width:]) if self.n_details else None)
+        return PreparedEmbedding(tokens, unpack(embedding[:, width:]) if self.n_details else None)
 
     def forward(
         self,
@@ -103,7 +123,7 @@ class MaskDecoder(nn.Module):
             embedding: (1, C, g, g, g) for all prompts or (P, C, g, g, g), or what `prepare` made of it.
             sparse: prompt tokens, (P, n, C).
             dense: (P, C, g, g, g).
-            multimask_output: give masks 1.. instead of mask 0.
+            multimask_output: give masks 1.. instead of the one answer.
 
         Returns:
             Low-resolution logits (P, m, l, l, l) and predicted IoU (P, m); m is 1, or 3 with `multimask_output`.
@@ -111,72 +131,105 @@ class MaskDecoder(nn.Module):
         if len(sparse) == 0:
             side, n_wanted = UPSCALING * self.grid_size, self.n_masks - 1 if multimask_output else 1
             return sparse.new_zeros(0, n_wanted, side, side, side), sparse.new_zeros(0, n_wanted)
+        if self.chooses_at_first and not multimask_output:
+            return self.candidates(embedding, sparse, dense).answer()
+        wanted = range(1, self.n_masks) if multimask_output else range(1)
+        return self._decode_wanted(embedding, sparse, dense, wanted)
+
+    def candidates(self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor) -> Candidates:
+        """All masks of P prompts, at least one, for whoever trains the choice; arguments as of `forward`.
+
+        The answer is mask 0, as upstream's. With `choose_first_mask` it is, for a prompt that consists of one click,
+        the one of the others whose predicted IoU is the highest.
+        """
+        if not self.chooses_at_first:
+            logits, iou = self._decode_wanted(embedding, sparse, dense, range(1))
+            return Candidates(logits, iou, torch.zeros(len(sparse), dtype=torch.long, device=sparse.device))
+        logits, iou = self._decode_wanted(embedding, sparse, dense, range(self.n_masks))
+        first = self._is_opening(sparse, dense)
+        return Candidates(logits, iou, torch.where(first, 1 + iou[:, 1:].argmax(1), 0))
+
+    def _is_opening(self, sparse: Tensor, dense: Tensor) -> Tensor:
+        """Whether a prompt is one click, (P,): beside the padding point, and with no earlier answer."""
+        previous = unpack(dense[:, self.positions.shape[2] :])[:, 0]  # (1 | P, l, l, l)
+        unanswered: Tensor = (previous == 0).flatten(1).all(1)
+        return unanswered.expand(len(sparse)) & (sparse.shape[1] == 2)
+
+    def _decode_wanted(
+        self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor, wanted: range
+    ) -> tuple[Tensor, Tensor]:
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
-        if torch.is_grad_enabled() or prompts.device.type != "cpu":
-            return self._decode(prompts, image, dense, multimask_output)
-        return self._decode_one_by_one(prompts, image, dense, multimask_output)
+        if torch.is_grad_enabled() or self.training or prompts.device.type != "cpu":
+            return self._decode(prompts, image, dense, wanted)
+        return self._decode_one_by_one(prompts, image, dense, wanted)
 
     def _decode_one_by_one(
-        self, prompts: Tensor, image: PreparedEmbedding, dense: Tensor, multimask_output: bool
+        self, prompts: Tensor, image: PreparedEmbedding, dense: Tensor, wanted: range
     ) -> tuple[Tensor, Tensor]:
         """For a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company."""
         parts = []
         for i in range(len(prompts)):
             own = dense if len(dense) == 1 else dense[i : i + 1]
-            parts.append(self._decode(prompts[i : i + 1], image.of_prompt(i), own, multimask_output))
+            parts.append(self._decode(prompts[i : i + 1], image.of_prompt(i), own, wanted))
         logits, iou = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(iou)
 
     def _decode(
-        self, prompts: Tensor, embedding: PreparedEmbedding, dense: Tensor, multimask_output: bool
+        self, prompts: Tensor, embedding: PreparedEmbedding, dense: Tensor, wanted: range
     ) -> tuple[Tensor, Tensor]:
         width = self.positions.shape[2]
         added = channels_last(_compact(dense[:, :width])).flatten(1, 3)  # (1 | P, 1 | g^3, C)
         tokens, image = self.transformer(prompts, embedding.tokens + added, self.positions)
-        wanted = range(1, self.n_masks) if multimask_output else range(1)
-        weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
+        kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
-        logits = self._masks(image, weights, self._details(embedding, dense[:, width:]))
+        if embedding.details is None:
+            logits = self._masks(image, kernels)
+        else:
+            logits = self._masks_with_details(image, kernels, embedding.details, unpack(dense[:, width:]))
         return logits, iou[:, wanted.start : wanted.stop]
 
-    def _details(self, embedding: PreparedEmbedding, packed: Tensor) -> Tensor:
-        """What is known of each cell, (P, g^3, 8, 8, D); D is 0 in SAM-Med3D."""
-        if embedding.details is None:
-            return packed.new_empty(len(packed), self.grid_size**3, 8, 8, 0)
-        of_prompt = cells_of(packed)  # (P, g^3, 8, 8, D)
-        of_image = embedding.details.expand(len(of_prompt), -1, -1, -1, -1)
-        return torch.cat([of_image, of_prompt], dim=-1)
-
-    def _masks(self, image: Tensor, kernels: Tensor, details: Tensor) -> Tensor:
+    def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
-        up1, _, _, up2, _ = self.output_upscaling
-        doublings, by_octant = (octants(up1), octants(up2)), _for_each_octant(kernels)
+        by_octant, doublings = _for_each_octant(kernels), self._doublings()
         if image.device.type == "cpu":  # small parts stay in the cache; whole prompts where gradients need all of them
             step = image.shape[1] if torch.is_grad_enabled() else _TOKENS_AT_ONCE
             whole = []
-            prompts = zip(torch.split(image, 1), torch.split(details, 1), torch.split(by_octant, 1), strict=True)
-            for tokens, told, kernel in prompts:
-                parts = zip(torch.split(tokens, step, dim=1), torch.split(told, step, dim=1), strict=True)
-                whole.append(torch.cat([self._weighed(a, b, kernel, *doublings) for a, b in parts], dim=1))
+            for tokens, kernel in zip(torch.split(image, 1), torch.split(by_octant, 1), strict=True):
+                parts = [self._weighed(part, kernel, doublings) for part in torch.split(tokens, step, dim=1)]
+                whole.append(torch.cat(parts, dim=1))
             logits = torch.cat(whole)
         else:
-            logits = self._weighed(image, details, by_octant, *doublings)
+            logits = self._weighed(image, by_octant, doublings)
         g = self.grid_size
         logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, kernels.shape[1])
         logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
         return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
 
-    def _weighed(self, image: Tensor, details: Tensor, by_octant: Tensor, first: Affine, second: Affine) -> Tensor:
-        """Tokens (P, n, C) and details (P, n, 8, 8, D) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
+    def _weighed(self, image: Tensor, by_octant: Tensor, doublings: Doublings) -> Tensor:
+        """Tokens (P, n, C) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
+        return multiply(self.output_upscaling[4](self._upscaled(image, doublings)), by_octant)
+
+    def _masks_with_details(self, image: Tensor, kernels: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
+        """The same, with what the cell network makes of features and details, (1 | P, D, l, l, l)."""
+        assert self.cell_network is not None
+        n_prompts, g = len(image), self.grid_size
+        cells = grid_of(self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1))  # (P, C/8, l, l, l)
+        known = [part.expand(n_prompts, -1, -1, -1, -1).to(cells.dtype) for part in (of_image, of_prompt)]
+        cells = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=1)))
+        rows = channels_last(cells).flatten(1, 3)  # (P, l^3, C/8)
+        return multiply(rows, kernels).transpose(1, 2).reshape(n_prompts, -1, 4 * g, 4 * g, 4 * g)
+
+    def _upscaled(self, image: Tensor, doublings: Doublings) -> Tensor:
+        """Tokens (P, n, C) to the features of octants of octants, before the last activation, (P, 8 * n, 8 * C/8)."""
         _, norm, act, _, _ = self.output_upscaling
-        cells = affine(image, *first)  # (P, n, 8 * C/4)
+        cells = affine(image, *doublings[0])  # (P, n, 8 * C/4)
         cells = act(norm(cells.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
-        cells = affine(cells, *second)  # (P, 8 * n, 8 * C/8)
-        if self.mixer is not None:
-            cells = cells + self.mixer(details).reshape(cells.shape)
-        return multiply(act(cells), by_octant)
+        return affine(cells, *doublings[1])  # (P, 8 * n, 8 * C/8)
+
+    def _doublings(self) -> Doublings:
+        return octants(self.output_upscaling[0]), octants(self.output_upscaling[3])
 
 
 def _for_each_octant(kernels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.mask_decoder import MaskDecoder
+from moe_pipeline.model.mask_decoder import Candidates, MaskDecoder
 from moe_pipeline.model.prompt_encoder import PromptEncoder
 from moe_pipeline.model.upsampling import upsample
 
@@ -20,12 +20,14 @@ class Answer:
         labels: (P, n), 1 inside, 0 outside.
         logits: (P, 1, l, l, l), low resolution.
         iou: (P, 1), the decoder's own estimate.
+        candidates: all masks that it chose from.
     """
 
     coordinates: Tensor
     labels: Tensor
     logits: Tensor
     iou: Tensor
+    candidates: Candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def converse(
         coordinates = torch.cat((coordinates, new_coordinates), dim=1)  # (P, n, 3)
         labels = torch.cat((labels, new_labels), dim=1)  # (P, n)
         sparse, dense = prompt_encoder(points=(coordinates, labels), mask=logits)
-        answer, iou = mask_decoder(prepared, sparse, dense)
-        yield Answer(coordinates, labels, answer, iou)
+        candidates = mask_decoder.candidates(prepared, sparse, dense)
+        answer, iou = candidates.answer()
+        yield Answer(coordinates, labels, answer, iou, candidates)
         logits = answer.detach().float()

@@ -137,7 +137,7 @@ class ExpertTask:
         truth = None
         for answer in self._dialogue(self.learner, batch, n_clicks, generator, part):
             truth = occupancy(batch.target, answer.logits.shape[-1]) if truth is None else truth
-            total = total + interaction_loss(answer.logits, answer.iou, truth, self.settings.iou_weight)
+            total = total + interaction_loss(answer.candidates, truth, self.settings.iou_weight)
         share = len(batch.target) * self.processes.size / self.batch_size  # 1 if all processes have as many prompts
         return total / n_clicks * share
 

@@ -4,8 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from moe_pipeline.model.mask_decoder import Candidates
+
 _SMOOTH = 1e-5
 _LARGEST_WEIGHT = 50.0
+_SIZE_LIMITS = (0.005, 0.04)
+"""Shares of the cube at which one mask hands over to the next: balls of 10 and 20 % of its edge in radius."""
 
 
 def occupancy(target: Tensor, size: int) -> Tensor:
@@ -59,22 +63,46 @@ def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> Tensor:
 
 @torch.no_grad()
 def iou_of_logits(logits: Tensor, target: Tensor) -> Tensor:
-    """Intersection over union of `logits > 0` and `target >= 0.5`; (P, 1); 1 where both are empty."""
-    prediction, truth = (logits > 0).flatten(1), (target >= 0.5).flatten(1)
-    union = (prediction | truth).sum(1)
-    overlap = (prediction & truth).sum(1)
-    return torch.where(union > 0, overlap / union.clamp(min=1), 1.0)[:, None]
-
-
-def interaction_loss(logits: Tensor, iou: Tensor, target: Tensor, iou_weight: float, balance: float = 0.0) -> Tensor:
-    """Mask loss plus the squared error of the IoU head against the IoU really reached; a scalar.
+    """Intersection over union of `logits > 0` and `target >= 0.5`, (P, m); 1 where both are empty.
 
     Args:
-        logits: (P, 1, d, h, w).
-        iou: (P, 1), the decoder's own estimate.
+        logits: (P, m, d, h, w).
+        target: (P, 1, d, h, w), in [0, 1].
+    """
+    prediction, truth = (logits > 0).flatten(2), (target >= 0.5).flatten(2)
+    union = (prediction | truth).sum(2)
+    overlap = (prediction & truth).sum(2)
+    return torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
+
+
+def interaction_loss(candidates: Candidates, target: Tensor, iou_weight: float, balance: float = 0.0) -> Tensor:
+    """Mask loss plus the squared error of the IoU head against the IoU really reached; a scalar.
+
+    Where the decoder chooses, each mask learns objects of one range of sizes, since how large an object is meant is
+    what one click leaves open; and the IoU of all of them is learnt, by which they are chosen. Mask losses are then
+    not shared by luck, as where the best mask of the moment learns, so none of the masks can be left behind.
+
+    Args:
+        candidates: masks and their IoU.
         target: (P, 1, d, h, w) occupancy.
         iou_weight: weight of the IoU head.
         balance: see `mask_loss`.
     """
-    quality = functional.mse_loss(iou.float(), iou_of_logits(logits, target))
-    return mask_loss(logits, target, balance).mean() + iou_weight * quality
+    rows = torch.arange(len(target), device=target.device)
+    learning = torch.where(candidates.chosen > 0, 1 + size_class(target, candidates.logits.shape[1] - 1), 0)  # (P,)
+    logits = candidates.logits[rows, learning][:, None]  # (P, 1, d, h, w)
+    error = candidates.iou.float() - iou_of_logits(candidates.logits, target)  # (P, m)
+    compete = (torch.arange(error.shape[1], device=target.device) > 0) == (candidates.chosen > 0)[:, None]  # (P, m)
+    quality = (error.square() * compete).sum(1) / compete.sum(1)
+    return mask_loss(logits, target, balance).mean() + iou_weight * quality.mean()
+
+
+def size_class(target: Tensor, n_classes: int) -> Tensor:
+    """Which of the masks for a first click learns an object, by its share of the cube: (P,) in [0, n_classes).
+
+    Args:
+        target: (P, 1, d, h, w), in [0, 1].
+        n_classes: masks to choose from.
+    """
+    limits = torch.tensor(_SIZE_LIMITS[: max(n_classes - 1, 0)], device=target.device)
+    return torch.bucketize(target.flatten(1).mean(1), limits)

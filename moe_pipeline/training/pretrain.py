@@ -1,5 +1,6 @@
 """Pretraining of a foundation on synthetic volumes alone."""
 
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.synthetic import SyntheticBatch, make_batch
 from moe_pipeline.weights.device import open_device
-from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.tensors import load_tensors
+
+_log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 
@@ -81,11 +84,14 @@ class PretrainTask:
         truth = occupancy(target, self.module.config.low_resolution_size)
         turns = range(n_clicks) if s.learn_from_all else sorted({0, n_clicks - 1})
         total = torch.zeros((), device=self.device)
-        for turn, answer in enumerate(
-            converse(self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator)
-        ):
+        dialogue = converse(
+            self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator
+        )
+        for turn in range(n_clicks):
+            with torch.set_grad_enabled(turn in turns):
+                answer = next(dialogue)
             if turn in turns:
-                total = total + interaction_loss(answer.logits, answer.iou, truth, s.iou_weight, balance=green)
+                total = total + interaction_loss(answer.candidates, truth, s.iou_weight, balance=green)
         return total / len(turns)
 
     def _seed(self, step: int) -> int:
@@ -181,7 +187,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     foundation = build_foundation(chosen.config).to(device)
     settings = PretrainSettings(seed=options.seed)
     if options.start is not None:
-        _go_on_from(foundation, options.start, device)
+        _go_on_from(foundation, options.start)
         settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
     loop = LoopSettings(
         steps=options.steps,
@@ -246,14 +252,16 @@ def pretrain(
     return foundation, result
 
 
-def _go_on_from(foundation: Foundation, start: str, device: torch.device) -> None:
-    """Take over weights; parts that the earlier network did not have stay as they are drawn."""
-    known = load_foundation(start, device=device).state_dict()
+def _go_on_from(foundation: Foundation, start: str) -> None:
+    """Take over what fits by name and shape; parts that the earlier network did not have stay as they are drawn."""
+    stored = find_foundation(start)
+    known = load_tensors(stored.path, stored.card.weights_sha256)
     present = foundation.state_dict()
-    wrong = sorted(name for name, tensor in known.items() if name not in present or present[name].shape != tensor.shape)
-    if wrong:
-        raise CheckpointError(f"{start}: cannot go on from it, the preset has no {', '.join(wrong[:3])} of this shape")
-    foundation.load_state_dict(present | known)
+    fitting = {name: known[name] for name in present if name in known and known[name].shape == present[name].shape}
+    if 2 * len(fitting) < len(present):
+        raise CheckpointError(f"{start}: cannot go on from it, only {len(fitting)} of {len(present)} tensors fit")
+    _log.info("%s: took over %d tensors, %d are new", start, len(fitting), len(present) - len(fitting))
+    foundation.load_state_dict(present | fitting)
 
 
 def _correlation(pairs: list[tuple[float, float]]) -> float:

@@ -2,7 +2,8 @@ import math
 
 import torch
 
-from moe_pipeline.training.losses import dice_loss, interaction_loss, iou_of_logits, mask_loss, occupancy
+from moe_pipeline.model.mask_decoder import Candidates
+from moe_pipeline.training.losses import dice_loss, interaction_loss, iou_of_logits, mask_loss, occupancy, size_class
 
 
 def test_occupancy_is_the_filled_fraction_of_each_cell() -> None:
@@ -26,16 +27,37 @@ def test_dice_loss_of_sure_answers() -> None:
 def test_iou_of_logits_by_hand() -> None:
     target = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 1, 4)
     logits = torch.tensor([1.0, -1.0, 1.0, -1.0]).view_as(target)
-    assert math.isclose(iou_of_logits(logits, target).item(), 1 / 3, abs_tol=1e-6)
+    both = torch.cat([logits, 9 * target - 1], dim=1)  # a half right one, and the right one
+    torch.testing.assert_close(iou_of_logits(both, target), torch.tensor([[1 / 3, 1.0]]))
     assert iou_of_logits(-torch.ones_like(target), torch.zeros_like(target)).item() == 1
 
 
 def test_the_iou_head_is_punished_for_a_wrong_guess() -> None:
     target = torch.tensor([1.0, 0.0]).view(1, 1, 1, 1, 2)
-    logits = torch.tensor([9.0, -9.0]).view_as(target)
-    honest, wrong = torch.tensor([[1.0]]), torch.tensor([[0.0]])
-    difference = interaction_loss(logits, wrong, target, 0.5) - interaction_loss(logits, honest, target, 0.5)
+    logits, chosen = torch.tensor([9.0, -9.0]).view_as(target), torch.tensor([0])
+    honest, wrong = (Candidates(logits, torch.tensor([[iou]]), chosen) for iou in (1.0, 0.0))
+    difference = interaction_loss(wrong, target, 0.5) - interaction_loss(honest, target, 0.5)
     assert math.isclose(difference.item(), 0.5, abs_tol=1e-6)
+
+
+def test_each_first_mask_learns_its_own_sizes() -> None:
+    target = torch.zeros(3, 1, 10, 10, 10)
+    for row, n_voxels in enumerate((4, 20, 300)):  # 0.4, 2 and 30 % of the cube
+        target[row].view(-1)[:n_voxels] = 1
+    assert size_class(target, 3).tolist() == [0, 1, 2]
+    logits = torch.zeros(3, 4, 10, 10, 10, requires_grad=True)
+    candidates = Candidates(logits, torch.full((3, 4), 0.5), torch.tensor([3, 1, 0]))
+    interaction_loss(candidates, target, 0.2).backward()
+    touched = logits.grad.flatten(2).abs().sum(2) > 0
+    assert touched.tolist() == [[False, True, False, False], [False, False, True, False], [True, False, False, False]]
+
+
+def test_only_the_masks_that_compete_learn_their_iou() -> None:
+    target = torch.zeros(2, 1, 4, 4, 4)
+    iou = torch.full((2, 4), 0.5, requires_grad=True)
+    candidates = Candidates(-torch.ones(2, 4, 4, 4, 4), iou, torch.tensor([2, 0]))
+    interaction_loss(candidates, target, 1.0).backward()
+    assert (iou.grad != 0).tolist() == [[False, True, True, True], [True, False, False, False]]
 
 
 def test_balance_weighs_small_objects_up() -> None:

@@ -7,7 +7,7 @@ from moe_pipeline.training.synthetic import labels
 from moe_pipeline.training.synthetic.components import same_component
 from moe_pipeline.training.synthetic.draws import Draws
 
-SMALLEST, LARGEST = 2e-4, 0.35
+SMALLEST, LARGEST = 2e-4, 0.6
 """Share of the crop that a target takes."""
 
 _LAYERS = (
