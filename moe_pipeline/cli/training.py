@@ -73,6 +73,9 @@ def train_gate(
     general: Annotated[list[str] | None, typer.Option(help="Planned datasets that stay with the foundation.")] = None,
     fold: Annotated[int, typer.Option(help="The fold the experts were trained on.")] = 0,
     synthetic: Annotated[int, typer.Option(help="Synthetic volumes as further general data.", min=0)] = 160,
+    elsewhere: Annotated[
+        bool, typer.Option(help="Clicks on unlabelled places of the same images stay with the foundation.")
+    ] = True,
     targets: Annotated[
         Targets, typer.Option(help="Who should answer: the dataset's expert, or who segments the object better.")
     ] = "dataset",
@@ -86,7 +89,7 @@ def train_gate(
     from moe_pipeline.training.mixture import train_gate as train
 
     place = Workspace(workspace)
-    options = GateOptions(fold, device, synthetic, rule, targets, margin)
+    options = GateOptions(fold, device, synthetic, elsewhere, rule, targets, margin)
     experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
     with progress_bar() as progress:
         card = train(place, experts, others, options, progress)

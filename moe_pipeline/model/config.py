@@ -105,7 +105,7 @@ class DecoderConfig:
     attention_downsample_rate: int = 2
     """Cross attention works at `transformer_dim` over this."""
     choose_first_mask: bool = False
-    """Whether one click is answered by the best of masks 1.., by predicted IoU, and not by mask 0; not upstream."""
+    """Whether one click is answered by one of masks 1.., as a chooser prefers, and not by mask 0; not upstream."""
 
     def __post_init__(self) -> None:
         inner = self.num_heads * self.attention_downsample_rate

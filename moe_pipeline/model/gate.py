@@ -13,34 +13,38 @@ N_IMAGE_GROUPS = 2
 _SMALLEST_SCALE = 1e-6  # of a feature that never changes
 
 
-def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, coordinates: Tensor, size: int) -> Tensor:
+def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, points: tuple[Tensor, Tensor], size: int) -> Tensor:
     """What the gate sees of one prompt.
 
     The paper names image and prompt embeddings without saying how they are pooled. Ours are, each of width C: mean
-    and standard deviation of the image embedding over the grid, the image embedding at the clicks, the mean sparse
-    prompt embedding without the padding point, and the mean dense prompt embedding.
+    and standard deviation of the image embedding over the grid, the mean image embedding at the clicks inside the
+    object (at all clicks where there is none), the mean sparse prompt embedding without the padding point, and the
+    mean dense prompt embedding.
 
     Args:
         embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts; channels beyond C, the details of cells,
             are not looked at.
         sparse: (P, n + 1, C), the padding point last.
         dense: (P, C, g, g, g), likewise.
-        coordinates: (P, n, 3) voxels of the crop in tensor axis order.
+        points: coordinates (P, n, 3), voxels of the crop in tensor axis order, and labels (P, n), 1 inside.
         size: edge of the crop in voxels.
 
     Returns:
         (P, 5C) float32.
     """
+    coordinates, labels = points
     prompts, width = len(coordinates), sparse.shape[2]
     image = embedding[:, :width].float().expand(prompts, -1, -1, -1, -1)
     flat = image.flatten(2)  # (P, C, g³)
     place = 2 * (coordinates.float() + 0.5) / size - 1  # (P, n, 3) in (-1, 1)
     place = place.flip(-1)[:, :, None, None]  # (P, n, 1, 1, 3), last axis first as grid_sample wants
     at_clicks = functional.grid_sample(image, place, mode="bilinear", padding_mode="border", align_corners=False)
+    inside = (labels == 1) | (labels != 1).all(1, keepdim=True)  # (P, n)
+    share = inside / inside.sum(1, keepdim=True)  # (P, n)
     groups = (
         flat.mean(2),
         flat.std(2),
-        at_clicks.flatten(2).mean(2),
+        (at_clicks.flatten(2) * share[:, None]).sum(2),
         sparse[:, :-1].float().mean(1),
         dense[:, :width].float().flatten(2).mean(2),
     )

@@ -10,6 +10,7 @@ from moe_pipeline.model.cell_network import CellNetwork
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
 from moe_pipeline.model.details import CELLS, PROMPT_DETAILS, grid_of, unpack
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
+from moe_pipeline.model.mask_chooser import MaskChooser
 from moe_pipeline.model.products import affine, multiply
 from moe_pipeline.model.two_way import TwoWayTransformer
 
@@ -17,6 +18,7 @@ Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """The two steps of upscaling, each as weight (out, in) and bias (out)."""
 
 _TOKENS_AT_ONCE = 128
+_ONE_CLICK = 3  # tokens of a prompt of one click beside those of the masks: the IoU's, the click's and the padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Candidates:
     """Predicted IoU, (P, masks)."""
     chosen: Tensor
     """Index of the answer, (P,)."""
+    preference: Tensor | None = None
+    """Log-odds of masks 1.. where one of them is the answer, (P, masks - 1)."""
 
     def answer(self) -> tuple[Tensor, Tensor]:
         """The chosen masks (P, 1, l, l, l) and their predicted IoU (P, 1)."""
@@ -84,7 +88,7 @@ class MaskDecoder(nn.Module):
         self.n_details = config.encoder.detail_chans
         n_features = width // 8 + self.n_details + PROMPT_DETAILS
         self.cell_network = CellNetwork(n_features, width // 8) if self.n_details else None
-        self.chooses_at_first = sizes.choose_first_mask
+        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + self.n_details) if sizes.choose_first_mask else None
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
 
@@ -131,33 +135,35 @@ class MaskDecoder(nn.Module):
         if len(sparse) == 0:
             side, n_wanted = UPSCALING * self.grid_size, self.n_masks - 1 if multimask_output else 1
             return sparse.new_zeros(0, n_wanted, side, side, side), sparse.new_zeros(0, n_wanted)
-        if self.chooses_at_first and not multimask_output:
+        if self.chooser is not None and not multimask_output:
             return self.candidates(embedding, sparse, dense).answer()
         wanted = range(1, self.n_masks) if multimask_output else range(1)
-        return self._decode_wanted(embedding, sparse, dense, wanted)
+        return self._decode_wanted(embedding, sparse, dense, wanted)[:2]
 
     def candidates(self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor) -> Candidates:
         """All masks of P prompts, at least one, for whoever trains the choice; arguments as of `forward`.
 
         The answer is mask 0, as upstream's. With `choose_first_mask` it is, for a prompt that consists of one click,
-        the one of the others whose predicted IoU is the highest.
+        the one of the others that the chooser prefers.
         """
-        if not self.chooses_at_first:
-            logits, iou = self._decode_wanted(embedding, sparse, dense, range(1))
-            return Candidates(logits, iou, torch.zeros(len(sparse), dtype=torch.long, device=sparse.device))
-        logits, iou = self._decode_wanted(embedding, sparse, dense, range(self.n_masks))
-        first = self._is_opening(sparse, dense)
-        return Candidates(logits, iou, torch.where(first, 1 + iou[:, 1:].argmax(1), 0))
+        mask_0 = torch.zeros(len(sparse), dtype=torch.long, device=sparse.device)
+        if self.chooser is None:
+            return Candidates(*self._decode_wanted(embedding, sparse, dense, range(1))[:2], mask_0)
+        logits, iou, preference = self._decode_wanted(embedding, sparse, dense, range(self.n_masks))
+        if preference is None:
+            return Candidates(logits, iou, mask_0)
+        return Candidates(
+            logits, iou, torch.where(_is_unanswered(self._told(dense)), 1 + preference.argmax(1), 0), preference
+        )
 
-    def _is_opening(self, sparse: Tensor, dense: Tensor) -> Tensor:
-        """Whether a prompt is one click, (P,): beside the padding point, and with no earlier answer."""
-        previous = unpack(dense[:, self.positions.shape[2] :])[:, 0]  # (1 | P, l, l, l)
-        unanswered: Tensor = (previous == 0).flatten(1).all(1)
-        return unanswered.expand(len(sparse)) & (sparse.shape[1] == 2)
+    def _told(self, dense: Tensor) -> Tensor:
+        """What the prompt says of each cell, (1 | P, PROMPT_DETAILS, l, l, l)."""
+        return unpack(dense[:, self.positions.shape[2] :])
 
     def _decode_wanted(
         self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor, wanted: range
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits, predicted IoU, and the chooser's preference where there is one click and more than one mask."""
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
@@ -167,28 +173,43 @@ class MaskDecoder(nn.Module):
 
     def _decode_one_by_one(
         self, prompts: Tensor, image: PreparedEmbedding, dense: Tensor, wanted: range
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """For a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company."""
         parts = []
         for i in range(len(prompts)):
             own = dense if len(dense) == 1 else dense[i : i + 1]
             parts.append(self._decode(prompts[i : i + 1], image.of_prompt(i), own, wanted))
-        logits, iou = zip(*parts, strict=True)
-        return torch.cat(logits), torch.cat(iou)
+        logits, iou, preferences = zip(*parts, strict=True)
+        known = [preference for preference in preferences if preference is not None]
+        return torch.cat(logits), torch.cat(iou), torch.cat(known) if known else None
 
     def _decode(
         self, prompts: Tensor, embedding: PreparedEmbedding, dense: Tensor, wanted: range
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         width = self.positions.shape[2]
         added = channels_last(_compact(dense[:, :width])).flatten(1, 3)  # (1 | P, 1 | g^3, C)
         tokens, image = self.transformer(prompts, embedding.tokens + added, self.positions)
         kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
-        iou: Tensor = self.iou_prediction_head(tokens[:, 0])  # (P, masks)
+        iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
         if embedding.details is None:
-            logits = self._masks(image, kernels)
-        else:
-            logits = self._masks_with_details(image, kernels, embedding.details, unpack(dense[:, width:]))
-        return logits, iou[:, wanted.start : wanted.stop]
+            return self._masks(image, kernels), iou, None
+        cells = self._cells(image, embedding.details, self._told(dense))  # (P, C/8, l, l, l)
+        rows = channels_last(cells).flatten(1, 3)  # (P, l^3, C/8)
+        logits = multiply(rows, kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *cells.shape[2:])
+        preference = None
+        if self.chooser is not None and wanted == range(self.n_masks) and prompts.shape[1] == self.n_masks + _ONE_CLICK:
+            of_image = embedding.details.expand(len(cells), -1, -1, -1, -1)
+            preference = self.chooser(logits[:, 1:], torch.cat([cells, of_image.to(cells.dtype)], dim=1))
+        return logits, iou, preference
+
+    def _cells(self, image: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
+        """Upscale the image tokens (P, g^3, C) and add what the cell network makes of them and all details."""
+        assert self.cell_network is not None
+        n_prompts, g = len(image), self.grid_size
+        cells = grid_of(self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1))  # (P, C/8, l, l, l)
+        known = [part.expand(n_prompts, -1, -1, -1, -1).to(cells.dtype) for part in (of_image, of_prompt)]
+        refined: Tensor = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=1)))
+        return refined
 
     def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
@@ -211,16 +232,6 @@ class MaskDecoder(nn.Module):
         """Tokens (P, n, C) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
         return multiply(self.output_upscaling[4](self._upscaled(image, doublings)), by_octant)
 
-    def _masks_with_details(self, image: Tensor, kernels: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
-        """The same, with what the cell network makes of features and details, (1 | P, D, l, l, l)."""
-        assert self.cell_network is not None
-        n_prompts, g = len(image), self.grid_size
-        cells = grid_of(self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1))  # (P, C/8, l, l, l)
-        known = [part.expand(n_prompts, -1, -1, -1, -1).to(cells.dtype) for part in (of_image, of_prompt)]
-        cells = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=1)))
-        rows = channels_last(cells).flatten(1, 3)  # (P, l^3, C/8)
-        return multiply(rows, kernels).transpose(1, 2).reshape(n_prompts, -1, 4 * g, 4 * g, 4 * g)
-
     def _upscaled(self, image: Tensor, doublings: Doublings) -> Tensor:
         """Tokens (P, n, C) to the features of octants of octants, before the last activation, (P, 8 * n, 8 * C/8)."""
         _, norm, act, _, _ = self.output_upscaling
@@ -230,6 +241,11 @@ class MaskDecoder(nn.Module):
 
     def _doublings(self) -> Doublings:
         return octants(self.output_upscaling[0]), octants(self.output_upscaling[3])
+
+
+def _is_unanswered(told: Tensor) -> Tensor:
+    """Whether there is no earlier answer, (1 | P,): from what prompts say of cells, whose first feature it is."""
+    return (told[:, 0] == 0).flatten(1).all(1)
 
 
 def _for_each_octant(kernels: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopSettings, run_loop
 
+_GUARD_FOLDS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
@@ -29,8 +31,10 @@ class GateSettings:
     batch_size: int = 128
     """Prompts per step, the same share from each dataset."""
     feature_noise: float = 1.0
-    """Standard deviations of noise on each feature in training: with few patients the gate would otherwise learn them
-    by heart and take the next one for a stranger."""
+    """Standard deviations of noise on what describes the image, in training: with few patients the gate would otherwise
+    learn them by heart and take the next one for a stranger."""
+    prompt_noise: float = 0.3
+    """The same on what describes the prompt, which says less about the patient and more about what is meant."""
     guarded: bool = True
     """Whether guards keep experts away from images unlike their own."""
     calibrated: bool = True
@@ -38,9 +42,10 @@ class GateSettings:
     guard_rank: int = 32
     """Principal directions of a guard."""
     guard_percentile: float = 99.5
-    """Percentile of an expert's own distances, training and validation, that its guard still lets pass."""
-    guard_slack: float = 1.5
-    """Factor on that distance, for patients that neither training nor validation has seen."""
+    """Percentile of the distances of an expert's own prompts that its guard still lets pass: those of training
+    patients from a guard that was fitted without them, and those of validation patients."""
+    guard_slack: float = 1.1
+    """Factor on that distance."""
     seed: int = 0
     """Of prompts, order and weights."""
 
@@ -57,6 +62,7 @@ class DatasetFeatures:
         may_lose: share of a general dataset's validation prompts that tau may send to an expert.
         train_targets: (n,) output that should answer each prompt; the dataset's own if None.
         validation_targets: (m,), likewise.
+        train_cases: case id of each training prompt; one case for all if None.
     """
 
     name: str
@@ -66,6 +72,7 @@ class DatasetFeatures:
     may_lose: float = 0.0
     train_targets: Tensor | None = None
     validation_targets: Tensor | None = None
+    train_cases: tuple[str, ...] | None = None
 
     @property
     def wanted_in_training(self) -> Tensor:
@@ -148,7 +155,8 @@ def fit_gate(
     result = run_loop(task, loop, folder, torch.device("cpu"), progress)
     copy_into(task.module, result.best)
     gate = task.module.eval().requires_grad_(False)
-    guards = [_fit_guard([d for d in datasets if d.output == k], settings) for k in range(1, n_experts + 1)]
+    own = {d.output: d for d in datasets}
+    guards = [_fit_guard(own[k], settings) for k in range(1, n_experts + 1)]
     if settings.calibrated:
         features = torch.cat([d.validation for d in datasets])
         wanted = torch.cat([d.wanted_in_validation for d in datasets])
@@ -173,7 +181,9 @@ class GateTask:
         self.identity = sha256_json({"settings": fields, "features": sums})
         centre, scale = _mean_and_spread(datasets)
         self.module.standardise(centre, scale)
-        self.noise = settings.feature_noise * scale  # (5C,)
+        of_image, of_prompt = N_IMAGE_GROUPS * width, (N_FEATURE_GROUPS - N_IMAGE_GROUPS) * width
+        levels = torch.tensor([settings.feature_noise, settings.prompt_noise])
+        self.noise = scale * levels.repeat_interleave(torch.tensor([of_image, of_prompt]))  # (5C,)
 
     def loss(self, step: int) -> Tensor:
         """Mean cross-entropy of a batch with the same number of prompts from each dataset."""
@@ -204,19 +214,35 @@ def _mean_and_spread(datasets: list[DatasetFeatures]) -> tuple[Tensor, Tensor]:
     return centre, torch.stack([(d.train - centre).square().mean(0) for d in datasets]).mean(0).sqrt()
 
 
-def _fit_guard(own: list[DatasetFeatures], settings: GateSettings) -> Guard:
-    train = torch.cat([d.train for d in own])
-    image_part = train.shape[1] // N_FEATURE_GROUPS * N_IMAGE_GROUPS
-    guard = Guard.fit(train[:, :image_part], settings.guard_rank)
-    limits = [
-        torch.quantile(guard.distance(samples), settings.guard_percentile / 100)
-        for samples in (train, torch.cat([d.validation for d in own]))
-        if len(samples)
-    ]
-    guard.limit.copy_(torch.stack(limits).max() * settings.guard_slack)
+def _fit_guard(own: DatasetFeatures, settings: GateSettings) -> Guard:
+    image_part = own.train.shape[1] // N_FEATURE_GROUPS * N_IMAGE_GROUPS
+    train, validation = own.train[:, :image_part], own.validation[:, :image_part]
+    guard = Guard.fit(train, settings.guard_rank)
     if not settings.guarded:
         guard.limit.fill_(torch.inf)
+        return guard
+    unseen = [_left_out_distances(train, own.train_cases, settings.guard_rank), guard.distance(validation)]
+    limits = [torch.quantile(part, settings.guard_percentile / 100) for part in unseen if len(part)]
+    guard.limit.copy_(torch.stack(limits).max() * settings.guard_slack)
     return guard
+
+
+def _left_out_distances(train: Tensor, cases: tuple[str, ...] | None, rank: int) -> Tensor:
+    """Each prompt's distance from guards that never saw its patient, (n,); in sample where there is one patient.
+
+    How far the next patient lies, the distances of the fitted patients do not tell: there a guard has as many
+    directions as it likes.
+    """
+    names = sorted(set(cases or ()))
+    if cases is None or len(names) < 2:
+        return Guard.fit(train, rank).distance(train)
+    part_of = {name: number % _GUARD_FOLDS for number, name in enumerate(names)}
+    parts = torch.tensor([part_of[case] for case in cases])
+    distances = torch.empty(len(train))
+    for part in range(min(len(names), _GUARD_FOLDS)):
+        out = parts == part
+        distances[out] = Guard.fit(train[~out], rank).distance(train[out])
+    return distances
 
 
 def _best_temperature(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from moe_pipeline.model.mask_decoder import Candidates
 
 _SMOOTH = 1e-5
 _LARGEST_WEIGHT = 50.0
+_CHOICE_TEMPERATURE = 0.05  # IoU by which another mask must be better to be the right choice nearly for sure
 _SIZE_LIMITS = (0.005, 0.04)
 """Shares of the cube at which one mask hands over to the next: balls of 10 and 20 % of its edge in radius."""
 
@@ -76,25 +77,40 @@ def iou_of_logits(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def interaction_loss(candidates: Candidates, target: Tensor, iou_weight: float, balance: float = 0.0) -> Tensor:
-    """Mask loss plus the squared error of the IoU head against the IoU really reached; a scalar.
+    """Mask loss, squared error of the IoU head against the IoU really reached, and loss of the choice; a scalar.
 
     Where the decoder chooses, each mask learns objects of one range of sizes, since how large an object is meant is
-    what one click leaves open; and the IoU of all of them is learnt, by which they are chosen. Mask losses are then
-    not shared by luck, as where the best mask of the moment learns, so none of the masks can be left behind.
+    what one click leaves open. Mask losses are then not shared by luck, as where the best mask of the moment learns,
+    so none of the masks can be left behind.
 
     Args:
         candidates: masks and their IoU.
         target: (P, 1, d, h, w) occupancy.
-        iou_weight: weight of the IoU head.
+        iou_weight: weight of the IoU head and of the choice.
         balance: see `mask_loss`.
     """
     rows = torch.arange(len(target), device=target.device)
-    learning = torch.where(candidates.chosen > 0, 1 + size_class(target, candidates.logits.shape[1] - 1), 0)  # (P,)
+    first = candidates.chosen > 0  # (P,)
+    learning = torch.where(first, 1 + size_class(target, candidates.logits.shape[1] - 1), 0)  # (P,)
     logits = candidates.logits[rows, learning][:, None]  # (P, 1, d, h, w)
-    error = candidates.iou.float() - iou_of_logits(candidates.logits, target)  # (P, m)
-    compete = (torch.arange(error.shape[1], device=target.device) > 0) == (candidates.chosen > 0)[:, None]  # (P, m)
-    quality = (error.square() * compete).sum(1) / compete.sum(1)
-    return mask_loss(logits, target, balance).mean() + iou_weight * quality.mean()
+    reached = iou_of_logits(candidates.logits, target)  # (P, m)
+    compete = (torch.arange(reached.shape[1], device=target.device) > 0) == first[:, None]  # (P, m)
+    error = (candidates.iou.float() - reached).square()
+    quality = ((error * compete).sum(1) / compete.sum(1)).mean()
+    if candidates.preference is not None:
+        quality = quality + (choice_loss(candidates.preference, reached[:, 1:]) * first).mean()
+    return mask_loss(logits, target, balance).mean() + iou_weight * quality
+
+
+def choice_loss(preference: Tensor, reached: Tensor) -> Tensor:
+    """Cross-entropy of a choice of masks against one that knows their IoU, (P,).
+
+    Args:
+        preference: (P, m) log-odds.
+        reached: (P, m) IoU.
+    """
+    wanted = (reached / _CHOICE_TEMPERATURE).softmax(1)
+    return -(wanted * preference.float().log_softmax(1)).sum(1)
 
 
 def size_class(target: Tensor, n_classes: int) -> Tensor:

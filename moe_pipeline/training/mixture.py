@@ -28,8 +28,12 @@ from moe_pipeline.workspace import Workspace
 LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 """How long and how fast a gate learns."""
 
+ELSEWHERE = "-elsewhere"
+"""Behind a dataset's name: prompts on what is not labelled in its images."""
+
 _FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
 _SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
+_ELSEWHERE_LOSS = 0.05  # what lies elsewhere is not labelled: some of it is what the expert segments
 _PAPERS_TAU = 0.5  # the paper does not state its own
 
 
@@ -43,8 +47,11 @@ class GateOptions:
     """Where to encode and to draw prompts; the gate itself is trained on the CPU."""
     synthetic: int = 160
     """Synthetic volumes that belong to the general expert, besides the general datasets; 0 for none."""
+    elsewhere: bool = True
+    """Whether clicks on unlabelled places of the experts' own images belong to the general expert, too."""
     rule: Rule = "moe"
-    """"paper": targets by dataset, no guards, no synthetic volumes, no noise on the features, no temperature."""
+    """"paper": targets by dataset, no guards, no synthetic volumes, no clicks elsewhere, no noise on the features,
+    no temperature."""
     targets: Targets = "dataset"
     """Which output should answer a training prompt: its dataset's expert, or whoever segments the object better."""
     margin: float = 0.02
@@ -62,8 +69,8 @@ class GateOptions:
             return self
         if self.targets != "dataset":
             raise PipelineError("the paper's rule has targets by dataset; leave out --targets, or --rule paper")
-        settings = replace(self.settings, guarded=False, calibrated=False, feature_noise=0.0)
-        return replace(self, synthetic=0, settings=settings)
+        settings = replace(self.settings, guarded=False, calibrated=False, feature_noise=0.0, prompt_noise=0.0)
+        return replace(self, synthetic=0, elsewhere=False, settings=settings)
 
 
 def train_gate(
@@ -102,7 +109,7 @@ def train_gate(
         check_planned(planned, cards[0], card, options.fold)
         output = position + 1 if card else GENERAL
         found, share = dataset_features(place, planned, card, output, view, options, progress)
-        features.append(found)
+        features += found
         better |= share
     if options.synthetic:
         features.append(_synthetic(place, planned, view, options, progress))
@@ -126,7 +133,7 @@ def dataset_features(
     view: View,
     options: GateOptions,
     progress: Progress = silent,
-) -> tuple[DatasetFeatures, dict[str, float]]:
+) -> tuple[list[DatasetFeatures], dict[str, float]]:
     """Gate features of one dataset's prompts in the gate's view, with their targets.
 
     Args:
@@ -139,7 +146,8 @@ def dataset_features(
         progress: told after each case and batch.
 
     Returns:
-        The features; and by its name the share of its objects that its expert segments better, if that was asked for.
+        The features, and those of clicks elsewhere in an expert's images, which belong to the general expert; and by
+        its name the share of its objects that its expert segments better, if that was asked for.
     """
     shared = card is not None and view == planned.plan.view  # the expert's own cache, copies and all
     augmented = shared or len(planned.fold.train) < _FEW_CASES
@@ -148,16 +156,17 @@ def dataset_features(
         _prompts(planned, cache, cases, share, options, progress)
         for cases, share in ((planned.fold.train, 1.0), (planned.fold.validation, 0.25))
     )
-    plain = DatasetFeatures(planned.plan.dataset, output, train.rows, validation.rows)
+    plain = DatasetFeatures(planned.plan.dataset, output, train.rows, validation.rows, train_cases=train.cases)
+    others = _elsewhere(planned, cache, options, progress) if card is not None and options.elsewhere else []
     if card is None or options.targets == "dataset":
-        return plain, {}
+        return [plain, *others], {}
     better = _judge(place, planned, card, cache, options, progress).better(options.margin)
     judged = replace(
         plain,
         train_targets=dice_targets(train.objects, better, output),
         validation_targets=dice_targets(validation.objects, better, output),
     )
-    return judged, {plain.name: sum(better.values()) / max(1, len(better))}
+    return [judged, *others], {plain.name: sum(better.values()) / max(1, len(better))}
 
 
 def check_planned(planned: PlannedDataset, model: ExpertCard, card: ExpertCard | None, fold: int) -> None:
@@ -214,13 +223,30 @@ def _prompts(
     share: float,
     options: GateOptions,
     progress: Progress,
+    *,
+    elsewhere: bool = False,
 ) -> PromptFeatures:
     numbers = cache.of_cases(cases, augmented=len(cases) < _FEW_CASES)
     if not numbers:
         raise DatasetError(f"{planned.plan.dataset}: no crop of {len(cases)} cases holds a class; check the splits")
     limit = int(options.settings.prompts_per_dataset * share)
     device = open_device(options.device)
-    return collect_features(cache, numbers, limit, planned.foundation, options.settings.seed, device, progress)
+    seed = options.settings.seed
+    return collect_features(cache, numbers, limit, planned.foundation, seed, device, progress, elsewhere=elsewhere)
+
+
+def _elsewhere(
+    planned: PlannedDataset, cache: EmbeddingCache, options: GateOptions, progress: Progress
+) -> list[DatasetFeatures]:
+    """Prompts on unlabelled places of an expert's images; none where its objects fill the crops."""
+    train, validation = (
+        _prompts(planned, cache, cases, share, options, progress, elsewhere=True).rows
+        for cases, share in ((planned.fold.train, 0.5), (planned.fold.validation, 0.25))
+    )
+    if not (len(train) and len(validation)):
+        return []
+    name = f"{planned.plan.dataset}{ELSEWHERE}"
+    return [DatasetFeatures(name, GENERAL, train, validation, may_lose=_ELSEWHERE_LOSS)]
 
 
 def _judge(

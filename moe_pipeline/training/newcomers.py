@@ -14,7 +14,7 @@ from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.gate import GateSettings, fit_gate
 from moe_pipeline.training.gate_measures import choose_tau
-from moe_pipeline.training.mixture import LOOP, GateOptions, check_planned, dataset_features
+from moe_pipeline.training.mixture import ELSEWHERE, LOOP, GateOptions, check_planned, dataset_features
 from moe_pipeline.training.model_files import features_path, joined_folder, load_features, save_features
 from moe_pipeline.training.model_folder import MODEL_CARD, FinishedGate, expert_entry, gate_card, write_gate
 from moe_pipeline.training.planned import open_planned
@@ -87,12 +87,13 @@ def add_expert(
     own, _ = dataset_features(place, planned, card, 1, described.view, options, progress)
     training = place.root / "gate_training"
     (training / "checkpoint.safetensors").unlink(missing_ok=True)
-    trained = fit_gate([own, *others], 1, options.settings, LOOP, training, progress)
-    threshold = choose_tau(trained.router, others, max(_LOWEST_THRESHOLD, described.tau))
-    finished = FinishedGate(trained, threshold, [own, *others], (OTHERS, name))
+    trained = fit_gate([*own, *others], 1, options.settings, LOOP, training, progress)
+    general = [d for d in (*own, *others) if d.output == GENERAL]
+    threshold = choose_tau(trained.router, general, max(_LOWEST_THRESHOLD, described.tau))
+    finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
     folder = joined_folder(model, name)
     written = write_gate(folder, trained, gate_card(finished, options.settings))
-    save_features(model, [own])
+    save_features(model, own)
     RunRecord(
         command="experts add",
         versions=library_versions(),
@@ -130,7 +131,8 @@ def remove_expert(model: Path, name: str) -> ModelCard:
     changed = described.model_copy(update={"experts": kept})
     changed.save(model / MODEL_CARD)  # first: from now on nothing refers to the files
     shutil.rmtree(joined_folder(model, name), ignore_errors=True)
-    features_path(model, name).unlink(missing_ok=True)
+    for known in (name, name + ELSEWHERE):
+        features_path(model, known).unlink(missing_ok=True)
     return changed
 
 

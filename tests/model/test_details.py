@@ -104,7 +104,7 @@ def test_the_cell_network_starts_at_zero_and_sees_the_surroundings() -> None:
 def test_the_gate_does_not_look_at_details() -> None:
     embedding, dense = torch.randn(1, 96 + 256, 4, 4, 4), torch.randn(2, 96 + 320, 4, 4, 4)
     sparse = torch.randn(2, 3, 96)
-    clicks = torch.rand(2, 2, 3) * 32
+    clicks = torch.rand(2, 2, 3) * 32, torch.ones(2, 2, dtype=torch.long)
     wide = gate_features(embedding, sparse, dense, clicks, 32)
     assert wide.shape == (2, 5 * 96)
     torch.testing.assert_close(wide, gate_features(embedding[:, :96], sparse, dense[:, :96], clicks, 32))
@@ -122,13 +122,13 @@ def dialogue(foundation: Foundation, n_clicks: int, mask: torch.Tensor | None) -
 
 
 @torch.no_grad()
-def test_one_click_is_answered_by_the_mask_of_the_highest_predicted_iou() -> None:
+def test_one_click_is_answered_by_the_mask_that_the_chooser_prefers() -> None:
     torch.manual_seed(4)
     foundation = build_foundation(small_nano(4))
     none = torch.zeros(2, 1, 16, 16, 16)
     for mask in (None, none):  # no earlier answer, either way
         first = dialogue(foundation, 1, mask)
-        assert first.chosen.tolist() == (1 + first.iou[:, 1:].argmax(1)).tolist()
+        assert first.chosen.tolist() == (1 + first.preference.argmax(1)).tolist()
     assert dialogue(foundation, 2, none).chosen.tolist() == [0, 0]
     one_answered = torch.stack([none[0], none[0] - 2])
     assert dialogue(foundation, 1, one_answered).chosen[1] == 0

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,27 @@ def test_a_gate_survives_its_tensors(tmp_path: Path) -> None:
     other = GateConfig(width=config.width, n_experts=1, hidden=config.hidden + 1)
     with pytest.raises(CheckpointError, match="size mismatch"):
         TrainedGate.from_tensors(trained.tensors(), other, ranks)
+
+
+def patients(seed: int, n: int, prompts: int = 30) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Prompts of some patients, each with a place of its own: (n * prompts, 20)."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randn(n, 1, 20, generator=generator)
+    rows = (places + 0.1 * torch.randn(n, prompts, 20, generator=generator)).flatten(0, 1)
+    return rows, tuple(f"patient_{i // prompts}" for i in range(n * prompts))
+
+
+def test_a_guard_expects_patients_unlike_those_it_was_fitted_to(tmp_path: Path) -> None:
+    train, cases = patients(0, 12)
+    own = DatasetFeatures("own", 1, train, train[:0], train_cases=cases)
+    general = cloud("general", 0, -1.5, 1)
+    loop = LoopSettings(steps=1, learning_rate=1e-3, warmup_steps=1, validate_every=2)
+    guards = {}
+    for name, dataset in {"by patient": own, "in sample": replace(own, train_cases=None)}.items():
+        dataset = replace(dataset, validation=train[:1])
+        settings = GateSettings(hidden=8, calibrated=False)
+        (guards[name],) = fit_gate([dataset, general], 1, settings, loop, tmp_path / name).guards
+    fresh, _ = patients(7, 12)
+    assert guards["by patient"].knows(fresh).float().mean() > 0.9
+    assert guards["in sample"].knows(fresh).float().mean() < 0.5
+    assert not guards["by patient"].knows(fresh + 6).any()

@@ -3,7 +3,15 @@ import math
 import torch
 
 from moe_pipeline.model.mask_decoder import Candidates
-from moe_pipeline.training.losses import dice_loss, interaction_loss, iou_of_logits, mask_loss, occupancy, size_class
+from moe_pipeline.training.losses import (
+    choice_loss,
+    dice_loss,
+    interaction_loss,
+    iou_of_logits,
+    mask_loss,
+    occupancy,
+    size_class,
+)
 
 
 def test_occupancy_is_the_filled_fraction_of_each_cell() -> None:
@@ -50,6 +58,17 @@ def test_each_first_mask_learns_its_own_sizes() -> None:
     interaction_loss(candidates, target, 0.2).backward()
     touched = logits.grad.flatten(2).abs().sum(2) > 0
     assert touched.tolist() == [[False, True, False, False], [False, False, True, False], [True, False, False, False]]
+
+
+def test_the_choice_learns_which_mask_is_best() -> None:
+    target = torch.zeros(1, 1, 1, 1, 2)
+    target[..., 0] = 1
+    logits = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]).view(1, 4, 1, 1, 2)  # the third is right
+    preference = torch.zeros(1, 3, requires_grad=True)
+    interaction_loss(Candidates(logits, torch.zeros(1, 4), torch.tensor([1]), preference), target, 1.0).backward()
+    assert (preference.grad[0] < 0).tolist() == [False, True, False]
+    sure = torch.tensor([[-9.0, 9.0, -9.0]])
+    assert choice_loss(sure, torch.tensor([[0.5, 1.0, 0.0]])).item() < 0.01
 
 
 def test_only_the_masks_that_compete_learn_their_iou() -> None:

@@ -13,7 +13,7 @@ from moe_pipeline.inference.model import load_model
 from moe_pipeline.records.moe import GateCard
 from moe_pipeline.training import gate_features
 from moe_pipeline.training.gate import GateTask
-from moe_pipeline.training.mixture import GateOptions, train_gate
+from moe_pipeline.training.mixture import ELSEWHERE, GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
 ONE, TWO, THREE = "Dataset001_One", "Dataset002_Two", "Dataset003_Three"
@@ -105,8 +105,10 @@ def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: W
     assert sum(row.n for row in card.reliability) > 0
     gaps = [row.n * abs(row.confidence - row.accuracy) for row in card.reliability]
     assert card.calibration_error == pytest.approx(sum(gaps) / sum(row.n for row in card.reliability))
-    assert set(card.coverage) == set(card.known) == {ONE, TWO, "synthetic"}
+    elsewhere = {name + ELSEWHERE for name in (ONE, TWO)}
+    assert set(card.coverage) == set(card.known) == {ONE, TWO, "synthetic", *elsewhere}
     assert card.coverage["synthetic"] <= 0.02 + 1e-9
+    assert all(card.coverage[name] <= 0.05 + 1e-9 for name in elsewhere)
     for name, row in card.confusion.items():
         assert card.coverage[name] == pytest.approx(1 - row["general"])
     assert (trained_workspace.model / "gate.png").stat().st_size > 1000

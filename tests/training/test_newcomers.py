@@ -12,7 +12,7 @@ from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_an
 from moe_pipeline.inference.model import load_model
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
-from moe_pipeline.training.mixture import GateOptions, train_gate
+from moe_pipeline.training.mixture import ELSEWHERE, GateOptions, train_gate
 from moe_pipeline.training.model_files import features_path, joined_folder
 from moe_pipeline.training.newcomers import add_expert, list_experts, remove_expert
 from moe_pipeline.weights.tensors import load_tensors
@@ -47,7 +47,7 @@ def test_a_newcomer_needs_no_data_of_the_others(enlarged: Workspace) -> None:
     assert [expert.name for expert in model.experts] == [ONE, TWO, THREE]
     card = GateCard.load(joined_folder(enlarged.model, THREE) / "gate.json")
     assert card.outputs == ("others", THREE)
-    assert set(card.confusion) == {ONE, TWO, THREE, "synthetic"}
+    assert set(card.confusion) == {ONE, TWO, THREE, "synthetic", *(name + ELSEWHERE for name in (ONE, TWO, THREE))}
     assert card.tau >= 0.5
     assert (joined_folder(enlarged.model, THREE) / "gate.png").is_file()
 

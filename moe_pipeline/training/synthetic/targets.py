@@ -31,7 +31,7 @@ _LAYERS = (
 _CELL_WEIGHT, _BAND_WEIGHT = 0.3, 0.5
 _WHOLE_BODY_WEIGHT = 0.3
 _GUARANTEED_WEIGHT = 2.0
-_SIZE_POWER = 0.5
+_SIZE_POWER = 0.35
 """Small candidates are many and would be nearly all targets: weights grow with this power of the volume."""
 
 
