@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="training time of each expert")
     parser.add_argument("--hippocampus-minutes", type=float, help="instead, for the hippocampus expert, and 30 epochs")
     parser.add_argument("--sft", type=float, help="minutes of finetuning the whole network on the hippocampus")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of all finetuning")
     parser.add_argument("--everything", action="store_true", help="a third expert, and all labelled sets")
     parser.add_argument("--clicks", type=int, action="append", help="per object; repeat for more tables (default 1)")
     options = parser.parse_args()
@@ -147,7 +148,7 @@ def main() -> None:
     sources, sets = prepare(options.data, options.work, everything=options.everything)
     n_clicks = tuple(options.clicks or [1])
     place = Workspace(options.work / "workspace")
-    root = ("--workspace", str(place.root))
+    root, precision = ("--workspace", str(place.root)), ("--precision", options.precision)
     rows = []
     for source in sources:
         dataset = source.name.replace("Task", "Dataset")
@@ -157,10 +158,10 @@ def main() -> None:
             minutes = ("--max-minutes", str(options.hippocampus_minutes), "--epochs", "30")
         rows.append(timed(f"convert {dataset}", "convert", str(source), "--out", dataset, *root))
         rows.append(timed(f"plan {dataset}", "plan", dataset, *patients, *root))
-        rows.append(timed(f"finetune {dataset}", "finetune", dataset, *minutes, *root))
+        rows.append(timed(f"finetune {dataset}", "finetune", dataset, *minutes, *precision, *root))
     names = [source.name.replace("Task", "Dataset") for source in sources]
     if options.sft:
-        whole = ("--trainable", "all", "--max-minutes", str(options.sft))
+        whole = ("--trainable", "all", "--max-minutes", str(options.sft), *precision)
         rows.append(timed(f"finetune all of {names[0]}", "finetune", names[0], *whole, *root))
     rows.append(timed("train-gate", "train-gate", *names, *root))
     for held_back in sets:

@@ -208,7 +208,7 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset("sam_med3d").view.size_voxels == 128
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
     nano = load_planning_preset("nano")
-    assert (nano.limits.min_object_cells, nano.view.size_voxels, nano.low_res_voxels) == (6, 64, 32)
+    assert (nano.limits.min_object_cells, nano.view.size_voxels, nano.low_res_voxels) == (8, 64, 32)
     config = {"encoder": {"img_size": 32, "patch_size": 8, "out_chans": 48}}
     view = View(spacing_mm=2, size_voxels=32)
     card = FoundationCard(name="mine", weights_sha256="0" * 64, source="x", licence="CC0", view=view, config=config)
