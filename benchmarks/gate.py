@@ -79,7 +79,8 @@ def cloud(name: str, output: int, width: int, n: int) -> DatasetFeatures:
     patients = torch.arange(n + n // 5) * _PATIENTS // (n + n // 5)
     own = torch.randn(len(patients), _DIRECTIONS, generator=generator) @ directions / 8
     rows = centre + shifts[patients] + own + 0.1 * torch.randn(len(patients), features, generator=generator)
-    return DatasetFeatures(name, output, rows[:n], rows[n:])
+    cases = tuple(f"patient {number}" for number in patients[:n].tolist())
+    return DatasetFeatures(name, output, rows[:n], rows[n:], train_cases=cases)
 
 
 if __name__ == "__main__":
