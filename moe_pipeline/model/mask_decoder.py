@@ -167,7 +167,7 @@ class MaskDecoder(nn.Module):
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
-        if torch.is_grad_enabled() or self.training or prompts.device.type != "cpu":
+        if torch.is_grad_enabled() or prompts.device.type != "cpu":
             return self._decode(prompts, image, dense, wanted)
         return self._decode_one_by_one(prompts, image, dense, wanted)
 
