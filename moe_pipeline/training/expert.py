@@ -60,7 +60,7 @@ def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: t
         device: where the tensors go.
     """
     samples = [cache.load(number) for number, _ in chosen]
-    embedding = torch.stack([sample.embedding for sample in samples]).to(device).float()  # (P, C, g, g, g)
+    embedding = torch.stack([sample.embedding.to(device).float() for sample in samples])  # (P, C, g, g, g)
     masks = [sample.labels == class_id for sample, (_, class_id) in zip(samples, chosen, strict=True)]
     return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, S, S, S)
 
