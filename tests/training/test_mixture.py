@@ -19,13 +19,6 @@ from moe_pipeline.workspace import Workspace
 ONE, TWO, THREE = "Dataset001_One", "Dataset002_Two", "Dataset003_Three"
 
 
-@pytest.fixture
-def place(trained_workspace: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that a test may spoil."""
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    return Workspace(tmp_path / "ws")
-
-
 def both(place: Workspace) -> list[Path]:
     return [place.raw(ONE), place.raw(TWO)]
 
