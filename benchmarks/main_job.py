@@ -7,7 +7,8 @@ Hippocampus is split by blocks of ten case numbers: every fifth block is held ba
 back; its four labels are one class here, since FLAIR shows the whole tumour and not its parts. The CT belongs to no
 expert, and no general data are given: the guards alone must recognise it. With --everything there is a third expert,
 for CT painted on the KiTS19 label maps, and every other labelled set is evaluated too; nothing was trained on those.
-With --sft the hippocampus also finetunes the whole network, as one would without experts.
+With --sft the hippocampus also finetunes the whole network, as one would without experts. With --alone the tables are
+made for a second model too, of the hippocampus expert by itself and without general data.
 """
 
 import argparse
@@ -132,6 +133,23 @@ def grids_agree(sets: list[EvaluationSet], out: Path) -> bool:
     )
 
 
+def compare_alone(place: Workspace, dataset: str, sets: list[EvaluationSet], work: Path) -> str:
+    """The tables of a model of one expert that was given no general data of any kind: its guard alone is left.
+
+    Args:
+        place: workspace with the finetuned expert; not changed.
+        dataset: of the expert.
+        sets: held back.
+        work: gets a workspace "alone", whose files are links, and the tables.
+    """
+    alone = Workspace(work / "alone")
+    shutil.rmtree(alone.root, ignore_errors=True)
+    shutil.copytree(place.root, alone.root, copy_function=os.link, ignore=shutil.ignore_patterns("model", "sft"))
+    bare = ("--synthetic", "0", "--no-elsewhere", "--workspace", str(alone.root))
+    timed("train-gate of one expert", "train-gate", dataset, *bare)
+    return describe(compare(alone, sets, work / "compared_alone", MatrixOptions(clicks=(1,))), as_markdown)
+
+
 def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,6 +159,7 @@ def main() -> None:
     parser.add_argument("--hippocampus-minutes", type=float, help="instead, for the hippocampus expert, and 30 epochs")
     parser.add_argument("--sft", type=float, help="minutes of finetuning the whole network on the hippocampus")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of all finetuning")
+    parser.add_argument("--alone", action="store_true", help="also a model of the hippocampus expert by itself")
     parser.add_argument("--everything", action="store_true", help="a third expert, and all labelled sets")
     parser.add_argument("--clicks", type=int, action="append", help="per object; repeat for more tables (default 1)")
     options = parser.parse_args()
@@ -174,6 +193,8 @@ def main() -> None:
     print("\n".join(f"| {name} | {seconds:.1f} | {memory:.2f} |" for name, seconds, memory in rows))
     clicks = MatrixOptions(clicks=n_clicks)
     print(f"\n{describe(compare(place, sets, options.work / 'compared', clicks), as_markdown)}\n")
+    if options.alone:
+        print(f"\nOne expert, no general data:\n\n{compare_alone(place, names[0], sets, options.work)}\n")
     print(f"label maps on their images' grids: {grids_agree(sets, options.work / 'predicted')}")
 
 
