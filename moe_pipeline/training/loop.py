@@ -104,8 +104,8 @@ def run_loop(
                 _validate(run, folder, processes)
                 state.seconds = time.monotonic() - began
                 processes.from_first(lambda: save_run(run, checkpoint))
-        if not state.rows and stopped_by != "interrupt":  # the limit came before the first validation
-            _validate(run, folder, processes)
+        if stopped_by == "time" and (not state.rows or state.rows[-1]["step"] != state.step):
+            _validate(run, folder, processes)  # the last weights, for which the learning rate had fallen, count too
         if stopped_by in ("interrupt", "time"):
             processes.from_first(lambda: save_run(run, checkpoint))
     if stopped_by == "interrupt":

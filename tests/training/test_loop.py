@@ -78,6 +78,15 @@ def test_patience_and_time_end_a_run(tmp_path: Path) -> None:
     hurried = run_loop(Line(), LoopSettings(10**9, 0.1, 1, 10**9, max_minutes=0.002), tmp_path / "b", CPU)
     assert hurried.stopped_by == "time"
     assert hurried.best_score > float("-inf")
+    assert [row["step"] for row in hurried.rows] == [hurried.steps]
+
+
+def test_the_weights_at_the_time_limit_are_validated_once(tmp_path: Path) -> None:
+    limited = LoopSettings(10**9, 0.1, 1, 7, max_minutes=0.002)
+    first = run_loop(Line(), limited, tmp_path, CPU)
+    assert first.rows[-1]["step"] == first.steps
+    again = run_loop(Line(), limited, tmp_path, CPU)
+    assert again.rows == first.rows
 
 
 def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
