@@ -1,9 +1,12 @@
 import copy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
+from moe_pipeline.model.mask_decoder import Candidates
 from moe_pipeline.training.gate_targets import Judgement, dice_targets, object_dice
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.workspace import Workspace
@@ -50,14 +53,17 @@ def test_every_object_of_the_cases_is_judged_once(trained_workspace: Workspace, 
     assert scores == object_dice(cache, cases, foundation, foundation.mask_decoder, 0, CPU)
 
 
-def test_a_decoder_that_answers_nothing_is_never_better(trained_workspace: Workspace, cache: EmbeddingCache) -> None:
+def test_a_decoder_that_answers_nothing_is_never_better(
+    trained_workspace: Workspace, cache: EmbeddingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foundation = load_foundation("tiny", weights_root=trained_workspace.weights)
     mute = copy.deepcopy(foundation.mask_decoder)
 
-    def nothing(_module: torch.nn.Module, _inputs: object, output: tuple[torch.Tensor, torch.Tensor]) -> object:
-        return torch.full_like(output[0], -10.0), output[1]
+    def nothing(*prompt: Any) -> Candidates:
+        found = foundation.mask_decoder.candidates(*prompt)
+        return replace(found, logits=torch.full_like(found.logits, -10.0))
 
-    mute.register_forward_hook(nothing)
+    monkeypatch.setattr(mute, "candidates", nothing)
     cases = sorted({entry.case for entry in cache.manifest.entries})
     general = object_dice(cache, cases, foundation, foundation.mask_decoder, 0, CPU)
     silent = object_dice(cache, cases, foundation, mute, 0, CPU)
