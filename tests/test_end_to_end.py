@@ -25,7 +25,7 @@ from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate import GateTask
-from moe_pipeline.training.mixture import GateOptions, train_gate
+from moe_pipeline.training.mixture import ELSEWHERE, GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
@@ -338,14 +338,16 @@ def test_a_gate_needs_each_dataset_once(trained: Workspace) -> None:
 
 
 def test_one_expert_without_general_data_makes_a_model(workspace: Workspace) -> None:
-    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0))
+    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0, elsewhere=False))
     assert card.outputs == ("general", DATASETS[0])
+    assert card.general_datasets == ()
     assert load_model(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]
 
 
 def test_the_gate_says_how_well_it_routes(trained: Workspace) -> None:
     gate = json.loads((trained.model / "gate.json").read_text())
-    assert set(gate["confusion"]) == {*DATASETS, "synthetic"}
+    elsewhere = {name + ELSEWHERE for name in DATASETS[:2]}
+    assert set(gate["confusion"]) == {*DATASETS, "synthetic", *elsewhere}
     for shares in gate["confusion"].values():
         assert abs(sum(shares.values()) - 1) < 1e-6
     assert gate["confusion"][DATASETS[2]]["general"] == 1.0  # tau is chosen for it
