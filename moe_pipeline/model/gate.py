@@ -69,6 +69,7 @@ class Gate(nn.Module):
     centre: Tensor
     scale: Tensor
     temperature: Tensor
+    prior: Tensor
 
     def __init__(self, config: GateConfig) -> None:
         super().__init__()
@@ -80,6 +81,7 @@ class Gate(nn.Module):
         self.register_buffer("centre", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("prior", torch.zeros(config.n_experts + 1))
 
     def standardise(self, centre: Tensor, scale: Tensor) -> None:
         """Give every feature the same say, whatever its range: (5C,) each, of the training prompts."""
@@ -87,7 +89,7 @@ class Gate(nn.Module):
         self.scale.copy_(scale.clamp(min=_SMALLEST_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits over {general, 1..N}, not yet divided by the temperature: (P, 5C) -> (P, N + 1)."""
+        """Logits over {general, 1..N}, before temperature and prior: (P, 5C) -> (P, N + 1)."""
         standardised = (features - self.centre) / self.scale  # (P, 5C)
         hidden = functional.gelu(self.hidden(self.norm(standardised)))  # (P, hidden)
         logits: Tensor = self.out(hidden)  # (P, N + 1)
@@ -95,7 +97,7 @@ class Gate(nn.Module):
 
     def weights(self, features: Tensor) -> Tensor:
         """Calibrated probabilities, (P, N + 1), each row summing to 1."""
-        logits: Tensor = self(features) / self.temperature
+        logits: Tensor = self(features) / self.temperature + self.prior
         return logits.softmax(1)
 
 

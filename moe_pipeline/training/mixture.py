@@ -16,7 +16,7 @@ from moe_pipeline.training.background import NAME, background_features
 from moe_pipeline.training.expert_files import load_decoder
 from moe_pipeline.training.gate import DatasetFeatures, GateSettings, fit_gate
 from moe_pipeline.training.gate_features import PromptFeatures, collect_features
-from moe_pipeline.training.gate_measures import choose_tau
+from moe_pipeline.training.gate_measures import choose_tau, set_priors
 from moe_pipeline.training.gate_targets import Judgement, dice_targets, object_dice
 from moe_pipeline.training.loop import LoopSettings
 from moe_pipeline.training.model_folder import FinishedGate, check_replaceable, gate_card, save_model
@@ -117,6 +117,8 @@ def train_gate(
     (training / "checkpoint.safetensors").unlink(missing_ok=True)  # seconds of work: always anew
     trained = fit_gate(features, len(cards), options.settings, LOOP, training, progress)
     general = [d for d in features if d.output == GENERAL]
+    if options.rule != "paper":
+        set_priors(trained.router, general)
     tau = _PAPERS_TAU if options.rule == "paper" else choose_tau(trained.router, general)
     finished = FinishedGate(trained, tau, features, ("general", *(card.dataset for card in cards)))
     described = gate_card(finished, options.settings).model_copy(
