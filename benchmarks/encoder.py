@@ -4,13 +4,12 @@ python benchmarks/encoder.py [--batch 1 4] [--dtype fp32 bf16] [--device cpu] [-
 """
 
 import argparse
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
+from direct import load_direct
 from machine import best_seconds, describe, markdown_table, peak_mib_in_fresh_process, product_rate_gflops
 from torch import Tensor
 
@@ -134,18 +133,6 @@ def profile(work: Callable[[], object]) -> str:
         for row in rows[:12]
     ]
     return markdown_table(["operation", "calls", "ms", "share"], lines)
-
-
-def load_direct() -> Callable[..., Tensor]:
-    """The slow computation that the tests compare with."""
-    path = Path(__file__).parents[1] / "tests" / "model" / "direct_encoder.py"
-    spec = importlib.util.spec_from_file_location("direct_encoder", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function: Callable[..., Tensor] = module.encode_directly
-    return function
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ ratio rather flatters the original. --skip-original leaves it out: it takes 8 GB
 """
 
 import argparse
-import importlib.util
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from direct import load_direct
 from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 from torch.nn import functional as F
@@ -87,18 +87,6 @@ def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks:
         optimizer.step()
 
     return work
-
-
-def load_direct() -> Callable[..., Tensor]:
-    """The tests' slow encoder."""
-    path = Path(__file__).parent.parent / "tests" / "model" / "direct_encoder.py"
-    spec = importlib.util.spec_from_file_location("direct_encoder", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    encode: Callable[..., Tensor] = module.encode_directly
-    return encode
 
 
 def balls(count: int, size: int) -> Tensor:

@@ -24,7 +24,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from encoder import load_direct
+from direct import load_direct
 from labelled_sets import class_ids
 from machine import describe, markdown_table
 
