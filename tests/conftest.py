@@ -113,6 +113,22 @@ def write_phantom(path: Path, array: np.ndarray, orientation: int = 0) -> None:
 
 
 @pytest.fixture(scope="session")
+def make_planned_workspace(small_foundation: Foundation) -> Callable[..., Workspace]:
+    """Makes a workspace with one planned phantom dataset: (root, name, n_cases, **of_plan)."""
+
+    def make(root: Path, name: str, n_cases: int, **of_plan: int) -> Workspace:
+        place = Workspace(root)
+        view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
+        save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="free", view=view)
+        folder = write_phantom_dataset(place.raw(name), n_cases=n_cases)
+        plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
+        plan.model_copy(update=of_plan).save(place.plan(name))
+        return place
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation) -> Workspace:
     """Three phantom datasets with an expert each; the model knows the first two, with some synthetic volumes beside.
 

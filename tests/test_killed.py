@@ -12,10 +12,6 @@ from pathlib import Path
 import pytest
 
 from moe_pipeline.files import sha256_file
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.planning.plan_dataset import plan_dataset
-from moe_pipeline.records.view import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
 NAME = "Dataset001_One"
@@ -39,17 +35,9 @@ train_gate(place, [folder], [], GateOptions(synthetic=12))
 
 
 @pytest.fixture(scope="module")
-def planned(
-    tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
-) -> Workspace:
-    place = Workspace(tmp_path_factory.mktemp("planned"))
-    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="none", view=view)
-    folder = make_phantom_dataset(place.raw(NAME), n_cases=6)
-    plan = plan_dataset(folder, place.plans(NAME), "tiny", place.weights).plan
+def planned(tmp_path_factory: pytest.TempPathFactory, make_planned_workspace: Callable[..., Workspace]) -> Workspace:
     small = {"crops_per_case": 2, "copies_per_case": 5, "steps_per_epoch": 4, "batch_size": 4}
-    plan.model_copy(update=small).save(place.plan(NAME))
-    return place
+    return make_planned_workspace(tmp_path_factory.mktemp("planned"), NAME, 6, **small)
 
 
 @pytest.fixture(scope="module")

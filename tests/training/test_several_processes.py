@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.view import View
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.weights.load import load_foundation
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
@@ -23,16 +19,10 @@ NAME = "Dataset001_One"
 
 
 @pytest.fixture
-def planned(tmp_path: Path, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+def planned(tmp_path: Path, make_planned_workspace: Callable[..., Workspace]) -> Workspace:
     """With three prompts per step, which two processes cannot share evenly."""
-    place = Workspace(tmp_path / "ws")
-    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="none", view=view)
-    folder = make_phantom_dataset(place.raw(NAME), n_cases=6)
-    plan = plan_dataset(folder, place.plans(NAME), "tiny", place.weights).plan
     small = {"crops_per_case": 2, "copies_per_case": 1, "steps_per_epoch": 2, "batch_size": 3}
-    plan.model_copy(update=small).save(place.plan(NAME))
-    return place
+    return make_planned_workspace(tmp_path / "ws", NAME, 6, **small)
 
 
 def test_two_processes_learn_what_one_learns(planned: Workspace) -> None:

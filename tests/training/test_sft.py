@@ -7,15 +7,12 @@ import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.planning import Plan
-from moe_pipeline.records.view import View
 from moe_pipeline.training.expert import WholeTask
 from moe_pipeline.training.session import FinetuneOptions
 from moe_pipeline.training.sft import finetune_whole
 from moe_pipeline.weights.load import load_foundation
-from moe_pipeline.weights.store import find_foundation, save_foundation
+from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.workspace import Workspace
 
 NAME = "Dataset001_One"
@@ -23,15 +20,9 @@ OPTIONS = FinetuneOptions(epochs=2)
 
 
 @pytest.fixture
-def planned(tmp_path: Path, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
-    place = Workspace(tmp_path / "ws")
-    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="free", view=view)
-    folder = make_phantom_dataset(place.raw(NAME), n_cases=5)
-    plan = plan_dataset(folder, place.plans(NAME), "tiny", place.weights).plan
+def planned(tmp_path: Path, make_planned_workspace: Callable[..., Workspace]) -> Workspace:
     small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 2, "batch_size": 4}
-    plan.model_copy(update=small).save(place.plan(NAME))
-    return place
+    return make_planned_workspace(tmp_path / "ws", NAME, 5, **small)
 
 
 def test_the_whole_network_learns_and_is_a_foundation_of_its_own(planned: Workspace) -> None:
