@@ -6,10 +6,11 @@ fewer examples.
 
 from torch import Tensor, nn
 
+from moe_pipeline.model.layers import channels_first, channels_last, linear
 from moe_pipeline.model.products import convolve
-from moe_pipeline.model.residual import ResidualBlock
+from moe_pipeline.model.residual import LeanBlock
 
-_WIDTHS = (16, 32, 64)
+_WIDTHS = (16, 64, 96)
 
 
 class CellNetwork(nn.Module):
@@ -24,25 +25,24 @@ class CellNetwork(nn.Module):
         super().__init__()
         fine, middle, coarse = _WIDTHS
         self.enter = nn.Conv3d(n_in, fine, kernel_size=1)
-        self.fine = ResidualBlock(fine)
         self.down1 = nn.Conv3d(fine, middle, kernel_size=2, stride=2)
-        self.middle = ResidualBlock(middle)
+        self.middle = LeanBlock(middle)
         self.down2 = nn.Conv3d(middle, coarse, kernel_size=2, stride=2)
-        self.coarse = nn.Sequential(ResidualBlock(coarse), ResidualBlock(coarse))
+        self.coarse = nn.Sequential(LeanBlock(coarse), LeanBlock(coarse))
         self.up2 = nn.ConvTranspose3d(coarse, middle, kernel_size=2, stride=2)
-        self.middle_again = ResidualBlock(middle)
+        self.middle_again = LeanBlock(middle)
         self.up1 = nn.ConvTranspose3d(middle, fine, kernel_size=2, stride=2)
-        self.fine_again = ResidualBlock(fine)
+        self.fine = LeanBlock(fine)
         self.leave = nn.Conv3d(fine, n_out, kernel_size=1)
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Map (P, n_in, l, l, l) to (P, n_out, l, l, l); l is a multiple of 4."""
-        fine = self.fine(convolve(self.enter, cells))  # (P, 16, l, l, l)
-        middle = self.middle(convolve(self.down1, fine))  # (P, 32, l/2, l/2, l/2)
-        coarse = self.coarse(convolve(self.down2, middle))  # (P, 64, l/4, l/4, l/4)
+        """Map (P, l, l, l, n_in) to (P, l, l, l, n_out); l is a multiple of 4."""
+        fine = channels_first(linear(self.enter, cells))  # (P, 16, l, l, l)
+        middle = self.middle(convolve(self.down1, fine))  # (P, 64, l/2, l/2, l/2)
+        coarse = self.coarse(convolve(self.down2, middle))  # (P, 96, l/4, l/4, l/4)
         middle = self.middle_again(middle + self.up2(coarse))
-        fine = self.fine_again(fine + self.up1(middle))
-        return convolve(self.leave, fine)
+        fine = self.fine(fine + self.up1(middle))
+        return linear(self.leave, channels_last(fine))

@@ -44,14 +44,15 @@ class EncoderConfig:
     norm_eps: float = 1e-6
     """Epsilon of the transformer's layer norms."""
     detail_chans: int = 0
-    """Features per low-resolution cell that the embedding carries beside its tokens; needs a conv stem."""
+    """Features per low-resolution cell that the embedding carries beside its tokens, in eights; needs a conv stem."""
 
     def __post_init__(self) -> None:
         _require(self.img_size % self.patch_size == 0, f"img_size {self.img_size} is no multiple of {self.patch_size}")
         _require(self.embed_dim % self.num_heads == 0, f"embed_dim {self.embed_dim} is no multiple of {self.num_heads}")
         _require(self.stem in ("patch", "conv"), f"stem must be patch or conv, got {self.stem!r}")
         _require(self.stem == "patch" or self.patch_size == 8, f"a conv stem needs patch_size 8, got {self.patch_size}")
-        _require(self.detail_chans >= 0, f"detail_chans must not be negative, got {self.detail_chans}")
+        known = self.detail_chans >= 16 and self.detail_chans % 8 == 0
+        _require(known or self.detail_chans == 0, f"detail_chans must be 0, 16, 24, ..., got {self.detail_chans}")
         _require(self.stem == "conv" or self.detail_chans == 0, "detail_chans needs a conv stem")
         _require(self.window_size >= 0, f"window_size must not be negative, got {self.window_size}")
         object.__setattr__(self, "global_attn_indexes", tuple(self.global_attn_indexes))

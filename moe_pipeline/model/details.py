@@ -1,8 +1,8 @@
 """What the decoder is told about each of its low-resolution cells directly; an addition of ours, off in SAM-Med3D.
 
 A token has to carry all that is known of 64 cells. That can be learnt, given weeks. For networks that learn for hours
-the encoder also hands over a few features per cell, from its first convolutions, and the prompt encoder the previous
-answer and the nearness of the clicks. They travel as further channels of the embedding and of the dense prompt: the 64
+the encoder also hands over features per cell (`pyramid.py`), and the prompt encoder the previous answer and the
+nearness of the clicks. They travel as further channels of the embedding and of the dense prompt: the 64
 cells of a token one after the other, so that whatever stores, batches or moves embeddings need not know of them.
 """
 
@@ -13,9 +13,10 @@ from moe_pipeline.model.layers import channels_first, channels_last
 
 CELLS = 64
 """Low-resolution cells behind a token."""
-PROMPT_DETAILS = 5
-"""Per cell: the previous answer, and the nearness of clicks inside and outside the object at two reaches."""
-_REACHES_VOXELS = (4.0, 12.0)
+_REACHES_VOXELS = (1.5, 4.0, 12.0)
+PROMPT_DETAILS = 1 + 2 * len(_REACHES_VOXELS)
+"""Per cell: the previous answer, and the nearness of clicks inside and outside the object at each reach."""
+_INSIDE, _OUTSIDE = 1, 1 + len(_REACHES_VOXELS)  # the sharpest of each
 
 
 def pack(grid: Tensor) -> Tensor:
@@ -68,8 +69,20 @@ def prompt_details(
     return pack(told)
 
 
+def clicked_cells(told: Tensor) -> Tensor:
+    """Weights of cells: at clicks inside, at clicks outside, and where the previous answer is the object.
+
+    Args:
+        told: details of prompts, (P, l, l, l, PROMPT_DETAILS).
+
+    Returns:
+        (P, 3, l, l, l), not negative.
+    """
+    return torch.stack([told[..., _INSIDE], told[..., _OUTSIDE], told[..., 0].clamp(min=0)], dim=1)
+
+
 def _nearness(coordinates: Tensor, labels: Tensor, size: int, cell_voxels: int) -> Tensor:
-    """(P, 4, l, l, l): of clicks inside and outside, each with a short and a long reach."""
+    """(P, 2 * reaches, l, l, l): of clicks inside, then outside, each with short to long reaches."""
     centres = (torch.arange(size, device=coordinates.device) + 0.5) * cell_voxels - 0.5  # (l,) in voxels
     squared = (centres - coordinates.float()[..., None]).square()  # (P, n, 3, l)
     signs = torch.stack([labels == 1, labels == 0]).float()  # (2, P, n)

@@ -8,7 +8,8 @@ from moe_pipeline.model.config import EncoderConfig
 from moe_pipeline.model.details import pack
 from moe_pipeline.model.layers import ChannelNorm, TwoLayerMlp, channels_first, channels_last, linear
 from moe_pipeline.model.products import convolve
-from moe_pipeline.model.stem import ConvStem, PatchStem
+from moe_pipeline.model.pyramid import Pyramid
+from moe_pipeline.model.stem import ConvStem, PatchStem, stage_widths
 
 
 class EncoderBlock(nn.Module):
@@ -49,7 +50,7 @@ class ImageEncoder(nn.Module):
         grid, width = config.grid_size, config.embed_dim
         self.patch_embed: PatchStem | ConvStem
         if config.stem == "conv":
-            self.patch_embed = ConvStem(in_chans=config.in_chans, width=width, detail_chans=config.detail_chans)
+            self.patch_embed = ConvStem(in_chans=config.in_chans, width=width)
         else:
             self.patch_embed = PatchStem(in_chans=config.in_chans, width=width, patch_size=config.patch_size)
         if config.use_abs_pos:
@@ -63,6 +64,11 @@ class ImageEncoder(nn.Module):
                 ChannelNorm(config.out_chans),
             ]
         )
+
+        self.pyramid: Pyramid | None = None
+        if config.detail_chans:
+            fine, middle = stage_widths(width)
+            self.pyramid = Pyramid(width=config.out_chans, middle=middle, fine=fine, n_out=config.detail_chans)
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed image cubes.
@@ -82,14 +88,18 @@ class ImageEncoder(nn.Module):
         return self._encode(image)
 
     def _encode(self, image: Tensor) -> Tensor:
-        tokens, details = self.patch_embed(image)
+        tokens, finer = self.patch_embed(image)
         tokens = tokens.float()  # (B, g, g, g, width)
         if self.config.use_abs_pos:
             tokens = tokens + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
         embedding = self._reduce(tokens)
-        return embedding if details is None else torch.cat([embedding, pack(details.float())], dim=1)
+        if self.pyramid is None:
+            return embedding
+        fine, middle = finer
+        details = self.pyramid(embedding.to(fine.dtype), middle, fine)
+        return torch.cat([embedding, pack(details.float())], dim=1)
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Keep the weights of all matrix products in `dtype`, for inference; norms, positions and sums stay fp32."""

@@ -65,7 +65,9 @@ def linear(layer: nn.Module, tokens: Tensor, *, with_bias: bool = True) -> Tenso
         (..., out).
     """
     assert isinstance(layer, nn.Linear | nn.Conv3d)
-    return affine(tokens.to(layer.weight.dtype), layer.weight.flatten(1), layer.bias if with_bias else None)
+    if not torch.is_autocast_enabled(tokens.device.type):  # else torch casts both, once
+        tokens = tokens.to(layer.weight.dtype)
+    return affine(tokens, layer.weight.flatten(1), layer.bias if with_bias else None)
 
 
 def octants(layer: nn.Module) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _HIDDEN = 128
-_RING_CELLS = 5
+_RING_CELLS = 3  # of twice the edge
 _SURE = 8.0  # logits beyond this say nothing more
 
 
@@ -34,12 +34,12 @@ class MaskChooser(nn.Module):
 
         Args:
             logits: (P, m, l, l, l), low resolution.
-            features: (P, C, l, l, l).
+            features: (P, l, l, l, C).
 
         Returns:
             (P, m).
         """
-        described = self._describe(logits.detach().float(), features.detach().float())
+        described = self._describe(logits.detach().float(), features.detach())
         preference: Tensor = self.out(functional.gelu(self.hidden(described)))
         return preference
 
@@ -47,9 +47,10 @@ class MaskChooser(nn.Module):
     def _describe(logits: Tensor, features: Tensor) -> Tensor:
         """Size and sureness of each mask, mean and spread of the features inside, their mean around and everywhere."""
         inside = logits.sigmoid()  # (P, m, l, l, l)
-        around = functional.avg_pool3d(inside, _RING_CELLS, stride=1, padding=_RING_CELLS // 2) * (1 - inside)
-        rows = features.flatten(2).transpose(1, 2)  # (P, l^3, C)
-        within, nearby = _share(inside), _share(around)  # (P, m, l^3)
+        coarse = _coarse(inside)  # (P, m, l/2, l/2, l/2)
+        around = functional.avg_pool3d(coarse, _RING_CELLS, stride=1, padding=_RING_CELLS // 2) * (1 - coarse)
+        rows = _coarse(features.permute(0, 4, 1, 2, 3)).flatten(2).transpose(1, 2).float()  # (P, l^3 / 8, C)
+        within, nearby = _share(coarse), _share(around)  # (P, m, l^3 / 8)
         mean = within @ rows  # (P, m, C)
         spread = (within @ rows.square() - mean.square()).clamp(min=0).sqrt()
         pooled = [_normalised(part) for part in (mean, spread, nearby @ rows)]
@@ -65,8 +66,14 @@ class MaskChooser(nn.Module):
         return torch.cat([of_masks.flatten(1), _normalised(rows.mean(1))], dim=1)
 
 
+def _coarse(grid: Tensor) -> Tensor:
+    """Mean of each eight cells: (P, C, l, l, l) -> (P, C, l/2, l/2, l/2). Torch's own pooling is slow for many channels."""
+    halves = (0, 1)
+    return sum((grid[..., i::2, j::2, k::2] for i in halves for j in halves for k in halves), start=grid.new_zeros(())) / 8
+
+
 def _share(weights: Tensor) -> Tensor:
-    """(P, m, l, l, l) -> (P, m, l^3), summing to 1."""
+    """(P, m, ...) -> (P, m, cells), summing to 1."""
     flat = weights.flatten(2)
     return flat / flat.sum(2, keepdim=True).clamp(min=1e-3)
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.cell_network import CellNetwork
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
-from moe_pipeline.model.details import CELLS, PROMPT_DETAILS, grid_of, unpack
+from moe_pipeline.model.details import CELLS, PROMPT_DETAILS, clicked_cells, grid_of, unpack
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
+from moe_pipeline.model.likeness import KEYS, LIKENESSES, likeness
 from moe_pipeline.model.mask_chooser import MaskChooser
 from moe_pipeline.model.products import affine, multiply
 from moe_pipeline.model.two_way import TwoWayTransformer
@@ -86,9 +87,9 @@ class MaskDecoder(nn.Module):
             n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
         )
         self.n_details = config.encoder.detail_chans
-        n_features = width // 8 + self.n_details + PROMPT_DETAILS
+        n_features = width // 8 + self.n_details + PROMPT_DETAILS + LIKENESSES
         self.cell_network = CellNetwork(n_features, width // 8) if self.n_details else None
-        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + self.n_details) if sizes.choose_first_mask else None
+        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + KEYS) if sizes.choose_first_mask else None
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
 
@@ -111,8 +112,9 @@ class MaskDecoder(nn.Module):
         if embedding.ndim != 5 or embedding.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
-        tokens = channels_last(embedding[:, :width]).flatten(1, 3).contiguous()
-        return PreparedEmbedding(tokens, unpack(embedding[:, width:]) if self.n_details else None)
+        tokens, details = embedding.split([width, embedding.shape[1] - width], dim=1)
+        tokens = channels_last(tokens).flatten(1, 3).contiguous()
+        return PreparedEmbedding(tokens, unpack(details) if self.n_details else None)
 
     def forward(
         self,
@@ -193,22 +195,24 @@ class MaskDecoder(nn.Module):
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
         if embedding.details is None:
             return self._masks(image, kernels), iou, None
-        cells = self._cells(image, embedding.details, self._told(dense))  # (P, C/8, l, l, l)
-        rows = channels_last(cells).flatten(1, 3)  # (P, l^3, C/8)
-        logits = multiply(rows, kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *cells.shape[2:])
+        cells = self._cells(image, embedding.details, self._told(dense))  # (P, l, l, l, C/8)
+        logits = multiply(cells.flatten(1, 3), kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *cells.shape[1:4])
         preference = None
         if self.chooser is not None and wanted == range(self.n_masks) and prompts.shape[1] == self.n_masks + _ONE_CLICK:
-            of_image = embedding.details.expand(len(cells), -1, -1, -1, -1)
-            preference = self.chooser(logits[:, 1:], torch.cat([cells, of_image.to(cells.dtype)], dim=1))
+            keys = channels_last(embedding.details)[..., :KEYS].expand(len(cells), -1, -1, -1, -1)
+            preference = self.chooser(logits[:, 1:], torch.cat([cells, keys.to(cells.dtype)], dim=4))
         return logits, iou, preference
 
     def _cells(self, image: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and add what the cell network makes of them and all details."""
         assert self.cell_network is not None
         n_prompts, g = len(image), self.grid_size
-        cells = grid_of(self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1))  # (P, C/8, l, l, l)
-        known = [part.expand(n_prompts, -1, -1, -1, -1).to(cells.dtype) for part in (of_image, of_prompt)]
-        refined: Tensor = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=1)))
+        upscaled = self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1)
+        cells = channels_last(grid_of(upscaled))  # (P, l, l, l, C/8)
+        of_image, of_prompt = (channels_last(part).to(cells.dtype) for part in (of_image, of_prompt))
+        alike = likeness(of_image, clicked_cells(of_prompt))
+        known = [part.expand(n_prompts, -1, -1, -1, -1) for part in (of_image, of_prompt, alike)]
+        refined: Tensor = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=4)))
         return refined
 
     def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Pretraining of a foundation on synthetic volumes alone."""
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from moe_pipeline.training.clicks import converse, full_size
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
-from moe_pipeline.training.synthetic import SyntheticBatch, make_batch
+from moe_pipeline.training.synthetic import make_batch
+from moe_pipeline.training.synthetic.replay import Replay, ReplaySettings
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
@@ -38,7 +38,11 @@ class PretrainSettings:
     """Volumes per step; each is encoded once."""
     targets: int = 2
     """Objects prompted in each volume."""
-    max_clicks: int = 9
+    painted_targets: int = 5
+    """Objects of each volume to choose these from."""
+    shows: int = 3
+    """How often a volume is shown in the mean: turned and mirrored, and with other objects."""
+    max_clicks: int = 7
     """Clicks per object at most, drawn per step, few more often than many; 2 at the very start."""
     curriculum_steps: int = 1000
     """Until this step, ever less often, only the larger objects are prompted, and small ones weigh more in the loss."""
@@ -66,19 +70,18 @@ class PretrainTask:
         self.size = foundation.config.encoder.img_size
         fields = asdict(settings)
         self.identity = sha256_json({"config": foundation.config.to_dict(), "settings": fields})
-        self._painter = ThreadPoolExecutor(1, "synthetic")  # paints the next batch while this one is learnt from
-        self._next: tuple[int, Future[SyntheticBatch]] | None = None
+        shown = {name: getattr(settings, name) for name in ("seed", "volumes", "targets", "painted_targets", "shows")}
+        self._replay = Replay(ReplaySettings(size=self.size, **shown), device)
 
     def loss(self, step: int) -> Tensor:
         """Mean interaction loss over the clicks of all prompts of one fresh batch."""
         s = self.settings
-        generator = torch.Generator().manual_seed(self._seed(step))
+        generator = torch.Generator().manual_seed(s.seed * 100_003 + step)
         green = self._green(step)
         easy = float(torch.rand((), generator=generator)) < green
         n_clicks = 2 if green > 0.5 else 1 + int(s.max_clicks * torch.rand((), generator=generator) ** 2)
-        batch = self._batch(step)
-        target = _largest(batch.target, s.targets) if easy else batch.target[:, : s.targets]  # (B, k, S, S, S)
-        target = target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
+        batch = self._replay.batch(step, largest=easy)
+        target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
         embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
         embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
         truth = occupancy(target, self.module.config.low_resolution_size)
@@ -94,24 +97,9 @@ class PretrainTask:
                 total = total + interaction_loss(answer.candidates, truth, s.iou_weight, balance=green)
         return total / len(turns)
 
-    def _seed(self, step: int) -> int:
-        return self.settings.seed * 100_003 + step
-
     def _green(self, step: int) -> float:
         """1 at the start, 0 after the curriculum."""
         return max(0.0, 1 - step / self.settings.curriculum_steps) if self.settings.curriculum_steps else 0.0
-
-    def _batch(self, step: int) -> SyntheticBatch:
-        if self._next is None or self._next[0] != step:
-            self._next = step, self._painter.submit(self._paint, step)
-        batch = self._next[1].result()
-        self._next = step + 1, self._painter.submit(self._paint, step + 1)
-        return batch
-
-    def _paint(self, step: int) -> SyntheticBatch:
-        s = self.settings
-        targets = 2 * s.targets if self._green(step) else s.targets
-        return make_batch(self._seed(step), s.volumes, self.size, device=self.device, targets_per_image=targets)
 
     def validate(self) -> dict[str, float]:
         """Mean Dice after each click on the fixed synthetic set; "score" is the mean of first and last.
@@ -270,9 +258,3 @@ def _correlation(pairs: list[tuple[float, float]]) -> float:
     if (both.std(0) == 0).any():
         return 0.0
     return float(both.T.corrcoef()[0, 1])
-
-
-def _largest(target: Tensor, count: int) -> Tensor:
-    """The largest objects of each volume, (B, n, S, S, S) -> (B, count, S, S, S)."""
-    order = target.flatten(2).sum(2).argsort(1, descending=True)[:, :count]  # (B, count)
-    return target.take_along_dim(order[:, :, None, None, None], dim=1)

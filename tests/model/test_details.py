@@ -63,15 +63,15 @@ def test_prompt_details_know_answer_and_clicks() -> None:
     grid = unpack(told)[0].permute(1, 2, 3, 0)  # (16, 16, 16, PROMPT_DETAILS)
     assert grid[3, 5, 7, 0] == pytest.approx(1, abs=1e-6)
     assert grid[..., 0].count_nonzero() == 1
-    assert grid[4, 4, 4, 1:3].tolist() == pytest.approx([1, 1])
-    assert grid[14, 2, 8, 3:5].tolist() == pytest.approx([1, 1])
-    assert grid[6, 4, 4, 1].item() == pytest.approx(torch.tensor(-(4.0**2) / (2 * 4.0**2)).exp().item())
-    assert grid[4, 4, 4, 3] < 0.1
+    assert grid[4, 4, 4, 1:4].tolist() == pytest.approx([1, 1, 1])
+    assert grid[14, 2, 8, 4:7].tolist() == pytest.approx([1, 1, 1])
+    assert grid[6, 4, 4, 2].item() == pytest.approx(torch.tensor(-(4.0**2) / (2 * 4.0**2)).exp().item())
+    assert grid[4, 4, 4, 5] < 0.1
 
 
 def test_new_details_change_nothing_until_they_are_trained() -> None:
     torch.manual_seed(0)
-    plain, detailed = build_foundation(small_nano(0)), build_foundation(small_nano(4))
+    plain, detailed = build_foundation(small_nano(0)), build_foundation(small_nano(16))
     detailed.load_state_dict(plain.state_dict(), strict=False)
     image = torch.randn(1, 1, 32, 32, 32)
     torch.testing.assert_close(answer(detailed, image), answer(plain, image))
@@ -81,12 +81,12 @@ def test_new_details_change_nothing_until_they_are_trained() -> None:
 
 def test_details_are_the_same_with_and_without_gradients() -> None:
     torch.manual_seed(1)
-    foundation = build_foundation(small_nano(4))
+    foundation = build_foundation(small_nano(16))
     torch.nn.init.normal_(foundation.mask_decoder.cell_network.leave.weight)
     image = torch.randn(2, 1, 32, 32, 32)
     learning = answer(foundation, image[:1])
     learning.square().mean().backward()
-    assert foundation.image_encoder.patch_embed.detail.weight.grad.abs().sum() > 0
+    assert foundation.image_encoder.pyramid.skip.weight.grad.abs().sum() > 0
     with torch.no_grad():
         torch.testing.assert_close(answer(foundation, image[:1]), learning, rtol=1e-4, atol=1e-5)
 
@@ -94,15 +94,15 @@ def test_details_are_the_same_with_and_without_gradients() -> None:
 def test_the_cell_network_starts_at_zero_and_sees_the_surroundings() -> None:
     torch.manual_seed(2)
     network = CellNetwork(7, 8)
-    cells = torch.randn(1, 7, 16, 16, 16, requires_grad=True)
+    cells = torch.randn(1, 16, 16, 16, 7, requires_grad=True)
     assert network(cells).count_nonzero() == 0
     torch.nn.init.normal_(network.leave.weight)
-    network(cells)[0, :, 8, 8, 8].sum().backward()
-    assert cells.grad[0, :, 8, 8, 13].abs().sum() > 0
+    network(cells)[0, 8, 8, 8].sum().backward()
+    assert cells.grad[0, 8, 8, 13].abs().sum() > 0
 
 
 def test_the_gate_does_not_look_at_details() -> None:
-    embedding, dense = torch.randn(1, 96 + 256, 4, 4, 4), torch.randn(2, 96 + 320, 4, 4, 4)
+    embedding, dense = torch.randn(1, 96 + 1024, 4, 4, 4), torch.randn(2, 96 + 448, 4, 4, 4)
     sparse = torch.randn(2, 3, 96)
     clicks = torch.rand(2, 2, 3) * 32, torch.ones(2, 2, dtype=torch.long)
     wide = gate_features(embedding, sparse, dense, clicks, 32)
@@ -124,7 +124,7 @@ def dialogue(foundation: Foundation, n_clicks: int, mask: torch.Tensor | None) -
 @torch.no_grad()
 def test_one_click_is_answered_by_the_mask_that_the_chooser_prefers() -> None:
     torch.manual_seed(4)
-    foundation = build_foundation(small_nano(4))
+    foundation = build_foundation(small_nano(16))
     none = torch.zeros(2, 1, 16, 16, 16)
     for mask in (None, none):  # no earlier answer, either way
         first = dialogue(foundation, 1, mask)
@@ -142,4 +142,9 @@ def test_the_choice_needs_details() -> None:
 
 def test_details_need_a_conv_stem() -> None:
     with pytest.raises(ValueError, match="detail_chans needs a conv stem"):
-        EncoderConfig(img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=2, out_chans=48, detail_chans=4)
+        EncoderConfig(img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=2, out_chans=48, detail_chans=16)
+
+
+def test_details_come_in_eights() -> None:
+    with pytest.raises(ValueError, match="detail_chans must be 0, 16, 24, ..., got 12"):
+        small_nano(12)

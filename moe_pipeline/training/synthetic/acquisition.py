@@ -79,7 +79,7 @@ def _thick_slices(numbers: Section, size: int) -> Tensor:
 def _with_noise(numbers: Section, image: Tensor, noise: Tensor) -> Tensor:
     """Add noise: Gaussian, Rician, or speckle that grows with the signal."""
     kind = column(numbers.uniform(1)[:, 0])
-    strength = column(numbers.log_uniform(low=0.006, high=0.13))
+    strength = column(numbers.log_uniform(low=0.006, high=0.09))
     first = noise * strength
     second = noise.flip(1, 2) * strength  # as good as independent, and for free
     low = image.amin((1, 2, 3), keepdim=True)

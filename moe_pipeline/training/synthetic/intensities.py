@@ -58,14 +58,14 @@ def _objects(numbers: Section, table: Tensor, palette: Tensor, around: Tensor) -
     """(n, J * 8): near or far from what surrounds the object, or like some other tissue; inner parts likewise."""
     n = table.shape[0]
     ground = table.gather(1, around)  # (n, J)
-    contrast = numbers.log_uniform(_J, low=0.1, high=1.1) * numbers.sign(_J)
+    contrast = numbers.log_uniform(_J, low=0.15, high=1.1) * numbers.sign(_J)
     like_other = palette[:, :_J] + numbers.uniform(_J, low=-0.08, high=0.08)
     value = torch.where(numbers.chance(_J, p=0.3), like_other, ground + contrast)
     extreme = ground + numbers.log_uniform(_J, low=1.0, high=5.0) * numbers.sign(_J, p_positive=0.65)
     value = torch.where(numbers.chance(_J, p=0.07), extreme, value)
     value[:, labels.TWIN] = value[:, labels.MAIN] + 0.02 * numbers.normal()
     bits = torch.arange(_BITS, device=table.device)
-    inner = numbers.log_uniform(_J, 3, low=0.1, high=0.8) * numbers.sign(_J, 3)  # core, second part, centre
+    inner = numbers.log_uniform(_J, 3, low=0.15, high=0.8) * numbers.sign(_J, 3)  # core, second part, centre
     inner[:, :, 1] *= numbers.chance(_J, p=0.25) * 0.3  # halves mostly differ by position alone
     inner[:, labels.TWIN] = inner[:, labels.MAIN]
     has = torch.stack([(bits & bit > 0).float() for bit in (1, 2, 4)], -1)  # (8, 3)
