@@ -5,6 +5,8 @@ sizes; which of them fits shows in the image: whether it is alike inside the mas
 predicted IoU, which comes from a single token, tells this far less well.
 """
 
+from itertools import product
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -67,9 +69,11 @@ class MaskChooser(nn.Module):
 
 
 def _coarse(grid: Tensor) -> Tensor:
-    """Mean of each eight cells: (P, C, l, l, l) -> (P, C, l/2, l/2, l/2). Torch's own pooling is slow for many channels."""
-    halves = (0, 1)
-    return sum((grid[..., i::2, j::2, k::2] for i in halves for j in halves for k in halves), start=grid.new_zeros(())) / 8
+    """Mean of each eight cells, (P, C, l, l, l) -> (P, C, l/2, l/2, l/2): torch's pooling is slow for many channels."""
+    total = grid.new_zeros(())
+    for i, j, k in product((0, 1), repeat=3):
+        total = total + grid[..., i::2, j::2, k::2]
+    return total / 8
 
 
 def _share(weights: Tensor) -> Tensor:

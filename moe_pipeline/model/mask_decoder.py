@@ -112,7 +112,7 @@ class MaskDecoder(nn.Module):
         if embedding.ndim != 5 or embedding.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
-        tokens, details = embedding.split([width, embedding.shape[1] - width], dim=1)
+        tokens, details = torch.split(embedding, [width, embedding.shape[1] - width], dim=1)
         tokens = channels_last(tokens).flatten(1, 3).contiguous()
         return PreparedEmbedding(tokens, unpack(details) if self.n_details else None)
 

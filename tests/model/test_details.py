@@ -146,5 +146,5 @@ def test_details_need_a_conv_stem() -> None:
 
 
 def test_details_come_in_eights() -> None:
-    with pytest.raises(ValueError, match="detail_chans must be 0, 16, 24, ..., got 12"):
+    with pytest.raises(ValueError, match=r"detail_chans must be 0, 16, 24, .*got 12"):
         small_nano(12)
