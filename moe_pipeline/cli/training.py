@@ -13,7 +13,7 @@ app = typer.Typer()
 Rule = Literal["moe", "paper"]
 Targets = Literal["dataset", "dice"]
 Trainable = Literal["decoder", "all"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @app.command()
@@ -29,8 +29,8 @@ def finetune(
     device: Device = "cpu",
     devices: Annotated[int, typer.Option(help="Processes that share each batch, each with its device.", min=1)] = 1,
     precision: Annotated[
-        Precision, typer.Option(help="Of the forward pass; bf16 is faster where the processor has it.")
-    ] = "fp32",
+        Precision, typer.Option(help="Of the forward pass; auto: bf16 where the device is faster with it.")
+    ] = "auto",
     overwrite: Overwrite = False,
     workspace: Root = ROOT,
 ) -> None:

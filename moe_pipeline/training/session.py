@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError
@@ -17,6 +17,7 @@ from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.training.processes import Processes, open_processes
 from moe_pipeline.training.prompter import PrompterSettings
 from moe_pipeline.training.task import Precision
+from moe_pipeline.weights.device import multiplies_bf16
 from moe_pipeline.workspace import Workspace
 
 _Task = TypeVar("_Task", bound=ExpertTask)
@@ -40,8 +41,8 @@ class FinetuneOptions:
     """Where to compute."""
     devices: int = 1
     """Processes that share each batch, each on its own device of that kind."""
-    precision: Precision = "fp32"
-    """bf16 runs the forward pass under autocast."""
+    precision: Precision | Literal["auto"] = "auto"
+    """bf16 runs the forward pass under autocast; auto does where the device multiplies it faster."""
     overwrite: bool = False
     """Start anew instead of going on with an earlier training."""
     prompter: PrompterSettings | None = field(default_factory=PrompterSettings)
@@ -94,6 +95,8 @@ def open_session(
         PipelineError: if dataset, plan, foundation or device are not there or do not fit.
     """
     processes = open_processes(options.device, options.devices)
+    if options.precision == "auto":
+        options = replace(options, precision="bf16" if multiplies_bf16(processes.device) else "fp32")
     progress = progress if processes.first else silent
     device = str(processes.device)
     planned = open_planned(place, open_dataset(folder), options.fold, device)
@@ -159,7 +162,7 @@ def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float) ->
         validate_every=plan.steps_per_epoch,
         patience=options.patience,
         max_minutes=options.max_minutes,
-        precision=options.precision,
+        precision="bf16" if options.precision == "bf16" else "fp32",  # a session knows what auto means
     )
 
 

@@ -1,4 +1,4 @@
-"""The one place where a device's name becomes a device."""
+"""The one place where a device's name becomes a device, and where it is asked what it is good at."""
 
 import torch
 
@@ -25,3 +25,11 @@ def open_device(name: str | torch.device) -> torch.device:
         seen = f"torch {torch.__version__} sees only: {', '.join(there)}"
         raise PipelineError(f"device {device} was asked for, but {seen}")
     return device
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 matrices faster than fp32 ones: any GPU, and processors with AVX512-BF16."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public, and not in every torch
+    return known is not None and bool(known())

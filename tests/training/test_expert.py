@@ -1,8 +1,13 @@
 """Training of experts on cached embeddings."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
+from moe_pipeline.progress import silent
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.session import loop_settings, open_session
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
@@ -11,9 +16,10 @@ NAME = "Dataset001_One"
 
 def test_an_expert_learns_in_bf16_too(place: Workspace) -> None:
     path = place.expert(NAME) / "expert.safetensors"
+    options = FinetuneOptions(epochs=1, precision="fp32", overwrite=True, prompter=None)
+    finetune(place, place.raw(NAME), options)
     in_fp32 = load_tensors(path)
-    options = FinetuneOptions(epochs=1, precision="bf16", overwrite=True, prompter=None)
-    card = finetune(place, place.raw(NAME), options)
+    card = finetune(place, place.raw(NAME), replace(options, precision="bf16"))
     in_bf16 = load_tensors(path)
     assert all(0 <= value <= 1 for value in card.validation.values())
     assert all(tensor.dtype == in_fp32[name].dtype for name, tensor in in_bf16.items())
@@ -21,3 +27,13 @@ def test_an_expert_learns_in_bf16_too(place: Workspace) -> None:
     assert differing
     for name in differing:  # the same steps, but for rounding
         torch.testing.assert_close(in_bf16[name], in_fp32[name], rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_chosen_where_it_is_faster(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr("moe_pipeline.training.session.multiplies_bf16", lambda _device: has_bf16)
+    session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
+    assert session.options.precision == expected
+    assert loop_settings(session.planned.plan, session.options, 1e-3).precision == expected
