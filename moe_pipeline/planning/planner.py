@@ -13,7 +13,12 @@ from moe_pipeline.planning.views import choose_view
 from moe_pipeline.records.planning import ClassSummary, Estimates, Fingerprint, Plan
 from moe_pipeline.records.view import View
 
-_SIDES = re.compile(r"(?<![a-z])(left|right|l|r|lt|rt|sinister|dexter)(?![a-z])", re.IGNORECASE)
+_SIDES = {
+    "left-right": "left|right|l|r|lt|rt|sinister|dexter",
+    "front-back": "anterior|posterior|ventral|dorsal|front|back",
+    "up-down": "superior|inferior|upper|lower|cranial|caudal|rostral",
+}
+"""Per axis the words of names that tell its two directions apart."""
 _MAX_CROPS, _MAX_COPIES = 16, 8
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 60
 
@@ -124,12 +129,19 @@ def _classes_per_crop(fingerprint: Fingerprint, classes: dict[int, str], usable_
 
 
 def _mirror_axes(classes: dict[int, str], reasons: dict[str, str]) -> tuple[int, ...]:
-    sided = [name for name in classes.values() if _SIDES.search(name.replace("_", " "))]
-    if sided:
-        reasons["mirror_axes"] = f"not left-right, since names tell sides apart: {', '.join(sided[:5])}"
-        return (1, 2)
-    reasons["mirror_axes"] = "all three: no class name tells left from right"
-    return (0, 1, 2)
+    sided = {
+        direction: [name for name in classes.values() if _has_word(name, words)] for direction, words in _SIDES.items()
+    }
+    if not any(sided.values()):
+        reasons["mirror_axes"] = "all three: no class name tells sides apart"
+        return (0, 1, 2)
+    told = [f"not {direction} ({', '.join(names[:3])})" for direction, names in sided.items() if names]
+    reasons["mirror_axes"] = f"names tell sides apart: {'; '.join(told)}"
+    return tuple(axis for axis, names in enumerate(sided.values()) if not names)
+
+
+def _has_word(name: str, words: str) -> bool:
+    return re.search(rf"(?<![a-z])({words})(?![a-z])", name.replace("_", " "), re.IGNORECASE) is not None
 
 
 def _training(

@@ -186,7 +186,10 @@ def test_scattered_classes_need_more_crops_than_close_ones() -> None:
 @pytest.mark.parametrize(
     ("names", "axes"),
     [
-        ({1: "liver", 2: "anterior_hippocampus"}, (0, 1, 2)),
+        ({1: "liver", 2: "pancreas"}, (0, 1, 2)),
+        ({1: "anterior_hippocampus", 2: "Posterior"}, (0, 2)),
+        ({1: "lung_upper_lobe_left", 2: "dorsal horn"}, ()),
+        ({1: "vena_cava_inferior"}, (0, 1)),
         ({1: "kidney_left", 2: "kidney_right"}, (1, 2)),
         ({1: "Right Lung"}, (1, 2)),
         ({1: "hippocampus_l"}, (1, 2)),
