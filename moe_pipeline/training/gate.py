@@ -46,6 +46,11 @@ class GateSettings:
     patients from a guard that was fitted without them, and those of validation patients."""
     guard_slack: float = 1.1
     """Factor on that distance."""
+    few_patients: int = 50
+    """With fewer training patients than this, one odd patient would set the limit for every stranger: then another
+    percentile counts, without slack, and the odd patient's own kind stays with the general expert."""
+    few_percentile: float = 95.0
+    """That percentile."""
     seed: int = 0
     """Of prompts, order and weights."""
 
@@ -222,8 +227,10 @@ def _fit_guard(own: DatasetFeatures, settings: GateSettings) -> Guard:
         guard.limit.fill_(torch.inf)
         return guard
     unseen = [_left_out_distances(train, own.train_cases, settings.guard_rank), guard.distance(validation)]
-    limits = [torch.quantile(part, settings.guard_percentile / 100) for part in unseen if len(part)]
-    guard.limit.copy_(torch.stack(limits).max() * settings.guard_slack)
+    few = own.train_cases is not None and len(set(own.train_cases)) < settings.few_patients
+    percentile, slack = (settings.few_percentile, 1.0) if few else (settings.guard_percentile, settings.guard_slack)
+    limits = [torch.quantile(part, percentile / 100) for part in unseen if len(part)]
+    guard.limit.copy_(torch.stack(limits).max() * slack)
     return guard
 
 
