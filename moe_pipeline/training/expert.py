@@ -27,7 +27,7 @@ class ExpertSettings:
     batch_size: int = 8
     """Prompts per step, each on its own crop."""
     max_clicks: int = 5
-    """Clicks per prompt, drawn per step from 1 to this."""
+    """Clicks per prompt at most, drawn per step, few more often than many: each costs as much as the first."""
     validation_clicks: int = 5
     """Clicks per prompt in validation."""
     validation_prompts: int = 64
@@ -130,7 +130,7 @@ class ExpertTask:
         """Mean interaction loss over the clicks of one batch; the next batch is read meanwhile."""
         batch = self._batch(step)
         random = np.random.default_rng((self.settings.seed, step, 1))
-        n_clicks = int(random.integers(1, self.settings.max_clicks + 1))
+        n_clicks = 1 + int(self.settings.max_clicks * random.random() ** 2)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         part = BatchPart(self.processes.part_of(self.batch_size).start, self.batch_size)
         total = torch.zeros((), device=self.device)
