@@ -14,7 +14,7 @@ from moe_pipeline.workspace import Workspace
 
 __all__ = ["FinetuneOptions", "finetune"]
 
-_LEARNING_RATE = 5e-4
+_LEARNING_RATE = 1.5e-3
 
 
 def finetune(

@@ -36,7 +36,7 @@ class FinetuneOptions:
     patience: int | None = None
     """Training stops after so many validations without a better score."""
     learning_rate: float | None = None
-    """Peak of the schedule; 5e-4 for an expert, 1e-4 for a whole network if None."""
+    """Peak of the schedule; 1.5e-3 for an expert, 1e-4 for a whole network if None."""
     device: str = "cpu"
     """Where to compute."""
     devices: int = 1
