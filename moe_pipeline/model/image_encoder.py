@@ -104,7 +104,7 @@ class ImageEncoder(nn.Module):
     def compute_in(self, dtype: torch.dtype) -> None:
         """Keep the weights of all matrix products in `dtype`, for inference; norms, positions and sums stay fp32."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv3d | RelativeAttention):
+            if isinstance(module, nn.Linear | nn.Conv3d | nn.ConvTranspose3d | RelativeAttention):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.to(dtype)
 

@@ -91,6 +91,18 @@ def test_details_are_the_same_with_and_without_gradients() -> None:
         torch.testing.assert_close(answer(foundation, image[:1]), learning, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_details_are_the_same_in_bf16_but_for_rounding() -> None:
+    torch.manual_seed(5)
+    encoder = build_foundation(small_nano(16)).image_encoder
+    image = torch.randn(1, 1, 32, 32, 32)
+    exact = encoder(image)
+    encoder.compute_in(torch.bfloat16)
+    rounded = encoder(image)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
+
+
 def test_the_cell_network_starts_at_zero_and_sees_the_surroundings() -> None:
     torch.manual_seed(2)
     network = CellNetwork(7, 8)
