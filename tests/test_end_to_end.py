@@ -130,7 +130,7 @@ def test_a_killed_encoding_goes_on_with_what_is_missing(workspace: Workspace) ->
 def test_an_edited_plan_is_a_new_expert_not_a_mix_of_both(workspace: Workspace) -> None:
     path = workspace.plan(DATASETS[0])
     Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
-    with pytest.raises(StaleCacheError, match=r"another task or other settings.*--overwrite"):
+    with pytest.raises(StaleCacheError, match=r"another task or on other data.*--overwrite"):
         finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
 
 

@@ -69,7 +69,7 @@ def resume_run(run: Run, path: Path) -> None:
     tensors, metadata = load_training_state(path, run.optimizer)
     if metadata["identity"] != run.identity:
         raise StaleCacheError(
-            f"{path}: made by another task or other settings ({metadata['identity'][:24]}…, now {run.identity[:24]}…). "
+            f"{path}: made by {_what_differs(metadata['identity'], run.identity)}. "
             "Give the settings of the first run, or start anew with --overwrite."
         )
     present = dict(run.task.module.named_parameters()) | dict(run.task.module.named_buffers())
@@ -82,3 +82,12 @@ def resume_run(run: Run, path: Path) -> None:
         known["best_score"] = -math.inf
     run.state = State(**known)
     run.average.updates = run.state.ema_updates
+
+
+def _what_differs(made: str, now: str) -> str:
+    """In words, of two identities of runs."""
+    (made_task, _, made_settings), (now_task, _, now_settings) = made.partition("/"), now.partition("/")
+    if made_task != now_task:
+        return f"another task or on other data ({made_task[:12]}…, now {now_task[:12]}…)"
+    pairs = zip(made_settings.split(","), now_settings.split(","), strict=False)
+    return f"other settings: {', '.join(f'{old}, now {new}' for old, new in pairs if old != new)}"

@@ -1,4 +1,5 @@
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,5 +94,12 @@ def test_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
     run_loop(Line(), SETTINGS, tmp_path, CPU)
     other = Line()
     other.identity = "another"
-    with pytest.raises(StaleCacheError, match=r"another task or other settings.*--overwrite"):
+    with pytest.raises(StaleCacheError, match=r"another task or on other data \(line.*now another.*--overwrite"):
         run_loop(other, SETTINGS, tmp_path, CPU)
+
+
+def test_settings_that_do_not_fit_the_checkpoint_are_named(tmp_path: Path) -> None:
+    run_loop(Line(), SETTINGS, tmp_path, CPU)
+    wanted = r"other settings: steps=12, now steps=20, precision=fp32, now precision=bf16. Give.*--overwrite"
+    with pytest.raises(StaleCacheError, match=wanted):
+        run_loop(Line(), replace(SETTINGS, steps=20, precision="bf16"), tmp_path, CPU)
