@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from moe_pipeline.model import products
 from moe_pipeline.model.products import affine
 
-pytestmark = pytest.mark.skipif(not products._onednn_is_faster(), reason="this machine uses torch's own product")
+own_product = pytest.mark.skipif(not products._onednn_is_faster(), reason="this machine uses torch's own product")
 
 
 def gradients(function: object, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
@@ -18,6 +18,7 @@ def gradients(function: object, tokens: Tensor, weight: Tensor, bias: Tensor | N
     return [result.detach()] + [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
+@own_product
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("shape", "n_out"), [((3, 70, 64), 48), ((512, 24), 96), ((7, 384), 384), ((2, 3), 5)])
 def test_value_and_gradients_are_those_of_linear(shape: tuple[int, ...], n_out: int, with_bias: bool) -> None:
@@ -33,6 +34,7 @@ def test_value_and_gradients_are_those_of_linear(shape: tuple[int, ...], n_out: 
 
 
 @torch.no_grad()
+@own_product
 def test_strided_views_are_understood_and_quick() -> None:
     wide = torch.randn(256, 3, 512)
     tokens, weight = wide[:, 1], torch.randn(256, 3, 512)[:, 2]  # rows that do not follow each other in memory
@@ -44,6 +46,7 @@ def test_strided_views_are_understood_and_quick() -> None:
     assert seconds < 0.2
 
 
+@own_product
 def test_frozen_weights_get_no_gradient() -> None:
     tokens, weight = torch.randn(512, 64, requires_grad=True), torch.randn(64, 64)
     affine(tokens, weight, None).sum().backward()
@@ -51,19 +54,22 @@ def test_frozen_weights_get_no_gradient() -> None:
     assert weight.grad is None
 
 
+@own_product
 def test_empty_input_and_autocast_keep_torchs_behaviour() -> None:
     assert affine(torch.zeros(0, 8), torch.zeros(5, 8), None).shape == (0, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert affine(torch.zeros(512, 64), torch.zeros(64, 64), None).dtype == torch.bfloat16
 
 
+@pytest.mark.skipif(not products._onednn_is_there(), reason="torch was built without oneDNN")
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolution_and_its_gradients_are_those_of_the_layer(batch: int, stride: int) -> None:
     torch.manual_seed(0)
     layer = torch.nn.Conv3d(12, 20, kernel_size=3, stride=stride, padding=1)
-    grid = torch.randn(batch, 12, 9, 8, 7, requires_grad=True)
+    grid = torch.randn(batch, 12, 18, 16, 14, requires_grad=True)  # large enough for oneDNN
     leaves = (grid, *layer.parameters())
+    assert grid.numel() * 20 >= products._SMALL
     expected = torch.autograd.grad(layer(grid).square().mean(), leaves)
     found = torch.autograd.grad(products.convolve(layer, grid).square().mean(), leaves)
     assert torch.allclose(products.convolve(layer, grid), layer(grid), atol=1e-5)
