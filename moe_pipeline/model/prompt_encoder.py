@@ -77,6 +77,14 @@ class PromptEncoder(nn.Module):
         Raises:
             ValueError: if shapes do not fit.
         """
+        sparse, dense = self.embed(points, mask)
+        if self.details:
+            told = prompt_details(points, mask, len(sparse), self.mask_size, self.img_size // self.mask_size)
+            dense = torch.cat([dense, told.to(dense)], dim=1)
+        return sparse, dense
+
+    def embed(self, points: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `forward`, without the details of cells: all that the gate looks at."""
         n_prompts = self._count(points, mask)
         sparse = self.no_mask_embed.weight.new_zeros(n_prompts, 0, self.no_mask_embed.weight.shape[1])
         if points is not None:
@@ -84,9 +92,6 @@ class PromptEncoder(nn.Module):
         dense = self._embed_mask(mask, n_prompts)
         if points is not None and self.click_field is not None:
             dense = dense + self.click_field(*points)  # (P, C, g, g, g)
-        if self.details:
-            told = prompt_details(points, mask, n_prompts, self.mask_size, self.img_size // self.mask_size)
-            dense = torch.cat([dense, told.to(dense)], dim=1)
         return sparse, dense
 
     def dense_positions(self) -> Tensor:

@@ -108,7 +108,7 @@ def prompt_features(foundation: Foundation, embedding: Tensor, coordinates: Tens
     """
     low = foundation.config.low_resolution_size
     mask = torch.zeros(len(coordinates), 1, low, low, low, device=coordinates.device)
-    sparse, dense = foundation.prompt_encoder(points=(coordinates, labels), mask=mask)
+    sparse, dense = foundation.prompt_encoder.embed(points=(coordinates, labels), mask=mask)
     return gate_features(embedding, sparse, dense, (coordinates, labels), foundation.config.encoder.img_size)
 
 
