@@ -19,6 +19,8 @@ from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.processes import Processes
 
+_VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
+
 
 @dataclass(frozen=True, slots=True)
 class ExpertSettings:
@@ -150,9 +152,8 @@ class ExpertTask:
         """The validation columns of anybody, on the same prompts with the same seed."""
         last = self.settings.validation_clicks
         scores: dict[int, list[float]] = {1: [], last: []}
-        size = self.settings.batch_size
-        for start in range(0, len(self.validation), size):
-            batch = load_prompts(self.cache, self.validation[start : start + size], self.device)
+        for start in range(0, len(self.validation), _VALIDATED_TOGETHER):
+            batch = load_prompts(self.cache, self.validation[start : start + _VALIDATED_TOGETHER], self.device)
             generator = torch.Generator().manual_seed(start)
             for click, answer in enumerate(self._dialogue(speaker, batch, last, generator), start=1):
                 if click in scores:

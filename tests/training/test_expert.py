@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from moe_pipeline.progress import silent
+from moe_pipeline.training.expert import ExpertSettings, ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.session import loop_settings, open_session
 from moe_pipeline.weights.tensors import load_tensors
@@ -37,3 +38,16 @@ def test_bf16_is_chosen_where_it_is_faster(
     session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
     assert session.options.precision == expected
     assert loop_settings(session.planned.plan, session.options, 1e-3).precision == expected
+
+
+def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> None:
+    session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
+    fold, scores = session.planned.fold, []
+    for batch_size in (1, 3):
+        settings = ExpertSettings(batch_size=batch_size)
+        cases = list(fold.train), list(fold.validation)
+        task = ExpertTask(session.planned.foundation, session.cache, *cases, settings, torch.device("cpu"))
+        assert len(task.validation) > batch_size
+        scores.append(task.measure(task.general))
+        task.close()
+    assert scores[0] == scores[1]
