@@ -201,9 +201,9 @@ def test_sides_in_names_forbid_mirroring(names: dict[int, str], axes: tuple[int,
 
 
 def test_little_memory_makes_small_batches() -> None:
-    small = make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=1500, product_gflops=150))
-    assert small.batch_size == 2
-    assert make_plan(fingerprint({1: "a"}), preset(), MACHINE).batch_size == 8
+    small = make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=1350, product_gflops=150))
+    assert small.batch_size == 1
+    assert make_plan(fingerprint({1: "a"}), preset(), MACHINE).batch_size == 2
     assert make_plan(fingerprint({1: "a"}), preset(), Machine(memory_mb=10, product_gflops=150)).batch_size == 1
 
 
