@@ -1,14 +1,15 @@
 """The five steps on real data, as a user runs them: wall time and peak memory of each, then who does how well.
 
-    python benchmarks/main_job.py --data FOLDER --work FOLDER [--minutes 5] [--sft 5] [--everything]
+    python benchmarks/main_job.py --data FOLDER --work FOLDER [--minutes 4] [--sft 5] [--everything]
 
 FOLDER is laid out like the project's test volumes (Task04_Hippocampus, BraTS2013_DeepMedic, TotalSegmentator_ref).
-Hippocampus is split by blocks of ten case numbers: every fifth block is held back. Of the three BraTS cases one is held
-back; its four labels are one class here, since FLAIR shows the whole tumour and not its parts. The CT belongs to no
-expert, and no general data are given: the guards alone must recognise it. With --everything there is a third expert,
-for CT painted on the KiTS19 label maps, and every other labelled set is evaluated too; nothing was trained on those.
-With --sft the hippocampus also finetunes the whole network, as one would without experts. With --alone the tables are
-made for a second model too, of the hippocampus expert by itself and without general data.
+Hippocampus is split by blocks of ten case numbers: every fifth block is held back; its expert trains for as long as
+was planned, the others for some minutes. Of the three BraTS cases one is held back; its four labels are one class here,
+since FLAIR shows the whole tumour and not its parts. The CT belongs to no expert, and no general data are given: the
+guards alone must recognise it. With --everything there is a third expert, for CT painted on the KiTS19 label maps, and
+every other labelled set is evaluated too; nothing was trained on those. With --sft the hippocampus also finetunes the
+whole network, as one would without experts. With --alone the tables are made for a second model too, of the hippocampus
+expert by itself and without general data.
 """
 
 import argparse
@@ -155,10 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=5.0, help="training time of each expert")
-    parser.add_argument("--hippocampus-minutes", type=float, help="instead, for the hippocampus expert, and 30 epochs")
+    parser.add_argument("--minutes", type=float, default=4.0, help="training time of every other expert, at most")
     parser.add_argument("--sft", type=float, help="minutes of finetuning the whole network on the hippocampus")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of all finetuning")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of all finetuning")
     parser.add_argument("--alone", action="store_true", help="also a model of the hippocampus expert by itself")
     parser.add_argument("--everything", action="store_true", help="a third expert, and all labelled sets")
     parser.add_argument("--clicks", type=int, action="append", help="per object; repeat for more tables (default 1)")
@@ -172,9 +172,7 @@ def main() -> None:
     for source in sources:
         dataset = source.name.replace("Task", "Dataset")
         patients = ("--patients", r"hippocampus_(\d\d)") if "Hippo" in dataset else ()
-        minutes = ("--max-minutes", str(options.minutes))
-        if options.hippocampus_minutes and "Hippo" in dataset:
-            minutes = ("--max-minutes", str(options.hippocampus_minutes), "--epochs", "30")
+        minutes = () if "Hippo" in dataset else ("--max-minutes", str(options.minutes))
         rows.append(timed(f"convert {dataset}", "convert", str(source), "--out", dataset, *root))
         rows.append(timed(f"plan {dataset}", "plan", dataset, *patients, *root))
         rows.append(timed(f"finetune {dataset}", "finetune", dataset, *minutes, *precision, *root))
