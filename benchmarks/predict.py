@@ -29,7 +29,7 @@ from labelled_sets import class_ids
 from machine import describe, markdown_table
 
 from moe_pipeline.imaging.files import read_label_map, read_volume
-from moe_pipeline.imaging.placement import place_crop
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
@@ -124,7 +124,8 @@ def straightforward(foundation: Foundation, view: View, image: Volume, click: np
     times: Times = {}
     with timed(times, "resample, crop"):
         whole = resample(image, view_grid(image.geometry, view), order="linear", outside=0.0)
-        grid = place_crop(image.geometry, view, click[0])
+        lattice = CellLattice(image.geometry, view, foundation.config.low_resolution_size)
+        grid = lattice.cube(lattice.around(click[0]))
         crop = resample(whole, grid, order="linear", outside=0.0).array
         cube = normalise(crop, np.ones(crop.shape, dtype=bool), view.normalisation)
     with timed(times, "encode"):

@@ -19,7 +19,7 @@ def extract_crop(volume: Volume, grid: Geometry, view: View) -> NDArray[np.float
 
     Args:
         volume: the image, on any grid.
-        grid: of the cube, on the lattice of `view_grid` (see `imaging.placement`).
+        grid: of the cube, on the lattice of `view_grid` (see `imaging.lattice`).
         view: whose rule to apply.
 
     Returns:

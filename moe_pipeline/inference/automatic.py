@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moe_pipeline.imaging.lattice import Start
 from moe_pipeline.inference.crops import CropBank
-from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompters import HeatGrid, cover, hottest
 from moe_pipeline.inference.prompts import Prompt

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Box, Geometry
-from moe_pipeline.inference.lattice import CellLattice, Start
+from moe_pipeline.imaging.lattice import CellLattice, Start
 
 FAR_OUTSIDE = -30.0
 """A logit beyond all that a decoder was asked for."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from moe_pipeline.imaging.lattice import Start
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.answer import Answer
 from moe_pipeline.inference.automatic import search_case
@@ -11,7 +12,6 @@ from moe_pipeline.inference.cover import plan_windows
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.dialogue import converse_with, route_of
 from moe_pipeline.inference.labels import LabelCanvas, probability_map
-from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.objects import CaseObject, given_object, simulated_object
 from moe_pipeline.inference.prompts import Prompt

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.inference.lattice import CellLattice, Start
+from moe_pipeline.imaging.lattice import CellLattice, Start
 
 _MOST_PER_AXIS = 24  # candidate positions; beyond, every so manieth is tried
 

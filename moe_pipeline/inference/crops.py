@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.view import View
 

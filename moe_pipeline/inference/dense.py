@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.lattice import CellLattice, Start
 
 INSIDE, OUTSIDE = 1.0, -1.0
 """Logits of a cell wholly inside and wholly outside. With the built-in foundation no other pair tried did better."""

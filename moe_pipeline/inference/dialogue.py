@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from moe_pipeline.imaging.lattice import Start
 from moe_pipeline.inference.answer import Answer
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.decoding import Clicks, in_crop
 from moe_pipeline.inference.dense import DensePrompt
-from moe_pipeline.inference.lattice import Start
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.onto_image import ProbabilityMap
 from moe_pipeline.inference.speaker import Speaker

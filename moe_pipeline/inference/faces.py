@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.inference.canvas import Canvas
-from moe_pipeline.inference.lattice import CellLattice, Start
 
 _DEEPEST_CAP = 0.25  # of the cube's edge
 

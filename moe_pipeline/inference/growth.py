@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from moe_pipeline.imaging.components import label_components
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.inference.canvas import Canvas, Windows, blend
 from moe_pipeline.inference.faces import OpenFace, capped, open_faces
-from moe_pipeline.inference.lattice import CellLattice, Start
 
 _SAME_OBJECT = 0.6
 """Dice, where a new window and the mask so far overlap, from which both show one object. Measured: lower and higher

@@ -8,8 +8,8 @@ import psutil
 import torch
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.inference.crops import FLIPS, MOST_BYTES
-from moe_pipeline.inference.lattice import CellLattice
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.records.view import View
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.imaging.components import label_components
-from moe_pipeline.inference.lattice import CellLattice, Start
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.model.prompter import Prompter, PrompterConfig, best_place, heat_maps, neighbourhood
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.weights.tensors import load_tensors

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.inference.canvas import Canvas, Windows, blend
 from moe_pipeline.inference.crops import CropBank
 from moe_pipeline.inference.decoding import Clicks, decode
 from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.growth import grow
-from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.inference.settings import Settings
 from moe_pipeline.inference.zoom import both_looks, closer_view, farther_views, is_wide, onto_lattice
 from moe_pipeline.model.mask_decoder import MaskDecoder

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.inference.canvas import FAR_OUTSIDE, Canvas, as_box
 from moe_pipeline.inference.growth import connected, in_image
-from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.inference.onto_image import image_box, logits_in
 from moe_pipeline.inference.settings import zoom_steps_mm
 from moe_pipeline.records.view import View

@@ -72,7 +72,13 @@ def cache_of(
     request = CacheRequest(
         dataset=plan.dataset,
         cases=tuple(planned.raw.case(case_id) for case_id in ids),
-        recipe=CropRecipe(view, plan.crops_per_case, plan.class_weights, plan.mirror_axes),
+        recipe=CropRecipe(
+            view,
+            planned.foundation.config.low_resolution_size,
+            plan.crops_per_case,
+            plan.class_weights,
+            plan.mirror_axes,
+        ),
         copies={**dict.fromkeys(planned.fold.train, copies), **dict.fromkeys(planned.fold.validation, 1)},
         channel=plan.channel,
         foundation=plan.foundation,

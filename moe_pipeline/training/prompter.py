@@ -254,7 +254,15 @@ def _validation_crops(
 def _searched(data: PrompterData, cases: Sequence[str], total: int, progress: Progress) -> Iterator[SeenCrop]:
     plan = data.plan
     crops = 3 * min(max(1, -(-total // (3 * len(cases)))), 16)
-    recipe = SearchRecipe(plan.view, tuple(sorted(plan.classes)), crops, plan.mirror_axes, plan.channel, plan.seed)
+    recipe = SearchRecipe(
+        view=plan.view,
+        cells=data.foundation.config.low_resolution_size,
+        classes=tuple(sorted(plan.classes)),
+        crops=crops,
+        mirror_axes=plan.mirror_axes,
+        channel=plan.channel,
+        seed=plan.seed,
+    )
     chosen = [data.raw.case(case_id) for case_id in cases]
     for encoded in encode_search_crops(
         chosen, recipe, data.foundation, data.foundation_sha256, data.folder, data.device, progress

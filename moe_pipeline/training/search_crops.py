@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.embeddings.augmentation import augment
-from moe_pipeline.embeddings.crops import Crop
+from moe_pipeline.embeddings.crops import Crop, cut_crop
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.files import read_label_map, read_volume
 from moe_pipeline.imaging.geometry import Box
-from moe_pipeline.imaging.placement import place_crop
-from moe_pipeline.imaging.resampling import resample
-from moe_pipeline.imaging.views import extract_crop, view_grid
+from moe_pipeline.imaging.lattice import CellLattice
+from moe_pipeline.imaging.views import view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.dataset import Case
@@ -41,6 +40,8 @@ class SearchRecipe:
 
     view: View
     """What the encoder sees."""
+    cells: int
+    """Of the decoder, along the edge of the cube: crops lie on them."""
     classes: tuple[int, ...]
     """Classes that the prompter looks for."""
     crops: int
@@ -84,9 +85,7 @@ def cut_search_crops(image: Volume, labels: Volume, recipe: SearchRecipe, seed: 
         kind = 2 if fits else number % 3
         part = _ended_before(image, labels, recipe, random) if kind == 2 else (image, labels)
         centre = _centre(part[1], recipe, random, anywhere=kind == 1)
-        grid = place_crop(part[0].geometry, recipe.view, centre)
-        seen = resample(part[1], grid, order="nearest", outside=0).array
-        crop = Crop(extract_crop(part[0], grid, recipe.view), np.ascontiguousarray(seen))
+        crop = cut_crop(*part, CellLattice(part[0].geometry, recipe.view, recipe.cells), centre)
         if number // 3 % 2:
             crop = Crop(*augment(crop.image, crop.labels, int(random.integers(2**32)), recipe.mirror_axes))
         crops.append(crop)
@@ -154,7 +153,7 @@ def encode_search_crops(
             "image": sha256_file(image_path),
             "label": sha256_file(label_path),
             "view": recipe.view.model_dump(),
-            "recipe": [recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
+            "recipe": [recipe.cells, recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
             "encoder": foundation_sha256,
         }
         key = sha256_json(fields)[:32]

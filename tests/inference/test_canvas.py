@@ -1,8 +1,8 @@
 import numpy as np
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.inference.canvas import blend
-from moe_pipeline.inference.lattice import CellLattice
 from moe_pipeline.records.view import View
 
 LATTICE = CellLattice(Geometry((64, 48, 40), (1.0, 1.0, 1.0)), View(spacing_mm=1.0, size_voxels=16), 8)

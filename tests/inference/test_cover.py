@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.inference.cover import plan_windows
-from moe_pipeline.inference.lattice import CellLattice
 from moe_pipeline.records.view import View
 
 IMAGE = Geometry((64, 48, 40), (1.0, 1.0, 1.0))

@@ -1,9 +1,9 @@
 import numpy as np
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.inference.canvas import Canvas, blend
 from moe_pipeline.inference.faces import capped, open_faces
-from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.records.view import View
 
 LATTICE = CellLattice(Geometry((160, 140, 120), (1.0, 1.0, 1.0)), View(spacing_mm=1.0, size_voxels=64), 32)

@@ -4,11 +4,11 @@ import torch
 from torch.nn import functional
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice, Start
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference import onto_image
 from moe_pipeline.inference.canvas import Canvas, blend
-from moe_pipeline.inference.lattice import CellLattice, Start
 from moe_pipeline.inference.onto_image import image_box, logits_in, slabs
 from moe_pipeline.records.view import View
 

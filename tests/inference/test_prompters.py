@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.inference.lattice import CellLattice
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.inference.prompters import HeatGrid, hottest
 from moe_pipeline.records.view import View
 

@@ -8,11 +8,11 @@ import pytest
 from scipy import ndimage
 
 from moe_pipeline.imaging.files import read_volume
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.case import CaseResult, Request, segment_case
-from moe_pipeline.inference.lattice import CellLattice
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.prompts import Prompt
 from moe_pipeline.inference.settings import Settings

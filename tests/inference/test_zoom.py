@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.lattice import CellLattice
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.canvas import Canvas, blend
 from moe_pipeline.inference.case import CaseResult, Request, segment_case
-from moe_pipeline.inference.lattice import CellLattice
 from moe_pipeline.inference.model import Mixture
 from moe_pipeline.inference.onto_image import logits_in
 from moe_pipeline.inference.prompts import Prompt

@@ -14,7 +14,7 @@ from moe_pipeline.records.view import View
 from moe_pipeline.training.search_crops import SearchRecipe, cut_search_crops, encode_search_crops, encode_synthetic
 
 VIEW = View(spacing_mm=1.0, size_voxels=32, normalisation="zscore_clipped")
-RECIPE = SearchRecipe(VIEW, classes=(1, 2), crops=12, mirror_axes=(), channel=0, seed=0)
+RECIPE = SearchRecipe(VIEW, cells=8, classes=(1, 2), crops=12, mirror_axes=(), channel=0, seed=0)
 CPU = torch.device("cpu")
 
 

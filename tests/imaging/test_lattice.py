@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.placement import place_crop
-from moe_pipeline.inference.lattice import CellLattice
+from moe_pipeline.imaging.lattice import CellLattice
+from moe_pipeline.imaging.views import view_grid
 from moe_pipeline.records.view import View
 
 VIEW = View(spacing_mm=1.5, size_voxels=16)
@@ -31,11 +31,27 @@ def test_windows_stay_with_the_image() -> None:
     assert LATTICE.highest.tolist() == [12, 9, -1]  # y: 33 voxels end one before the cube does
 
 
-@pytest.mark.parametrize("point", [(-30.0, 12.0, 5.0), (0.0, 36.0, 14.0), (28.0, 60.0, 22.0)])
-def test_crops_lie_where_training_places_them_but_for_a_part_of_a_cell(point: tuple[float, float, float]) -> None:
-    found = LATTICE.cube(LATTICE.around(np.array(point)))
-    trained = place_crop(IMAGE, VIEW, point)
-    assert np.abs(np.subtract(found.origin_mm, trained.origin_mm)).max() <= VIEW.spacing_mm * LATTICE.cell_voxels / 2
+@pytest.mark.parametrize(
+    ("voxel", "start"),
+    [
+        ([25, 20, 5], [9, 6, -2]),  # in the middle; along z the image stands in the middle of the cube, on whole cells
+        ([0, 39, 9], [0, 12, -2]),  # pushed back inside
+    ],
+)
+def test_a_cube_shows_as_much_of_the_image_as_it_can(voxel: list[int], start: list[int]) -> None:
+    image = Geometry((50, 40, 10), (2, 2, 2), (100, -30, 7))  # longer than the cube along x and y, shorter along z
+    lattice = CellLattice(image, View(spacing_mm=2.0, size_voxels=16), 8)
+    assert list(lattice.around(image.voxel_to_world(voxel))) == start
+
+
+@pytest.mark.parametrize("direction", [(1.0, 0, 0, 0, 1, 0, 0, 0, 1), (-1.0, 0, 0, 0, 0, 1, 0, 1, 0)])
+def test_cubes_lie_on_the_views_voxels_in_any_orientation(direction: tuple[float, ...]) -> None:
+    image, view = Geometry((40, 30, 20), (0.8, 0.9, 3), (5, -7, 11), direction), View(spacing_mm=1.5, size_voxels=8)
+    lattice = CellLattice(image, view, 4)
+    grid = lattice.cube(lattice.around(image.voxel_to_world([11, 22, 7])))
+    offset = view_grid(image, view).world_to_voxel(grid.origin_mm)
+    np.testing.assert_allclose(offset, offset.round(), atol=1e-9)
+    np.testing.assert_allclose(grid.matrix, np.eye(3))
 
 
 def test_points_near_a_cut_face_are_not_shown_well() -> None:

@@ -1,7 +1,8 @@
 """Where the cubes of one view may stand over an image: always on the same low-resolution cells.
 
 A decoder answers in cells of a few voxels. Where all cubes keep to one lattice of cells, their answers overlap cell by
-cell: they can be blended, and given to each other as prompts, without resampling.
+cell: they can be blended, and given to each other as prompts, without resampling. Training cuts its crops on the same
+lattice: an encoder of patches sees a small scan that is shifted by a voxel as quite another one.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class CellLattice:
     """The cells of a view over one image.
 
     Attributes:
-        image: grid of the image, canonical.
+        image: grid of the image.
         view: what the encoder sees.
         window: cells along the edge of a cube.
     """
