@@ -152,9 +152,7 @@ def _training(
     batch = int(np.clip(room_mb // costs.prompt_memory_mb, 1, min(limits.batch_size, crops["total"])))
     steps = limits.passes * crops["total"] / batch
     epochs = int(np.clip(round(steps / limits.steps_per_epoch), _MIN_EPOCHS, _MAX_EPOCHS))
-    reasons["batch_size"] = (
-        f"{batch} prompts of {costs.prompt_memory_mb:.0f} MB a step: more of them teach less a minute"
-    )
+    reasons["batch_size"] = f"{batch} prompts of {costs.prompt_memory_mb:.0f} MB a step, which fit into memory"
     if batch < limits.batch_size:  # what is free changes from minute to minute: named only where it decides
         free_gb = machine.memory_mb / 1000
         reasons["batch_size"] = f"{batch} prompts instead of {limits.batch_size}: {free_gb:.1f} GB of memory are free"
