@@ -35,7 +35,7 @@ def multiply(left: Tensor, right: Tensor) -> Tensor:
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As `F.linear` of matrices, for code that makes its own gradients: rows (n, in), weight (out, in) -> (n, out)."""
-    if rows.numel() * weight.shape[0] >= _SMALL and _onednn_is_faster():
+    if _large(rows, weight) and _onednn_is_faster():
         return _product(rows, weight, bias)
     return F.linear(rows, weight, bias)
 
@@ -50,11 +50,10 @@ def own_code_suits(*tensors: Tensor) -> bool:
 def convolve(layer: nn.Module, grid: Tensor) -> Tensor:
     """As `layer(grid)` of an nn.Conv3d: (B, in, X, Y, Z) -> (B, out, X', Y', Z').
 
-    For a single small grid torch chooses a convolution that is ten times slower than oneDNN's, on any processor.
+    For a single small grid torch chooses a convolution that is up to ten times slower than oneDNN's.
     """
     assert isinstance(layer, nn.Conv3d)
-    large = grid.numel() * layer.weight.shape[0] >= _SMALL
-    if not (large and _onednn_is_there() and own_code_suits(grid, layer.weight)):
+    if not (_large(grid, layer.weight) and _onednn_is_there() and own_code_suits(grid, layer.weight)):
         convolved: Tensor = layer(grid)
         return convolved
     assert layer.padding_mode == "zeros"
@@ -102,8 +101,11 @@ def _dense(matrix: Tensor) -> Tensor:
 
 
 def _suits(tokens: Tensor, weight: Tensor) -> bool:
-    large = tokens.numel() * weight.shape[0] >= _SMALL
-    return large and _onednn_is_faster() and own_code_suits(tokens, weight)
+    return _large(tokens, weight) and _onednn_is_faster() and own_code_suits(tokens, weight)
+
+
+def _large(tokens: Tensor, weight: Tensor) -> bool:
+    return tokens.numel() * weight.shape[0] >= _SMALL
 
 
 @cache
