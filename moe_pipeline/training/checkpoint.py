@@ -34,7 +34,7 @@ class Run:
 
     task: Task
     settings: LoopSettings
-    optimizer: torch.optim.AdamW
+    optimizers: list[torch.optim.Optimizer]
     average: WeightAverage
     best: dict[str, Tensor]
     state: State
@@ -55,7 +55,7 @@ def save_run(run: Run, path: Path) -> None:
     run.state.ema_updates = run.average.updates
     known = {name: getattr(run.state, name) for name in State.__slots__}
     known["best_score"] = None if math.isinf(run.state.best_score) else run.state.best_score
-    save_training_state(path, tensors, run.optimizer, {"identity": run.identity, "state": known})
+    save_training_state(path, tensors, run.optimizers, {"identity": run.identity, "state": known})
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def resume_run(run: Run, path: Path) -> None:
         CheckpointError: if the file is damaged.
         StaleCacheError: if it belongs to another task or other settings.
     """
-    tensors, metadata = load_training_state(path, run.optimizer)
+    tensors, metadata = load_training_state(path, run.optimizers)
     if metadata["identity"] != run.identity:
         raise StaleCacheError(
             f"{path}: made by {_what_differs(metadata['identity'], run.identity)}. "

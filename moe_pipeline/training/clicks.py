@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.mask_decoder import Candidates, MaskDecoder
+from moe_pipeline.model.mask_decoder import Candidates, MaskDecoder, PreparedEmbedding
 from moe_pipeline.model.prompt_encoder import PromptEncoder
 from moe_pipeline.model.upsampling import upsample
 
@@ -106,7 +106,8 @@ def converse(
     """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `Answer` per click.
 
     Every step sees all clicks so far and the previous low-resolution logits (zeros before the first), detached, so
-    that the caller may sum losses over steps or go backward after each.
+    that the caller may sum losses over steps or go backward after each. Whoever wants no gradient from a step asks for
+    it under `torch.no_grad`; the embedding is prepared at once, so that it keeps its own.
 
     Args:
         prompt_encoder: of the foundation.
@@ -117,19 +118,47 @@ def converse(
         generator: source of the clicks.
         part: which prompts of a batch these are; all if None.
     """
+    prepared = mask_decoder.prepare(embedding)
+    return _turns(prompt_encoder, mask_decoder, prepared, target, n_clicks, generator, part)
+
+
+def _turns(
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+    embedding: PreparedEmbedding,
+    target: Tensor,
+    n_clicks: int,
+    generator: torch.Generator,
+    part: BatchPart | None,
+) -> Iterator[Answer]:
     size = target.shape[-1]
     low = prompt_encoder.mask_size
     logits = torch.zeros(len(target), 1, low, low, low, device=target.device)
     coordinates = torch.empty(len(target), 0, 3, device=target.device)
     labels = torch.empty(len(target), 0, dtype=torch.long, device=target.device)
-    prepared = mask_decoder.prepare(embedding)
     for _ in range(n_clicks):
         mask = full_size(logits, size) > 0  # (P, 1, S, S, S)
         new_coordinates, new_labels = next_click(mask, target, generator, part)
         coordinates = torch.cat((coordinates, new_coordinates), dim=1)  # (P, n, 3)
         labels = torch.cat((labels, new_labels), dim=1)  # (P, n)
         sparse, dense = prompt_encoder(points=(coordinates, labels), mask=logits)
-        candidates = mask_decoder.candidates(prepared, sparse, dense)
+        candidates = mask_decoder.candidates(embedding, sparse, dense)
         answer, iou = candidates.answer()
         yield Answer(coordinates, labels, answer, iou, candidates)
         logits = answer.detach().float()
+
+
+def last_answer(dialogue: Iterator[Answer], n_clicks: int) -> Answer:
+    """The last answer of a dialogue, the only one that carries a gradient.
+
+    An answer without one costs a third of an answer that is learnt from.
+
+    Args:
+        dialogue: not begun yet.
+        n_clicks: of the dialogue.
+    """
+    for _ in range(n_clicks - 1):
+        with torch.no_grad():
+            next(dialogue)
+    torch.clear_autocast_cache()  # else weights that were rounded without a gradient would be taken again
+    return next(dialogue)

@@ -15,7 +15,7 @@ from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
 from moe_pipeline.model.prompt_encoder import PromptEncoder
-from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size
+from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size, last_answer
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.processes import Processes
 
@@ -129,19 +129,19 @@ class ExpertTask:
         return min(self.settings.batch_size, len(self.train_numbers))
 
     def loss(self, step: int) -> Tensor:
-        """Mean interaction loss over the clicks of one batch; the next batch is read meanwhile."""
+        """Interaction loss after the last click of one batch; the next batch is read meanwhile.
+
+        The lengths of dialogues are drawn, so that answers to all numbers of clicks are learnt.
+        """
         batch = self._batch(step)
         random = np.random.default_rng((self.settings.seed, step, 1))
         n_clicks = 1 + int(self.settings.max_clicks * random.random() ** 2)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         part = BatchPart(self.processes.part_of(self.batch_size).start, self.batch_size)
-        total = torch.zeros((), device=self.device)
-        truth = None
-        for answer in self._dialogue(self.learner, batch, n_clicks, generator, part):
-            truth = occupancy(batch.target, answer.logits.shape[-1]) if truth is None else truth
-            total = total + interaction_loss(answer.candidates, truth, self.settings.iou_weight)
+        answer = last_answer(self._dialogue(self.learner, batch, n_clicks, generator, part), n_clicks)
+        truth = occupancy(batch.target, answer.logits.shape[-1])
         share = len(batch.target) * self.processes.size / self.batch_size  # 1 if all processes have as many prompts
-        return total / n_clicks * share
+        return interaction_loss(answer.candidates, truth, self.settings.iou_weight) * share
 
     def validate(self) -> dict[str, float]:
         """Mean Dice over the fixed validation prompts after the first and the last click; "score" is their mean."""

@@ -24,6 +24,7 @@ from moe_pipeline.training.checkpoint import Run, State, resume_run, save_run
 from moe_pipeline.training.curve import draw_learning_curve
 from moe_pipeline.training.ema import WeightAverage
 from moe_pipeline.training.memory import keep_freed_memory
+from moe_pipeline.training.muon import Muon, kernels_of
 from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.task import LoopSettings, Task
 
@@ -88,7 +89,7 @@ def run_loop(
     folder.mkdir(parents=True, exist_ok=True)
     average = WeightAverage(task.module, settings.ema_decay)
     best = {name: tensor.clone() for name, tensor in average.tensors.items()}
-    run = Run(task, settings, _optimizer(task.module, settings), average, best, State())
+    run = Run(task, settings, _optimizers(task.module, settings), average, best, State())
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.is_file():
         resume_run(run, checkpoint)
@@ -113,27 +114,36 @@ def run_loop(
     return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by, list(state.rows))
 
 
-def _optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.AdamW:
-    trained = [p for p in module.parameters() if p.requires_grad]
+def _optimizers(module: nn.Module, settings: LoopSettings) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or for everything but the kernels of convolutions, which then have Muon."""
+    kernels = kernels_of(module) if settings.kernel_rate else []
+    known = {id(kernel) for kernel in kernels}
+    others = [p for p in module.parameters() if p.requires_grad and id(p) not in known]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)]
+    if kernels:
+        optimizers.append(Muon(kernels, settings.kernel_rate, settings.weight_decay))
+    return optimizers
 
 
 def _step(run: Run, device: torch.device, processes: Processes) -> None:
-    settings, parameters = run.settings, [p for group in run.optimizer.param_groups for p in group["params"]]
-    for group in run.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * _schedule(run)
-    run.optimizer.zero_grad(set_to_none=True)
+    settings, parameters, schedule = run.settings, [], _schedule(run)
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults["lr"] * schedule
+            parameters += group["params"]
+        optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
         loss = run.task.loss(run.state.step)
     loss.backward()  # type: ignore[no-untyped-call]
     loss = loss.detach()
     processes.average([loss, *(p.grad for p in parameters if p.grad is not None)])
     nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
-    run.optimizer.step()
+    for optimizer in run.optimizers:
+        optimizer.step()
     run.average.update(run.task.module)
     run.state.loss = float(loss)
     run.state.step += 1

@@ -107,8 +107,17 @@ def open_session(
     return Session(place, planned, cache, options, processes, progress)
 
 
-def train(session: Session, kind: Callable[..., _Task], out: Path, learning_rate: float) -> tuple[_Task, Trained]:
+def train(
+    session: Session, kind: Callable[..., _Task], out: Path, learning_rate: float, kernels: float = 0.0
+) -> tuple[_Task, Trained]:
     """Train a task of some kind on a session's cache; the checkpoint in `out` is gone on with.
+
+    Args:
+        session: see there.
+        kind: of task.
+        out: for checkpoint and log.
+        learning_rate: where the user chose none.
+        kernels: by how much faster Muon moves the kernels of convolutions; 0 leaves them to AdamW.
 
     Raises:
         PipelineError: if an older checkpoint does not fit, or Ctrl-C ended the training.
@@ -123,7 +132,7 @@ def train(session: Session, kind: Callable[..., _Task], out: Path, learning_rate
         if options.overwrite:
             processes.from_first(lambda: (out / "checkpoint.safetensors").unlink(missing_ok=True))
         general = processes.from_first(lambda: task.measure(task.general))
-        loop = loop_settings(plan, options, learning_rate)
+        loop = loop_settings(plan, options, learning_rate, kernels)
         result = run_loop(task, loop, out, device, session.progress, processes)
     finally:
         task.close()
@@ -152,12 +161,13 @@ def save_run_record(session: Session, trained: Trained, out: Path, files: list[s
     ).save(out / "run.json")
 
 
-def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float) -> LoopSettings:
-    """The loop's settings for a plan, one validation per epoch; `learning_rate` where the user chose none."""
-    epochs = options.epochs or plan.epochs
+def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:
+    """The loop's settings for a plan, one validation per epoch; learning rate and kernels as of `train`."""
+    epochs, learning_rate = options.epochs or plan.epochs, options.learning_rate or learning_rate
     return LoopSettings(
         steps=epochs * plan.steps_per_epoch,
-        learning_rate=options.learning_rate or learning_rate,
+        learning_rate=learning_rate,
+        kernel_rate=kernels * learning_rate,
         warmup_steps=min(50, plan.steps_per_epoch),
         validate_every=plan.steps_per_epoch,
         patience=options.patience,

@@ -25,7 +25,9 @@ class LoopSettings:
     max_minutes: float | None = None
     """Stop after this time, all resumed parts together; the schedule then follows the clock if that is ahead."""
     weight_decay: float = 0.01
-    """Of AdamW, on matrices only."""
+    """Of matrices and kernels only."""
+    kernel_rate: float = 0.0
+    """Peak of the schedule for the kernels of convolutions, which Muon then moves; 0 leaves them to AdamW."""
     ema_decay: float = 0.99
     """Of the average that is validated and kept."""
     gradient_clip: float = 1.0

@@ -1,7 +1,7 @@
 """The exact state of a training run in one file, so that it continues bit for bit as if it had never stopped."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,65 +12,74 @@ from torch.optim import Optimizer
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
 
-_KEY = "training_state"
+_KEY = "training_state_2"
 _STATE = "optimizer/"
 _TENSOR = "tensor/"
 
 
 def save_training_state(
-    path: Path, tensors: Mapping[str, Tensor], optimizer: Optimizer, metadata: Mapping[str, Any]
+    path: Path, tensors: Mapping[str, Tensor], optimizers: Sequence[Optimizer], metadata: Mapping[str, Any]
 ) -> None:
     """Write everything that a run needs to continue.
 
     Args:
         path: file to write, .safetensors.
         tensors: weights, averaged weights, states of generators; any names.
-        optimizer: its state and settings are kept.
+        optimizers: their states and settings are kept.
         metadata: JSON values: epoch, best score, history.
     """
-    state = optimizer.state_dict()
+    states = [optimizer.state_dict() for optimizer in optimizers]
     stored = {_TENSOR + name: tensor for name, tensor in tensors.items()}
-    numbers: dict[str, dict[str, Any]] = {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                stored[f"{_STATE}{index}/{name}"] = value
-            else:
-                numbers.setdefault(str(index), {})[name] = value
-    text = json.dumps({"groups": state["param_groups"], "numbers": numbers, "metadata": dict(metadata)})
-    save_tensors(path, stored, {_KEY: text})
+    numbers: list[dict[str, dict[str, Any]]] = []
+    for k, state in enumerate(states):
+        numbers.append({})
+        for index, entries in state["state"].items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor):
+                    stored[f"{_STATE}{k}/{index}/{name}"] = value
+                else:
+                    numbers[k].setdefault(str(index), {})[name] = value
+    groups = [state["param_groups"] for state in states]
+    save_tensors(path, stored, {_KEY: json.dumps({"groups": groups, "numbers": numbers, "metadata": dict(metadata)})})
 
 
-def load_training_state(path: Path, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_training_state` wrote; the optimizer takes over its state.
+def load_training_state(path: Path, optimizers: Sequence[Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_training_state` wrote; the optimizers take over their states.
 
     Args:
         path: file to read.
-        optimizer: made for the same parameters in the same order.
+        optimizers: of the same kinds, made for the same parameters in the same order.
 
     Returns:
         The tensors, on the CPU, and the metadata.
 
     Raises:
-        CheckpointError: if the file is missing or damaged, is no training state, or its optimizer had other parameters.
+        CheckpointError: if the file is missing or damaged, is no training state of this version, or its optimizers had
+            other parameters.
     """
     text = load_metadata(path).get(_KEY)
     if text is None:
-        raise CheckpointError(f"{path}: holds no training state")
+        raise CheckpointError(f"{path}: holds no training state of this version; start anew with --overwrite")
     values = json.loads(text)
-    state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in values["numbers"].items()}
+    if len(values["groups"]) != len(optimizers):
+        found = f"{len(values['groups'])} optimizers, expected {len(optimizers)}"
+        raise CheckpointError(f"{path}: {found}; start anew with --overwrite")
+    states: list[dict[int, dict[str, Any]]] = [
+        {int(index): dict(entries) for index, entries in numbers.items()} for numbers in values["numbers"]
+    ]
     tensors = {}
     for name, tensor in load_tensors(path).items():
         if name.startswith(_STATE):
-            index, entry = name.removeprefix(_STATE).split("/")
-            state.setdefault(int(index), {})[entry] = tensor
+            k, index, entry = name.removeprefix(_STATE).split("/")
+            states[int(k)].setdefault(int(index), {})[entry] = tensor
         else:
             tensors[name.removeprefix(_TENSOR)] = tensor
-    _check_shapes(path, state, optimizer)
-    try:
-        optimizer.load_state_dict({"state": state, "param_groups": values["groups"]})
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its optimizer does not fit this network: {error}") from error
+    for optimizer, state, groups in zip(optimizers, states, values["groups"], strict=True):
+        _check_shapes(path, state, optimizer)
+        try:
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        except ValueError as error:
+            raise CheckpointError(f"{path}: its optimizer does not fit this network: {error}") from error
     return tensors, values["metadata"]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.errors import StaleCacheError
+from moe_pipeline.errors import CheckpointError, StaleCacheError
 from moe_pipeline.training.loop import InterruptedRunError, LoopSettings, run_loop
 
 CPU = torch.device("cpu")
@@ -44,6 +44,39 @@ def test_training_improves_and_keeps_the_best(tmp_path: Path) -> None:
     rows = (tmp_path / "log.csv").read_text().splitlines()
     assert rows[0] == "step,seconds,loss,score"
     assert [row.split(",")[0] for row in rows[1:]] == ["3", "6", "9", "12"]
+
+
+class Blur(Line):
+    """Fits a convolution to twice its input."""
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        super().__init__(interrupt_at)
+        self.module = nn.Conv3d(1, 2, 3, padding=1)
+
+    def loss(self, step: int) -> Tensor:
+        if step == self.interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+        x = torch.rand(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(step))
+        return (self.module(x) - 2 * x).square().mean()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        return {"score": -float(self.loss(99))}
+
+
+def test_kernels_have_their_own_rate_and_resume_too(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, kernel_rate=0.1)
+    whole, again, by_adamw = Blur(), Blur(), Blur()
+    run_loop(whole, settings, tmp_path / "whole", CPU)
+    with pytest.raises(InterruptedRunError):
+        run_loop(Blur(interrupt_at=5), settings, tmp_path / "parts", CPU)
+    run_loop(again, settings, tmp_path / "parts", CPU)
+    run_loop(by_adamw, SETTINGS, tmp_path / "adamw", CPU)
+    assert torch.equal(whole.module.weight, again.module.weight)
+    assert torch.equal(whole.module.bias, again.module.bias)
+    assert not torch.equal(whole.module.weight, by_adamw.module.weight)
+    with pytest.raises(CheckpointError, match="2 optimizers, expected 1"):
+        run_loop(Blur(), SETTINGS, tmp_path / "parts", CPU)
 
 
 @pytest.mark.parametrize("interrupt_at", [1, 5, 8])

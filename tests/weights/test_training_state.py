@@ -34,11 +34,11 @@ def test_resumed_run_is_bit_equal(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     train(network, optimizer, 3, generator)
     tensors = network.state_dict() | {"generator": generator.get_state()}
-    save_training_state(path, tensors, optimizer, {"epoch": 3, "best": 1 / 3, "history": [0.1, None]})
+    save_training_state(path, tensors, [optimizer], {"epoch": 3, "best": 1 / 3, "history": [0.1, None]})
     train(network, optimizer, 4, generator)
 
     resumed, resumed_optimizer = make_network()
-    loaded, metadata = load_training_state(path, resumed_optimizer)
+    loaded, metadata = load_training_state(path, [resumed_optimizer])
     again = torch.Generator()
     again.set_state(loaded.pop("generator"))
     resumed.load_state_dict(loaded)
@@ -52,8 +52,8 @@ def test_resumed_run_is_bit_equal(tmp_path: Path) -> None:
 
 def test_fresh_optimizer_has_no_state_to_lose(tmp_path: Path) -> None:
     network, optimizer = make_network()
-    save_training_state(tmp_path / "state.safetensors", network.state_dict(), optimizer, {})
-    tensors, metadata = load_training_state(tmp_path / "state.safetensors", optimizer)
+    save_training_state(tmp_path / "state.safetensors", network.state_dict(), [optimizer], {})
+    tensors, metadata = load_training_state(tmp_path / "state.safetensors", [optimizer])
     assert tensors.keys() == network.state_dict().keys()
     assert metadata == {}
 
@@ -61,14 +61,16 @@ def test_fresh_optimizer_has_no_state_to_lose(tmp_path: Path) -> None:
 def test_state_of_another_network_is_refused(tmp_path: Path) -> None:
     network, optimizer = make_network()
     train(network, optimizer, 1, torch.Generator().manual_seed(1))
-    save_training_state(tmp_path / "state.safetensors", network.state_dict(), optimizer, {})
+    save_training_state(tmp_path / "state.safetensors", network.state_dict(), [optimizer], {})
     with pytest.raises(CheckpointError, match=r"exp_avg of parameter 0 has shape \(4, 3\), expected \(5, 3\)"):
-        load_training_state(tmp_path / "state.safetensors", make_network(width=5)[1])
+        load_training_state(tmp_path / "state.safetensors", [make_network(width=5)[1]])
     with pytest.raises(CheckpointError, match="its optimizer does not fit this network"):
-        load_training_state(tmp_path / "state.safetensors", torch.optim.AdamW(network.parameters()))
+        load_training_state(tmp_path / "state.safetensors", [torch.optim.AdamW(network.parameters())])
+    with pytest.raises(CheckpointError, match="1 optimizers, expected 2"):
+        load_training_state(tmp_path / "state.safetensors", [optimizer, optimizer])
 
 
 def test_plain_weights_are_no_training_state(tmp_path: Path) -> None:
     save_tensors(tmp_path / "weights.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="holds no training state"):
-        load_training_state(tmp_path / "weights.safetensors", make_network()[1])
+        load_training_state(tmp_path / "weights.safetensors", [make_network()[1]])
