@@ -17,25 +17,24 @@ from nnunetv2.paths import nnUNet_preprocessed  # type: ignore[import-not-found]
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # type: ignore[import-not-found]
 
 
-def train(dataset: str, minutes: float) -> tuple[nnUNetTrainer, int, float]:
-    """A trainer after its training, the number of its steps, and their seconds with the start of its workers."""
+def train(dataset: str, minutes: float) -> tuple[nnUNetTrainer, list[float], float]:
+    """A trainer after its training, the loss of each of its steps, and their seconds with the start of its workers."""
     folder = Path(str(nnUNet_preprocessed)) / dataset
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     description = json.loads((folder / "dataset.json").read_text())
     trainer = nnUNetTrainer(plans, "3d_fullres", 0, description, torch.device("cpu"))
     trainer.disable_checkpointing = True
-    began, steps = time.monotonic(), 0
+    began, losses = time.monotonic(), []
     trainer.on_train_start()
     trainer.network.train()
     while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - done) ** 0.9
-        trainer.train_step(next(trainer.dataloader_train))
-        steps += 1
+        losses.append(float(trainer.train_step(next(trainer.dataloader_train))["loss"]))
     seconds = time.monotonic() - began
     for loader in (trainer.dataloader_train, trainer.dataloader_val):
         loader._finish()
-    return trainer, steps, seconds
+    return trainer, losses, seconds
 
 
 def predict(trainer: nnUNetTrainer, images: Path, out: Path) -> None:
@@ -64,6 +63,6 @@ def predict(trainer: nnUNetTrainer, images: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    trained, n_steps, took = train(sys.argv[1], float(sys.argv[2]))
+    trained, course, took = train(sys.argv[1], float(sys.argv[2]))
     predict(trained, Path(sys.argv[3]), Path(sys.argv[4]))
-    print(f"{n_steps} steps in {took:.0f} s")
+    print(f"{len(course)} steps in {took:.0f} s; loss of every tenth {[round(loss, 3) for loss in course[::10]]}")

@@ -102,8 +102,8 @@ class GateCard(Record):
     coverage: dict[str, float] = Field(default_factory=dict)
     """Share of each dataset's validation prompts that an expert answers, at tau and behind the guards."""
     tau: float = Field(ge=0, lt=1)
-    """Chosen threshold: the smallest that sends no validation prompt of the general datasets to an expert, at most 2 %
-    of the synthetic ones and 5 % of the clicks elsewhere; 0.5 without any of these, and by the paper's rule."""
+    """Chosen threshold: the smallest from 0.9 on that sends no validation prompt of the general datasets to an expert,
+    at most 2 % of the synthetic ones and 5 % of the clicks elsewhere; 0.5 by the paper's rule."""
     sweep: tuple[ThresholdRow, ...]
     """What other thresholds do."""
     seed: int

@@ -35,6 +35,7 @@ _FEW_CASES = 20  # fewer training cases than this lend the gate their augmented 
 _SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
 _ELSEWHERE_LOSS = 0.05  # what lies elsewhere is not labelled: some of it is what the expert segments
 _PAPERS_TAU = 0.5  # the paper does not state its own
+_LOWEST_TAU = 0.9  # nobody can show the gate all that it will be asked: strangers look at least a little like somebody
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def train_gate(
     general = [d for d in features if d.output == GENERAL]
     if options.rule != "paper":
         set_priors(trained.router, general)
-    tau = _PAPERS_TAU if options.rule == "paper" else choose_tau(trained.router, general)
+    tau = _PAPERS_TAU if options.rule == "paper" else choose_tau(trained.router, general, _LOWEST_TAU)
     finished = FinishedGate(trained, tau, features, ("general", *(card.dataset for card in cards)))
     described = gate_card(finished, options.settings).model_copy(
         update={"rule": options.rule, "targets": options.targets, "margin": options.margin, "better_expert": better}
