@@ -151,7 +151,7 @@ def _turns(
 def last_answer(dialogue: Iterator[Answer], n_clicks: int) -> Answer:
     """The last answer of a dialogue, the only one that carries a gradient.
 
-    An answer without one costs a third of an answer that is learnt from.
+    The answers before need no backward pass.
 
     Args:
         dialogue: not begun yet.
@@ -160,5 +160,5 @@ def last_answer(dialogue: Iterator[Answer], n_clicks: int) -> Answer:
     for _ in range(n_clicks - 1):
         with torch.no_grad():
             next(dialogue)
-    torch.clear_autocast_cache()  # else weights that were rounded without a gradient would be taken again
+    torch.clear_autocast_cache()  # torch 2.13 needs it not; earlier ones may keep weights rounded without a gradient
     return next(dialogue)

@@ -21,7 +21,8 @@ _PRIORS = tuple(round(0.25 * step, 2) for step in range(-8, 9))  # in nats: odds
 def choose_tau(router: Router, general: Sequence[DatasetFeatures], lowest: float = 0.0) -> float:
     """The smallest threshold at which every general dataset keeps its validation prompts, but for what it may lose.
 
-    Without general data nothing can choose it: 0.5, so an expert speaks when it is likelier than all others together.
+    Without general data nothing can choose it: 0.5, so an expert speaks when it is likelier than all others together,
+    or `lowest` if that is more.
 
     Args:
         router: gate and guards.
