@@ -63,11 +63,15 @@ def test_empty_input_and_autocast_keep_torchs_behaviour() -> None:
 
 @pytest.mark.skipif(not products._onednn_is_there(), reason="torch was built without oneDNN")
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_and_its_gradients_are_those_of_the_layer(batch: int, stride: int) -> None:
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 1), (5, 1), ((3, 1, 5), 1)])
+@pytest.mark.parametrize("length", [17, 18])
+def test_convolution_and_its_gradients_are_those_of_the_layer(
+    batch: int, kernel: int | tuple[int, int, int], stride: int, length: int
+) -> None:
     torch.manual_seed(0)
-    layer = torch.nn.Conv3d(12, 20, kernel_size=3, stride=stride, padding=1)
-    grid = torch.randn(batch, 12, 18, 16, 14, requires_grad=True)  # large enough for oneDNN
+    padding = tuple(edge // 2 for edge in kernel) if isinstance(kernel, tuple) else kernel // 2
+    layer = torch.nn.Conv3d(12, 20, kernel, stride=stride, padding=padding, bias=stride == 1)
+    grid = torch.randn(batch, 12, length, 16, 14, requires_grad=True)  # large enough for oneDNN
     leaves = (grid, *layer.parameters())
     assert grid.numel() * 20 >= products._SMALL
     expected = torch.autograd.grad(layer(grid).square().mean(), leaves)
