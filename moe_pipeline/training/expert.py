@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from moe_pipeline.model.prompt_encoder import PromptEncoder
 from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size, last_answer
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.processes import Processes
+from moe_pipeline.training.threads import quiet_worker
 
 _VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
 
@@ -113,7 +114,7 @@ class ExpertTask:
         fields = asdict(settings)
         keys = [entry.key for entry in cache.manifest.entries]
         self.identity = sha256_json({"settings": fields, "cache": keys, "train": train_cases, "val": validation_cases})
-        self._reader = ThreadPoolExecutor(max_workers=1)
+        self._reader = quiet_worker()
         self._next: tuple[int, Future[PromptBatch]] | None = None
         self._take_over(foundation)
 
