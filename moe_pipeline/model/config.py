@@ -105,13 +105,14 @@ class DecoderConfig:
     """Hidden width of the MLP on the tokens."""
     attention_downsample_rate: int = 2
     """Cross attention works at `transformer_dim` over this."""
-    choose_first_mask: bool = False
-    """Whether one click is answered by one of masks 1.., as a chooser prefers, and not by mask 0; not upstream."""
+    choose_clicks: int = 0
+    """So many clicks at most are answered by one of masks 1.. that a chooser prefers, not by mask 0; not upstream."""
 
     def __post_init__(self) -> None:
         inner = self.num_heads * self.attention_downsample_rate
         _require(self.transformer_dim % inner == 0, f"transformer_dim {self.transformer_dim} is no multiple of {inner}")
         _require(self.transformer_dim % 8 == 0, f"transformer_dim {self.transformer_dim} is no multiple of 8")
+        _require(self.choose_clicks >= 0, f"choose_clicks must not be negative, got {self.choose_clicks}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,8 @@ class FoundationConfig:
     def __post_init__(self) -> None:
         widths = (self.encoder.out_chans, self.prompt.embed_dim, self.decoder.transformer_dim)
         _require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
-        told = self.encoder.detail_chans > 0 or not self.decoder.choose_first_mask
-        _require(told, "choose_first_mask needs detail_chans, which tell whether there was an earlier answer")
+        told = self.encoder.detail_chans > 0 or not self.decoder.choose_clicks
+        _require(told, "choose_clicks needs detail_chans, which tell whether there was an earlier answer")
 
     @property
     def low_resolution_size(self) -> int:

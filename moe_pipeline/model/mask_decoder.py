@@ -19,7 +19,7 @@ Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """The two steps of upscaling, each as weight (out, in) and bias (out)."""
 
 _TOKENS_AT_ONCE = 128
-_ONE_CLICK = 3  # tokens of a prompt of one click beside those of the masks: the IoU's, the click's and the padding
+_OTHER_TOKENS = 2  # beside those of masks and clicks: the IoU's and the padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ class MaskDecoder(nn.Module):
         self.n_details = config.encoder.detail_chans
         n_features = width // 8 + self.n_details + PROMPT_DETAILS + LIKENESSES
         self.cell_network = CellNetwork(n_features, width // 8) if self.n_details else None
-        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + KEYS) if sizes.choose_first_mask else None
+        self.choose_clicks = sizes.choose_clicks
+        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + KEYS) if sizes.choose_clicks else None
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
 
@@ -145,8 +146,8 @@ class MaskDecoder(nn.Module):
     def candidates(self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor) -> Candidates:
         """All masks of P prompts, at least one, for whoever trains the choice; arguments as of `forward`.
 
-        The answer is mask 0, as upstream's. With `choose_first_mask` it is, for a prompt that consists of one click,
-        the one of the others that the chooser prefers.
+        The answer is mask 0, as upstream's. With `choose_clicks` it is, for a prompt of so few clicks, the one of the
+        others that the chooser prefers, but where a single click corrects an earlier answer.
         """
         mask_0 = torch.zeros(len(sparse), dtype=torch.long, device=sparse.device)
         if self.chooser is None:
@@ -154,9 +155,10 @@ class MaskDecoder(nn.Module):
         logits, iou, preference = self._decode_wanted(embedding, sparse, dense, range(self.n_masks))
         if preference is None:
             return Candidates(logits, iou, mask_0)
-        return Candidates(
-            logits, iou, torch.where(_is_unanswered(self._told(dense)), 1 + preference.argmax(1), 0), preference
-        )
+        chosen = 1 + preference.argmax(1)  # (P,)
+        if sparse.shape[1] == 2:  # one click and the padding
+            chosen = torch.where(_is_unanswered(self._told(dense)), chosen, 0)
+        return Candidates(logits, iou, chosen, preference)
 
     def _told(self, dense: Tensor) -> Tensor:
         """What the prompt says of each cell, (1 | P, PROMPT_DETAILS, l, l, l)."""
@@ -165,7 +167,7 @@ class MaskDecoder(nn.Module):
     def _decode_wanted(
         self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor, wanted: range
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits, predicted IoU, and the chooser's preference where there is one click and more than one mask."""
+        """Logits, predicted IoU, and the chooser's preference where there are few clicks and more than one mask."""
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
@@ -198,7 +200,9 @@ class MaskDecoder(nn.Module):
         cells = self._cells(image, embedding.details, self._told(dense))  # (P, l, l, l, C/8)
         logits = multiply(cells.flatten(1, 3), kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *cells.shape[1:4])
         preference = None
-        if self.chooser is not None and wanted == range(self.n_masks) and prompts.shape[1] == self.n_masks + _ONE_CLICK:
+        n_clicks = prompts.shape[1] - self.n_masks - _OTHER_TOKENS
+        few = 0 < n_clicks <= self.choose_clicks
+        if self.chooser is not None and few and wanted == range(self.n_masks):
             keys = channels_last(embedding.details)[..., :KEYS].expand(len(cells), -1, -1, -1, -1)
             preference = self.chooser(logits[:, 1:], torch.cat([cells, keys.to(cells.dtype)], dim=4))
         return logits, iou, preference

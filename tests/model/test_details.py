@@ -23,7 +23,7 @@ def small_nano(detail_chans: int) -> FoundationConfig:
         encoder=replace(config.encoder, **sizes, detail_chans=detail_chans),
         prompt=replace(config.prompt, embed_dim=96),
         decoder=replace(
-            config.decoder, transformer_dim=96, num_heads=2, mlp_dim=32, choose_first_mask=detail_chans > 0
+            config.decoder, transformer_dim=96, num_heads=2, mlp_dim=32, choose_clicks=int(detail_chans > 0)
         ),
     )
 
@@ -147,9 +147,22 @@ def test_one_click_is_answered_by_the_mask_that_the_chooser_prefers() -> None:
     assert dialogue(foundation, 1, one_answered).chosen[0] > 0
 
 
+@torch.no_grad()
+def test_so_many_clicks_are_answered_by_choice_and_more_by_mask_0() -> None:
+    torch.manual_seed(4)
+    config = small_nano(16)
+    foundation = build_foundation(replace(config, decoder=replace(config.decoder, choose_clicks=3)))
+    answered = torch.full((2, 1, 16, 16, 16), -2.0)
+    for n_clicks in (2, 3):
+        chosen = dialogue(foundation, n_clicks, answered)
+        assert chosen.chosen.tolist() == (1 + chosen.preference.argmax(1)).tolist()
+    assert dialogue(foundation, 4, answered).chosen.tolist() == [0, 0]
+    assert dialogue(foundation, 1, answered).chosen.tolist() == [0, 0]
+
+
 def test_the_choice_needs_details() -> None:
-    with pytest.raises(ValueError, match="choose_first_mask needs detail_chans"):
-        replace(small_nano(0), decoder=replace(small_nano(0).decoder, choose_first_mask=True))
+    with pytest.raises(ValueError, match="choose_clicks needs detail_chans"):
+        replace(small_nano(0), decoder=replace(small_nano(0).decoder, choose_clicks=1))
 
 
 def test_details_need_a_conv_stem() -> None:
