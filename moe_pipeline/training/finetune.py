@@ -7,6 +7,7 @@ from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.expert import ExpertTask
+from moe_pipeline.training.muon import KERNEL_RATE
 from moe_pipeline.training.prompter import PrompterData, add_prompter
 from moe_pipeline.training.session import FinetuneOptions, Session, Trained, open_session, save_run_record, train
 from moe_pipeline.weights.tensors import save_tensors
@@ -15,7 +16,6 @@ from moe_pipeline.workspace import Workspace
 __all__ = ["FinetuneOptions", "finetune"]
 
 _LEARNING_RATE = 1.5e-3
-_KERNELS = 3.0  # Muon's rate for kernels, in learning rates; 2 and 4 did about as well, 1 worse
 
 
 def finetune(
@@ -37,7 +37,7 @@ def finetune(
     """
     session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=True)
     out, has_cells = place.expert(session.planned.plan.dataset), session.planned.foundation.config.encoder.detail_chans
-    kernels = _KERNELS if has_cells else 0.0  # SAM-Med3D's few kernels come well trained: they stay with AdamW
+    kernels = KERNEL_RATE if has_cells else 0.0  # SAM-Med3D's few kernels come well trained: they stay with AdamW
     task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
     return session.processes.from_first(lambda: _with_prompter(session, _save(session, task, trained)))
 

@@ -18,6 +18,7 @@ from moe_pipeline.training.clicks import converse, full_size
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
+from moe_pipeline.training.muon import KERNEL_RATE
 from moe_pipeline.training.synthetic import make_batch
 from moe_pipeline.training.synthetic.replay import Replay, ReplaySettings
 from moe_pipeline.weights.device import open_device
@@ -34,13 +35,13 @@ _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 class PretrainSettings:
     """What one step of pretraining sees."""
 
-    volumes: int = 6
+    volumes: int = 3
     """Volumes per step; each is encoded once."""
     targets: int = 2
     """Objects prompted in each volume."""
     painted_targets: int = 5
     """Objects of each volume to choose these from."""
-    shows: int = 3
+    shows: int = 2
     """How often a volume is shown in the mean: turned and mirrored, and with other objects."""
     max_clicks: int = 7
     """Clicks per object at most, drawn per step, few more often than many; 2 at the very start."""
@@ -180,6 +181,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     loop = LoopSettings(
         steps=options.steps,
         learning_rate=options.learning_rate,
+        kernel_rate=KERNEL_RATE * options.learning_rate if chosen.config.encoder.detail_chans else 0.0,
         warmup_steps=100,
         validate_every=100,
         max_minutes=options.max_minutes,
