@@ -68,7 +68,8 @@ def convolve(layer: nn.Module, grid: Tensor) -> Tensor:
 
 def _keeps_the_grid(layer: nn.Conv3d) -> bool:
     plain = (*layer.stride, *layer.dilation, layer.groups) == (1,) * 7
-    return plain and all(edge == 2 * pad + 1 for edge, pad in zip(layer.kernel_size, layer.padding, strict=True))
+    padding = [int(edge) for edge in layer.padding]
+    return plain and list(layer.kernel_size) == [2 * edge + 1 for edge in padding]
 
 
 class _Convolution(torch.autograd.Function):

@@ -19,6 +19,7 @@ from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.muon import KERNEL_RATE
+from moe_pipeline.training.silent import waken
 from moe_pipeline.training.synthetic import make_batch
 from moe_pipeline.training.synthetic.replay import Replay, ReplaySettings
 from moe_pipeline.weights.device import open_device
@@ -29,6 +30,7 @@ from moe_pipeline.weights.tensors import load_tensors
 _log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
+_LOOKS = 6  # batches on which a foundation to go on from shows which of its channels answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,9 @@ def pretrain(
         The foundation with the averaged weights of the best validation, and how the run ended.
     """
     task = PretrainTask(foundation, settings, device)
+    if settings.start and not (folder / "checkpoint.safetensors").is_file():
+        silent = waken(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
+        _log.info("hidden channels drawn anew, since they hardly ever answered: %s", silent)
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return foundation, result
