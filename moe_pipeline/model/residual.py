@@ -7,7 +7,6 @@ from moe_pipeline.model.products import convolve
 
 GROUP_CHANNELS = 8
 """Channels that are normalised together."""
-_SLOPE = 0.01  # below zero; with 0, most hidden channels of an earlier nano fell silent in training, for good
 
 
 class ResidualBlock(nn.Module):
@@ -38,5 +37,4 @@ class LeanBlock(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map (B, C, X, Y, Z) to the same shape."""
-        hidden = F.leaky_relu(convolve(self.conv1, self.norm(grid)), _SLOPE)
-        return grid + convolve(self.conv2, hidden)
+        return grid + convolve(self.conv2, F.relu(convolve(self.conv1, self.norm(grid))))
