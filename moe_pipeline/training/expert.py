@@ -1,6 +1,7 @@
 """One expert: a copy of the general decoder, trained on cached embeddings by simulated clicks."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +19,12 @@ from moe_pipeline.model.prompt_encoder import PromptEncoder
 from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size, last_answer
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.processes import Processes
+from moe_pipeline.training.silent import waken
 from moe_pipeline.training.threads import quiet_worker
 
+_log = logging.getLogger(__name__)
+
+_LOOKS = 24  # prompts on which the decoder shows which of its channels answer
 _VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
 
 
@@ -123,6 +128,19 @@ class ExpertTask:
         self.module = decoder
         self.general = Speaker(_as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
         self.learner = replace(self.general, decoder=decoder)
+        silent = waken(decoder, self._look, self.settings.seed)
+        _log.info("hidden channels of the decoder drawn anew, since they hardly ever answered: %s", silent)
+
+    @torch.no_grad()
+    def _look(self) -> None:
+        """Decode some of what is to be learnt, the same in every process."""
+        random = np.random.default_rng(self.settings.seed)
+        numbers = random.choice(self.train_numbers, min(_LOOKS, len(self.train_numbers)), replace=False)
+        for number in numbers:
+            chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number)))))]
+            batch = load_prompts(self.cache, chosen, self.device)
+            for _ in self._dialogue(self.learner, batch, 2, torch.Generator().manual_seed(int(number))):
+                pass
 
     @property
     def batch_size(self) -> int:

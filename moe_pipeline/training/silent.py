@@ -29,6 +29,8 @@ def waken(network: nn.Module, look: Callable[[], object], seed: int) -> dict[str
         How many channels of each block were silent, by the block's name.
     """
     blocks = {name: part for name, part in network.named_modules() if isinstance(part, LeanBlock)}
+    if not blocks:
+        return {}
     shares: dict[str, list[Tensor]] = {name: [] for name in blocks}
     hooks = [block.register_forward_pre_hook(partial(_note, shares[name])) for name, block in blocks.items()]
     try:
