@@ -1,14 +1,20 @@
 """Training of experts on cached embeddings."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 
+from moe_pipeline.embeddings.cache import EmbeddingCache, Sample
 from moe_pipeline.progress import silent
 from moe_pipeline.training.expert import ExpertSettings, ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.session import loop_settings, open_session
+from moe_pipeline.training.synthetic import make_batch
+from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
@@ -51,3 +57,32 @@ def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> Non
         scores.append(task.measure(task.general))
         task.close()
     assert scores[0] == scores[1]
+
+
+def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew() -> None:
+    foundation = load_foundation("nano")
+    before = {name: tensor.clone() for name, tensor in foundation.state_dict().items()}
+    batch = make_batch(3, 1, foundation.config.encoder.img_size)
+    with torch.no_grad():
+        sample = Sample(
+            foundation.image_encoder(batch.image)[0].half(), batch.target[0, 0].numpy().astype(np.uint8), (1,)
+        )
+    cache = SimpleNamespace(
+        manifest=SimpleNamespace(entries=[]),
+        of_cases=lambda *_, **__: [0],
+        classes_of=lambda _number: (1,),
+        load=lambda _number: sample,
+    )
+    one, again = (
+        ExpertTask(foundation, cast("EmbeddingCache", cache), [], [], ExpertSettings(), torch.device("cpu"))
+        for _ in range(2)
+    )
+    own = one.module.state_dict()
+    changed = {name for name, tensor in own.items() if not torch.equal(tensor, before[f"mask_decoder.{name}"])}
+    hidden = {f"{layer}.{part}" for layer in ("conv1", "conv2") for part in ("weight", "bias")}
+    assert {"cell_network.coarse.0.conv1.weight", "cell_network.coarse.0.conv2.weight"} <= changed
+    assert all(name.startswith("cell_network.") and name.split(".", 2)[-1].endswith(tuple(hidden)) for name in changed)
+    assert all(torch.equal(tensor, own[name]) for name, tensor in again.module.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in foundation.state_dict().items())
+    for task in (one, again):
+        task.close()
