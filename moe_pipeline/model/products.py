@@ -60,15 +60,14 @@ def convolve(layer: nn.Module, grid: Tensor) -> Tensor:
         return convolved
     assert layer.padding_mode == "zeros"
     padding = [int(edge) for edge in layer.padding]
-    if torch.is_grad_enabled() and _keeps_the_grid(layer) and grid.shape[2] % 2 == 0:
+    if torch.is_grad_enabled() and _keeps_the_grid(layer, padding) and grid.shape[2] % 2 == 0:
         kept: Tensor = _Convolution.apply(grid, layer.weight, layer.bias, padding)  # type: ignore[no-untyped-call]
         return kept
     return torch.mkldnn_convolution(grid, layer.weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups)
 
 
-def _keeps_the_grid(layer: nn.Conv3d) -> bool:
+def _keeps_the_grid(layer: nn.Conv3d, padding: list[int]) -> bool:
     plain = (*layer.stride, *layer.dilation, layer.groups) == (1,) * 7
-    padding = [int(edge) for edge in layer.padding]
     return plain and list(layer.kernel_size) == [2 * edge + 1 for edge in padding]
 
 

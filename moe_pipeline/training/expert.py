@@ -1,7 +1,6 @@
 """One expert: a copy of the general decoder, trained on cached embeddings by simulated clicks."""
 
 import copy
-import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +20,6 @@ from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.silent import waken
 from moe_pipeline.training.threads import quiet_worker
-
-_log = logging.getLogger(__name__)
 
 _LOOKS = 24  # prompts on which the decoder shows which of its channels answer
 _VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
@@ -128,8 +125,10 @@ class ExpertTask:
         self.module = decoder
         self.general = Speaker(_as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
         self.learner = replace(self.general, decoder=decoder)
-        silent = waken(decoder, self._look, self.settings.seed)
-        _log.info("hidden channels of the decoder drawn anew, since they hardly ever answered: %s", silent)
+
+    def begin(self) -> None:
+        """Before a training that is not gone on with, and has something to train on: draw silent channels anew."""
+        waken(self.module, self._look, self.settings.seed)
 
     @torch.no_grad()
     def _look(self) -> None:
@@ -223,6 +222,9 @@ class WholeTask(ExpertTask):
         self.general = Speaker(foundation.image_encoder, foundation.prompt_encoder, foundation.mask_decoder)
         own = self.module
         self.learner = Speaker(own.image_encoder, own.prompt_encoder, own.mask_decoder)
+
+    def begin(self) -> None:
+        """Nothing: the baseline starts from the foundation as it is."""
 
 
 def _as_it_is(embedding: Tensor) -> Tensor:

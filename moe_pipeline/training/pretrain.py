@@ -240,8 +240,7 @@ def pretrain(
     """
     task = PretrainTask(foundation, settings, device)
     if settings.start and not (folder / "checkpoint.safetensors").is_file():
-        silent = waken(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
-        _log.info("hidden channels drawn anew, since they hardly ever answered: %s", silent)
+        waken(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return foundation, result

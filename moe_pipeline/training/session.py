@@ -131,6 +131,8 @@ def train(
         _check_prompts(task, plan, options.fold)
         if options.overwrite:
             processes.from_first(lambda: (out / "checkpoint.safetensors").unlink(missing_ok=True))
+        if processes.from_first(lambda: not (out / "checkpoint.safetensors").is_file()):
+            task.begin()
         general = processes.from_first(lambda: task.measure(task.general))
         loop = loop_settings(plan, options, learning_rate, kernels)
         result = run_loop(task, loop, out, device, session.progress, processes)

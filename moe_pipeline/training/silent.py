@@ -1,5 +1,6 @@
 """Hidden channels that hardly ever answer: they cost as much as the others and learn next to nothing."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.products import convolve
 from moe_pipeline.model.residual import LeanBlock
+
+_log = logging.getLogger(__name__)
 
 _SELDOM = 0.005
 """Of the cells: a channel above zero in fewer is silent."""
@@ -39,7 +42,9 @@ def waken(network: nn.Module, look: Callable[[], object], seed: int) -> dict[str
         for hook in hooks:
             hook.remove()
     generator = torch.Generator().manual_seed(seed)
-    return {name: _draw_anew(block, torch.stack(shares[name]).mean(0), generator) for name, block in blocks.items()}
+    drawn = {name: _draw_anew(block, torch.stack(shares[name]).mean(0), generator) for name, block in blocks.items()}
+    _log.info("hidden channels drawn anew, since they hardly ever answered: %s", drawn)
+    return drawn
 
 
 def _note(shares: list[Tensor], block: nn.Module, inputs: tuple[Tensor]) -> None:

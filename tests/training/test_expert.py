@@ -77,6 +77,8 @@ def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew() -> None:
         ExpertTask(foundation, cast("EmbeddingCache", cache), [], [], ExpertSettings(), torch.device("cpu"))
         for _ in range(2)
     )
+    for task in (one, again):
+        task.begin()
     own = one.module.state_dict()
     changed = {name for name, tensor in own.items() if not torch.equal(tensor, before[f"mask_decoder.{name}"])}
     hidden = {f"{layer}.{part}" for layer in ("conv1", "conv2") for part in ("weight", "bias")}
@@ -86,3 +88,11 @@ def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in foundation.state_dict().items())
     for task in (one, again):
         task.close()
+
+
+def test_nothing_to_train_on_is_left_to_the_session_that_says_so() -> None:
+    cache = SimpleNamespace(manifest=SimpleNamespace(entries=[]), of_cases=lambda *_, **__: [])
+    foundation = load_foundation("nano")
+    task = ExpertTask(foundation, cast("EmbeddingCache", cache), [], [], ExpertSettings(), torch.device("cpu"))
+    assert task.train_numbers == []
+    task.close()
