@@ -26,6 +26,7 @@ from moe_pipeline.training.clicks import converse, last_answer
 from moe_pipeline.training.expert import trainable_decoder
 from moe_pipeline.training.loop import LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, mask_loss, occupancy
+from moe_pipeline.training.muon import kernel_rate
 from moe_pipeline.weights.presets import load_preset, preset_names
 
 CPU = torch.device("cpu")
@@ -37,6 +38,7 @@ class CachedStep:
     identity = "benchmark"
 
     def __init__(self, foundation: Foundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
+        self.kernel_rate = kernel_rate(foundation.config)
         self.module = trainable_decoder(foundation)
         self.prompt_encoder = foundation.prompt_encoder
         self.embedding, self.target, self.clicks = embedding, target, clicks
@@ -62,7 +64,7 @@ def cached_step_seconds(task: CachedStep, steps: int, precision: str) -> float:
             learning_rate=1e-4,
             warmup_steps=1,
             validate_every=count,
-            kernel_rate=3e-4 if task.module.n_details else 0.0,
+            kernel_rate=task.kernel_rate * 1e-4,
             precision=precision,  # type: ignore[arg-type]
         )
         with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.expert import ExpertTask
-from moe_pipeline.training.muon import KERNEL_RATE
+from moe_pipeline.training.muon import kernel_rate
 from moe_pipeline.training.prompter import PrompterData, add_prompter
 from moe_pipeline.training.session import FinetuneOptions, Session, Trained, open_session, save_run_record, train
 from moe_pipeline.weights.tensors import save_tensors
@@ -36,8 +36,7 @@ def finetune(
         DatasetError: if the fold has nothing to train on or to validate with.
     """
     session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=True)
-    out, has_cells = place.expert(session.planned.plan.dataset), session.planned.foundation.config.encoder.detail_chans
-    kernels = KERNEL_RATE if has_cells else 0.0  # SAM-Med3D's few kernels come well trained: they stay with AdamW
+    out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation.config)
     task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
     return session.processes.from_first(lambda: _with_prompter(session, _save(session, task, trained)))
 

@@ -10,12 +10,21 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from moe_pipeline.model.config import FoundationConfig
+
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan's: five steps take singular values from 0.001 to 1 into 0.7 to 1.2
 _STEPS = 5
 _MOMENTUM = 0.95
-KERNEL_RATE = 3.0
-"""Its learning rate in those of AdamW beside it; experts learn about as well at 2 and 4, and worse at 1."""
+_KERNEL_RATE = 3.0  # experts learn about as well at 2 and 4, and worse at 1
 _ADAMW_RMS = 0.2  # of an update: as large as AdamW's usually is (Liu et al. 2025), so learning rates compare
+
+
+def kernel_rate(config: FoundationConfig) -> float:
+    """Muon's learning rate for the decoder of such a network, in those of AdamW beside it; 0 for AdamW alone.
+
+    Muon is for the cell network: SAM-Med3D has none, and its few kernels come well trained.
+    """
+    return _KERNEL_RATE if config.encoder.detail_chans else 0.0
 
 
 class Muon(torch.optim.Optimizer):

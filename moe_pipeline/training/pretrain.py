@@ -18,7 +18,7 @@ from moe_pipeline.training.clicks import converse, full_size
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
-from moe_pipeline.training.muon import KERNEL_RATE
+from moe_pipeline.training.muon import kernel_rate
 from moe_pipeline.training.silent import waken
 from moe_pipeline.training.synthetic import make_batch
 from moe_pipeline.training.synthetic.replay import Replay, ReplaySettings
@@ -183,7 +183,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     loop = LoopSettings(
         steps=options.steps,
         learning_rate=options.learning_rate,
-        kernel_rate=KERNEL_RATE * options.learning_rate if chosen.config.encoder.detail_chans else 0.0,
+        kernel_rate=kernel_rate(chosen.config) * options.learning_rate,
         warmup_steps=100,
         validate_every=100,
         max_minutes=options.max_minutes,
