@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moe_pipeline.errors import StaleCacheError
 from moe_pipeline.training.ema import WeightAverage
-from moe_pipeline.training.task import LoopSettings, Task
+from moe_pipeline.training.task import LoopSettings, Remembering, Task
 from moe_pipeline.weights.training_state import load_training_state, save_training_state
 
 
@@ -45,13 +45,20 @@ class Run:
         return f"{self.task.identity}/{self.settings.identity}"
 
 
-def save_run(run: Run, path: Path) -> None:
-    """Write everything that the run needs to continue bit for bit."""
+def save_run(run: Run, path: Path, memory: dict[str, Tensor]) -> None:
+    """Write everything that the run needs to continue bit for bit.
+
+    Args:
+        run: to be continued.
+        path: of the checkpoint.
+        memory: of the task, of all processes.
+    """
     module = run.task.module
     tensors = {f"model.{name}": p.detach() for name, p in module.named_parameters() if p.requires_grad}
     tensors |= {f"buffer.{name}": b for name, b in module.named_buffers() if name in module.state_dict()}
     tensors |= {f"ema.{name}": tensor for name, tensor in run.average.tensors.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
+    tensors |= {f"memory.{name}": tensor for name, tensor in memory.items()}
     run.state.ema_updates = run.average.updates
     known = {name: getattr(run.state, name) for name in State.__slots__}
     known["best_score"] = None if math.isinf(run.state.best_score) else run.state.best_score
@@ -74,9 +81,15 @@ def resume_run(run: Run, path: Path) -> None:
         )
     present = dict(run.task.module.named_parameters()) | dict(run.task.module.named_buffers())
     targets = {"model": present, "buffer": present, "ema": run.average.tensors, "best": run.best}
+    memory: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         kind, _, name = key.partition(".")
-        targets[kind][name].copy_(tensor)
+        if kind == "memory":
+            memory[name] = tensor
+        else:
+            targets[kind][name].copy_(tensor)
+    if isinstance(run.task, Remembering):
+        run.task.remember(memory)
     known: dict[str, Any] = metadata["state"]
     if known["best_score"] is None:
         known["best_score"] = -math.inf

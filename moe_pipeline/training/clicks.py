@@ -12,22 +12,35 @@ from moe_pipeline.model.upsampling import upsample
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the decoder says after each click.
+class Said:
+    """What a dialogue goes on from.
 
     Attributes:
         coordinates: (P, n, 3) voxels of the crop, in tensor axis order, all clicks so far.
         labels: (P, n), 1 inside, 0 outside.
-        logits: (P, 1, l, l, l), low resolution.
-        iou: (P, 1), the decoder's own estimate.
-        candidates: all masks that it chose from.
+        logits: (P, 1, l, l, l), low resolution, the last answer.
     """
 
     coordinates: Tensor
     labels: Tensor
     logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Said):
+    """What the decoder says after each click.
+
+    Attributes:
+        iou: (P, 1), the decoder's own estimate.
+        candidates: all masks that it chose from.
+    """
+
     iou: Tensor
     candidates: Candidates
+
+    def remembered(self) -> Said:
+        """What the dialogue goes on from, without gradient."""
+        return Said(self.coordinates, self.labels, self.logits.detach().float())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ def converse(
     n_clicks: int,
     generator: torch.Generator,
     part: BatchPart | None = None,
+    after: Said | None = None,
 ) -> Iterator[Answer]:
     """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `Answer` per click.
 
@@ -117,9 +131,10 @@ def converse(
         n_clicks: how many clicks.
         generator: source of the clicks.
         part: which prompts of a batch these are; all if None.
+        after: to go on with an earlier dialogue.
     """
     prepared = mask_decoder.prepare(embedding)
-    return _turns(prompt_encoder, mask_decoder, prepared, target, n_clicks, generator, part)
+    return _turns(prompt_encoder, mask_decoder, prepared, target, n_clicks, generator, part, after)
 
 
 def _turns(
@@ -130,35 +145,25 @@ def _turns(
     n_clicks: int,
     generator: torch.Generator,
     part: BatchPart | None,
+    after: Said | None,
 ) -> Iterator[Answer]:
-    size = target.shape[-1]
-    low = prompt_encoder.mask_size
-    logits = torch.zeros(len(target), 1, low, low, low, device=target.device)
-    coordinates = torch.empty(len(target), 0, 3, device=target.device)
-    labels = torch.empty(len(target), 0, dtype=torch.long, device=target.device)
+    said = after or _nothing_said(target, prompt_encoder.mask_size)
     for _ in range(n_clicks):
-        mask = full_size(logits, size) > 0  # (P, 1, S, S, S)
+        mask = full_size(said.logits, target.shape[-1]) > 0  # (P, 1, S, S, S)
         new_coordinates, new_labels = next_click(mask, target, generator, part)
-        coordinates = torch.cat((coordinates, new_coordinates), dim=1)  # (P, n, 3)
-        labels = torch.cat((labels, new_labels), dim=1)  # (P, n)
-        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=logits)
+        coordinates = torch.cat((said.coordinates, new_coordinates), dim=1)  # (P, n, 3)
+        labels = torch.cat((said.labels, new_labels), dim=1)  # (P, n)
+        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=said.logits)
         candidates = mask_decoder.candidates(embedding, sparse, dense)
-        answer, iou = candidates.answer()
-        yield Answer(coordinates, labels, answer, iou, candidates)
-        logits = answer.detach().float()
+        answer = Answer(coordinates, labels, *candidates.answer(), candidates)
+        yield answer
+        said = answer.remembered()
 
 
-def last_answer(dialogue: Iterator[Answer], n_clicks: int) -> Answer:
-    """The last answer of a dialogue, the only one that carries a gradient.
-
-    The answers before need no backward pass.
-
-    Args:
-        dialogue: not begun yet.
-        n_clicks: of the dialogue.
-    """
-    for _ in range(n_clicks - 1):
-        with torch.no_grad():
-            next(dialogue)
-    torch.clear_autocast_cache()  # torch 2.13 needs it not; earlier ones may keep weights rounded without a gradient
-    return next(dialogue)
+def _nothing_said(target: Tensor, low: int) -> Said:
+    """No clicks and an empty answer of edge `low`."""
+    return Said(
+        coordinates=torch.empty(len(target), 0, 3, device=target.device),
+        labels=torch.empty(len(target), 0, dtype=torch.long, device=target.device),
+        logits=torch.zeros(len(target), 1, low, low, low, device=target.device),
+    )

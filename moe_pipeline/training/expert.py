@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
 from moe_pipeline.model.prompt_encoder import PromptEncoder
-from moe_pipeline.training.clicks import Answer, BatchPart, converse, full_size, last_answer
+from moe_pipeline.training.clicks import Answer, BatchPart, Said, converse, full_size
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.silent import waken
@@ -32,10 +32,12 @@ class ExpertSettings:
     batch_size: int = 8
     """Prompts per step, each on its own crop."""
     max_clicks: int = 5
-    """Clicks per prompt at most, drawn per step, few more often than many: each costs as much as the first."""
+    """Clicks per prompt at most, drawn per batch, few more often than many: each costs as much as the first."""
+    dialogues: int = 8
+    """Batches that are prompted in turn: a step answers the next click of one of them, and learns from the answer."""
     validation_clicks: int = 5
     """Clicks per prompt in validation."""
-    validation_prompts: int = 64
+    validation_prompts: int = 32
     """Prompts in validation at most, spread over the cases."""
     iou_weight: float = 0.2
     """Weight of the IoU head's loss."""
@@ -113,11 +115,13 @@ class ExpertTask:
         self.train_numbers = cache.of_cases(train_cases, augmented=True)
         self.validation = _validation_prompts(cache, validation_cases, settings)
         self.processes = processes or Processes(device)
-        fields = asdict(settings)
         keys = [entry.key for entry in cache.manifest.entries]
-        self.identity = sha256_json({"settings": fields, "cache": keys, "train": train_cases, "val": validation_cases})
+        self.identity = sha256_json(
+            {"settings": asdict(settings), "cache": keys, "train": train_cases, "val": validation_cases}
+        )
         self._reader = quiet_worker()
         self._next: tuple[int, Future[PromptBatch]] | None = None
+        self._said: dict[int, Said] = {}  # by the dialogue's number, from 0 to settings.dialogues
         self._take_over(foundation)
 
     def _take_over(self, foundation: Foundation) -> None:
@@ -147,16 +151,18 @@ class ExpertTask:
         return min(self.settings.batch_size, len(self.train_numbers))
 
     def loss(self, step: int) -> Tensor:
-        """Interaction loss after the last click of one batch; the next batch is read meanwhile.
+        """Interaction loss after the next click of one dialogue; the next step's batch is read meanwhile.
 
-        The lengths of dialogues are drawn, so that answers to all numbers of clicks are learnt.
+        So every answer that is paid for is learnt from, and the ones before it need not be given again.
         """
+        began, number = self._began(step), step % self.settings.dialogues
         batch = self._batch(step)
-        random = np.random.default_rng((self.settings.seed, step, 1))
-        n_clicks = 1 + int(self.settings.max_clicks * random.random() ** 2)
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        seed = np.random.default_rng((self.settings.seed, step, 1)).integers(2**62)
+        generator = torch.Generator().manual_seed(int(seed))
         part = BatchPart(self.processes.part_of(self.batch_size).start, self.batch_size)
-        answer = last_answer(self._dialogue(self.learner, batch, n_clicks, generator, part), n_clicks)
+        after = self._said[number] if began < step else None
+        answer = next(self._dialogue(self.learner, batch, 1, generator, part, after))
+        self._said[number] = answer.remembered()
         truth = occupancy(batch.target, answer.logits.shape[-1])
         share = len(batch.target) * self.processes.size / self.batch_size  # 1 if all processes have as many prompts
         return interaction_loss(answer.candidates, truth, self.settings.iou_weight) * share
@@ -187,13 +193,40 @@ class ExpertTask:
         n_clicks: int,
         generator: torch.Generator,
         part: BatchPart | None = None,
+        after: Said | None = None,
     ) -> Iterator[Answer]:
         embedding = speaker.embed(batch.embedding)  # (P, C, g, g, g)
-        return converse(speaker.prompt_encoder, speaker.decoder, embedding, batch.target, n_clicks, generator, part)
+        encoder, decoder = speaker.prompt_encoder, speaker.decoder
+        return converse(encoder, decoder, embedding, batch.target, n_clicks, generator, part, after)
 
     def close(self) -> None:
         """Stop reading ahead."""
         self._reader.shutdown(cancel_futures=True)
+
+    def memory(self) -> dict[str, Tensor]:
+        """All dialogues, of all processes; each of them has to call this."""
+        return {
+            f"{number}.{field.name}": self.processes.collect(getattr(said, field.name))
+            for number, said in sorted(self._said.items())
+            for field in fields(Said)
+        }
+
+    def remember(self, memory: dict[str, Tensor]) -> None:
+        """Go on with the dialogues that `memory` gave."""
+        part, names = self.processes.part_of(self.batch_size), [field.name for field in fields(Said)]
+        for number in range(self.settings.dialogues):
+            if f"{number}.{names[0]}" in memory:
+                self._said[number] = Said(*(memory[f"{number}.{name}"][part].to(self.device) for name in names))
+
+    def _began(self, step: int) -> int:
+        """The first step of the dialogue that a step goes on with."""
+        began, seed = step % self.settings.dialogues, self.settings.seed
+        while True:
+            n_clicks = 1 + int(self.settings.max_clicks * np.random.default_rng((seed, began, 2)).random() ** 2)
+            ended = began + n_clicks * self.settings.dialogues
+            if ended > step:
+                return began
+            began = ended
 
     def _batch(self, step: int) -> PromptBatch:
         ready = self._next[1].result() if self._next and self._next[0] == step else self._read(step)
@@ -201,7 +234,7 @@ class ExpertTask:
         return ready
 
     def _read(self, step: int) -> PromptBatch:
-        random = np.random.default_rng((self.settings.seed, step, 0))
+        random = np.random.default_rng((self.settings.seed, self._began(step), 0))
         numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
         return load_prompts(self.cache, chosen[self.processes.part_of(self.batch_size)], self.device)

@@ -26,7 +26,7 @@ from moe_pipeline.training.ema import WeightAverage
 from moe_pipeline.training.memory import keep_freed_memory
 from moe_pipeline.training.muon import Muon, kernels_of
 from moe_pipeline.training.processes import Processes
-from moe_pipeline.training.task import LoopSettings, Task
+from moe_pipeline.training.task import LoopSettings, Remembering, Task
 
 __all__ = ["InterruptedRunError", "LoopResult", "LoopSettings", "Task", "run_loop"]
 
@@ -104,11 +104,11 @@ def run_loop(
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
                 _validate(run, folder, processes)
                 state.seconds = time.monotonic() - began
-                processes.from_first(lambda: save_run(run, checkpoint))
+                _save(run, checkpoint, processes)
         if stopped_by == "time" and (not state.rows or state.rows[-1]["step"] != state.step):
             _validate(run, folder, processes)  # the last weights, for which the learning rate had fallen, count too
         if stopped_by in ("interrupt", "time"):
-            processes.from_first(lambda: save_run(run, checkpoint))
+            _save(run, checkpoint, processes)
     if stopped_by == "interrupt":
         raise InterruptedRunError(folder, state.step)
     return LoopResult(best, state.best_step, state.best_score, state.step, state.seconds, stopped_by, list(state.rows))
@@ -147,6 +147,11 @@ def _step(run: Run, device: torch.device, processes: Processes) -> None:
     run.average.update(run.task.module)
     run.state.loss = float(loss)
     run.state.step += 1
+
+
+def _save(run: Run, checkpoint: Path, processes: Processes) -> None:
+    memory = run.task.memory() if isinstance(run.task, Remembering) else {}
+    processes.from_first(lambda: save_run(run, checkpoint, memory))
 
 
 def _schedule(run: Run) -> float:

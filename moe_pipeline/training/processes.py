@@ -48,6 +48,13 @@ class Processes:
         for tensor, mean in zip(tensors, parts, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
+    def collect(self, part: Tensor) -> Tensor:
+        """The parts of all processes, one behind the other along the first axis, on the CPU."""
+        part = part.cpu()
+        if self.fabric is None:
+            return part
+        return torch.cat([self.fabric.broadcast(part, src=rank) for rank in range(self.size)])
+
     def from_first(self, make: Callable[[], _T]) -> _T:
         """What `make` gives in the first process, which alone calls it; its named errors are raised in all.
 

@@ -1,7 +1,7 @@
 """What the training loop needs to know of what it trains, and for how long."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -61,3 +61,14 @@ class Task(Protocol):
 
     def validate(self) -> dict[str, float]:
         """Columns for the log; "score" is maximised."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A task whose steps also depend on what was answered in earlier ones."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """For the checkpoint, on the CPU; every process is asked."""
+
+    def remember(self, memory: dict[str, Tensor]) -> None:
+        """Take over what `memory` gave, before the first step of a resumed run."""

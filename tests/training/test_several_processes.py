@@ -20,8 +20,8 @@ NAME = "Dataset001_One"
 
 @pytest.fixture
 def planned(tmp_path: Path, make_planned_workspace: Callable[..., Workspace]) -> Workspace:
-    """With three prompts per step, which two processes cannot share evenly."""
-    small = {"crops_per_case": 2, "copies_per_case": 1, "steps_per_epoch": 2, "batch_size": 3}
+    """With three prompts per step, which two processes cannot share evenly, and steps enough for second clicks."""
+    small = {"crops_per_case": 2, "copies_per_case": 1, "steps_per_epoch": 6, "batch_size": 3}
     return make_planned_workspace(tmp_path / "ws", NAME, 6, **small)
 
 
