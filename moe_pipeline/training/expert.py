@@ -32,7 +32,7 @@ class ExpertSettings:
     batch_size: int = 8
     """Prompts per step, each on its own crop."""
     max_clicks: int = 5
-    """Clicks per prompt at most, drawn per batch, few more often than many: each costs as much as the first."""
+    """Clicks per prompt at most."""
     dialogues: int = 8
     """Batches that are prompted in turn: a step answers the next click of one of them, and learns from the answer."""
     validation_clicks: int = 5
@@ -222,8 +222,8 @@ class ExpertTask:
         """The first step of the dialogue that a step goes on with."""
         began, seed = step % self.settings.dialogues, self.settings.seed
         while True:
-            n_clicks = 1 + int(self.settings.max_clicks * np.random.default_rng((seed, began, 2)).random() ** 2)
-            ended = began + n_clicks * self.settings.dialogues
+            share = np.random.default_rng((seed, began, 2)).random()
+            ended = began + _clicks_until(share, self.settings.max_clicks) * self.settings.dialogues
             if ended > step:
                 return began
             began = ended
@@ -258,6 +258,15 @@ class WholeTask(ExpertTask):
 
     def begin(self) -> None:
         """Nothing: the baseline starts from the foundation as it is."""
+
+
+def _clicks_until(share: float, most: int) -> int:
+    """Length of a dialogue that a share of all are at least as long as: many have one click, and many of the rest all.
+
+    Answers to k clicks are then as frequent as where the square of a uniform number is drawn for each of them: those to
+    the first most of all, those to the last still a quarter as often, as an expert that is to be corrected needs.
+    """
+    return sum(k**0.5 - (k - 1) ** 0.5 > share for k in range(1, most + 1))
 
 
 def _as_it_is(embedding: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from moe_pipeline.embeddings.cache import EmbeddingCache, Sample
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import silent
-from moe_pipeline.training.expert import ExpertSettings, ExpertTask
+from moe_pipeline.training.expert import ExpertSettings, ExpertTask, _clicks_until
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.loop import InterruptedRunError, LoopSettings, run_loop
 from moe_pipeline.training.processes import Processes
@@ -108,6 +108,14 @@ def test_each_step_answers_the_next_click_of_a_dialogue(place: Workspace) -> Non
         assert own[0] == 1
         assert all(after in (1, before + 1) for before, after in pairwise(own))
     task.close()
+
+
+def test_answers_to_k_clicks_are_as_frequent_as_squares_of_uniform_numbers_make_them() -> None:
+    lengths = np.array([_clicks_until(share, 5) for share in np.linspace(0, 1, 100_000, endpoint=False)])
+    answers = np.array([np.mean(lengths >= k) for k in range(1, 6)])
+    squares = np.bincount((5 * np.linspace(0, 1, 100_000, endpoint=False) ** 2).astype(int), minlength=5)
+    assert set(lengths) == {1, 2, 3, 4, 5}
+    np.testing.assert_allclose(answers / answers.sum(), squares / squares.sum(), atol=1e-4)
 
 
 @pytest.mark.parametrize("interrupt_at", [2, 5])
