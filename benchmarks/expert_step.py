@@ -128,20 +128,18 @@ def main() -> None:
     image, target = torch.randn(arguments.batch, 1, size, size, size), balls(arguments.batch, size)
     with torch.no_grad():
         embedding = foundation.image_encoder(image)
-    seconds = {
-        f"expert on cached embeddings, {precision}": cached_step_seconds(
-            CachedStep(foundation, embedding, target, arguments.clicks), arguments.repeats, precision
-        )
-        for precision in ("fp32", "bf16")
-    }
+    measured: list[tuple[str, float, int]] = []  # name, seconds, answers learnt from
+    for precision in ("fp32", "bf16"):
+        task = CachedStep(foundation, embedding, target, arguments.clicks)
+        value = cached_step_seconds(task, arguments.repeats, precision)
+        measured.append((f"expert on cached embeddings, {precision}", value, 1))
     whole = None
     if not arguments.skip_original:
         work = original_step(foundation, image, target, arguments.clicks)
         whole = best_seconds(work, arguments.original_repeats, CPU)
-        seconds["whole network, the original's way"] = whole
+        measured.append(("whole network, the original's way", whole, arguments.clicks))
     rows = []
-    for name, value in seconds.items():
-        answers = arguments.clicks if value is whole else 1
+    for name, value, answers in measured:
         faster = [f"{whole / value:.1f}", f"{whole / value * answers / arguments.clicks:.1f}"] if whole else ["", ""]
         rows.append([name, f"{value:.3f}", str(answers), *faster])
     print(f"{arguments.preset}, {arguments.batch} prompts, {arguments.clicks} clicks:\n")

@@ -1,3 +1,6 @@
+import copy
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -107,3 +110,31 @@ def test_a_dialogue_goes_on_where_it_was_left(tiny_foundation: Foundation) -> No
         assert torch.equal(one.coordinates, other.coordinates)
         assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.logits, other.logits)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_answer_keeps_its_gradient_though_the_ones_before_have_none(
+    tiny_foundation: Foundation, precision: str
+) -> None:
+    target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
+    target[0, 0, :8] = True
+
+    def moved(n_clicks: int) -> dict[str, float]:
+        foundation = copy.deepcopy(tiny_foundation).requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
+            generator = torch.Generator().manual_seed(0)
+            dialogue = converse(
+                foundation.prompt_encoder, foundation.mask_decoder, embedding, target, n_clicks, generator
+            )
+            with torch.no_grad():
+                for _ in range(n_clicks - 1):
+                    next(dialogue)
+            next(dialogue).logits.mean().backward()
+        return {name: float(p.grad.abs().max()) for name, p in foundation.named_parameters() if p.grad is not None}
+
+    first, third = moved(1), moved(3)
+    assert first.keys() <= third.keys()
+    assert {name.split(".")[0] for name, size in third.items() if size > 0} == {
+        *("image_encoder", "prompt_encoder", "mask_decoder")
+    }
