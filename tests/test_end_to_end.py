@@ -96,6 +96,7 @@ def test_the_experts_folder_holds_exactly_its_files(trained: Workspace) -> None:
     assert [row["step"] for row in log] == ["3", "6"]
     card = ExpertCard.load(trained.expert(DATASETS[0]) / "expert.json")
     assert card.best_step in (3, 6)
+    assert card.mirror_axes == Plan.load(trained.plan(DATASETS[0])).mirror_axes
     assert {"dice_1", "dice_5", "general_dice_1", "general_dice_5"} <= set(card.validation)
 
 

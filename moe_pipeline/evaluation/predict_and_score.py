@@ -61,7 +61,7 @@ class PredictOptions:
     max_crops: int = Settings().max_windows
     """Crops that one object may take; 1 never leaves the first."""
     tta: bool = False
-    """Also look at mirror images."""
+    """Also look at mirror images, an expert only along the axes it was trained with."""
     precision: str = "fp32"
     """Of the encoder's products: fp32 or bf16."""
     probabilities: bool = False

@@ -39,7 +39,7 @@ class ModelChoice:
     max_crops: int = Settings().max_windows
     """Crops that one object may take; 1 never leaves the first."""
     tta: bool = False
-    """Also look at mirror images."""
+    """Also look at mirror images, an expert only along the axes it was trained with."""
     uncertainty: bool = False
     """Ask the general expert also where its answer has no weight."""
     weights_root: Path | None = None

@@ -20,6 +20,8 @@ _GPU_BATCH = 4
 MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
 """Axes of the cube that are mirrored in each look at it; the first look is the cube itself."""
+ALL_AXES = (0, 1, 2)
+"""Along which the general expert knows mirror images: it learnt from volumes that were turned in every way."""
 
 
 @dataclass(frozen=True, slots=True)

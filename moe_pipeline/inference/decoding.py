@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.inference.crops import FLIPS, EncodedCrop
+from moe_pipeline.inference.crops import ALL_AXES, FLIPS, EncodedCrop
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
 
@@ -15,9 +15,14 @@ Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 @torch.no_grad()
 def decode(
-    foundation: Foundation, decoder: MaskDecoder, crop: EncodedCrop, clicks: Clicks, mask: NDArray[np.float32]
+    foundation: Foundation,
+    decoder: MaskDecoder,
+    crop: EncodedCrop,
+    clicks: Clicks,
+    mask: NDArray[np.float32],
+    mirror_axes: tuple[int, ...] = ALL_AXES,
 ) -> NDArray[np.float32]:
-    """Low-resolution logits of one object, averaged over the crop's looks.
+    """Low-resolution logits of one object, averaged over those of the crop's looks that the decoder knows.
 
     Args:
         foundation: for its prompt encoder.
@@ -25,6 +30,7 @@ def decode(
         crop: encoded.
         clicks: those outside the crop are left out.
         mask: previous logits (l, l, l), zeros before the first answer.
+        mirror_axes: along which the decoder knows mirror images.
 
     Returns:
         (l, l, l).
@@ -32,16 +38,16 @@ def decode(
     coordinates, labels = in_crop(clicks, crop)
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, l, l, l)
     size = crop.lattice.view.size_voxels
-    total: Tensor | None = None
+    answers = []
     for axes, embedding in zip(FLIPS, crop.looks, strict=False):
+        if not set(axes) <= set(mirror_axes):
+            continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
         sparse, dense = foundation.prompt_encoder(points=(there, labels), mask=previous.flip(spatial))
         logits, _ = decoder(embedding, sparse, dense)
-        back = logits.float().flip(spatial)
-        total = back if total is None else total + back
-    assert total is not None
-    answer: NDArray[np.float32] = (total / len(crop.looks))[0, 0].cpu().numpy()
+        answers.append(logits.float().flip(spatial))
+    answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
     return answer
 
 

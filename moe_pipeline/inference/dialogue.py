@@ -6,7 +6,7 @@ from functools import partial
 
 from moe_pipeline.imaging.lattice import Start
 from moe_pipeline.inference.answer import Answer
-from moe_pipeline.inference.crops import CropBank
+from moe_pipeline.inference.crops import ALL_AXES, CropBank
 from moe_pipeline.inference.decoding import Clicks, in_crop
 from moe_pipeline.inference.dense import DensePrompt
 from moe_pipeline.inference.model import Mixture
@@ -67,11 +67,15 @@ def converse_with(
     speakers = []
     if route.weight < 1 or settings.both:
         general = model.foundation.mask_decoder
-        speakers.append(Speaker(bank, general, model.view, homes[0], settings, may_zoom=True, dense=dense))
+        speakers.append(Speaker(bank, general, model.view, homes[0], settings, ALL_AXES, may_zoom=True, dense=dense))
     if route.expert != GENERAL:
         expert = model.experts[route.expert - 1]
         assert homes[1] is not None, "an expert without a crop"
-        speakers.append(Speaker(bank, expert.decoder, expert.view, homes[1], settings, may_zoom=False, dense=dense))
+        speakers.append(
+            Speaker(
+                bank, expert.decoder, expert.view, homes[1], settings, expert.mirror_axes, may_zoom=False, dense=dense
+            )
+        )
     clicks = known[0][:1], known[1][:1]
     present = partial(_present, speakers, route, bank)
     for turn in range(turns):

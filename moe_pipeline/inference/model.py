@@ -37,6 +37,8 @@ class Expert:
     """Frozen."""
     prompter: ExpertPrompter | None = None
     """Where it would click by itself; None if it was trained without."""
+    mirror_axes: tuple[int, ...] = ()
+    """Axes along which it knows mirror images: one that tells front from back takes each for the other in a mirror."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
         _expect_same_prompter(card, entry, folder)
     device = next(foundation.parameters()).device
     prompter = load_prompter(folder, card, device)
-    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), prompter)
+    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), prompter, card.mirror_axes)
 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:

@@ -46,6 +46,7 @@ class Speaker:
         view: what it was trained on.
         home: the first crop.
         settings: how far it may go.
+        mirror_axes: along which it is shown mirror images, where the crops have them.
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
     """
@@ -55,6 +56,7 @@ class Speaker:
     view: View
     home: Start
     settings: Settings
+    mirror_axes: tuple[int, ...]
     may_zoom: bool
     dense: DensePrompt | None = None
     windows: Windows = field(default_factory=dict)
@@ -125,7 +127,7 @@ class Speaker:
         return logits
 
     def _ask(self, view: View, start: Start, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
-        return decode(self.bank.foundation, self.decoder, self.bank.crop(view, start), clicks, mask)
+        return decode(self.bank.foundation, self.decoder, self.bank.crop(view, start), clicks, mask, self.mirror_axes)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""

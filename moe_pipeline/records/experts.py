@@ -45,6 +45,8 @@ class ExpertCard(Record):
     """What it expects to see."""
     channel: int = Field(ge=0)
     """Image channel it was trained on."""
+    mirror_axes: tuple[int, ...] = ()
+    """Axes (0 R, 1 A, 2 S) along which it was shown mirror images, and may be shown them in prediction."""
     foundation: str
     """Name of the foundation whose decoder it started from."""
     foundation_sha256: str

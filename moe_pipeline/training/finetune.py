@@ -72,6 +72,7 @@ def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
         classes=plan.classes,
         view=plan.view,
         channel=plan.channel,
+        mirror_axes=plan.mirror_axes,
         foundation=plan.foundation,
         foundation_sha256=planned.foundation_sha256,
         weights_sha256=save_tensors(out / "expert.safetensors", best, {"dataset": plan.dataset}),

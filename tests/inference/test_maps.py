@@ -90,3 +90,16 @@ def test_mirror_images_leave_a_symmetric_decoder_alone(follower: Mixture, image:
     one, four = ask(follower, image, maps, 3), ask(flipped, image, maps, 3)
     assert np.array_equal(one.labels.array, four.labels.array)
     assert np.abs(one.probability(3).array.astype(int) - four.probability(3).array).max() <= 1
+
+
+def test_an_expert_looks_only_at_mirror_images_that_it_knows(
+    follower: Mixture, greedy: Mixture, image: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = greedy.foundation.mask_decoder
+    monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, guarded=False))
+    for mirror_axes, looks in (((), 1), ((0, 2), 3), ((0, 1, 2), 4)):
+        expert = Expert("Dataset001_Greedy", follower.view, decoder, mirror_axes=mirror_axes)
+        settings = replace(follower.settings, flips=True, max_windows=1)
+        decoder.asked.clear()
+        ask(replace(follower, experts=(expert,), settings=settings), image, Maps(), 3)
+        assert len(decoder.asked) == looks
