@@ -26,15 +26,15 @@ _DATASETS: dict[str, tuple[Painter, dict[int, str]]] = {
 }
 _FINETUNED = ("901_Capsule", "902_Fruit")
 _TRAINING_CASES, _HELD_BACK_CASES = 12, 4
-_CROPS, _COPIES, _EPOCHS = 3, 2, 6
+_CROPS, _COPIES, _EPOCHS, _STEPS_PER_EPOCH = 3, 2, 2, 80
 
 
-def run_demo(root: Path | None = None, minutes: float = 1.0, progress: Progress = silent) -> str:
+def run_demo(root: Path | None = None, minutes: float | None = None, progress: Progress = silent) -> str:
     """Make the data, run the five steps, and compare.
 
     Args:
         root: workspace; a new temporary folder if None.
-        minutes: training time of each expert.
+        minutes: training time of each expert at most; as many steps as the demo has, and so the same result, if None.
         progress: told about every stage.
 
     Returns:
@@ -82,6 +82,11 @@ def _prepare(place: Workspace, name: str, seed: int, progress: Progress) -> Eval
     raw = place.raw(f"Dataset{name}")
     convert(source, raw, progress=progress)
     planned = plan_dataset(raw, place.plans(raw.name), "nano", place.weights, progress=progress)
-    small = {"crops_per_case": _CROPS, "copies_per_case": _COPIES, "epochs": _EPOCHS}  # an edited plan is a plan
+    small = {  # an edited plan is a plan
+        "crops_per_case": _CROPS,
+        "copies_per_case": _COPIES,
+        "epochs": _EPOCHS,
+        "steps_per_epoch": _STEPS_PER_EPOCH,
+    }
     planned.plan.model_copy(update=small).save(place.plan(raw.name))
     return paired_set(raw.name, held / "imagesTr", held / "labelsTr", classes)

@@ -16,7 +16,7 @@ def demo(
     workspace: Annotated[
         Path | None, typer.Option("--workspace", help="Where to work; else a temporary folder.")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Training time of each expert.")] = 1.0,
+    minutes: Annotated[float | None, typer.Option(help="End the training of each expert after this time.")] = None,
 ) -> None:
     """Run the whole job on small synthetic datasets: general against expert against mixture."""
     from moe_pipeline.demo import run_demo
