@@ -21,7 +21,7 @@ MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
 """Axes of the cube that are mirrored in each look at it; the first look is the cube itself."""
 ALL_AXES = (0, 1, 2)
-"""Along which the general expert knows mirror images: it learnt from volumes that were turned in every way."""
+"""Along which the general expert is shown mirror images: it names no side, and nano learnt from turned volumes."""
 
 
 @dataclass(frozen=True, slots=True)

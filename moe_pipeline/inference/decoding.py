@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.inference.crops import ALL_AXES, FLIPS, EncodedCrop
+from moe_pipeline.inference.crops import FLIPS, EncodedCrop
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
 
@@ -20,7 +20,7 @@ def decode(
     crop: EncodedCrop,
     clicks: Clicks,
     mask: NDArray[np.float32],
-    mirror_axes: tuple[int, ...] = ALL_AXES,
+    mirror_axes: tuple[int, ...],
 ) -> NDArray[np.float32]:
     """Low-resolution logits of one object, averaged over those of the crop's looks that the decoder knows.
 
