@@ -110,6 +110,7 @@ def pretrain(
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
     start: Annotated[str | None, typer.Option(help="Foundation to go on from; else random weights.")] = None,
+    frozen_encoder: Annotated[bool, typer.Option("--frozen-encoder", help="Train all but the image encoder.")] = False,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
@@ -118,7 +119,9 @@ def pretrain(
     from moe_pipeline.weights.device import open_device
     from moe_pipeline.weights.presets import load_preset
 
-    options = PretrainOptions(preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start)
+    options = PretrainOptions(
+        preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
+    )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
     with progress_bar() as progress:

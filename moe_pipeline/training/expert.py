@@ -1,9 +1,8 @@
 """One expert: a copy of the general decoder, trained on cached embeddings by simulated clicks."""
 
 import copy
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -14,12 +13,10 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
-from moe_pipeline.model.prompt_encoder import PromptEncoder
-from moe_pipeline.training.clicks import Answer, BatchPart, Said, converse, full_size
-from moe_pipeline.training.losses import interaction_loss, occupancy
+from moe_pipeline.training.clicks import Answer, converse, full_size
+from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker
 from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.silent import waken
-from moe_pipeline.training.threads import quiet_worker
 
 _LOOKS = 24  # prompts on which the decoder shows which of its channels answer
 _VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
@@ -45,19 +42,6 @@ class ExpertSettings:
     """Of the order of samples and of the clicks."""
 
 
-@dataclass(frozen=True, slots=True)
-class PromptBatch:
-    """Embeddings with one object each to be segmented.
-
-    Attributes:
-        embedding: (P, C, g, g, g) float32; of a cache that is not encoded images, (P, 1, S, S, S).
-        target: (P, 1, S, S, S) bool.
-    """
-
-    embedding: Tensor
-    target: Tensor
-
-
 def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: torch.device) -> PromptBatch:
     """Read samples and turn one class of each into a target.
 
@@ -70,18 +54,6 @@ def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: t
     embedding = torch.stack([sample.embedding.to(device).float() for sample in samples])  # (P, C, g, g, g)
     masks = [sample.labels == class_id for sample, (_, class_id) in zip(samples, chosen, strict=True)]
     return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, S, S, S)
-
-
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """Who answers prompts on the samples of a cache."""
-
-    embed: Callable[[Tensor], Tensor]
-    """From what the cache holds to embeddings (P, C, g, g, g)."""
-    prompt_encoder: PromptEncoder
-    """Reads clicks and previous masks."""
-    decoder: MaskDecoder
-    """Answers."""
 
 
 class ExpertTask:
@@ -119,9 +91,10 @@ class ExpertTask:
         self.identity = sha256_json(
             {"settings": asdict(settings), "cache": keys, "train": train_cases, "val": validation_cases}
         )
-        self._reader = quiet_worker()
-        self._next: tuple[int, Future[PromptBatch]] | None = None
-        self._said: dict[int, Said] = {}  # by the dialogue's number, from 0 to settings.dialogues
+        turns = DialogueSettings(
+            self.batch_size, settings.max_clicks, settings.dialogues, settings.iou_weight, settings.seed
+        )
+        self._dialogues = Dialogues(self._read, turns, self.processes)
         self._take_over(foundation)
 
     def _take_over(self, foundation: Foundation) -> None:
@@ -151,21 +124,8 @@ class ExpertTask:
         return min(self.settings.batch_size, len(self.train_numbers))
 
     def loss(self, step: int) -> Tensor:
-        """Interaction loss after the next click of one dialogue; the next step's batch is read meanwhile.
-
-        So every answer that is paid for is learnt from, and the ones before it need not be given again.
-        """
-        began, number = self._began(step), step % self.settings.dialogues
-        batch = self._batch(step)
-        seed = np.random.default_rng((self.settings.seed, step, 1)).integers(2**62)
-        generator = torch.Generator().manual_seed(int(seed))
-        part = BatchPart(self.processes.part_of(self.batch_size).start, self.batch_size)
-        after = self._said[number] if began < step else None
-        answer = next(self._dialogue(self.learner, batch, 1, generator, part, after))
-        self._said[number] = answer.remembered()
-        truth = occupancy(batch.target, answer.logits.shape[-1])
-        share = len(batch.target) * self.processes.size / self.batch_size  # 1 if all processes have as many prompts
-        return interaction_loss(answer.candidates, truth, self.settings.iou_weight) * share
+        """Interaction loss after the next click of one dialogue."""
+        return self._dialogues.loss(step, self.learner)
 
     def validate(self) -> dict[str, float]:
         """Mean Dice over the fixed validation prompts after the first and the last click; "score" is their mean."""
@@ -192,49 +152,26 @@ class ExpertTask:
         batch: PromptBatch,
         n_clicks: int,
         generator: torch.Generator,
-        part: BatchPart | None = None,
-        after: Said | None = None,
     ) -> Iterator[Answer]:
         embedding = speaker.embed(batch.embedding)  # (P, C, g, g, g)
         encoder, decoder = speaker.prompt_encoder, speaker.decoder
-        return converse(encoder, decoder, embedding, batch.target, n_clicks, generator, part, after)
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        self._reader.shutdown(cancel_futures=True)
+        return converse(encoder, decoder, embedding, batch.target, n_clicks, generator)
 
     def memory(self) -> dict[str, Tensor]:
         """All dialogues, of all processes; each of them has to call this."""
-        return {
-            f"{number}.{field.name}": self.processes.collect(getattr(said, field.name))
-            for number, said in sorted(self._said.items())
-            for field in fields(Said)
-        }
+        return self._dialogues.memory()
 
     def remember(self, memory: dict[str, Tensor]) -> None:
         """Go on with the dialogues that `memory` gave."""
-        part, names = self.processes.part_of(self.batch_size), [field.name for field in fields(Said)]
-        for number in range(self.settings.dialogues):
-            if f"{number}.{names[0]}" in memory:
-                self._said[number] = Said(*(memory[f"{number}.{name}"][part].to(self.device) for name in names))
+        self._dialogues.remember(memory)
 
-    def _began(self, step: int) -> int:
-        """The first step of the dialogue that a step goes on with."""
-        began, seed = step % self.settings.dialogues, self.settings.seed
-        while True:
-            share = np.random.default_rng((seed, began, 2)).random()
-            ended = began + _clicks_until(share, self.settings.max_clicks) * self.settings.dialogues
-            if ended > step:
-                return began
-            began = ended
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._dialogues.close()
 
-    def _batch(self, step: int) -> PromptBatch:
-        ready = self._next[1].result() if self._next and self._next[0] == step else self._read(step)
-        self._next = (step + 1, self._reader.submit(self._read, step + 1))
-        return ready
-
-    def _read(self, step: int) -> PromptBatch:
-        random = np.random.default_rng((self.settings.seed, self._began(step), 0))
+    def _read(self, began: int) -> PromptBatch:
+        """This process's part of the batch of the dialogue that begins in a step."""
+        random = np.random.default_rng((self.settings.seed, began, 0))
         numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
         return load_prompts(self.cache, chosen[self.processes.part_of(self.batch_size)], self.device)
@@ -258,15 +195,6 @@ class WholeTask(ExpertTask):
 
     def begin(self) -> None:
         """Nothing: the baseline starts from the foundation as it is."""
-
-
-def _clicks_until(share: float, most: int) -> int:
-    """Length of a dialogue that a share of all are at least as long as: many have one click, and many of the rest all.
-
-    Answers to k clicks are then as frequent as where the square of a uniform number is drawn for each of them: those to
-    the first most of all, those to the last still a quarter as often, as an expert that is to be corrected needs.
-    """
-    return sum(k**0.5 - (k - 1) ** 0.5 > share for k in range(1, most + 1))
 
 
 def _as_it_is(embedding: Tensor) -> Tensor:

@@ -15,10 +15,12 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.records.weights import FoundationCard
 from moe_pipeline.training.clicks import converse, full_size
+from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
 from moe_pipeline.training.muon import kernel_rate
+from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.silent import waken
 from moe_pipeline.training.synthetic import make_batch
 from moe_pipeline.training.synthetic.replay import Replay, ReplaySettings
@@ -30,6 +32,7 @@ from moe_pipeline.weights.tensors import load_tensors
 _log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
+_SHOWS_OF_DIALOGUES = 6  # a dialogue lasts 2.6 steps in the mean, so each painting is shown about twice, too
 _LOOKS = 6  # batches on which a foundation to go on from shows which of its channels answer
 
 
@@ -55,6 +58,8 @@ class PretrainSettings:
     """Clicks per object in validation."""
     learn_from_all: bool = False
     """Whether every answer carries a gradient, or only the first and the last of each dialogue."""
+    dialogues: int = 8
+    """Batches that are prompted in turn, where the encoder stays as it is."""
     iou_weight: float = 0.2
     """Weight of the IoU head's loss."""
     seed: int = 0
@@ -104,6 +109,13 @@ class PretrainTask:
         """1 at the start, 0 after the curriculum."""
         return max(0.0, 1 - step / self.settings.curriculum_steps) if self.settings.curriculum_steps else 0.0
 
+    def shown(self, steps: int) -> int:
+        """Volumes that so many steps see."""
+        return steps * self.settings.volumes
+
+    def close(self) -> None:
+        """Nothing is open."""
+
     def validate(self) -> dict[str, float]:
         """Mean Dice after each click on the fixed synthetic set; "score" is the mean of first and last.
 
@@ -132,6 +144,51 @@ class PretrainTask:
         return {"score": (means[0] + means[-1]) / 2, **columns, "iou_r": _correlation(pairs)}
 
 
+class DecoderPretrainTask(PretrainTask):
+    """The same for all but the image encoder, which stays as it is: dialogues take turns, as in experts' training."""
+
+    def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
+        super().__init__(foundation, settings, device)
+        self.identity = sha256_json({"decoder": self.identity})
+        foundation.image_encoder.requires_grad_(False)
+        turns = DialogueSettings(
+            prompts=settings.volumes * settings.targets,
+            max_clicks=settings.max_clicks,
+            count=settings.dialogues,
+            iou_weight=settings.iou_weight,
+            seed=settings.seed,
+        )
+        self._dialogues = Dialogues(self._read, turns, Processes(device))
+
+    def loss(self, step: int) -> Tensor:
+        """Interaction loss after the next click of one dialogue."""
+        learner = Speaker(lambda embedding: embedding, self.module.prompt_encoder, self.module.mask_decoder)
+        return self._dialogues.loss(step, learner)
+
+    def memory(self) -> dict[str, Tensor]:
+        """All dialogues."""
+        return self._dialogues.memory()
+
+    def remember(self, memory: dict[str, Tensor]) -> None:
+        """Go on with the dialogues that `memory` gave."""
+        self._dialogues.remember(memory)
+
+    def shown(self, steps: int) -> int:
+        """Volumes that so many steps see, each for as long as its dialogue lasts."""
+        return self._dialogues.begun(steps) * self.settings.volumes
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._dialogues.close()
+
+    @torch.no_grad()
+    def _read(self, began: int) -> PromptBatch:
+        batch = self._replay.batch(began)
+        embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
+        embedding = embedding.repeat_interleave(self.settings.targets, dim=0)  # (B*k, C, g, g, g)
+        return PromptBatch(embedding, batch.target.flatten(0, 1)[:, None])
+
+
 @dataclass(frozen=True, slots=True)
 class PretrainOptions:
     """What the user may choose."""
@@ -154,8 +211,12 @@ class PretrainOptions:
     """Where to compute."""
     start: str | None = None
     """Foundation to go on from, by name or path; random weights, and a curriculum, if None."""
+    frozen_encoder: bool = False
+    """Train all but the image encoder, several times as many steps in the same time; needs `start`."""
 
     def __post_init__(self) -> None:
+        if self.frozen_encoder and self.start is None:
+            raise PipelineError("an encoder of random weights is not worth freezing; name a foundation to start from")
         if self.precision not in ("fp32", "bf16"):
             raise PipelineError(f"precision must be fp32 or bf16, got {self.precision!r}")
 
@@ -179,22 +240,28 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     settings = PretrainSettings(seed=options.seed)
     if options.start is not None:
         _go_on_from(foundation, options.start)
+        if options.frozen_encoder:
+            settings = replace(settings, volumes=2, shows=_SHOWS_OF_DIALOGUES)
         settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
     loop = LoopSettings(
         steps=options.steps,
         learning_rate=options.learning_rate,
         kernel_rate=kernel_rate(chosen.config) * options.learning_rate,
         warmup_steps=100,
-        validate_every=100,
+        validate_every=400 if options.frozen_encoder else 100,
         max_minutes=options.max_minutes,
         weight_decay=0.05,
         ema_decay=0.995,
         precision="bf16" if options.precision == "bf16" else "fp32",
     )
-    foundation, result = pretrain(foundation, settings, loop, out, device, progress)
-    command = " ".join(
-        f"--{name.replace('_', '-')} {value}" for name, value in asdict(options).items() if value is not None
-    )
+    kind = DecoderPretrainTask if options.frozen_encoder else PretrainTask
+    task = kind(foundation, settings, device)
+    try:
+        result = pretrain(task, loop, out, device, progress)
+    finally:
+        task.close()
+    chosen_options = {name.replace("_", "-"): value for name, value in asdict(options).items() if value}
+    command = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in chosen_options.items())
     return save_foundation(
         foundation,
         out,
@@ -206,7 +273,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
             "volumes": "synthetic only",
             "versions": library_versions(),
             "steps": result.steps,
-            "samples": result.steps * settings.volumes,
+            "samples": task.shown(result.steps),
             "minutes": round(result.seconds / 60, 1),
             "best_step": result.best_step,
             "best_score": result.best_score,
@@ -218,32 +285,32 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
 
 
 def pretrain(
-    foundation: Foundation,
-    settings: PretrainSettings,
+    task: PretrainTask,
     loop: LoopSettings,
     folder: Path,
     device: torch.device,
     progress: Progress = silent,
-) -> tuple[Foundation, LoopResult]:
-    """Train all weights of a foundation on synthetic volumes; resumes from `folder`.
+) -> LoopResult:
+    """Train a foundation on synthetic volumes until it has the averaged weights of the best validation.
+
+    An interrupted run in `folder` is continued.
 
     Args:
-        foundation: freshly built, on `device`.
-        settings: what a step sees.
+        task: with a freshly built foundation, on `device`.
         loop: for how long and how fast.
         folder: for checkpoint and log.
         device: CPU or GPU.
         progress: told after each step.
 
     Returns:
-        The foundation with the averaged weights of the best validation, and how the run ended.
+        How the run ended.
     """
-    task = PretrainTask(foundation, settings, device)
+    foundation, settings = task.module, task.settings
     if settings.start and not (folder / "checkpoint.safetensors").is_file():
         waken(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
-    return foundation, result
+    return result
 
 
 def _go_on_from(foundation: Foundation, start: str) -> None:

@@ -1,9 +1,8 @@
 """Training of experts on cached embeddings."""
 
-import signal
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,9 +13,9 @@ import torch
 from moe_pipeline.embeddings.cache import EmbeddingCache, Sample
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import silent
-from moe_pipeline.training.expert import ExpertSettings, ExpertTask, _clicks_until
+from moe_pipeline.training.expert import ExpertSettings, ExpertTask
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.loop import InterruptedRunError, LoopSettings, run_loop
+from moe_pipeline.training.loop import LoopSettings
 from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.session import loop_settings, open_session
 from moe_pipeline.training.synthetic import make_batch
@@ -95,9 +94,9 @@ def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes
 def test_each_step_answers_the_next_click_of_a_dialogue(place: Workspace) -> None:
     task, seen = expert_task(place, SHORT), []
     for step in range(16):
-        before = task._said.get(step % 2)
+        before = task._dialogues._said.get(step % 2)
         task.loss(step)
-        said = task._said[step % 2]
+        said = task._dialogues._said[step % 2]
         clicks = said.labels.shape[1]
         if clicks > 1:
             assert before is not None
@@ -110,38 +109,12 @@ def test_each_step_answers_the_next_click_of_a_dialogue(place: Workspace) -> Non
     task.close()
 
 
-def test_answers_to_k_clicks_are_as_frequent_as_squares_of_uniform_numbers_make_them() -> None:
-    lengths = np.array([_clicks_until(share, 5) for share in np.linspace(0, 1, 100_000, endpoint=False)])
-    answers = np.array([np.mean(lengths >= k) for k in range(1, 6)])
-    squares = np.bincount((5 * np.linspace(0, 1, 100_000, endpoint=False) ** 2).astype(int), minlength=5)
-    assert set(lengths) == {1, 2, 3, 4, 5}
-    np.testing.assert_allclose(answers / answers.sum(), squares / squares.sum(), atol=1e-4)
-
-
 @pytest.mark.parametrize("interrupt_at", [2, 5])
-def test_dialogues_go_on_in_a_resumed_run(place: Workspace, tmp_path: Path, interrupt_at: int) -> None:
+def test_dialogues_go_on_in_a_resumed_run(
+    place: Workspace, whole_and_in_parts: Callable[..., tuple[dict[str, torch.Tensor], ...]], interrupt_at: int
+) -> None:
     settings = LoopSettings(steps=9, learning_rate=1e-3, warmup_steps=1, validate_every=4)
-
-    def learn(folder: str, stop: int | None = None) -> dict[str, torch.Tensor]:
-        task = expert_task(place, SHORT)
-        answer = task.loss
-
-        def loss(step: int) -> torch.Tensor:
-            if step == stop:
-                signal.raise_signal(signal.SIGINT)
-            return answer(step)
-
-        task.loss = loss  # type: ignore[method-assign]
-        try:
-            run_loop(task, settings, tmp_path / folder, torch.device("cpu"))
-        finally:
-            task.close()
-        return {name: tensor.detach() for name, tensor in task.module.named_parameters()}
-
-    expected = learn("whole")
-    with pytest.raises(InterruptedRunError):
-        learn("parts", interrupt_at)
-    resumed = learn("parts")
+    expected, resumed = whole_and_in_parts(lambda: expert_task(place, SHORT), settings, interrupt_at)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.items())
 
 

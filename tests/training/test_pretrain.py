@@ -1,0 +1,74 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
+from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.training.loop import LoopSettings
+from moe_pipeline.training.pretrain import (
+    DecoderPretrainTask,
+    PretrainOptions,
+    PretrainSettings,
+    PretrainTask,
+    pretrain,
+    pretrain_foundation,
+)
+
+CPU = torch.device("cpu")
+SETTINGS = PretrainSettings(
+    volumes=1, painted_targets=2, max_clicks=2, dialogues=2, validation_volumes=1, validation_clicks=2
+)
+LOOP = LoopSettings(steps=4, learning_rate=1e-3, warmup_steps=1, validate_every=2, kernel_rate=3e-3)
+
+
+def like_nano() -> Foundation:
+    """Nano's kind of network, as small as synthetic volumes allow."""
+    torch.manual_seed(0)
+    return build_foundation(
+        FoundationConfig(
+            encoder=EncoderConfig(
+                img_size=32,
+                patch_size=8,
+                embed_dim=192,
+                depth=1,
+                num_heads=2,
+                out_chans=192,
+                stem="conv",
+                detail_chans=16,
+            ),
+            prompt=PromptConfig(embed_dim=192, swap_dense_axes=False, click_field=True),
+            decoder=DecoderConfig(transformer_dim=192, mlp_dim=32, num_heads=8, choose_clicks=1),
+        )
+    )
+
+
+def moved(before: dict[str, Tensor], foundation: Foundation) -> set[str]:
+    return {name for name, tensor in foundation.named_parameters() if not torch.equal(tensor, before[name])}
+
+
+@pytest.mark.parametrize("kind", [PretrainTask, DecoderPretrainTask])
+def test_a_resumed_pretraining_ends_with_the_same_weights(
+    kind: type[PretrainTask], whole_and_in_parts: Callable[..., tuple[dict[str, Tensor], ...]]
+) -> None:
+    expected, resumed = whole_and_in_parts(lambda: kind(like_nano(), SETTINGS, CPU), LOOP, 2)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.items())
+
+
+@pytest.mark.parametrize(("kind", "parts"), [(PretrainTask, {"image_encoder"}), (DecoderPretrainTask, set())])
+def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set[str], tmp_path: Path) -> None:
+    foundation = like_nano()
+    before = {name: tensor.detach().clone() for name, tensor in foundation.named_parameters()}
+    result = pretrain(kind(foundation, SETTINGS, CPU), LOOP, tmp_path, CPU)
+    changed = {name.partition(".")[0] for name in moved(before, foundation)}
+    assert changed == {"prompt_encoder", "mask_decoder"} | parts
+    assert result.steps == LOOP.steps
+    assert {"dice_1", "dice_2", "iou_r"} <= set(result.rows[-1])
+
+
+def test_random_weights_are_not_frozen(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="start"):
+        pretrain_foundation(tmp_path, PretrainOptions(frozen_encoder=True))
