@@ -101,6 +101,7 @@ def write_raw_source(folder: Path) -> Path:
         ("evaluate -i {raw}/labelsTr -r {raw}/labelsTr -o {file}/out", "{file}"),
         ("pretrain --out {file}/out --max-minutes 0", "{file}"),
         ("pretrain --device gpu", "'gpu'"),
+        ("pretrain --frozen-encoder", "start"),
         ("pretrain --device cuda:99", "cuda:99"),
         ("weights import {file} --config {tmp}/none.json", "none.json"),
         ("weights import {file} --config {broken}", "broken.json"),

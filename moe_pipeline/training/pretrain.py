@@ -216,7 +216,9 @@ class PretrainOptions:
 
     def __post_init__(self) -> None:
         if self.frozen_encoder and self.start is None:
-            raise PipelineError("an encoder of random weights is not worth freezing; name a foundation to start from")
+            raise PipelineError(
+                "random weights are not worth freezing: --frozen-encoder needs --start, a foundation to go on from"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise PipelineError(f"precision must be fp32 or bf16, got {self.precision!r}")
 

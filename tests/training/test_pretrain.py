@@ -5,18 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.errors import PipelineError
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.training.loop import LoopSettings
-from moe_pipeline.training.pretrain import (
-    DecoderPretrainTask,
-    PretrainOptions,
-    PretrainSettings,
-    PretrainTask,
-    pretrain,
-    pretrain_foundation,
-)
+from moe_pipeline.training.pretrain import DecoderPretrainTask, PretrainSettings, PretrainTask, pretrain
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(
@@ -67,8 +59,3 @@ def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set
     assert changed == {"prompt_encoder", "mask_decoder"} | parts
     assert result.steps == LOOP.steps
     assert {"dice_1", "dice_2", "iou_r"} <= set(result.rows[-1])
-
-
-def test_random_weights_are_not_frozen(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="start"):
-        pretrain_foundation(tmp_path, PretrainOptions(frozen_encoder=True))
