@@ -262,13 +262,11 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         result = pretrain(task, loop, out, device, progress)
     finally:
         task.close()
-    chosen_options = {name.replace("_", "-"): value for name, value in asdict(options).items() if value}
-    command = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in chosen_options.items())
     return save_foundation(
         foundation,
         out,
         name=options.name,
-        source=f"moe pretrain {command}",
+        source=_command(options),
         licence="Apache-2.0",
         view=chosen.view,
         training={
@@ -313,6 +311,18 @@ def pretrain(
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return result
+
+
+def _command(options: PretrainOptions) -> str:
+    """What to type for the same training; of the flags those that are set."""
+    words = ["moe pretrain"]
+    for name, value in asdict(options).items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(str(value))
+    return " ".join(words)
 
 
 def _go_on_from(foundation: Foundation, start: str) -> None:

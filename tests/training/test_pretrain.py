@@ -8,7 +8,14 @@ from torch import Tensor
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.training.loop import LoopSettings
-from moe_pipeline.training.pretrain import DecoderPretrainTask, PretrainSettings, PretrainTask, pretrain
+from moe_pipeline.training.pretrain import (
+    DecoderPretrainTask,
+    PretrainOptions,
+    PretrainSettings,
+    PretrainTask,
+    _command,
+    pretrain,
+)
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(
@@ -59,3 +66,11 @@ def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set
     assert changed == {"prompt_encoder", "mask_decoder"} | parts
     assert result.steps == LOOP.steps
     assert {"dice_1", "dice_2", "iou_r"} <= set(result.rows[-1])
+
+
+def test_the_card_names_the_command_with_every_option_that_has_a_value() -> None:
+    assert _command(PretrainOptions(max_minutes=5, steps=9, frozen_encoder=True, start="nano")) == (
+        "moe pretrain --preset nano --name nano --max-minutes 5 --steps 9 --learning-rate 0.0008 --precision bf16 "
+        "--seed 0 --device cpu --start nano --frozen-encoder"
+    )
+    assert _command(PretrainOptions()).endswith("--seed 0 --device cpu")
