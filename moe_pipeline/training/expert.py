@@ -14,7 +14,7 @@ from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.mask_decoder import MaskDecoder
 from moe_pipeline.training.clicks import Answer, converse, full_size
-from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker
+from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker, as_it_is
 from moe_pipeline.training.processes import Processes
 from moe_pipeline.training.silent import waken
 
@@ -100,7 +100,7 @@ class ExpertTask:
     def _take_over(self, foundation: Foundation) -> None:
         decoder = trainable_decoder(foundation)
         self.module = decoder
-        self.general = Speaker(_as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
+        self.general = Speaker(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
         self.learner = replace(self.general, decoder=decoder)
 
     def begin(self) -> None:
@@ -195,10 +195,6 @@ class WholeTask(ExpertTask):
 
     def begin(self) -> None:
         """Nothing: the baseline starts from the foundation as it is."""
-
-
-def _as_it_is(embedding: Tensor) -> Tensor:
-    return embedding
 
 
 def trainable_decoder(foundation: Foundation) -> MaskDecoder:

@@ -15,7 +15,7 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.records.weights import FoundationCard
 from moe_pipeline.training.clicks import converse, full_size
-from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker
+from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker, as_it_is
 from moe_pipeline.training.ema import copy_into
 from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.losses import interaction_loss, occupancy
@@ -159,11 +159,11 @@ class DecoderPretrainTask(PretrainTask):
             seed=settings.seed,
         )
         self._dialogues = Dialogues(self._read, turns, Processes(device))
+        self._learner = Speaker(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
 
     def loss(self, step: int) -> Tensor:
         """Interaction loss after the next click of one dialogue."""
-        learner = Speaker(lambda embedding: embedding, self.module.prompt_encoder, self.module.mask_decoder)
-        return self._dialogues.loss(step, learner)
+        return self._dialogues.loss(step, self._learner)
 
     def memory(self) -> dict[str, Tensor]:
         """All dialogues."""

@@ -61,7 +61,9 @@ def test_a_resumed_pretraining_ends_with_the_same_weights(
 def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set[str], tmp_path: Path) -> None:
     foundation = like_nano()
     before = {name: tensor.detach().clone() for name, tensor in foundation.named_parameters()}
-    result = pretrain(kind(foundation, SETTINGS, CPU), LOOP, tmp_path, CPU)
+    task = kind(foundation, SETTINGS, CPU)
+    result = pretrain(task, LOOP, tmp_path, CPU)
+    task.close()
     changed = {name.partition(".")[0] for name in moved(before, foundation)}
     assert changed == {"prompt_encoder", "mask_decoder"} | parts
     assert result.steps == LOOP.steps
