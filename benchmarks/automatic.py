@@ -20,15 +20,15 @@ import torch
 from labelled_sets import labelled_cases
 from main_job import prepare, timed
 
-from moe_pipeline.evaluation.sets import EvaluationSet
-from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet
+from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.automatic import Findings, search_case
-from moe_pipeline.inference.case import Request, segment_case
-from moe_pipeline.inference.crops import CropBank
-from moe_pipeline.inference.model import Mixture, load_model, with_expert
-from moe_pipeline.inference.searchers import Search
+from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.search.experts import Search
+from moe_pipeline.inference.search.search import Findings, search_case
+from moe_pipeline.inference.windows.embedding_cache import CropBank
+from moe_pipeline.mixture.model import Mixture, load_model, with_expert
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.workspace import Workspace
 

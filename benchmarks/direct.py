@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 def load_direct() -> Callable[..., Tensor]:
-    """The function `encode_directly` of tests/model/direct_encoder.py."""
-    path = Path(__file__).parents[1] / "tests" / "model" / "direct_encoder.py"
+    """The function `encode_directly` of tests/model/sam/direct_encoder.py."""
+    path = Path(__file__).parents[1] / "tests" / "model" / "sam" / "direct_encoder.py"
     spec = importlib.util.spec_from_file_location("direct_encoder", path)
     assert spec is not None
     assert spec.loader is not None

@@ -14,7 +14,7 @@ from machine import best_seconds, describe, markdown_table, peak_mib_in_fresh_pr
 from torch import Tensor
 
 from moe_pipeline.model.config import EncoderConfig
-from moe_pipeline.model.image_encoder import ImageEncoder
+from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.weights.presets import load_preset
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -15,12 +15,14 @@ from pathlib import Path
 import torch
 from machine import describe, markdown_table
 
-from moe_pipeline.model.gate import N_FEATURE_GROUPS
-from moe_pipeline.model.mixture import GENERAL
-from moe_pipeline.training.gate import DatasetFeatures, GateSettings, fit_gate
-from moe_pipeline.training.gate_measures import choose_tau
-from moe_pipeline.training.mixture import LOOP
-from moe_pipeline.training.model_folder import FinishedGate, gate_card
+from moe_pipeline.mixture.folder import FinishedGate
+from moe_pipeline.mixture.gate_files import DatasetFeatures
+from moe_pipeline.model.moe.gate import N_FEATURE_GROUPS
+from moe_pipeline.model.moe.selector import GENERAL
+from moe_pipeline.training.gate.fit import GateSettings, fit_gate
+from moe_pipeline.training.gate.report_card import gate_card
+from moe_pipeline.training.gate.threshold import choose_tau
+from moe_pipeline.training.gate.train_gate import LOOP
 
 _PATIENTS, _DIRECTIONS = 50, 20
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.volume import Volume
 
 _SMALLEST_ML = 0.05

@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch.nn import functional as F
 
-from moe_pipeline.model.products import affine
+from moe_pipeline.model.cpu_kernels import affine
 
 _MIB = 1 << 20
 

@@ -26,11 +26,11 @@ import numpy as np
 import painted_ct
 from labelled_sets import labelled_cases
 
-from moe_pipeline.evaluation.comparison import MatrixOptions, compare
-from moe_pipeline.evaluation.matrix_text import describe
-from moe_pipeline.evaluation.sets import EvaluationSet, paired_set
-from moe_pipeline.imaging.files import case_id_of, read_geometry, read_label_map, write_label_map
+from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, compare
+from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, paired_set
+from moe_pipeline.imaging.io.files import case_id_of, read_geometry, read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.report.forgetting import describe
 from moe_pipeline.report.tables import as_markdown
 from moe_pipeline.workspace import Workspace
 

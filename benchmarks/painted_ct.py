@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from moe_pipeline.imaging.files import read_label_map, write_image, write_label_map
+from moe_pipeline.imaging.io.files import read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
 

@@ -28,20 +28,21 @@ from direct import load_direct
 from labelled_sets import class_ids
 from machine import describe, markdown_table
 
-from moe_pipeline.imaging.files import read_label_map, read_volume
-from moe_pipeline.imaging.lattice import CellLattice
+from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference import crops, speaker
-from moe_pipeline.inference.case import Request, segment_case
-from moe_pipeline.inference.labels import LabelCanvas
-from moe_pipeline.inference.model import Mixture
-from moe_pipeline.inference.settings import Settings
-from moe_pipeline.inference.simulate import Robot
+from moe_pipeline.inference.interactive import decoder_session
+from moe_pipeline.inference.interactive.label_map import LabelCanvas
+from moe_pipeline.inference.interactive.objects import Robot
+from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.windows import embedding_cache
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import Foundation, build_foundation
-from moe_pipeline.records.view import View
-from moe_pipeline.training.clicks import full_size
+from moe_pipeline.records.foundation import View
+from moe_pipeline.training.interactive.simulated_clicks import full_size
 from moe_pipeline.weights.presets import load_preset
 
 CLINICAL_MM = (0.75, 0.75, 2.5)
@@ -171,9 +172,11 @@ def ours(
 
     encode = foundation.image_encoder.forward
     with (
-        mock.patch.object(crops, "extract_crop", timing(times, "resample, crop", crops.extract_crop)),
+        mock.patch.object(
+            embedding_cache, "extract_crop", timing(times, "resample, crop", embedding_cache.extract_crop)
+        ),
         mock.patch.object(foundation.image_encoder, "forward", timing(times, "encode", counted)),
-        mock.patch.object(speaker, "decode", timing(times, "decode", speaker.decode)),
+        mock.patch.object(decoder_session, "decode", timing(times, "decode", decoder_session.decode)),
         mock.patch.object(LabelCanvas, "add", timing(times, "resample back, paste", LabelCanvas.add)),
     ):
         began = Clock.read()

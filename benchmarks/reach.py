@@ -21,12 +21,12 @@ from machine import describe, markdown_table
 
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference import case as case_module
-from moe_pipeline.inference.case import CaseResult, Request, segment_case
-from moe_pipeline.inference.dialogue import Reply, converse_with
-from moe_pipeline.inference.model import Mixture, load_foundation_alone
-from moe_pipeline.inference.prompts import Prompt
-from moe_pipeline.inference.settings import Settings
+from moe_pipeline.inference.interactive import segment_case as case_module
+from moe_pipeline.inference.interactive.interact import Reply, converse_with
+from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.mixture.model import Mixture, load_foundation_alone
+from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.prompts.prompt import Prompt
 
 SETTINGS = {
     "one crop": Settings(zoom="off", max_windows=1),

@@ -26,17 +26,16 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from moe_pipeline.imaging.files import read_geometry, write_label_map
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.native import read_native, write_native
-from moe_pipeline.imaging.orientation import to_canonical
-from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.case import Request, segment_case
-from moe_pipeline.inference.model import Mixture, load_foundation_alone
-from moe_pipeline.inference.prompts import Prompt
-from moe_pipeline.inference.settings import Settings
+from moe_pipeline.imaging.io.files import read_geometry, write_label_map
+from moe_pipeline.imaging.io.native import read_native, write_native
+from moe_pipeline.imaging.volume import Volume, to_canonical
+from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.mixture.model import Mixture, load_foundation_alone
+from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import build_foundation
-from moe_pipeline.records.view import View
+from moe_pipeline.prompts.prompt import Prompt
+from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.presets import load_preset
 
 SPACING_MM = (0.8, 0.8, 1.0)

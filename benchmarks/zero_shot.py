@@ -23,16 +23,17 @@ from machine import describe
 
 from moe_pipeline.charts import Chart, Curve, save_charts
 from moe_pipeline.files import write_text
-from moe_pipeline.imaging.cropping import crop_volume
-from moe_pipeline.imaging.files import list_images, list_label_maps
+from moe_pipeline.imaging.io.files import list_images, list_label_maps
 from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.imaging.resampling import crop_volume
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.cover import plan_windows
-from moe_pipeline.inference.crops import CropBank
-from moe_pipeline.inference.dialogue import Clicks, ProbabilityMap, converse_with, route_of
-from moe_pipeline.inference.model import Mixture, load_foundation_alone
-from moe_pipeline.inference.settings import Settings
-from moe_pipeline.inference.simulate import Robot
+from moe_pipeline.inference.interactive.interact import Clicks, ProbabilityMap, converse_with
+from moe_pipeline.inference.interactive.objects import Robot
+from moe_pipeline.inference.windows.decode import route_of
+from moe_pipeline.inference.windows.embedding_cache import CropBank
+from moe_pipeline.inference.windows.placement import plan_windows
+from moe_pipeline.mixture.model import Mixture, load_foundation_alone
+from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.report.tables import as_markdown
 
 CLICKS = (1, 3, 5, 10)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_conversion.case_check import InspectedCase, inspect_case
-from dataset_conversion.fixing import fixes_of, load, mend
+from dataset_conversion.checking.case_check import InspectedCase, inspect_case
+from dataset_conversion.checking.fixing import fixes_of, load, mend
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
 from dataset_conversion.state import ConversionState
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import atomic_path
-from moe_pipeline.imaging.native import write_native
+from moe_pipeline.imaging.io.native import write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.dataset import ConversionRow
 

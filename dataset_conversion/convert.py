@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from dataset_conversion.case import FILE_ENDING, convert_case, target_paths
-from dataset_conversion.fixing import with_fixes
+from dataset_conversion.checking.fixing import with_fixes
 from dataset_conversion.label_map import LabelMap, apply
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.registry import choose_source, describe_source
 from dataset_conversion.state import STATE, ConversionState
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.imaging.parallel import case_bytes, run_each
+from moe_pipeline.imaging.io.memory import case_bytes
+from moe_pipeline.parallel import run_each
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from dataset_conversion.checking.loading import load_files
 from dataset_conversion.layout import Loader, Part, SourceCase, SourceDataset
-from dataset_conversion.loading import load_files
 from dataset_conversion.templates import CHANNEL, CLASS, Match, Template
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.imaging.files import has_image_suffix
+from moe_pipeline.imaging.io.files import has_image_suffix
 
 _Key = TypeVar("_Key")
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dataset_conversion import (
+from dataset_conversion.layout import Options, SourceDataset
+from dataset_conversion.sources import (
     amos,
     bids,
     brats,
@@ -19,7 +20,6 @@ from dataset_conversion import (
     sppin,
     totalsegmentator,
 )
-from dataset_conversion.layout import Options, SourceDataset
 from moe_pipeline.errors import DatasetError
 
 

@@ -15,7 +15,7 @@ def load_model(folder: str | Path | None = None, **choices: Any) -> "Model":
 
     Args:
         folder: with moe.json; none for a foundation.
-        choices: device, precision, selector, tau and more; see `moe_pipeline.inference.choice.ModelChoice`.
+        choices: device, precision, selector, tau and more; see `moe_pipeline.inference.options.ModelChoice`.
     """
     from moe_pipeline.inference.api import open_model  # torch loads only when it is needed
 

@@ -15,9 +15,9 @@ import torch
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
-from moe_pipeline.records.view import View
-from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.mixture import GateOptions, train_gate
+from moe_pipeline.records.foundation import View
+from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 

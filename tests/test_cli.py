@@ -12,11 +12,11 @@ from PIL import Image
 
 from moe_pipeline.cli import main
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.imaging.files import write_image, write_label_map
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

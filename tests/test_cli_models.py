@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moe_pipeline.cli import main
-from moe_pipeline.evaluation.comparison import Comparison
+from moe_pipeline.evaluation.forgetting.compare import Comparison
 from moe_pipeline.workspace import Workspace
 
 ONE, THREE = "Dataset001_One", "Dataset003_Three"

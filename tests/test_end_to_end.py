@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
+from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, RecordError, StaleCacheError
-from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
-from moe_pipeline.imaging.files import read_geometry, read_label_map
-from moe_pipeline.inference.model import load_model
+from moe_pipeline.imaging.io.files import read_geometry, read_label_map
+from moe_pipeline.mixture.model import load_model
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import Fold, Plan, Splits
-from moe_pipeline.records.view import View
-from moe_pipeline.training.expert import ExpertTask
-from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.gate import GateTask
-from moe_pipeline.training.mixture import ELSEWHERE, GateOptions, train_gate
+from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.expert.task import ExpertTask
+from moe_pipeline.training.gate.fit import GateTask
+from moe_pipeline.training.gate.train_gate import ELSEWHERE, GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
@@ -111,7 +111,7 @@ def test_a_second_run_encodes_nothing_again(workspace: Workspace, monkeypatch: p
     def refuse(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr("moe_pipeline.model.image_encoder.ImageEncoder.forward", refuse)
+    monkeypatch.setattr("moe_pipeline.model.sam.image_encoder.ImageEncoder.forward", refuse)
     finetune(workspace, workspace.raw(DATASETS[0]), OPTIONS)
 
 

@@ -10,25 +10,31 @@ ORDER = (
     "errors",
     "files",
     "progress",
+    "parallel",
     "charts",
     "records",
+    "presets",
     "workspace",
     "imaging",
+    "datasets",
     "model",
     "weights",
     "planning",
     "embeddings",
+    "synthetic",
+    "prompts",
+    "mixture",
     "training",
     "inference",
-    "report",
     "evaluation",
-    "doctor",
-    "phantoms",
-    "demo",
+    "report",
+    "server",
+    "cluster",
+    "commands",
     "cli",
     "__main__",
 )
-CONVERSION_MAY_USE = {"errors", "files", "progress", "records", "workspace", "imaging"}
+CONVERSION_MAY_USE = {"errors", "files", "progress", "parallel", "records", "workspace", "imaging", "datasets"}
 MODEL_MAY_NOT_USE = {"numpy", "pathlib", "os", "SimpleITK", "safetensors"}
 
 
@@ -74,7 +80,7 @@ def test_only_the_command_line_and_the_demo_convert() -> None:
         for path in modules("moe_pipeline")
         if any(name.split(".")[0] == "dataset_conversion" for name in imported(path))
     }
-    assert users <= {"cli", "demo"}
+    assert users <= {"cli", "commands"}
 
 
 @pytest.mark.parametrize("path", modules("moe_pipeline/model"), ids=lambda path: path.name)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from moe_pipeline import __version__
-from moe_pipeline.cli import data, house, models, prediction, prompts, training, weights
+from moe_pipeline.cli import data, models, prediction, prompts, system, training, weights
 from moe_pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (house, data, training, prediction, models):
+for part in (system, data, training, prediction, models):
     app.add_typer(part.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.experts, name="experts")

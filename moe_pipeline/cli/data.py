@@ -38,10 +38,10 @@ def convert(
     workspace: Root = ROOT,
 ) -> None:
     """Convert a raw dataset to nnU-Net v2's layout, or check it."""
-    from dataset_conversion.check import check as check_dataset
+    from dataset_conversion.checking.check import check as check_dataset
+    from dataset_conversion.checking.findings_text import as_table
+    from dataset_conversion.checking.fixing import fixes_named
     from dataset_conversion.convert import convert as convert_dataset
-    from dataset_conversion.findings_text import as_table
-    from dataset_conversion.fixing import fixes_named
     from dataset_conversion.label_map import LabelMap
     from dataset_conversion.layout import Options
     from dataset_conversion.naming import suggest_name

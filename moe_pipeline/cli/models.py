@@ -20,7 +20,7 @@ def experts_list(model: Model = None, workspace: Root = ROOT) -> None:
     import pandas as pd
 
     from moe_pipeline.report.tables import as_text
-    from moe_pipeline.training.newcomers import list_experts
+    from moe_pipeline.training.gate.add_expert import list_experts
 
     found = list_experts(model or Workspace(workspace).model)
     typer.echo(as_text(pd.DataFrame(found)) if found else "no experts: this model is its foundation alone")
@@ -29,7 +29,7 @@ def experts_list(model: Model = None, workspace: Root = ROOT) -> None:
 @experts.command("add")
 def experts_add(dataset: Dataset, model: Model = None, device: Device = "cpu", workspace: Root = ROOT) -> None:
     """Let a finetuned expert join a model, without the data of the others; their answers stay what they are."""
-    from moe_pipeline.training.newcomers import add_expert
+    from moe_pipeline.training.gate.add_expert import add_expert
 
     place = Workspace(workspace)
     with progress_bar() as progress:
@@ -45,7 +45,7 @@ def experts_remove(
     workspace: Root = ROOT,
 ) -> None:
     """Take an expert out of a model; the answers of the others stay what they are."""
-    from moe_pipeline.training.newcomers import remove_expert
+    from moe_pipeline.training.gate.add_expert import remove_expert
 
     folder = model or Workspace(workspace).model
     left = [entry.dataset for entry in remove_expert(folder, dataset).experts]
@@ -64,7 +64,7 @@ def export(
     workspace: Root = ROOT,
 ) -> None:
     """Write a model as one file or folder to give away: experts, gate, and the foundation or its card."""
-    from moe_pipeline.inference.sharing import export_model
+    from moe_pipeline.mixture.share import export_model
 
     place = Workspace(workspace)
     manifest = export_model(
@@ -90,7 +90,7 @@ def import_(
     workspace: Root = ROOT,
 ) -> None:
     """Check an exported model file by file and take it into the workspace."""
-    from moe_pipeline.inference.sharing import foundation_is_there, import_model
+    from moe_pipeline.mixture.share import foundation_is_there, import_model
 
     place = Workspace(workspace)
     target = out or place.model

@@ -64,7 +64,7 @@ def predict(
     Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
     where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
-    from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
+    from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 
     options = PredictOptions(
         images,
@@ -152,8 +152,8 @@ def _forgetting(
     options: tuple[tuple[str, ...], tuple[Path, ...], tuple[int, ...], int, Path | None, str],
     limit: float | None,
 ) -> None:
-    from moe_pipeline.evaluation.comparison import MatrixOptions, forgetting_report
-    from moe_pipeline.evaluation.matrix_text import describe
+    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
+    from moe_pipeline.report.forgetting import describe
 
     with progress_bar() as progress:
         report = forgetting_report(place, out, MatrixOptions(*options), progress)
@@ -166,10 +166,10 @@ def _forgetting(
 
 
 def _folder(predictions: Path, references: Path, out: Path) -> None:
+    from moe_pipeline.datasets.classes import classes_beside, classes_of
     from moe_pipeline.evaluation.folder import evaluate_folder
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.evaluation.table import n_failed
-    from moe_pipeline.planning.classes import classes_beside, classes_of
     from moe_pipeline.report.tables import as_text
 
     with progress_bar() as progress:

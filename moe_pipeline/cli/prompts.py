@@ -20,7 +20,7 @@ def convert(
     ] = None,
 ) -> None:
     """Write prompts in another format: of ours, 3D Slicer, napari, CVPR25 archives, or from masks."""
-    from moe_pipeline.inference.prompt_files.converting import convert_prompts
+    from moe_pipeline.prompts.convert import convert_prompts
 
     _tell(out, convert_prompts(source, to, out, images))
 
@@ -36,7 +36,7 @@ def simulate(
     predictions: Annotated[Path | None, typer.Option(help="For error: label maps to be corrected.")] = None,
 ) -> None:
     """Let a robot click on every class of every reference. The file says which robot it was."""
-    from moe_pipeline.inference.prompt_files.robots import RobotOptions, simulate_prompts
+    from moe_pipeline.prompts.simulate import RobotOptions, simulate_prompts
 
     options = RobotOptions(robot, clicks, seed, jitter_mm, predictions)  # type: ignore[arg-type]
     with progress_bar() as progress:

@@ -35,10 +35,10 @@ def finetune(
     workspace: Root = ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
-    from moe_pipeline.training.finetune import FinetuneOptions
-    from moe_pipeline.training.finetune import finetune as train
-    from moe_pipeline.training.prompter import PrompterSettings
-    from moe_pipeline.training.sft import finetune_whole
+    from moe_pipeline.training.click_proposer.train import PrompterSettings
+    from moe_pipeline.training.expert.finetune import FinetuneOptions
+    from moe_pipeline.training.expert.finetune import finetune as train
+    from moe_pipeline.training.expert.full_finetune import finetune_whole
 
     place = Workspace(workspace)
     folder = place.raw_folder(dataset)
@@ -87,8 +87,8 @@ def train_gate(
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
-    from moe_pipeline.training.mixture import GateOptions
-    from moe_pipeline.training.mixture import train_gate as train
+    from moe_pipeline.training.gate.train_gate import GateOptions
+    from moe_pipeline.training.gate.train_gate import train_gate as train
 
     place = Workspace(workspace)
     options = GateOptions(fold, device, synthetic, elsewhere, rule, targets, margin)
@@ -137,7 +137,7 @@ def gallery(
     size: Annotated[int, typer.Option(help="Voxels per edge.", min=32, max=256)] = 64,
 ) -> None:
     """Draw synthetic volumes, the object to segment outlined: what pretraining sees."""
-    from moe_pipeline.training.synthetic.gallery import write_gallery
+    from moe_pipeline.synthetic.gallery import write_gallery
 
     write_gallery(out, seed, count, size)
     typer.echo(f"{out}: {count} synthetic volumes")

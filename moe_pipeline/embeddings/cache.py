@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from moe_pipeline.datasets.dataset import Case
 from moe_pipeline.embeddings.crops import Crop, CropRecipe, classes_in, cut_crops
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
-from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.image_encoder import ImageEncoder
-from moe_pipeline.planning.dataset import Case
+from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
 from moe_pipeline.weights.tensors import load_tensors, save_tensors

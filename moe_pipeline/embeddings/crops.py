@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.embeddings.augmentation import augment
-from moe_pipeline.imaging.lattice import CellLattice
+from moe_pipeline.imaging.crop_grid import CellLattice
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 
 _JITTER = 0.1  # of the cube's edge: clicks are seldom central
 

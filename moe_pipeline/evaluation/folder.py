@@ -10,7 +10,7 @@ from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
-from moe_pipeline.imaging.files import list_label_maps, read_label_map
+from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MetricRow
 

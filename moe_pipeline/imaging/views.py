@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.resampling import inside, resample
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.view import Normalisation, View
+from moe_pipeline.records.foundation import Normalisation, View
 
 
 def view_grid(image: Geometry, view: View) -> Geometry:

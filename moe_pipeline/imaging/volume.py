@@ -21,3 +21,27 @@ class Volume:
         if not isinstance(self.array, np.ndarray) or self.array.shape != self.geometry.shape:
             found = getattr(self.array, "shape", type(self.array).__name__)
             raise GeometryError(f"array of shape {found} does not fill its grid of shape {self.geometry.shape}")
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """The same voxels at the same places, with axes running closest to R, A and S. The array is a view."""
+    order, flipped = volume.geometry.canonical_axes()
+    return Volume(_reversed(volume.array.transpose(order), flipped), volume.geometry.canonical())
+
+
+def to_grid_orientation(volume: Volume, native: Geometry) -> Volume:
+    """The exact inverse of `to_canonical` for an image that lay on `native`. The array is a view.
+
+    Raises:
+        GeometryError: if the volume does not lie on the canonical form of `native`.
+    """
+    faults = volume.geometry.differences(native.canonical())
+    if faults:
+        raise GeometryError(f"the volume does not lie on the grid it is meant for: {'; '.join(faults)}")
+    order, flipped = native.canonical_axes()
+    back = np.argsort(order)
+    return Volume(_reversed(volume.array, flipped).transpose(back), native)
+
+
+def _reversed(array: NDArray[Any], flipped: tuple[bool, bool, bool]) -> NDArray[Any]:
+    return array[tuple(slice(None, None, -1 if reverse else 1) for reverse in flipped)]

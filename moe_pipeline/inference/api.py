@@ -10,24 +10,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from moe_pipeline.errors import ImageError, PromptError
-from moe_pipeline.imaging.files import (
-    case_id_of,
-    check_finite,
-    read_geometry,
-    read_volume,
-    write_label_map,
-)
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import case_id_of, check_finite, read_geometry, read_volume, write_label_map
 from moe_pipeline.imaging.itk import geometry_of, image_from_volume, sitk
-from moe_pipeline.imaging.orientation import to_canonical, to_grid_orientation
-from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.case import CaseResult, Request, segment_case
-from moe_pipeline.inference.choice import ModelChoice
-from moe_pipeline.inference.model import Mixture
-from moe_pipeline.inference.prompt_files.reading import read_prompts
-from moe_pipeline.inference.prompts import Prompt, objects_in_world
-from moe_pipeline.inference.searchers import Search, searchers_of
-from moe_pipeline.inference.sources import channel_file
+from moe_pipeline.imaging.volume import Volume, to_canonical, to_grid_orientation
+from moe_pipeline.inference.batch.prompt_sources import channel_file
+from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.inference.search.experts import Search, searchers_of
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.prompts.prompt import Prompt, objects_in_world
+from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.prompts import ObjectPrompt, Space
 

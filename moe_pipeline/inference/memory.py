@@ -7,11 +7,11 @@ import numpy as np
 import psutil
 import torch
 
+from moe_pipeline.imaging.crop_grid import CellLattice
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.lattice import CellLattice
-from moe_pipeline.inference.crops import FLIPS, MOST_BYTES
-from moe_pipeline.inference.model import Mixture
-from moe_pipeline.records.view import View
+from moe_pipeline.inference.windows.embedding_cache import FLIPS, MOST_BYTES
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.records.foundation import View
 
 _IMAGE = 4  # bytes per voxel: float32
 _STORED = 4  # as it stands in the file, while it is converted; at most, but for 64 bit files

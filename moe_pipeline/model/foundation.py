@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.image_encoder import ImageEncoder
-from moe_pipeline.model.mask_decoder import MaskDecoder
-from moe_pipeline.model.prompt_encoder import PromptEncoder
+from moe_pipeline.model.sam.image_encoder import ImageEncoder
+from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
 
 
 class Foundation(nn.Module):

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from moe_pipeline.datasets.dataset import Case
+from moe_pipeline.imaging.checks.inspection import attempt, inspect_grid, inspect_image, inspect_label
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.inspection import attempt, inspect_grid, inspect_image, inspect_label
-from moe_pipeline.imaging.native import read_native
-from moe_pipeline.imaging.orientation import to_canonical
-from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.planning.dataset import Case
+from moe_pipeline.imaging.io.native import read_native
+from moe_pipeline.imaging.volume import Volume, to_canonical
 from moe_pipeline.records.check import Finding
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.planning import Fault

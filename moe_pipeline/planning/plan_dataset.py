@@ -4,17 +4,17 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_pipeline.imaging.parallel import case_bytes, run_each
-from moe_pipeline.planning.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
-from moe_pipeline.planning.estimates import estimate
+from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
+from moe_pipeline.imaging.io.memory import case_bytes
+from moe_pipeline.parallel import run_each
 from moe_pipeline.planning.explain import explain
 from moe_pipeline.planning.fingerprint import case_files, description_sha256, fingerprint_case
-from moe_pipeline.planning.machine import this_machine
+from moe_pipeline.planning.machine import estimate, this_machine
+from moe_pipeline.planning.plan_files import check_plan
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise
-from moe_pipeline.planning.validation import check_plan
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.planning import estimates
-from moe_pipeline.planning.machine import Machine
+from moe_pipeline.planning.machine import REASON, Machine, estimate
 from moe_pipeline.planning.preset import FoundationPreset
 from moe_pipeline.planning.views import choose_view
+from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import ClassSummary, Estimates, Fingerprint, Plan
-from moe_pipeline.records.view import View
 
 _SIDES = {
     "left-right": "left|right|l|r|lt|rt|sinister|dexter",
@@ -45,7 +44,7 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
     mirror_axes = _mirror_axes(classes, reasons)
     training = _training(crops, preset, machine, reasons)
     reasons["seed"] = "asked for with --seed: the same seed gives the same crops, training and folds"
-    reasons["estimates"] = estimates.REASON
+    reasons["estimates"] = REASON
     plan = Plan(
         dataset=fingerprint.dataset,
         dataset_sha256=fingerprint.dataset_sha256,
@@ -62,7 +61,7 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
         copies_per_case=crops["copies_per_case"],
         **training,
     )
-    return plan.model_copy(update={"estimates": estimates.estimate(plan, fingerprint, preset, machine)})
+    return plan.model_copy(update={"estimates": estimate(plan, fingerprint, preset, machine)})
 
 
 def _classes(fingerprint: Fingerprint, reasons: dict[str, str]) -> dict[int, str]:

@@ -9,8 +9,7 @@ from pydantic import Field
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.records.base import Part
-from moe_pipeline.records.view import View
-from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.records.foundation import FoundationCard, View
 
 _UPSCALED = 4  # the decoder's own mask has so many voxels along the edge of a token
 

@@ -6,11 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
+from moe_pipeline.datasets.dataset import RawDataset
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.planning.dataset import RawDataset
-from moe_pipeline.planning.intensities import intensity_of, short
-from moe_pipeline.planning.sketch import pooled_percentiles
+from moe_pipeline.planning.intensities import intensity_of, pooled_percentiles, short
 from moe_pipeline.records.planning import (
     CaseFingerprint,
     CaseMeasures,

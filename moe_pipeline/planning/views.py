@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from math import log
 
 from moe_pipeline.planning.preset import FoundationPreset
+from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import ClassSummary
-from moe_pipeline.records.view import View
 
 _MAX_NAMED = 3
 

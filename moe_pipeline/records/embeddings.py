@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from moe_pipeline.records.base import Part, Record
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 
 
 class CacheEntry(Part):

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from moe_pipeline.records.base import Part, Record
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 
 
 class PrompterCard(Part):

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from moe_pipeline.files import sha256_json
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.foundation import View
 from moe_pipeline.records.stamp import FileStamp
-from moe_pipeline.records.view import View
 
 
 class Intensity(Part):

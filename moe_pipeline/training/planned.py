@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
+from moe_pipeline.datasets.dataset import RawDataset
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
 from moe_pipeline.embeddings.crops import CropRecipe
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.planning.dataset import RawDataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import Fold, Plan
-from moe_pipeline.records.view import View
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import find_foundation

@@ -12,18 +12,24 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.records.run import library_versions
-from moe_pipeline.records.weights import FoundationCard
-from moe_pipeline.training.clicks import converse, full_size
-from moe_pipeline.training.dialogues import Dialogues, DialogueSettings, PromptBatch, Speaker, as_it_is
-from moe_pipeline.training.ema import copy_into
-from moe_pipeline.training.loop import LoopResult, LoopSettings, run_loop
-from moe_pipeline.training.losses import interaction_loss, occupancy
-from moe_pipeline.training.muon import kernel_rate
-from moe_pipeline.training.processes import Processes
-from moe_pipeline.training.silent import waken
-from moe_pipeline.training.synthetic import make_batch
-from moe_pipeline.training.synthetic.replay import Replay, ReplaySettings
+from moe_pipeline.synthetic import make_batch
+from moe_pipeline.synthetic.replay import Replay, ReplaySettings
+from moe_pipeline.training.engine.dead_channels import waken
+from moe_pipeline.training.engine.ema import copy_into
+from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.training.engine.losses import interaction_loss, occupancy
+from moe_pipeline.training.engine.muon import kernel_rate
+from moe_pipeline.training.engine.processes import Processes
+from moe_pipeline.training.interactive.click_sequences import (
+    Dialogues,
+    DialogueSettings,
+    PromptBatch,
+    Speaker,
+    as_it_is,
+)
+from moe_pipeline.training.interactive.simulated_clicks import converse, full_size
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path

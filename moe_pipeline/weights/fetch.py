@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.records.base import Part
-from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.weights.load import import_checkpoint
 from moe_pipeline.weights.presets import load_preset
 

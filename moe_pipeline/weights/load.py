@@ -12,8 +12,7 @@ from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
-from moe_pipeline.records.view import View
-from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
 from moe_pipeline.weights.presets import load_preset

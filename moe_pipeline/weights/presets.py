@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 
 
 @dataclass(frozen=True, slots=True)

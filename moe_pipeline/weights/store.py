@@ -13,8 +13,7 @@ from torch import Tensor
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.records.view import View
-from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.tensors import save_tensors
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -15,9 +15,9 @@ from dataset_conversion.convert import convert
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase
 from dataset_conversion.registry import choose_source
+from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, RecordError
 from moe_pipeline.files import sha256_file
-from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow
 
 MakeDataset = Callable[..., Path]

@@ -12,8 +12,8 @@ from dataset_conversion.convert import convert
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options
 from dataset_conversion.registry import choose_source
+from moe_pipeline.datasets.dataset import RawDataset, open_dataset
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.planning.dataset import RawDataset, open_dataset
 from moe_pipeline.planning.splits import make_splits
 from moe_pipeline.records.dataset import ConversionReport
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from moe_pipeline.embeddings.crops import CropRecipe, cut_crops
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.crops import CropBank
-from moe_pipeline.records.view import View
+from moe_pipeline.inference.windows.embedding_cache import CropBank
+from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
 CELLS = 8

@@ -9,8 +9,8 @@ import pytest
 from moe_pipeline.errors import DatasetError, ImageError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.table import n_failed, read_table
-from moe_pipeline.imaging.files import write_label_map
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import write_label_map
 from moe_pipeline.imaging.volume import Volume
 
 NATIVE = Geometry((10, 8, 6), (1.0, 1.0, 2.0), (3.0, 4.0, 5.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))

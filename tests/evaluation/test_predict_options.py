@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
-from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 

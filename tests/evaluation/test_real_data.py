@@ -8,7 +8,7 @@ import pytest
 from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
-from moe_pipeline.imaging.files import read_label_map
+from moe_pipeline.imaging.io.files import read_label_map
 from moe_pipeline.imaging.volume import Volume
 
 AMOS = Path("SAM-Med3D_samples", "kidney_right", "AMOS")

@@ -4,7 +4,7 @@ import pytest
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.views import extract_crop, normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.view import View
+from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=1.5, size_voxels=16)
 LAS = (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)

@@ -10,8 +10,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from moe_pipeline.inference.model import Mixture
-from moe_pipeline.records.view import View
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.records.foundation import View
 
 LOW = 8  # cells along the edge of a cube of 16 voxels
 SURE = 4.0

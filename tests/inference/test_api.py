@@ -8,16 +8,15 @@ import pytest
 import SimpleITK as sitk
 
 import moe_pipeline
+from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError, PromptError
-from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
-from moe_pipeline.imaging.files import read_label_map, write_image
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import read_label_map, write_image
+from moe_pipeline.imaging.io.native import read_native
 from moe_pipeline.imaging.itk import image_from_volume
-from moe_pipeline.imaging.native import read_native
-from moe_pipeline.imaging.orientation import to_canonical
-from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.imaging.volume import Volume, to_canonical
 from moe_pipeline.inference.api import Model
-from moe_pipeline.inference.model import Mixture
+from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.prompts import ObjectPrompt
 from moe_pipeline.workspace import Workspace
 

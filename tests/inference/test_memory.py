@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from moe_pipeline.cli import main
-from moe_pipeline.imaging.files import write_image
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import write_image
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.crops import MOST_BYTES
 from moe_pipeline.inference.memory import estimate_memory
-from moe_pipeline.inference.model import Mixture
+from moe_pipeline.inference.windows.embedding_cache import MOST_BYTES
+from moe_pipeline.mixture.model import Mixture
 
 MILLION = Geometry((100, 100, 100), (1.0, 1.0, 1.0))
 

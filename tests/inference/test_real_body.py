@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from moe_pipeline.imaging.files import read_volume
-from moe_pipeline.imaging.lattice import CellLattice
+from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.io.files import read_volume
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.case import CaseResult, Request, segment_case
-from moe_pipeline.inference.model import Mixture
-from moe_pipeline.inference.prompts import Prompt
-from moe_pipeline.inference.settings import Settings
-from moe_pipeline.records.view import View
+from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.prompts.prompt import Prompt
+from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=6.0, size_voxels=16)  # cubes of 96 mm: the body is four of them wide and three high
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import CheckpointError, PipelineError, PromptError, StaleCacheError
-from moe_pipeline.evaluation.predict_and_score import PredictOptions, predict_and_score
-from moe_pipeline.imaging.files import read_geometry, read_label_map
-from moe_pipeline.inference.model import load_model
+from moe_pipeline.imaging.io.files import read_geometry, read_label_map
+from moe_pipeline.mixture.model import load_model
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.mixture import GateOptions, train_gate
-from moe_pipeline.training.prompter import PrompterSettings, PrompterTask
+from moe_pipeline.training.click_proposer.train import PrompterSettings, PrompterTask
+from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
 NAME = "Dataset001_One"
@@ -107,7 +107,7 @@ def test_a_killed_prompter_goes_on_to_the_same_weights(
         if where == "steps":
             patch.setattr(PrompterTask, "loss", killed_step)
         else:
-            patch.setattr("moe_pipeline.training.search_crops.make_batch", killed_encoding)
+            patch.setattr("moe_pipeline.training.click_proposer.search_crops.make_batch", killed_encoding)
         with pytest.raises(MemoryError):
             finetune(workspace, workspace.raw(NAME), OPTIONS)
     assert ExpertCard.load(out / "expert.json").prompter is None

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_pipeline.planning.estimates import entries_in_cache, estimate
-from moe_pipeline.planning.machine import Machine
+from moe_pipeline.planning.machine import Machine, entries_in_cache, estimate
 from moe_pipeline.planning.plan_dataset import PlannedFiles, plan_dataset
 from moe_pipeline.records.planning import Estimates
 

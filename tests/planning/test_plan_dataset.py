@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, RecordError, StaleCacheError
-from moe_pipeline.imaging.files import read_label_map, read_volume
+from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.planning import plan_dataset as stage
-from moe_pipeline.planning.dataset import open_dataset
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits

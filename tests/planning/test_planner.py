@@ -7,6 +7,7 @@ from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
 from moe_pipeline.planning.views import choose_view
+from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.records.planning import (
     CaseRow,
     ClassSummary,
@@ -16,8 +17,6 @@ from moe_pipeline.records.planning import (
     Plan,
     Spread,
 )
-from moe_pipeline.records.view import View
-from moe_pipeline.records.weights import FoundationCard
 
 MACHINE = Machine(memory_mb=16_000, product_gflops=150)
 

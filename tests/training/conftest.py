@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.training.loop import InterruptedRunError, LoopSettings, Task, run_loop
+from moe_pipeline.training.engine.loop import InterruptedRunError, LoopSettings, Task, run_loop
 from moe_pipeline.workspace import Workspace
 
 Weights = dict[str, Tensor]

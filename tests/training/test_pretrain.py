@@ -7,7 +7,7 @@ from torch import Tensor
 
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
-from moe_pipeline.training.loop import LoopSettings
+from moe_pipeline.training.engine.loop import LoopSettings
 from moe_pipeline.training.pretrain import (
     DecoderPretrainTask,
     PretrainOptions,

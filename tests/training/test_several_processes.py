@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.training.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace

@@ -9,8 +9,7 @@ from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.records.view import View
-from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights import (
     import_checkpoint,
     list_foundations,

@@ -6,8 +6,7 @@ import torch
 from moe_pipeline.errors import CheckpointError, RecordError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.records.view import View
-from moe_pipeline.records.weights import FoundationCard
+from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights import find_foundation, list_foundations, save_foundation
 from moe_pipeline.weights.tensors import load_tensors
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.dicom.library import interpreting
-from moe_pipeline.imaging.dicom.marks import Find, marks_of
+from moe_pipeline.imaging.dicom.stack_attributes import Find, marks_of
 from moe_pipeline.imaging.geometry import Geometry
 
 RAS_FROM_LPS = (-1.0, -1.0, 1.0)

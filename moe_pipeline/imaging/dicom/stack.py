@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import Frame
-from moe_pipeline.imaging.dicom.marks import Separation, separate
+from moe_pipeline.imaging.dicom.stack_attributes import Separation, separate
 from moe_pipeline.imaging.geometry import Geometry
 
 _SAME_PLACE = 0.01  # of the pixel side: closer planes are one place

@@ -15,8 +15,7 @@ from moe_pipeline.files import atomic_path, sha256_json
 from moe_pipeline.imaging.dicom.library import highdicom, pydicom, read_dataset
 from moe_pipeline.imaging.dicom.series import find_stack
 from moe_pipeline.imaging.dicom.stack import Stack
-from moe_pipeline.imaging.orientation import to_grid_orientation
-from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.imaging.volume import Volume, to_grid_orientation
 
 _MAKER = "moe-pipeline"
 _CODING_SCHEME = "99MOE"  # 99 marks codes that are not in a public dictionary

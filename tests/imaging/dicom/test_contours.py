@@ -10,10 +10,9 @@ from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.dicom.contours import fill_contours, fit, read_contours
 from moe_pipeline.imaging.dicom.structure import Structure
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.native import read_native
-from moe_pipeline.imaging.orientation import to_canonical
+from moe_pipeline.imaging.io.native import read_native
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.imaging.volume import Volume, to_canonical
 
 KNOWN = ("ibsi_1_ct_radiomics_phantom", "sts_images/STS_001/CT", "sts_images/STS_001/MR_T1")
 

@@ -8,9 +8,8 @@ from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.dicom.segments import fit, read_segmentation, segment_structures
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.native import read_native
-from moe_pipeline.imaging.orientation import to_canonical
-from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.imaging.io.native import read_native
+from moe_pipeline.imaging.volume import Volume, to_canonical
 
 
 def masks(path: Path, geometry: Geometry, threshold: float = 0.5) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ import SimpleITK as sitk
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.imaging import dicom
-from moe_pipeline.imaging.files import list_images, read_geometry, read_volume
-from moe_pipeline.imaging.native import read_native
+from moe_pipeline.imaging.io.files import list_images, read_geometry, read_volume
+from moe_pipeline.imaging.io.native import read_native
 
 REAL_SERIES = ("torchio_ct", "hippocrop_Study1/13_HCropVolume", "rt-utils_oriented_data", "ibsi_1_ct_radiomics_phantom")
 

@@ -11,8 +11,7 @@ from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.dicom.library import read_dataset
 from moe_pipeline.imaging.dicom.writing import write_dicom_seg
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.orientation import to_canonical
-from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.imaging.volume import Volume, to_canonical
 
 NAMES = {1: "liver", 7: "left kidney", 300: "absent"}
 

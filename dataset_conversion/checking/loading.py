@@ -1,0 +1,99 @@
+"""Reading of cases whose files are images and label maps, or masks that make one."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_conversion.layout import Loaded, LoadedCase, SourceCase
+from dataset_conversion.masks import Mask, merge_masks
+from moe_pipeline.errors import GeometryError, ImageError
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import as_labels, check_finite, label_values
+from moe_pipeline.imaging.io.native import read_channels, read_native
+from moe_pipeline.imaging.resampling import inside, resample
+from moe_pipeline.imaging.volume import Volume
+
+
+def load_files(
+    case: SourceCase,
+    *,
+    classes: Mapping[Path, tuple[str, int]] | None = None,
+    on_first_grid: bool = False,
+    notes: tuple[str, ...] = (),
+) -> LoadedCase:
+    """Every channel of every image file, and the label file.
+
+    Args:
+        case: what to read.
+        classes: name and value of the structure that each label file is the mask of; they are merged. None if the one
+            label file is a label map.
+        on_first_grid: whether to resample the other channels where they lie on another grid than the first.
+        notes: to pass on.
+
+    Raises:
+        ImageError: if a file cannot be read, the label is no single 3D volume, a mask shows several structures, or a
+            channel has nothing in common with the first.
+        GeometryError: if a grid is sheared or has no positive spacing, or a mask lies on another grid than the image.
+    """
+    channels: list[Loaded] = []
+    for path in case.images:
+        volumes = read_channels(path)
+        channels += [Loaded(volume, path if len(volumes) == 1 else None) for volume in volumes]
+    if on_first_grid:
+        channels, more = _on_first_grid(channels, case)
+        notes += more
+    label = None
+    if classes is not None:
+        label, more = _merged(case, classes, channels[0].volume.geometry)
+        notes += more
+    elif case.labels:
+        label = Loaded(read_native(case.labels[0]), case.labels[0])
+    return LoadedCase(tuple(channels), label, notes)
+
+
+def _on_first_grid(channels: list[Loaded], case: SourceCase) -> tuple[list[Loaded], tuple[str, ...]]:
+    first, *others = channels
+    grid = first.volume.geometry
+    placed, notes = [first], []
+    for number, channel in enumerate(others, start=1):
+        old = channel.volume.geometry
+        if not grid.differences(old):
+            placed.append(channel)
+            continue
+        name = (channel.file or case.images[0]).name
+        check_finite(channel.volume.array, channel.file or case.images[0])
+        covered = float(inside(old, grid).mean())
+        if covered == 0:
+            raise ImageError(f"{name}: shows no part of what channel 0 shows; its position may be wrong")
+        placed.append(Loaded(resample(channel.volume, grid, order="linear", outside=0.0)))
+        sides, spacing = "x".join(map(str, old.shape)), "x".join(f"{mm:.3g}" for mm in old.spacing_mm)
+        missing = f", of which {1 - covered:.1%} lies outside and is 0" if covered < 1 else ""
+        notes.append(
+            f"channel {number} ({name}, {sides} at {spacing} mm) resampled onto the grid of channel 0{missing}"
+        )
+    return placed, tuple(notes)
+
+
+def _merged(
+    case: SourceCase, classes: Mapping[Path, tuple[str, int]], grid: Geometry
+) -> tuple[Loaded | None, tuple[str, ...]]:
+    def masks() -> Iterator[Mask]:
+        for path in case.labels:
+            yield Mask(*classes[path], _mask(path, grid))
+
+    labels, notes = merge_masks(masks(), grid.shape)
+    return Loaded(Volume(labels, grid)), notes
+
+
+def _mask(path: Path, grid: Geometry) -> NDArray[np.bool_]:
+    native = read_native(path)
+    if faults := grid.differences(native.geometry):
+        raise GeometryError(f"{path.name}: image and mask lie on different grids: {'; '.join(faults)}")
+    labels = as_labels(native, path).array
+    values = [value for value in label_values(labels) if value > 0]
+    if len(values) > 1:
+        listed = ", ".join(map(str, values[:10]))
+        raise ImageError(f"{path.name}: expected the mask of one structure, found values {listed}: a label map?")
+    return labels > 0

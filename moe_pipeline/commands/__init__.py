@@ -1,0 +1,1 @@
+"""What puts several stages together: predict, demo, doctor."""

@@ -1,0 +1,84 @@
+"""What this installation has and can do."""
+
+import os
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from moe_pipeline.imaging.io.files import read_geometry
+from moe_pipeline.inference.memory import estimate_memory
+from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.records.run import library_versions
+from moe_pipeline.weights.store import list_foundations
+from moe_pipeline.workspace import Workspace
+
+_OPTIONAL = {"huggingface_hub": "moe weights fetch", "pydicom": "reading DICOM", "highdicom": "writing DICOM SEG"}
+_GIB = 1 << 30
+
+
+def examine(place: Workspace) -> list[tuple[str, str]]:
+    """Versions, devices, memory, disk, foundations, and what the workspace holds, as (topic, finding)."""
+    memory = psutil.virtual_memory()
+    rows = list(library_versions().items())
+    rows += [
+        ("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads{_bf16()}"),
+        ("GPU", _gpus()),
+        ("memory", f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free"),
+        ("disk", _disk(place.root)),
+    ]
+    rows += [(f"optional {name}", _optional(name, use)) for name, use in _OPTIONAL.items()]
+    stored = list_foundations(place.weights)
+    rows.append(("foundations", ", ".join(entry.card.name for entry in stored) or "none: run `moe weights import`"))
+    for stage in ("raw", "plans", "experts"):
+        found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
+        rows.append((f"workspace {stage}", ", ".join(found) or "none"))
+    model = "yes" if (place.model / "moe.json").is_file() else "none: run `moe train-gate`"
+    return [*rows, ("workspace model", model)]
+
+
+def expect(case: Path, choice: ModelChoice) -> list[tuple[str, str]]:
+    """Memory that `moe predict` will take for one case at most, as (topic, finding).
+
+    Raises:
+        PipelineError: if the case or the model cannot be read.
+    """
+    grid = read_geometry(case)
+    found = estimate_memory(choice.load(), grid, uncertainty=choice.uncertainty)
+    sides = " x ".join(map(str, grid.shape))
+    free = psutil.virtual_memory().available
+    return [
+        ("case", f"{case}: {sides} voxels"),
+        ("model and one crop", f"{found.fixed / _GIB:.2f} GiB, measured"),
+        ("crops kept", f"up to {found.crops / _GIB:.2f} GiB"),
+        ("image and label map", f"{found.case / _GIB:.2f} GiB"),
+        ("peak memory", f"{found.alone / _GIB:.2f} GiB for this case alone"),
+        ("in a folder", f"{found.total / _GIB:.2f} GiB where the cases before and after are as large; times --jobs"),
+        ("memory", f"{free / _GIB:.1f} GiB free: {'enough' if found.total < free else 'NOT enough'}"),
+    ]
+
+
+def _bf16() -> str:
+    return ", bf16" if torch.cpu._is_avx512_bf16_supported() else ""
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        return "none"
+    devices = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
+    return ", ".join(f"{device.name} with {device.total_memory / _GIB:.0f} GiB" for device in devices)
+
+
+def _disk(root: Path) -> str:
+    there = next(path for path in (root, *root.resolve().parents) if path.exists())
+    usage = shutil.disk_usage(there)
+    return f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB free for {root}"
+
+
+def _optional(name: str, use: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return f"not installed; needed for {use}"

@@ -1,0 +1,1 @@
+"""A raw dataset as nnU-Net lays it out: cases and classes."""

@@ -1,0 +1,48 @@
+"""Class names for a folder of label maps."""
+
+import json
+import logging
+from pathlib import Path
+
+from moe_pipeline.errors import PipelineError, RecordError
+from moe_pipeline.imaging.io.files import label_values, list_label_maps, read_label_map
+from moe_pipeline.records.dataset import DatasetJson
+
+_log = logging.getLogger(__name__)
+
+
+def classes_beside(labels: Path) -> dict[int, str]:
+    """Value to name from the dataset.json beside a folder such as labelsTs; empty if there is none.
+
+    Both nnU-Net's form ({"liver": 1}) and the Decathlon's ({"1": "liver"}) are understood.
+
+    Raises:
+        RecordError: if there is one, but it breaks its schema.
+    """
+    path = labels.resolve().parent / "dataset.json"
+    if not path.is_file():
+        return {}
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["labels"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: no dataset.json with labels: {error}") from error
+    if isinstance(named, dict) and all(str(value).isdigit() and isinstance(name, str) for value, name in named.items()):
+        return {int(value): name for value, name in named.items() if int(value) > 0}
+    return DatasetJson.load(path).classes
+
+
+def classes_of(labels: Path) -> dict[int, str]:
+    """Value to name from the label maps of a folder, for where no dataset.json names them.
+
+    Label maps that cannot be read are left out; who reads them for their own sake says so.
+
+    Raises:
+        ImageError: if the folder is missing or holds two files for one case.
+    """
+    found: set[int] = set()
+    for _, path in list_label_maps(labels):
+        try:
+            found |= set(label_values(read_label_map(path).array))
+        except PipelineError as error:
+            _log.debug("no classes from an unreadable label map: %s", error)
+    return {value: f"class {value}" for value in sorted(found - {0})}

@@ -1,0 +1,220 @@
+"""General, experts, wholly finetuned networks and mixture on the same prompts: what was learnt, what was forgotten."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, folder_set, raw_set, sets_of
+from moe_pipeline.evaluation.forgetting.matrix import GENERAL, MOE, check_regression, forgetting_matrix, forgotten
+from moe_pipeline.evaluation.forgetting.models import Column, Remembering, load_columns
+from moe_pipeline.evaluation.forgetting.score import Clicking, score_case
+from moe_pipeline.evaluation.forgetting.tables import prompt_table, set_table
+from moe_pipeline.evaluation.table import write_table
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.comparison import CaseScores, Kind
+from moe_pipeline.records.evaluation import Forgetting
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.moe import GateCard, ModelCard
+from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixOptions:
+    """What the user may choose."""
+
+    datasets: tuple[str, ...] = ()
+    """Raw datasets of the workspace; all that the model knows if empty."""
+    unseen: tuple[Path, ...] = ()
+    """Folders of image and label pairs that nothing was trained with."""
+    clicks: tuple[int, ...] = (1,)
+    """Simulated clicks per object; a table for each number."""
+    seed: int = 0
+    """Of the clicks."""
+    model: Path | None = None
+    """Model folder; the workspace's if not given."""
+    device: str = "cpu"
+    """Where to compute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Who does how well where, after some number of clicks."""
+
+    n_clicks: int
+    """Per object."""
+    matrix: pd.DataFrame
+    """As `forgetting_matrix` makes it."""
+    sets: pd.DataFrame
+    """As `set_table` makes it: per set routing, share of unchanged masks, drop."""
+    forgetting: tuple[Forgetting, ...]
+    """Of every model that answers everywhere, on the sets that were not finetuned."""
+
+    def regressions(self, limit: float) -> list[str]:
+        """One sentence per class on which the mixture is worse than the general expert by more than the limit."""
+        return check_regression(self.matrix, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixReport:
+    """All comparisons of a run."""
+
+    comparisons: tuple[Comparison, ...]
+    views: dict[str, str]
+    """What each column's decoders see."""
+    failures: tuple[str, ...]
+    """Cases that could not be compared, with their reasons."""
+
+
+def forgetting_report(place: Workspace, out: Path, options: MatrixOptions, progress: Progress = silent) -> MatrixReport:
+    """The forgetting matrix of a workspace's model.
+
+    Raises:
+        PipelineError: if the model is incomplete, a set cannot be read, or not a single case could be compared.
+    """
+    folder = options.model or place.model
+    model = ModelCard.load(folder / "moe.json")
+    cards = {e.dataset: ExpertCard.load(folder / e.folder / "expert.json") for e in model.experts}
+    if options.datasets:
+        names = [place.raw_folder(wanted).name for wanted in options.datasets]
+        sets = [raw_set(place, name, cards.get(name), model.channel) for name in names]
+    else:
+        general = GateCard.load(folder / "gate.json").general_datasets
+        sets = sets_of(place, model, cards, general)
+    sets += [folder_set(path, model.channel) for path in options.unseen]
+    return compare(place, sets, out, options, progress)
+
+
+def compare(
+    place: Workspace, sets: Sequence[EvaluationSet], out: Path, options: MatrixOptions, progress: Progress = silent
+) -> MatrixReport:
+    """Segment every object of every set with the foundation alone, each expert alone, and the mixture.
+
+    All models get the same first click on an object; later clicks answer each model's own errors, drawn from the same
+    random numbers. Each object is scored on its own mask, before objects compete for voxels. A run that was killed goes
+    on where it was: a case is not segmented again by a model that has not changed.
+
+    Args:
+        place: workspace with a trained model.
+        sets: held-back data.
+        out: folder for the tables and for cases/<set>/<case>.json.
+        options: see there; datasets and unseen are not read here.
+        progress: told after each case.
+
+    Raises:
+        PipelineError: if the model folder is incomplete, two sets have one name, or no case at all could be compared.
+    """
+    began, folder = time.monotonic(), options.model or place.model
+    if not sets or len({s.name for s in sets}) < len(sets):
+        raise DatasetError(
+            f"a comparison needs sets of different names; got {', '.join(s.name for s in sets) or 'none'}"
+        )
+    columns = load_columns(place, folder, options.device)
+    clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
+    scores, failures = _score_all(sets, columns, clickings, out, progress)
+    if not scores:
+        raise PipelineError("not a single case could be compared: " + "; ".join(failures[:3]))
+    kinds = _kinds(folder, sets)
+    comparisons = tuple(_compared(scores, sets, columns, clicking, kinds, out) for clicking in clickings)
+    _record(out, options, columns, comparisons, failures, time.monotonic() - began)
+    return MatrixReport(comparisons, {column.name: column.view for column in columns}, tuple(failures))
+
+
+def _score_all(
+    sets: Sequence[EvaluationSet],
+    columns: Sequence[Column],
+    clickings: Sequence[Clicking],
+    out: Path,
+    progress: Progress,
+) -> tuple[list[CaseScores], list[str]]:
+    scores, failures = [], []
+    everything = [(of, case) for of in sets for case in of.cases]
+    for of, case in track(everything, "comparing", progress):
+        path = out / "cases" / of.name / f"{case.case}.json"
+        try:
+            scores.append(score_case(case, of, columns, clickings, path))
+        except (PipelineError, OSError) as error:
+            _log.warning("%s, %s: %s", of.name, case.case, error)
+            failures.append(f"{of.name}, {case.case}: {error}")
+        _forget(columns)
+    return scores, failures
+
+
+def _forget(columns: Sequence[Column]) -> None:
+    """The encodings of a case are of no use to the next one."""
+    for column in columns:
+        for model in column.models():
+            encoder = model.foundation.image_encoder
+            if isinstance(encoder, Remembering):
+                encoder.forget()
+
+
+def _kinds(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, Kind]:
+    finetuned = {entry.dataset for entry in ModelCard.load(folder / "moe.json").experts}
+    general = set(GateCard.load(folder / "gate.json").general_datasets)
+    return {s.name: "finetuned" if s.name in finetuned else "general" if s.name in general else "unseen" for s in sets}
+
+
+def _compared(
+    scores: Sequence[CaseScores],
+    sets: Sequence[EvaluationSet],
+    columns: Sequence[Column],
+    clicking: Clicking,
+    kinds: dict[str, Kind],
+    out: Path,
+) -> Comparison:
+    prompts = prompt_table(scores, [column.name for column in columns], clicking)
+    tables: dict[str, dict[str, pd.DataFrame]] = {}
+    for (column, dataset), part in prompts.groupby(["column", "dataset"], sort=False):
+        tables.setdefault(str(column), {})[str(dataset)] = part
+    matrix = forgetting_matrix(tables)
+    matrix.insert(1, "kind", matrix["dataset"].map(kinds))
+    finetuned = [name for name, kind in kinds.items() if kind == "finetuned"]
+    judged = [column.name for column in columns if column.everywhere is not None and column.name != GENERAL]
+    forgetting = tuple(forgotten(matrix, finetuned, column) for column in judged)
+    described = set_table(prompts, matrix, {s.name: s.origin for s in sets}, kinds)
+    suffix = f"{clicking.n_clicks}_clicks" if clicking.n_clicks > 1 else "1_click"
+    write_table(out / f"prompts_{suffix}.csv", prompts)
+    write_table(out / f"matrix_{suffix}.csv", matrix)
+    write_table(out / f"sets_{suffix}.csv", described)
+    return Comparison(clicking.n_clicks, matrix, described, forgetting)
+
+
+def _record(
+    out: Path,
+    options: MatrixOptions,
+    columns: Sequence[Column],
+    comparisons: Sequence[Comparison],
+    failures: Sequence[str],
+    seconds: float,
+) -> None:
+    model = next(column.everywhere for column in columns if column.name == MOE)
+    results = {
+        f"{one.n_clicks} clicks": {
+            row.column: {"mean_drop": row.mean_drop, "largest_drop": row.largest_drop}
+            for row in one.forgetting
+            if row.n_classes
+        }
+        for one in comparisons
+    }
+    RunRecord(
+        command="evaluate --matrix",
+        versions=library_versions(),
+        device=options.device,
+        settings={"clicks": list(options.clicks), "seed": options.seed, "views": {c.name: c.view for c in columns}},
+        inputs=model.hashes if model else {},
+        seconds=round(seconds, 1),
+        results={"forgotten": results, "failures": list(failures)},
+        files=[
+            f"{name}_{c.n_clicks}_click{'s' * (c.n_clicks > 1)}.csv"
+            for c in comparisons
+            for name in ("prompts", "matrix", "sets")
+        ],
+    ).save(out / "run.json")

@@ -1,0 +1,138 @@
+"""Every prompt of a case, as every model segments it: scored alone, before objects compete for voxels."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.errors import ImageError, RecordError
+from moe_pipeline.evaluation.forgetting.datasets import EvaluationCase, EvaluationSet
+from moe_pipeline.evaluation.forgetting.models import Column
+from moe_pipeline.files import sha256_file, sha256_json
+from moe_pipeline.imaging.io.files import label_counts, read_label_map, read_volume
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.interactive.mixture_mask import Answer
+from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.records.comparison import CaseScores, ColumnScores, PromptScore
+
+_INSIDE = 0.5  # probability above which a voxel belongs to an object
+
+
+@dataclass(frozen=True, slots=True)
+class Clicking:
+    """How the simulated user clicks."""
+
+    n_clicks: int
+    """Per object."""
+    seed: int
+    """Of all clicks; the first one of an object is the same for every model."""
+
+    def column_key(self, column: str) -> str:
+        """Where the scores of a model are kept."""
+        return f"{column}, {self.n_clicks} click{'s' if self.n_clicks > 1 else ''}"
+
+
+def score_case(
+    case: EvaluationCase, of: EvaluationSet, columns: Sequence[Column], clickings: Sequence[Clicking], path: Path
+) -> CaseScores:
+    """Segment every object of a case with every model; what `path` has already is not done again.
+
+    Args:
+        case: image and reference.
+        of: the set it belongs to.
+        columns: the models.
+        clickings: how often to click.
+        path: of the case's record, written anew after each model.
+
+    Raises:
+        PipelineError: if image or reference cannot be used.
+    """
+    known = _known(path, of.name, case.case)
+    inputs = {"image": sha256_file(case.image), "reference": sha256_file(case.reference)}
+    volumes: tuple[Volume, Volume] | None = None
+    for column in columns:
+        model = column.model_for(of.name)
+        if model is None:
+            continue
+        for clicking in clickings:
+            key = clicking.column_key(column.name)
+            recipe = {**inputs, "model": column.identity(of.name), "clicks": clicking.n_clicks, "seed": clicking.seed}
+            made_of = sha256_json({**recipe, "classes": {str(value): name for value, name in of.classes.items()}})
+            if key in known.columns and known.columns[key].made_of == made_of:
+                continue
+            volumes = volumes or _read(case)
+            prompts = _score_prompts(model, case.case, *volumes, of.classes, clicking)
+            scored = {**known.columns, key: ColumnScores(made_of=made_of, prompts=prompts)}
+            known = known.model_copy(update={"columns": scored})
+            known.save(path)
+    return known
+
+
+def voxels_of(answer: Answer) -> NDArray[np.int64]:
+    """Indices of the voxels of an object's mask, (n, 3), in one order whatever way the answer came in pieces."""
+    parts: list[NDArray[np.int64]] = [np.empty((0, 3), np.int64)]
+    for slab in answer.slabs(above=0.0):
+        corner = np.array([start for start, _ in slab.box], dtype=np.int64)
+        parts.append(np.argwhere(slab.probability > _INSIDE) + corner)
+    voxels = np.concatenate(parts)  # (n, 3)
+    return voxels[np.lexsort(voxels.T[::-1])]
+
+
+def _score_prompts(
+    model: Mixture, case: str, image: Volume, reference: Volume, classes: dict[int, str], clicking: Clicking
+) -> tuple[PromptScore, ...]:
+    sizes = label_counts(reference.array)
+    present = {value: name for value, name in sorted(classes.items()) if value and value in sizes}
+    request = Request(
+        case,
+        image,
+        reference=reference,
+        classes=present,
+        n_clicks=clicking.n_clicks,
+        seed=clicking.seed,
+        keep_answers=True,
+    )
+    began = time.monotonic()
+    result = segment_case(model, request)
+    each = (time.monotonic() - began) / max(1, len(result.rows))
+    masks = {class_id: voxels_of(answer) for class_id, (answer,) in result.answers.items()}
+    hits = {value: int(np.count_nonzero(reference.array[tuple(mask.T)] == value)) for value, mask in masks.items()}
+    return tuple(
+        PromptScore(
+            class_id=class_id,
+            class_name=row.class_name,
+            dice=2 * hits[class_id] / (len(masks[class_id]) + sizes[class_id]),
+            voxels=len(masks[class_id]),
+            mask_sha256=hashlib.sha256(masks[class_id].tobytes()).hexdigest(),
+            expert=row.expert,
+            weight=row.weight or 0.0,
+            guard=row.guard,
+            seconds=round(each, 3),
+        )
+        for row in result.rows
+        if (class_id := row.class_id) is not None
+    )
+
+
+def _read(case: EvaluationCase) -> tuple[Volume, Volume]:
+    image, reference = read_volume(case.image), read_label_map(case.reference)
+    if differences := image.geometry.differences(reference.geometry):
+        raise ImageError(f"{case.case}: {case.reference} is on another grid than its image: {'; '.join(differences)}")
+    return image, reference
+
+
+def _known(path: Path, dataset: str, case: str) -> CaseScores:
+    """What an earlier run left; a record that cannot be read is made again."""
+    nothing = CaseScores(dataset=dataset, case=case, columns={})
+    if not path.is_file():
+        return nothing
+    try:
+        return CaseScores.load(path)
+    except RecordError:
+        path.unlink()
+        return nothing

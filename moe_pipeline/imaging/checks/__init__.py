@@ -1,0 +1,1 @@
+"""What can be wrong with images and labels, and what of it can be repaired."""

@@ -1,0 +1,109 @@
+"""Where the cubes of one view may stand over an image: always on the same low-resolution cells.
+
+A decoder answers in cells of a few voxels. Where all cubes keep to one lattice of cells, their answers overlap cell by
+cell: they can be blended, and given to each other as prompts, without resampling. Training cuts its crops on the same
+lattice: an encoder of patches sees a small scan that is shifted by a voxel as quite another one.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.imaging.geometry import Box, Geometry
+from moe_pipeline.imaging.views import view_grid
+from moe_pipeline.records.foundation import View
+
+Start = tuple[int, int, int]
+"""First cell of a window."""
+
+MARGIN = 0.25
+"""Of the cube's edge, between a prompt and a face that cuts the image."""
+
+
+@dataclass(frozen=True)
+class CellLattice:
+    """The cells of a view over one image.
+
+    Attributes:
+        image: grid of the image.
+        view: what the encoder sees.
+        window: cells along the edge of a cube.
+    """
+
+    image: Geometry
+    view: View
+    window: int
+
+    @cached_property
+    def voxels(self) -> Geometry:
+        """The view's voxels over the whole image."""
+        return view_grid(self.image, self.view)
+
+    @property
+    def cell_voxels(self) -> int:
+        """Voxels along the edge of a cell."""
+        return self.view.size_voxels // self.window
+
+    @property
+    def half(self) -> int:
+        """Cells of half a window: the step of growth."""
+        return self.window // 2
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The cells over the whole image; the first one begins at the image's first corner."""
+        return self.voxels.resampled(self.view.spacing_mm * self.cell_voxels)
+
+    @cached_property
+    def lowest(self) -> NDArray[np.int64]:
+        """First start along each axis. An image that is shorter than the cube stands in its middle."""
+        spare = np.asarray(self.voxels.shape) - self.view.size_voxels
+        return np.asarray(np.minimum(spare // 2 // self.cell_voxels, 0))
+
+    @cached_property
+    def highest(self) -> NDArray[np.int64]:
+        """Last start along each axis: the cube's end is at the image's, or less than a cell beyond."""
+        return np.asarray(np.maximum(np.asarray(self.geometry.shape) - self.window, self.lowest))
+
+    def clamped(self, start: NDArray[np.integer]) -> Start:
+        """The nearest start that shows as much of the image as it can."""
+        x, y, z = np.clip(start, self.lowest, self.highest).tolist()
+        return x, y, z
+
+    def around(self, point_mm: NDArray[np.float64]) -> Start:
+        """The window around a point (3,) of the RAS world."""
+        return self.clamped(np.rint(self.geometry.world_to_voxel(point_mm) + 0.5 - self.window / 2).astype(int))
+
+    def cube(self, start: Start) -> Geometry:
+        """The view's voxels in a window."""
+        size = self.view.size_voxels
+        x, y, z = ((first * self.cell_voxels, first * self.cell_voxels + size) for first in start)
+        return self.voxels.cropped((x, y, z))
+
+    def box(self, start: Start) -> Box:
+        """The cells of a window."""
+        x, y, z = ((first, first + self.window) for first in start)
+        return x, y, z
+
+    def starts_showing(self, points_mm: NDArray[np.float64], margin: float = MARGIN) -> NDArray[np.int64]:
+        """First and last start, (2, 3), of windows that show points well.
+
+        Every point keeps its distance from the faces that cut the image; where the image ends it may be close. The
+        first is above the last where no window shows all of them so.
+
+        Args:
+            points_mm: (n, 3) RAS world.
+            margin: the distance, as a part of the cube's edge.
+        """
+        cells = self.geometry.world_to_voxel(points_mm)  # (n, 3); a cell reaches from -0.5 to 0.5 around its index
+        first = np.ceil(cells.max(axis=0) + 0.5 - (1 - margin) * self.window).astype(int)
+        last = np.floor(cells.min(axis=0) + 0.5 - margin * self.window).astype(int)
+        first, last = np.minimum(first, self.highest), np.maximum(last, self.lowest)
+        return np.stack([np.maximum(first, self.lowest), np.minimum(last, self.highest)])
+
+    def holds(self, start: Start, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which points (n, 3) lie in a window, (n,)."""
+        cells = self.geometry.world_to_voxel(points_mm) - np.asarray(start)
+        return np.asarray(((cells >= -0.5) & (cells < self.window - 0.5)).all(axis=1))

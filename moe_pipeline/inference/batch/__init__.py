@@ -1,0 +1,1 @@
+"""Whole folders: schedule, files of each case, resuming."""

@@ -1,0 +1,157 @@
+"""From the files of a case to what is asked of the model, and from its answer to files."""
+
+import errno
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io.files import read_geometry, write_label_map
+from moe_pipeline.inference.batch.extra_outputs import Maps
+from moe_pipeline.inference.batch.prompt_sources import Prompting, channel_file
+from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.records.cases import CaseRow
+from moe_pipeline.records.stamp import FileStamp
+
+_log = logging.getLogger(__name__)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A case to do.
+
+    Attributes:
+        case: case id.
+        path: of its image.
+    """
+
+    case: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A case that is read.
+
+    Attributes:
+        task: which.
+        began: when reading began, on the monotonic clock.
+        native: grid of the image as stored.
+        files: stamps of what was read.
+        request: for the model.
+    """
+
+    task: Task
+    began: float
+    native: Geometry
+    files: tuple[FileStamp, ...]
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to be remembered of a case.
+
+    Attributes:
+        rows: of cases.csv.
+        files: stamps of what was read.
+        written: files relative to the output folder; none for a case that failed.
+    """
+
+    rows: tuple[CaseRow, ...]
+    files: tuple[FileStamp, ...] = ()
+    written: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """The places and the prompts of a run. It can be sent to another process.
+
+    Attributes:
+        images: folder of images.
+        out: folder of label maps.
+        prompting: where clicks come from.
+        channel: that the model looks at.
+        maps: what to write beside the label maps.
+    """
+
+    images: Path
+    out: Path
+    prompting: Prompting
+    channel: int
+    maps: Maps
+
+    def inputs(self, task: Task) -> list[Path]:
+        """Every file that the answer depends on.
+
+        Raises:
+            ImageError: if the channel to look at is not there.
+        """
+        image = channel_file(task.path, self.channel)
+        slices = sorted(path for path in image.iterdir() if path.is_file()) if image.is_dir() else [image]
+        return slices + self.prompting.files_of(task.case)
+
+    def read(self, task: Task) -> Ready | Outcome:
+        """Read a case; an outcome says why that is impossible."""
+        began = time.monotonic()
+        try:
+            native = read_geometry(task.path)
+            files = tuple(FileStamp.of(path, self.images) for path in self.inputs(task))
+            request = self.prompting.request(task.case, channel_file(task.path, self.channel), native)
+            return Ready(task, began, native, files, self.maps.wanted_by(request))
+        except (PipelineError, OSError, MemoryError) as error:
+            return self._failed(task, began, error)
+
+    def answer(self, model: Mixture, ready: Ready | Outcome) -> CaseResult | Outcome:
+        """Ask the model."""
+        if isinstance(ready, Outcome):
+            return ready
+        try:
+            return segment_case(model, ready.request)
+        except (PipelineError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+            return self._failed(ready.task, ready.began, error)
+
+    def write(self, ready: Ready | Outcome, result: CaseResult | Outcome) -> Outcome:
+        """Write what was found.
+
+        Raises:
+            OSError: if the disk is full, which the next case would not survive either.
+        """
+        if isinstance(ready, Outcome) or isinstance(result, Outcome):
+            return result if isinstance(result, Outcome) else Outcome(result.rows)
+        case = ready.task.case
+        try:
+            beside = self.maps.write(result, self.out, case, ready.native, ready.task.path)
+            write_label_map(result.labels, self.out / f"{case}.nii.gz", ready.native)
+        except (PipelineError, OSError, MemoryError) as error:
+            if is_full(error):
+                raise
+            return self._failed(ready.task, ready.began, error)
+        return Outcome(result.rows, ready.files, (f"{case}.nii.gz", *beside))
+
+    def forget(self, case: str) -> None:
+        """Remove what is there of a case: an older answer must not pass for this run's."""
+        (self.out / f"{case}.nii.gz").unlink(missing_ok=True)
+        self.maps.forget(self.out, case)
+
+    def _failed(self, task: Task, began: float, error: BaseException) -> Outcome:
+        message = str(error) or f"{task.case}: {type(error).__name__}"
+        _log.warning("%s failed: %s", task.case, message)
+        try:
+            self.forget(task.case)
+        except OSError as also:
+            message += f" An older answer is still there: {also}"
+        seconds = round(time.monotonic() - began, 3)
+        return Outcome((CaseRow(case=task.case, status="failed", message=message, seconds=seconds),))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, or what the user may take of it, is full."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE

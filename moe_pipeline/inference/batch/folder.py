@@ -1,0 +1,179 @@
+"""Folder in, folder out: every case a label map or a row that says why not."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moe_pipeline import __version__
+from moe_pipeline.errors import ImageError, PipelineError
+from moe_pipeline.files import remove_leftovers, sha256_json, write_text
+from moe_pipeline.imaging.io.files import list_images
+from moe_pipeline.inference.batch.case_files import CaseFiles, Outcome, Task, is_full
+from moe_pipeline.inference.batch.extra_outputs import NO_MAPS, Maps
+from moe_pipeline.inference.batch.prompt_sources import Prompting, PromptSource
+from moe_pipeline.inference.batch.resume import Finished
+from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
+from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.inference.search.experts import searchers_of
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.cases import CaseRow
+
+CASES_CSV = "cases.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a folder is worked through. None of it changes a label map.
+
+    Attributes:
+        overwrite: also do the cases that an earlier run has finished with the same inputs.
+        jobs: cases at once, each in a process of its own.
+        choice: what those processes load the model by.
+    """
+
+    overwrite: bool = False
+    jobs: int = 1
+    choice: ModelChoice | None = None
+
+
+def predict_folder(
+    model: Mixture,
+    images: Path,
+    out: Path,
+    source: PromptSource,
+    progress: Progress = silent,
+    never_write: Sequence[Path] = (),
+    maps: Maps = NO_MAPS,
+    running: Running = Running(),
+) -> list[CaseRow]:
+    """Predict every image of a folder.
+
+    A case that fails becomes a row with its reason and the others go on. cases.csv is written anew after each case, and
+    finished.jsonl says what it was made from: a case whose image, prompts, model and settings are the same is not done
+    again.
+
+    Args:
+        model: the mixture.
+        images: folder of images.
+        out: folder for `<case>.nii.gz` and cases.csv.
+        source: of the clicks.
+        progress: told after each case.
+        never_write: further folders that `out` must not be, such as references to compare with afterwards.
+        maps: what to write beside the label maps.
+        running: whether to begin anew, and how many cases at once.
+
+    Returns:
+        The rows of cases.csv.
+
+    Raises:
+        ImageError: if there is no image at all.
+        PromptError: if references are asked for and their folder is missing, or the model cannot search as asked.
+        PipelineError: if the output folder is one of the inputs, the disk is full, or a process was killed.
+    """
+    for folder in (images, source.labels, *never_write):
+        if folder is not None and folder.resolve() == out.resolve():
+            raise PipelineError(f"{out}: is one of the inputs, which are never written to; give another output folder")
+    tasks = [Task(case, path) for case, path in list_images(images)]
+    if not tasks:
+        raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
+    if source.search is not None:
+        searchers_of(model, source.search)  # a class or expert that there is none of is an error before any case
+    prompting = Prompting.of(source, [task.case for task in tasks])
+    files = CaseFiles(images, out, prompting, model.channel, maps)
+    finished = Finished(out, images, _description(model, source, maps))
+    book = _Book(out, tasks, files, finished, progress)
+    try:
+        _tidy(files)
+        to_do = tasks if running.overwrite else [task for task in tasks if not book.is_done(task)]
+        book.save()
+        if running.jobs > 1 and running.choice is not None and len(to_do) > 1:
+            run_in_processes(running.choice, files, to_do, min(running.jobs, len(to_do)), book.keep)
+        else:
+            run_overlapped(model, files, to_do, book.keep)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise PipelineError(
+            f"{out}: the disk is full. {book.n_kept} of {len(tasks)} cases are finished and kept; make room and run "
+            "the same command again"
+        ) from error
+    finally:
+        _tidy(files)
+    return book.rows()
+
+
+def _tidy(files: CaseFiles) -> None:
+    for folder in files.maps.folders(files.out):
+        remove_leftovers(folder)
+
+
+class _Book:
+    """What has become of the cases."""
+
+    def __init__(
+        self, out: Path, tasks: Sequence[Task], files: CaseFiles, finished: Finished, progress: Progress
+    ) -> None:
+        self._out, self._tasks, self._files, self._finished = out, tasks, files, finished
+        self._progress = progress
+        self._rows: dict[str, tuple[CaseRow, ...]] = {}
+        self._report()
+
+    @property
+    def n_kept(self) -> int:
+        """Cases with a label map so far."""
+        return sum(all(row.status != "failed" for row in rows) for rows in self._rows.values())
+
+    def is_done(self, task: Task) -> bool:
+        """Whether an earlier run has finished a case; its rows are kept then."""
+        try:
+            line = self._finished.find(task.case, self._files.inputs(task), self._files.prompting.sha256(task.case))
+        except (PipelineError, OSError):
+            return False  # reading the case will tell what is wrong with it
+        if line is not None:
+            self._rows[task.case] = line.rows
+            self._report()
+        return line is not None
+
+    def keep(self, task: Task, outcome: Outcome) -> None:
+        """Note a case that is done, or has failed."""
+        if outcome.written:
+            prompts = self._files.prompting.sha256(task.case)
+            self._finished.add(task.case, outcome.files, prompts, outcome.written, outcome.rows)
+        self._rows[task.case] = outcome.rows
+        self.save()
+        self._report()
+
+    def rows(self) -> list[CaseRow]:
+        """In the order of the cases."""
+        return [row for task in self._tasks for row in self._rows.get(task.case, ())]
+
+    def save(self) -> None:
+        """Write cases.csv."""
+        write_rows(self._out / CASES_CSV, self.rows())
+
+    def _report(self) -> None:
+        self._progress("predicting", len(self._rows), len(self._tasks))
+
+
+def write_rows(path: Path, rows: list[CaseRow]) -> None:
+    """Write cases.csv as a whole."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(CaseRow.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in rows)
+    write_text(path, stream.getvalue())
+
+
+def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:
+    """Hash of all that is the same for every case of a run."""
+    parts = {
+        "version": __version__,
+        "model": [model.identity, sorted(model.hashes.items()), model.tau, model.selector, model.channel],
+        "settings": asdict(model.settings),
+        "maps": asdict(maps),
+        "source": source.sha256(),
+    }
+    return sha256_json(parts)

@@ -1,0 +1,1 @@
+"""One case, object by object: clicks in, masks out."""

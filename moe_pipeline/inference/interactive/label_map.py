@@ -1,0 +1,74 @@
+"""The label map of a case while its objects come in, and the uncertainty beside it."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.interactive.mixture_mask import Answer, Slab
+
+_FULL = 255  # stands for 1
+_LEAST_LOGIT = -6.3  # below, a probability is nearer to 0 than to 1 / 255
+
+
+class LabelCanvas:
+    """The label map so far, and the highest probability that stands in each voxel.
+
+    Memory comes from the system page by page as it is written to, so it grows with the objects, not with the image.
+
+    Args:
+        image: canonical grid.
+        highest_class: largest class id to come.
+        uncertainty: also keep a map of how far the answers can be trusted.
+    """
+
+    def __init__(self, image: Geometry, highest_class: int, *, uncertainty: bool = False) -> None:
+        self.geometry = image
+        dtype = np.uint8 if highest_class <= np.iinfo(np.uint8).max else np.uint16
+        self.classes: NDArray[np.uint8 | np.uint16] = np.zeros(image.shape, dtype, order="F")
+        self.highest: NDArray[np.float32] = np.zeros(image.shape, np.float32, order="F")
+        self.doubt: NDArray[np.uint8] | None = np.zeros(image.shape, np.uint8, order="F") if uncertainty else None
+
+    def add(self, class_id: int, answer: Answer) -> None:
+        """Take in one object: where masks overlap the higher probability wins, and of equals the first."""
+        for slab in answer.slabs(above=0.0 if self.doubt is None else _LEAST_LOGIT):
+            wins = (slab.probability > 0.5) & (slab.probability > self.highest[slab.place])
+            self.classes[slab.place][wins] = class_id
+            self.highest[slab.place][wins] = slab.probability[wins]
+            if self.doubt is not None:
+                doubt = self.doubt[slab.place]
+                np.maximum(doubt, _doubt(slab), out=doubt)
+
+    def labels(self) -> Volume:
+        """The label map."""
+        return Volume(self.classes, self.geometry)
+
+    def uncertainty(self) -> Volume | None:
+        """0 (certain) to 255, the most doubtful object in each voxel; None if it was not asked for."""
+        return None if self.doubt is None else Volume(self.doubt, self.geometry)
+
+
+def probability_map(image: Geometry, answers: Iterable[Answer]) -> Volume:
+    """The highest probability of several objects, 0 to 255 for 0 to 1.
+
+    Args:
+        image: canonical grid.
+        answers: of the objects of one class.
+    """
+    highest = np.zeros(image.shape, np.uint8, order="F")
+    for answer in answers:
+        for slab in answer.slabs(above=_LEAST_LOGIT):
+            here = highest[slab.place]
+            np.maximum(here, np.rint(_FULL * slab.probability).astype(np.uint8), out=here)
+    return Volume(highest, image)
+
+
+def _doubt(slab: Slab) -> NDArray[np.uint8]:
+    """How undecided the answer is, or how far the decoders disagree, whichever is more."""
+    doubt = 1 - np.abs(2 * slab.probability - 1)
+    if slab.disagreement is not None:
+        doubt = np.maximum(doubt, slab.disagreement)
+    rounded: NDArray[np.uint8] = np.rint(_FULL * doubt).astype(np.uint8)
+    return rounded

@@ -1,0 +1,143 @@
+"""One image, its prompts, one label map."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from moe_pipeline.imaging.crop_grid import Start
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.interactive.interact import converse_with
+from moe_pipeline.inference.interactive.label_map import LabelCanvas, probability_map
+from moe_pipeline.inference.interactive.mixture_mask import Answer
+from moe_pipeline.inference.interactive.objects import CaseObject, Robot, given_object, simulated_object
+from moe_pipeline.inference.interactive.rows import absent_row, answered_row, missing_row, with_volumes
+from moe_pipeline.inference.search.experts import Search
+from moe_pipeline.inference.search.proposals import Missing
+from moe_pipeline.inference.search.search import search_case
+from moe_pipeline.inference.windows.decode import route_of
+from moe_pipeline.inference.windows.embedding_cache import CropBank
+from moe_pipeline.inference.windows.placement import plan_windows
+from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.model.moe.selector import GENERAL, Route
+from moe_pipeline.prompts.prompt import Prompt
+from moe_pipeline.records.cases import CaseRow
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is wanted of one case: given prompts, a robot that clicks by a reference, or a search.
+
+    Attributes:
+        case: case id.
+        image: in canonical orientation.
+        prompts: clicks of people or tools.
+        reference: label map for the robot; None in every real prediction.
+        classes: class ids and names that the robot prompts.
+        n_clicks: turns of the robot.
+        seed: of the robot.
+        uncertainty: also make a map of how far the answers can be trusted.
+        keep_answers: also return what the decoders said, for probabilities.
+        search: what the experts shall look for by themselves; their prompts take the place of given ones.
+    """
+
+    case: str
+    image: Volume
+    prompts: tuple[Prompt, ...] = ()
+    reference: Volume | None = None
+    classes: dict[int, str] | None = None
+    n_clicks: int = 1
+    seed: int = 0
+    uncertainty: bool = False
+    keep_answers: bool = False
+    search: Search | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """A label map on the image's canonical grid, and a row per class.
+
+    Attributes:
+        labels: uint8, or uint16 where a class id needs it.
+        rows: in the order of the request.
+        uncertainty: uint8, 255 the most doubtful; None if it was not asked for.
+        answers: per class id those of its objects, on the decoders' cells; empty unless they were asked for.
+    """
+
+    labels: Volume
+    rows: tuple[CaseRow, ...]
+    uncertainty: Volume | None = None
+    answers: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
+
+    def probability(self, class_id: int) -> Volume:
+        """0 to 255 for 0 to 1, of a class whose answers were kept; of several objects the highest counts."""
+        return probability_map(self.labels.geometry, self.answers[class_id])
+
+
+def segment_case(model: Mixture, request: Request) -> CaseResult:
+    """Segment every object asked for; where masks overlap the higher probability wins.
+
+    Crops are planned for all clicks that are known at the start, so that few encodings answer many prompts. Objects are
+    answered one after the other, and brought to the image's grid piece by piece: however many there are, no more than
+    label map and highest probability are held at the image's size.
+
+    Args:
+        model: the mixture.
+        request: image and prompts.
+    """
+    bank = CropBank(request.image, model.foundation, model.device, flips=model.settings.flips)
+    missing: tuple[Missing, ...] = ()
+    if request.search is not None:
+        plain = CropBank(request.image, model.foundation, model.device) if model.settings.flips else bank
+        findings = search_case(model, plain, request.search)
+        request, missing = replace(request, prompts=findings.prompts), findings.missing
+    objects = _objects(request)
+    highest = max((wanted.class_id for wanted in objects), default=0)
+    canvas = LabelCanvas(request.image.geometry, highest, uncertainty=request.uncertainty)
+    plan = _plan(model, bank, objects)
+    rows = []
+    answers: dict[int, tuple[Answer, ...]] = {}
+    for wanted in objects:
+        began = time.monotonic()
+        if wanted.known is None:
+            rows.append(absent_row(request.case, wanted))
+            continue
+        route, homes = next(plan)
+        reply = converse_with(model, bank, route, homes, wanted.known, wanted.turns, wanted.next_click, wanted.dense)
+        canvas.add(wanted.class_id, reply.answer)
+        if request.keep_answers:
+            answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
+        rows.append(answered_row(request.case, wanted, model, reply, time.monotonic() - began))
+    rows += [missing_row(request.case, gap) for gap in missing]
+    labels = canvas.labels()
+    return CaseResult(labels, tuple(with_volumes(rows, labels)), canvas.uncertainty(), answers)
+
+
+def _objects(request: Request) -> list[CaseObject]:
+    objects = [given_object(prompt) for prompt in request.prompts]
+    for class_id, class_name in (request.classes or {}).items():
+        assert request.reference is not None, "classes without a reference"
+        robot = Robot(request.reference, class_id, request.seed)
+        objects.append(simulated_object(robot, request.case, class_name, request.n_clicks))
+    return objects
+
+
+def _plan(
+    model: Mixture, bank: CropBank, objects: list[CaseObject]
+) -> Iterator[tuple[Route, tuple[Start, Start | None]]]:
+    """Route and first crops of every object with clicks: as few crops as will do, per view."""
+    clicked = [(wanted.known, wanted.shown_mm) for wanted in objects if wanted.known is not None]
+    known, shown = [clicks for clicks, _ in clicked], [points for _, points in clicked]
+    homes = plan_windows(bank.lattice(model.view), shown)
+    bank.encode(model.view, homes)
+    routes = [route_of(model, bank, home, clicks) for home, clicks in zip(homes, known, strict=True)]
+    experts: list[Start | None] = [None] * len(known)
+    for output in sorted({route.expert for route in routes} - {GENERAL}):
+        view = model.experts[output - 1].view
+        own = [index for index, route in enumerate(routes) if route.expert == output]
+        if view == model.view:
+            starts = [homes[index] for index in own]
+        else:
+            starts = plan_windows(bank.lattice(view), [shown[index] for index in own])
+        for index, start in zip(own, starts, strict=True):
+            experts[index] = start
+    return iter([(route, (home, expert)) for route, home, expert in zip(routes, homes, experts, strict=True)])

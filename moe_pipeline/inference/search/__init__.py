@@ -1,0 +1,1 @@
+"""Finding an expert's classes in a scan without a human."""

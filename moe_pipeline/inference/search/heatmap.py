@@ -1,0 +1,95 @@
+"""An expert's prompter in memory, and its first look over a whole scan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moe_pipeline.imaging.components import label_components
+from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.model.moe.click_proposer import best_place, neighbourhood
+
+_OVERLAP = 0.25  # of the cube's edge, between neighbouring windows
+_WARM = 0.3  # of the hottest neighbourhood: what else may be an object of the class
+
+
+def cover(lattice: CellLattice, step: int) -> list[Start]:
+    """Windows that overlap and cover an image.
+
+    Args:
+        lattice: of the view.
+        step: the windows lie this many cells apart, or a multiple of it.
+    """
+    axes = []
+    for low, high in zip(lattice.lowest.tolist(), lattice.highest.tolist(), strict=True):
+        steps = -(-(high - low) // step)  # from the first window to the last
+        count = -(-steps // max(1, int(lattice.window * (1 - _OVERLAP)) // step)) + 1
+        axes.append([low + step * place for place in np.linspace(0, steps, count).round().astype(int).tolist()])
+    return list(product(*axes))
+
+
+@dataclass(frozen=True, slots=True)
+class HeatGrid:
+    """The cells of heat maps over a whole image; each is some cells of the lattice wide.
+
+    Attributes:
+        lattice: of the expert's view.
+        side: cells of a heat map along a window.
+    """
+
+    lattice: CellLattice
+    side: int
+
+    @property
+    def step(self) -> int:
+        """Cells of the lattice along one cell of heat."""
+        return self.lattice.window // self.side
+
+    @property
+    def cell_mm(self) -> float:
+        """Edge of a cell of heat."""
+        return self.step * self.lattice.geometry.spacing_mm[0]
+
+    def windows(self) -> list[Start]:
+        """Windows that overlap and cover the image, each on whole cells of heat."""
+        return cover(self.lattice, self.step)
+
+    def combined(self, heats: dict[Start, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Mean of the windows' heat (G, G, G) in each cell of the image, the less weight the nearer a window's face."""
+        first = self.lattice.lowest
+        last = np.array(list(heats)).max(axis=0)
+        total = np.zeros((last - first) // self.step + self.side, np.float32)
+        weights = np.zeros_like(total)
+        along = 1 - np.abs(np.arange(self.side) - (self.side - 1) / 2) / ((self.side + 1) / 2)
+        taper = (along[:, None, None] * along[:, None] * along).astype(np.float32)
+        for start, heat in heats.items():
+            place = tuple(slice(a, a + self.side) for a in (np.asarray(start) - first) // self.step)
+            total[place] += taper * heat
+            weights[place] += taper
+        return np.divide(total, weights, out=total, where=weights > 0)
+
+    def place_mm(self, cell: NDArray[np.floating], start: NDArray[np.integer] | Start) -> NDArray[np.float64]:
+        """RAS world of a fractional cell of heat (3,), counted from a first cell of the lattice."""
+        return self.lattice.geometry.voxel_to_world(np.asarray(start) + self.step * (cell + 0.5) - 0.5)
+
+
+def hottest(heat: NDArray[np.float32], most: int) -> Iterator[NDArray[np.float64]]:
+    """Where the objects of a class seem to be: one place in each connected warm part, the likeliest first.
+
+    Args:
+        heat: (X, Y, Z).
+        most: places at most.
+
+    Yields:
+        Fractional cells (3,).
+    """
+    near = neighbourhood(torch.from_numpy(heat)).numpy()
+    parts, _ = label_components(near > _WARM * near.max())
+    numbers = [int(n) for n in np.unique(parts) if n]
+    numbers.sort(key=lambda n: -float(near[parts == n].max()))
+    for number in numbers[:most]:
+        own = torch.from_numpy(np.where(parts == number, heat, 0.0).astype(np.float32))
+        yield best_place(own[None])[0].double().numpy()

@@ -1,0 +1,134 @@
+"""Encoded crops of one case: each is encoded once and answers every prompt that it shows."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.views import extract_crop
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.records.foundation import View
+
+_GPU_BATCH = 4
+MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
+FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
+"""Axes of the cube that are mirrored in each look at it; the first look is the cube itself."""
+ALL_AXES = (0, 1, 2)
+"""Along which the general expert is shown mirror images: it names no side, and nano learnt from turned volumes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCrop:
+    """What the foundation knows of one cube.
+
+    Attributes:
+        lattice: of the view.
+        start: first cell.
+        looks: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
+    """
+
+    lattice: CellLattice
+    start: Start
+    looks: tuple[Tensor, ...]
+
+    @property
+    def embedding(self) -> Tensor:
+        """Of the cube as it is, (1, C, g, g, g)."""
+        return self.looks[0]
+
+
+class CropBank:
+    """The crops of one case so far.
+
+    Args:
+        image: in canonical orientation.
+        foundation: its encoder is asked.
+        device: where it lives.
+        flips: also look at mirror images.
+    """
+
+    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, flips: bool = False) -> None:
+        self.image = image
+        self.foundation = foundation
+        self.device = device
+        self.flips = FLIPS if flips else FLIPS[:1]
+        self.n_encoded = 0
+        self._lattices: dict[View, CellLattice] = {}
+        self._crops: OrderedDict[tuple[View, Start], EncodedCrop] = OrderedDict()
+
+    def lattice(self, view: View) -> CellLattice:
+        """The cells on which all crops of a view stand."""
+        if view not in self._lattices:
+            window = self.foundation.config.low_resolution_size
+            self._lattices[view] = CellLattice(self.image.geometry, view, window)
+        return self._lattices[view]
+
+    def crop(self, view: View, start: Start) -> EncodedCrop:
+        """One crop, encoded now unless it is there."""
+        self.encode(view, [start])
+        return self._crops[view, start]
+
+    def encode(self, view: View, starts: Iterable[Start]) -> None:
+        """Encode those crops that are not there yet, several at a time where that pays."""
+        wanted = dict.fromkeys(starts)
+        for start in wanted:
+            if (view, start) in self._crops:
+                self._crops.move_to_end((view, start))
+        missing = [start for start in wanted if (view, start) not in self._crops]
+        size = 1 if self.device.type == "cpu" else _GPU_BATCH
+        batches = [missing[first : first + size] for first in range(0, len(missing), size)]
+        lattice = self.lattice(view)
+        if len(batches) == 1:
+            self._add(lattice, missing, self._cubes(lattice, missing))
+        elif batches:
+            for batch, cubes in zip(batches, self._cut_ahead(lattice, batches), strict=True):
+                self._add(lattice, batch, cubes)
+
+    def _cut_ahead(self, lattice: CellLattice, batches: list[list[Start]]) -> Iterator[NDArray[np.float32]]:
+        """The cubes of each batch, the next ones being cut out while the last ones are encoded."""
+        with ThreadPoolExecutor(1, "crops") as cutter:
+            upcoming = cutter.submit(self._cubes, lattice, batches[0])
+            for following in batches[1:]:
+                cubes = upcoming.result()
+                upcoming = cutter.submit(self._cubes, lattice, following)
+                yield cubes
+            yield upcoming.result()
+
+    def _cubes(self, lattice: CellLattice, starts: list[Start]) -> NDArray[np.float32]:
+        return np.stack(
+            [extract_crop(self.image, lattice.cube(start), lattice.view) for start in starts]
+        )  # (b, S, S, S)
+
+    def _add(self, lattice: CellLattice, starts: list[Start], cubes: NDArray[np.float32]) -> None:
+        looks = [self._encode(cubes, axes) for axes in self.flips]
+        for index, start in enumerate(starts):
+            own = tuple(look[index : index + 1].clone() for look in looks)
+            self._crops[lattice.view, start] = EncodedCrop(lattice, start, own)
+        self.n_encoded += len(starts)
+        self._forget(len(starts))
+
+    @torch.no_grad()
+    def _encode(self, cubes: NDArray[np.float32], flipped: tuple[int, ...]) -> Tensor:
+        images = torch.from_numpy(cubes)[:, None].to(self.device)  # (b, 1, S, S, S)
+        embedding: Tensor = self.foundation.image_encoder(images.flip([axis + 2 for axis in flipped]))
+        return embedding  # (b, C, g, g, g)
+
+    def _forget(self, n_new: int) -> None:
+        """Drop the crops that were used longest ago, but none of the newest."""
+        each = sum(look.nbytes for look in next(iter(self._crops.values())).looks)
+        most = max(MOST_BYTES // each, n_new)
+        while len(self._crops) > most:
+            self._crops.popitem(last=False)
+
+    def __iter__(self) -> Iterator[EncodedCrop]:
+        return iter(self._crops.values())
+
+    def __len__(self) -> int:
+        return len(self._crops)

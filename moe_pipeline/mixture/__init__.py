@@ -1,0 +1,1 @@
+"""A mixture in memory and as a model folder."""

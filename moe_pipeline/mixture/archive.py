@@ -1,0 +1,131 @@
+"""Reading what somebody else packed: nothing leaves its folder, nothing can be run, nothing is larger than told."""
+
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Protocol
+
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.records.moe import SharedFile
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no hidden files, no drives, no "..", nothing a shell would read
+_SUFFIXES = (".json", ".safetensors", ".png", ".csv")  # nothing that is unpickled or run
+_CHUNK_BYTES = 1 << 20
+_ENCRYPTED = 1  # bit of a zip entry's flags
+
+
+class Archive(Protocol):
+    """A zip file or a folder."""
+
+    source: Path
+
+    def names(self) -> list[str]:
+        """Every file in it; raises PipelineError for links, duplicates and what cannot be unpacked."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file of it."""
+
+
+@contextmanager
+def open_archive(source: Path) -> Iterator[Archive]:
+    """A folder or zip file to read from.
+
+    Raises:
+        PipelineError: if it is neither, or the zip file is damaged, now or while it is read.
+    """
+    if source.is_dir():
+        yield _Folder(source)
+        return
+    if not source.is_file():
+        raise PipelineError(f"{source}: no such file or folder; expected what `moe export` wrote")
+    try:
+        with zipfile.ZipFile(source) as archive:
+            yield _Zip(source, archive)
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise PipelineError(f"{source}: no readable zip file ({error}); get it again") from error
+
+
+def is_plain(part: str) -> bool:
+    """Whether a name is one plain part of a path."""
+    return _PART.fullmatch(part) is not None
+
+
+def safe_name(name: str, source: Path) -> str:
+    """A path that stays inside the folder, of a kind that is only read.
+
+    Args:
+        name: path with forward slashes.
+        source: archive it is from, for messages.
+
+    Raises:
+        PipelineError: if it is not.
+    """
+    if not all(is_plain(part) for part in name.split("/")):
+        raise PipelineError(
+            f"{source}: refused, the path {name!r} could leave the model's folder; do not use this file"
+        )
+    if not name.endswith(_SUFFIXES):
+        raise PipelineError(f"{source}: refused, {name!r} is no {', '.join(_SUFFIXES)} file; do not use this file")
+    return name
+
+
+def copy_checked(archive: Archive, name: str, expected: SharedFile, target: Path) -> None:
+    """Copy one file, but no more than was announced.
+
+    Raises:
+        PipelineError: if size or hash differ.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, n_bytes = sha256(), 0
+    with archive.open(name) as stream, target.open("wb") as copy:
+        while (chunk := stream.read(_CHUNK_BYTES)) and n_bytes <= expected.n_bytes:  # stops where a bomb goes on
+            digest.update(chunk)
+            n_bytes += len(chunk)
+            copy.write(chunk)
+    if (n_bytes, digest.hexdigest()) != (expected.n_bytes, expected.sha256):
+        raise PipelineError(
+            f"{archive.source}: {name} has {n_bytes} bytes and sha256 {digest.hexdigest()[:12]}, its manifest says "
+            f"{expected.n_bytes} and {expected.sha256[:12]}; get it again"
+        )
+
+
+class _Folder:
+    def __init__(self, source: Path) -> None:
+        self.source = source
+
+    def names(self) -> list[str]:
+        paths = list(self.source.rglob("*"))
+        links = [path for path in paths if path.is_symlink()]
+        if links:
+            raise PipelineError(f"{links[0]}: is a link; an exported model has none")
+        return [path.relative_to(self.source).as_posix() for path in paths if path.is_file()]
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.source / name).open("rb")
+
+
+class _Zip:
+    def __init__(self, source: Path, archive: zipfile.ZipFile) -> None:
+        self.source = source
+        self.archive = archive
+
+    def names(self) -> list[str]:
+        entries = [entry for entry in self.archive.infolist() if not entry.is_dir()]
+        names = [entry.filename for entry in entries]
+        faults = [f"{name} twice" for name in sorted(set(names)) if names.count(name) > 1]
+        for entry in entries:
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                faults.append(f"the link {entry.filename}")
+            if entry.flag_bits & _ENCRYPTED or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                faults.append(f"{entry.filename} encrypted or in a rare compression")
+        if faults:
+            raise PipelineError(f"{self.source}: holds {faults[0]}; an exported model does not")
+        return names
+
+    def open(self, name: str) -> IO[bytes]:
+        return self.archive.open(name)

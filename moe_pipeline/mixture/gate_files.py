@@ -1,0 +1,193 @@
+"""The files of a model folder that belong to its gates: weights, card, chart, and the features they were trained on.
+
+moe.json                            which foundation, which experts
+gate.safetensors gate.json gate.png the gate that the first experts were trained with
+joined/<dataset>/                   the same three of each expert that joined later
+features/<dataset>.safetensors      gate features of every dataset, for experts that join later
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.charts import Chart, Curve, save_charts
+from moe_pipeline.errors import CheckpointError, DatasetError
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
+from moe_pipeline.model.moe.router import Router
+from moe_pipeline.records.moe import GateCard, ReliabilityBin, ThresholdRow
+from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFeatures:
+    """Gate features of one dataset's prompts.
+
+    Attributes:
+        name: dataset.
+        output: which output it belongs to: 0 general, k expert k.
+        train: (n, 5C).
+        validation: (m, 5C), of patients that the experts did not train on.
+        may_lose: share of a general dataset's validation prompts that tau may send to an expert.
+        train_targets: (n,) output that should answer each prompt; the dataset's own if None.
+        validation_targets: (m,), likewise.
+        train_cases: case id of each training prompt; one case for all if None.
+    """
+
+    name: str
+    output: int
+    train: Tensor
+    validation: Tensor
+    may_lose: float = 0.0
+    train_targets: Tensor | None = None
+    validation_targets: Tensor | None = None
+    train_cases: tuple[str, ...] | None = None
+
+    @property
+    def wanted_in_training(self) -> Tensor:
+        """Output that should answer each training prompt, (n,) int64."""
+        return self._own(self.train) if self.train_targets is None else self.train_targets
+
+    @property
+    def wanted_in_validation(self) -> Tensor:
+        """Output that should answer each validation prompt, (m,) int64."""
+        return self._own(self.validation) if self.validation_targets is None else self.validation_targets
+
+    def _own(self, features: Tensor) -> Tensor:
+        return torch.full((len(features),), self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedGate:
+    """A gate with one guard per expert, in the order of its outputs."""
+
+    gate: Gate
+    guards: list[Guard]
+
+    @property
+    def router(self) -> Router:
+        """Gate and guards together."""
+        return Router(self.gate, self.guards)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors: gate.<name>, and guard.<k>.<name> from k = 1."""
+        named = {f"gate.{name}": tensor for name, tensor in self.gate.state_dict().items()}
+        for k, guard in enumerate(self.guards, start=1):
+            named |= {f"guard.{k}.{name}": tensor for name, tensor in guard.state_dict().items()}
+        return named
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], config: GateConfig, ranks: Sequence[int]) -> "TrainedGate":
+        """Undo `tensors`.
+
+        Args:
+            tensors: of a file.
+            config: sizes of the gate.
+            ranks: principal directions of each guard.
+
+        Raises:
+            CheckpointError: if a tensor is missing or has another shape.
+        """
+        trained = cls(Gate(config), [Guard(N_IMAGE_GROUPS * config.width, rank) for rank in ranks])
+        for prefix, module in trained._parts().items():
+            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            try:
+                module.load_state_dict(own)
+            except RuntimeError as error:
+                raise CheckpointError(str(error)) from error
+        trained.gate.requires_grad_(False).eval()
+        return trained
+
+    def _parts(self) -> dict[str, Gate | Guard]:
+        return {"gate.": self.gate, **{f"guard.{k}.": guard for k, guard in enumerate(self.guards, start=1)}}
+
+
+GATE_WEIGHTS, GATE_CARD, GATE_CHART = "gate.safetensors", "gate.json", "gate.png"
+
+_KEPT_PROMPTS = {"train": 1000, "validation": 500}
+
+
+def joined_folder(model: Path, dataset: str) -> Path:
+    """Where the gate of an expert is that joined later."""
+    return model / "joined" / dataset
+
+
+def features_path(model: Path, dataset: str) -> Path:
+    """Where the gate features of a dataset are kept."""
+    return model / "features" / f"{dataset}.safetensors"
+
+
+def save_gate(folder: Path, trained: TrainedGate) -> str:
+    """Write the tensors of gate and guards; their sha256."""
+    return save_tensors(folder / GATE_WEIGHTS, trained.tensors())
+
+
+def load_gate(folder: Path, sha256: str) -> tuple[TrainedGate, GateCard]:
+    """Read a gate with its guards and its card.
+
+    Raises:
+        RecordError: if the card is missing or invalid.
+        CheckpointError: if the tensors are missing, are others than expected, or do not fit the card.
+    """
+    card = GateCard.load(folder / GATE_CARD)
+    tensors = load_tensors(folder / GATE_WEIGHTS, sha256)
+    config = GateConfig(width=card.width, n_experts=len(card.outputs) - 1, hidden=card.hidden)
+    try:
+        return TrainedGate.from_tensors(tensors, config, card.guard_ranks), card
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder / GATE_WEIGHTS}: does not fit {GATE_CARD} ({error}); run `moe train-gate` again"
+        ) from error
+
+
+def save_features(model: Path, datasets: Sequence[DatasetFeatures]) -> None:
+    """Keep some gate features of each dataset in 16 bits: pooled vectors that no image can be made of again."""
+    for dataset in datasets:
+        parts = {"train": dataset.train, "validation": dataset.validation}
+        kept = {name: rows[: _KEPT_PROMPTS[name]].to(torch.float16) for name, rows in parts.items()}
+        save_tensors(features_path(model, dataset.name), kept, {"may_lose": str(dataset.may_lose)})
+
+
+def load_features(model: Path, names: Sequence[str], output: int) -> list[DatasetFeatures]:
+    """The kept gate features of some datasets, all as prompts of one output.
+
+    Raises:
+        DatasetError: if the model keeps none of one of them.
+    """
+    datasets = []
+    for name in names:
+        path = features_path(model, name)
+        if not path.is_file():
+            raise DatasetError(
+                f"{path}: {model} keeps no features of {name}, so a newcomer could not learn to leave its prompts "
+                "alone; run `moe train-gate` again with all datasets"
+            )
+        rows = {part: tensor.float() for part, tensor in load_tensors(path).items()}
+        may_lose = float(load_metadata(path)["may_lose"])
+        datasets.append(DatasetFeatures(name, output, rows["train"], rows["validation"], may_lose))
+    return datasets
+
+
+def draw_gate(sweep: Sequence[ThresholdRow], reliability: Sequence[ReliabilityBin], tau: float, path: Path) -> None:
+    """Write a PNG of what each threshold does, and of confidence against accuracy."""
+    taus = [row.tau for row in sweep]
+    shares = {
+        "general keeps": [row.general_kept for row in sweep],
+        "own expert": [row.own_expert for row in sweep],
+        "wrong expert": [row.wrong_expert for row in sweep],
+    }
+    curves = [Curve(name, taus, [_number(value) for value in values]) for name, values in shares.items()]
+    confidences = [row.confidence for row in reliability]
+    diagonal = Curve("perfect", [0.0, 1.0], [0.0, 1.0])
+    found = Curve("accuracy", confidences, [row.accuracy for row in reliability])
+    charts = [
+        Chart("Share of validation prompts", "threshold tau", curves, y_range=(0.0, 1.0), marked_x=tau),
+        Chart("Reliability", "confidence", [diagonal, found], y_range=(0.0, 1.0)),
+    ]
+    save_charts(charts, path)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

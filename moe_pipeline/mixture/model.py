@@ -1,0 +1,244 @@
+"""The whole mixture in memory: foundation, experts, gate, guards."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.errors import RecordError, StaleCacheError
+from moe_pipeline.files import sha256_file, sha256_json
+from moe_pipeline.mixture.click_proposer import ExpertPrompter, load_prompter
+from moe_pipeline.mixture.expert import load_decoder
+from moe_pipeline.mixture.gate_features import prompt_features
+from moe_pipeline.mixture.gate_files import joined_folder, load_gate
+from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
+from moe_pipeline.model.moe.router import Newcomer, Router
+from moe_pipeline.model.moe.selector import GENERAL, Route, SelectorMode
+from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.foundation import View
+from moe_pipeline.records.moe import ExpertEntry, ModelCard
+from moe_pipeline.weights.load import load_foundation
+from moe_pipeline.weights.store import find_foundation
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """A finetuned decoder and what it expects to see."""
+
+    name: str
+    """Dataset it was finetuned on."""
+    view: View
+    """Its own view."""
+    decoder: MaskDecoder
+    """Frozen."""
+    prompter: ExpertPrompter | None = None
+    """Where it would click by itself; None if it was trained without."""
+    mirror_axes: tuple[int, ...] = ()
+    """Axes along which it knows mirror images: one that tells front from back takes each for the other in a mirror."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Everything prediction needs. Without experts it is the foundation alone."""
+
+    foundation: Foundation
+    """Frozen; its decoder is the general expert."""
+    view: View
+    """The view of the general expert and of the gate."""
+    experts: tuple[Expert, ...]
+    """In the order of the router's outputs after the general one."""
+    router: Router | None
+    """Gate and guards; None if there are no experts."""
+    tau: float
+    """Threshold of the selector."""
+    selector: SelectorMode
+    """How the selector mixes."""
+    device: torch.device
+    """Where all of it lives."""
+    hashes: dict[str, str]
+    """sha256 of the weights by name, for run.json."""
+    identity: str = ""
+    """Hash of what else decides its answers: gate, prompters, precision."""
+    channel: int = 0
+    """Image channel that is shown."""
+    settings: Settings = field(default_factory=Settings)
+    """How far crops may follow an object, whether other views are tried, and the like."""
+
+    @torch.no_grad()
+    def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Route:
+        """Who answers one prompt, from the general view's embedding.
+
+        Args:
+            embedding: (1, C, g, g, g).
+            coordinates: (1, n, 3) voxels of the crop.
+            labels: (1, n).
+        """
+        if self.router is None or self.selector == "general":
+            return Route(GENERAL, 0.0, GENERAL, 0.0, guarded=False)
+        features = prompt_features(self.foundation, embedding, coordinates, labels)  # (1, 5C)
+        return self.router.route(features, self.tau, self.selector)
+
+    def name_of(self, output: int) -> str:
+        """Name of an output: "general" or the expert's dataset."""
+        return "general" if output == GENERAL else self.experts[output - 1].name
+
+
+def load_model(
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    selector: SelectorMode | None = None,
+    tau: float | None = None,
+    weights_root: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Mixture:
+    """Load a model folder.
+
+    Args:
+        folder: with moe.json, gate.json, gate.safetensors.
+        device: where to put it.
+        selector: instead of the folder's own.
+        tau: instead of the folder's own.
+        weights_root: a workspace's weights folder, for imported foundations.
+        dtype: of the image encoder's matrix products.
+
+    Raises:
+        RecordError: if a record is missing or invalid.
+        CheckpointError: if weights are missing or damaged.
+        StaleCacheError: if an expert or the foundation is not the one the gate was trained with.
+    """
+    card = ModelCard.load(folder / "moe.json")
+    name = foundation_of(folder, card)
+    mixture = load_foundation_alone(name, device=device, weights_root=weights_root, dtype=dtype)
+    (found,) = mixture.hashes.values()
+    _expect_same(f"foundation {card.foundation}", found, card.foundation_sha256, folder)
+    experts = tuple(load_expert(folder / entry.folder, mixture.foundation, entry) for entry in card.experts)
+    router = load_router(folder, card).to(torch.device(device)) if card.experts else None
+    return Mixture(
+        foundation=mixture.foundation,
+        view=card.view,
+        experts=experts,
+        router=router,
+        tau=card.tau if tau is None else tau,
+        selector=selector or card.selector,
+        device=torch.device(device),
+        channel=card.channel,
+        identity=sha256_json([mixture.identity, _gate_hashes(folder)]),
+        hashes={**mixture.hashes, **{entry.dataset: entry.weights_sha256 for entry in card.experts}},
+    )
+
+
+def foundation_of(folder: Path, card: ModelCard) -> str:
+    """What to load a model's foundation by: its file where the model folder has its own, else its name."""
+    own = folder / "foundation" / f"{card.foundation}.safetensors"
+    return str(own) if own.is_file() else card.foundation
+
+
+def load_foundation_alone(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    weights_root: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Mixture:
+    """The foundation as a mixture without experts: what was there before anything was finetuned."""
+    stored = find_foundation(name, weights_root)
+    return Mixture(
+        foundation=load_foundation(name, device=device, dtype=dtype, weights_root=weights_root),
+        view=stored.card.view,
+        experts=(),
+        router=None,
+        tau=0.0,
+        selector="general",
+        device=torch.device(device),
+        identity=sha256_json([str(dtype), stored.card.view.model_dump(mode="json")]),
+        hashes={stored.card.name: stored.card.weights_sha256},
+    )
+
+
+def _gate_hashes(folder: Path) -> list[str]:
+    """Hashes of the records that name gate, guards and prompters by their weights."""
+    cards = [folder / "moe.json", *sorted(folder.rglob("gate.json")), *sorted(folder.rglob("expert.json"))]
+    return [sha256_file(path) for path in cards]
+
+
+def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None = None) -> Expert:
+    """One expert, on the foundation's device.
+
+    Args:
+        folder: with expert.json and expert.safetensors.
+        foundation: it was finetuned on.
+        entry: what a model folder knows of it; checked if given.
+
+    Raises:
+        CheckpointError: if its tensors are damaged or not exactly a decoder's.
+        StaleCacheError: if it was trained again since the gate was.
+    """
+    card = ExpertCard.load(folder / "expert.json")
+    if entry is not None:
+        _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder)
+        _expect_same_prompter(card, entry, folder)
+    device = next(foundation.parameters()).device
+    prompter = load_prompter(folder, card, device)
+    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), prompter, card.mirror_axes)
+
+
+def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
+    """The same foundation where one expert answers everything, known or not: for comparison, never for patients."""
+    width = mixture.foundation.config.encoder.out_chans
+    gate = Gate(GateConfig(width=width, n_experts=1, hidden=1))
+    with torch.no_grad():
+        gate.out.weight.zero_()
+        gate.out.bias.copy_(torch.tensor([-100.0, 100.0]))
+    guard = Guard(N_IMAGE_GROUPS * width, 1)
+    guard.limit.fill_(torch.inf)
+    return replace(
+        mixture,
+        experts=(expert,),
+        router=Router(gate.requires_grad_(False), [guard]).to(mixture.device),
+        tau=0.0,
+        selector="specific",
+    )
+
+
+def load_router(folder: Path, card: ModelCard) -> Router:
+    """The gate of a model folder, with its guards and with those who joined later.
+
+    Raises:
+        RecordError: if a card is missing or invalid, or names an expert that no gate knows.
+        CheckpointError: if weights are missing, damaged, or do not fit their card.
+    """
+    trained, gate_card = load_gate(folder, card.gate_sha256)
+    together = [entry.dataset for entry in card.experts if entry.joined_gate_sha256 is None]
+    unknown = [name for name in together if name not in gate_card.outputs[1:]]
+    kept = [k for k, name in enumerate(gate_card.outputs) if name in together]
+    if unknown or [gate_card.outputs[k] for k in kept] != together:
+        raise RecordError(f"{folder}: moe.json has the experts {together}, gate.json {list(gate_card.outputs[1:])}")
+    newcomers = []
+    for entry in card.experts[len(together) :]:
+        if entry.joined_gate_sha256 is None:
+            raise RecordError(f"{folder / 'moe.json'}: {entry.dataset} stands behind experts that joined later")
+        joined, joined_card = load_gate(joined_folder(folder, entry.dataset), entry.joined_gate_sha256)
+        newcomers.append(Newcomer(joined.gate, joined.guards[0], joined_card.tau))
+    return Router(trained.gate, trained.guards, kept, newcomers)
+
+
+def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:
+    if found != expected:
+        raise StaleCacheError(
+            f"{folder}: the {what} is {found[:12]}, but the gate was trained with {expected[:12]}; "
+            "run `moe train-gate` again"
+        )
+
+
+def _expect_same_prompter(card: ExpertCard, entry: ExpertEntry, folder: Path) -> None:
+    found = card.prompter.weights_sha256 if card.prompter else None
+    if found != entry.prompter_sha256:
+        raise StaleCacheError(
+            f"{folder}: the prompter of {entry.dataset} is {found and found[:12]}, but the model folder names "
+            f"{entry.prompter_sha256 and entry.prompter_sha256[:12]}; run `moe train-gate` again"
+        )

@@ -1,0 +1,1 @@
+"""The mixture's own networks: gate, OOD detectors, router, selector, click proposer."""

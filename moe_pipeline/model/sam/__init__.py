@@ -1,0 +1,1 @@
+"""SAM-Med3D's network under its published parameter names."""

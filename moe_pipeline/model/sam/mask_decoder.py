@@ -1,0 +1,272 @@
+"""The mask decoder: from an embedding and prompts to masks. An expert is a finetuned copy of this."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from moe_pipeline.model.config import UPSCALING, FoundationConfig
+from moe_pipeline.model.cpu_kernels import affine, multiply
+from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
+from moe_pipeline.model.nano.high_resolution_features import CELLS, PROMPT_DETAILS, clicked_cells, grid_of, unpack
+from moe_pipeline.model.nano.mask_ranker import MaskChooser
+from moe_pipeline.model.nano.refinement_unet import CellNetwork
+from moe_pipeline.model.nano.similarity import KEYS, LIKENESSES, likeness
+from moe_pipeline.model.sam.two_way import TwoWayTransformer
+
+Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""The two steps of upscaling, each as weight (out, in) and bias (out)."""
+
+_TOKENS_AT_ONCE = 128
+_OTHER_TOKENS = 2  # beside those of masks and clicks: the IoU's and the padding
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEmbedding:
+    """What all prompts on one crop share."""
+
+    tokens: Tensor
+    """The embedding as the transformer takes it, (B, g^3, C)."""
+    details: Tensor | None = None
+    """What it carries of each cell, (B, D, l, l, l); None in SAM-Med3D."""
+
+    def of_prompt(self, index: int) -> "PreparedEmbedding":
+        """The part for one prompt; all of it if they share one embedding."""
+        if len(self.tokens) == 1:
+            return self
+        own = slice(index, index + 1)
+        return PreparedEmbedding(self.tokens[own], None if self.details is None else self.details[own])
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All masks for each prompt, and which one is the answer."""
+
+    logits: Tensor
+    """(P, masks, l, l, l), low resolution."""
+    iou: Tensor
+    """Predicted IoU, (P, masks)."""
+    chosen: Tensor
+    """Index of the answer, (P,)."""
+    preference: Tensor | None = None
+    """Log-odds of masks 1.. where one of them is the answer, (P, masks - 1)."""
+
+    def answer(self) -> tuple[Tensor, Tensor]:
+        """The chosen masks (P, 1, l, l, l) and their predicted IoU (P, 1)."""
+        index = self.chosen[:, None]  # (P, 1)
+        return self.logits.take_along_dim(index[..., None, None, None], dim=1), self.iou.gather(1, index)
+
+
+class MaskDecoder(nn.Module):
+    """Decodes prompts on embeddings.
+
+    Args:
+        config: sizes of the foundation.
+    """
+
+    def __init__(self, config: FoundationConfig) -> None:
+        super().__init__()
+        sizes, width = config.decoder, config.decoder.transformer_dim
+        self.grid_size = config.encoder.grid_size
+        self.n_masks = sizes.num_multimask_outputs + 1
+        self.transformer = TwoWayTransformer(sizes)
+        self.iou_token = nn.Embedding(1, width)
+        self.mask_tokens = nn.Embedding(self.n_masks, width)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose3d(width, width // 4, kernel_size=2, stride=2),
+            ChannelNorm(width // 4),
+            nn.GELU(),
+            nn.ConvTranspose3d(width // 4, width // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            ReluMlp(n_in=width, hidden=width, n_out=width // 8, depth=3) for _ in range(self.n_masks)
+        )
+        self.iou_prediction_head = ReluMlp(
+            n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
+        )
+        self.n_details = config.encoder.detail_chans
+        n_features = width // 8 + self.n_details + PROMPT_DETAILS + LIKENESSES
+        self.cell_network = CellNetwork(n_features, width // 8) if self.n_details else None
+        self.choose_clicks = sizes.choose_clicks
+        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + KEYS) if sizes.choose_clicks else None
+        self.positions: Tensor
+        self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
+
+    def bind_positions(self, dense: Tensor) -> None:
+        """Take over the prompt encoder's dense positional encoding, (1, C, g, g, g)."""
+        self.positions = channels_last(dense).flatten(1, 3).contiguous()  # (1, g^3, C)
+
+    def prepare(self, embedding: Tensor) -> PreparedEmbedding:
+        """Do once what all prompts on one embedding share.
+
+        Args:
+            embedding: (B, C, g, g, g), with details (B, C + 64 D, g, g, g); B is 1, or the number of prompts that are
+                decoded on it.
+
+        Returns:
+            To be given to this decoder, or a copy of it, in place of the embedding.
+        """
+        width = self.positions.shape[2]
+        expected = (width + CELLS * self.n_details, *[self.grid_size] * 3)
+        if embedding.ndim != 5 or embedding.shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
+        tokens, details = torch.split(embedding, [width, embedding.shape[1] - width], dim=1)
+        tokens = channels_last(tokens).flatten(1, 3).contiguous()
+        return PreparedEmbedding(tokens, unpack(details) if self.n_details else None)
+
+    def forward(
+        self,
+        embedding: Tensor | PreparedEmbedding,
+        sparse: Tensor,
+        dense: Tensor,
+        multimask_output: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode P prompts; none give empty results.
+
+        Args:
+            embedding: (1, C, g, g, g) for all prompts or (P, C, g, g, g), or what `prepare` made of it.
+            sparse: prompt tokens, (P, n, C).
+            dense: (P, C, g, g, g).
+            multimask_output: give masks 1.. instead of the one answer.
+
+        Returns:
+            Low-resolution logits (P, m, l, l, l) and predicted IoU (P, m); m is 1, or 3 with `multimask_output`.
+        """
+        if len(sparse) == 0:
+            side, n_wanted = UPSCALING * self.grid_size, self.n_masks - 1 if multimask_output else 1
+            return sparse.new_zeros(0, n_wanted, side, side, side), sparse.new_zeros(0, n_wanted)
+        if self.chooser is not None and not multimask_output:
+            return self.candidates(embedding, sparse, dense).answer()
+        wanted = range(1, self.n_masks) if multimask_output else range(1)
+        return self._decode_wanted(embedding, sparse, dense, wanted)[:2]
+
+    def candidates(self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor) -> Candidates:
+        """All masks of P prompts, at least one, for whoever trains the choice; arguments as of `forward`.
+
+        The answer is mask 0, as upstream's. With `choose_clicks` it is, for a prompt of so few clicks, the one of the
+        others that the chooser prefers, but where a single click corrects an earlier answer.
+        """
+        mask_0 = torch.zeros(len(sparse), dtype=torch.long, device=sparse.device)
+        if self.chooser is None:
+            return Candidates(*self._decode_wanted(embedding, sparse, dense, range(1))[:2], mask_0)
+        logits, iou, preference = self._decode_wanted(embedding, sparse, dense, range(self.n_masks))
+        if preference is None:
+            return Candidates(logits, iou, mask_0)
+        chosen = 1 + preference.argmax(1)  # (P,)
+        if sparse.shape[1] == 2:  # one click and the padding
+            chosen = torch.where(_is_unanswered(self._told(dense)), chosen, 0)
+        return Candidates(logits, iou, chosen, preference)
+
+    def _told(self, dense: Tensor) -> Tensor:
+        """What the prompt says of each cell, (1 | P, PROMPT_DETAILS, l, l, l)."""
+        return unpack(dense[:, self.positions.shape[2] :])
+
+    def _decode_wanted(
+        self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor, wanted: range
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits, predicted IoU, and the chooser's preference where there are few clicks and more than one mask."""
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
+        prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
+        image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
+        if torch.is_grad_enabled() or prompts.device.type != "cpu":
+            return self._decode(prompts, image, dense, wanted)
+        return self._decode_one_by_one(prompts, image, dense, wanted)
+
+    def _decode_one_by_one(
+        self, prompts: Tensor, image: PreparedEmbedding, dense: Tensor, wanted: range
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """For a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company."""
+        parts = []
+        for i in range(len(prompts)):
+            own = dense if len(dense) == 1 else dense[i : i + 1]
+            parts.append(self._decode(prompts[i : i + 1], image.of_prompt(i), own, wanted))
+        logits, iou, preferences = zip(*parts, strict=True)
+        known = [preference for preference in preferences if preference is not None]
+        return torch.cat(logits), torch.cat(iou), torch.cat(known) if known else None
+
+    def _decode(
+        self, prompts: Tensor, embedding: PreparedEmbedding, dense: Tensor, wanted: range
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        width = self.positions.shape[2]
+        added = channels_last(_compact(dense[:, :width])).flatten(1, 3)  # (1 | P, 1 | g^3, C)
+        tokens, image = self.transformer(prompts, embedding.tokens + added, self.positions)
+        kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
+        iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
+        if embedding.details is None:
+            return self._masks(image, kernels), iou, None
+        cells = self._cells(image, embedding.details, self._told(dense))  # (P, l, l, l, C/8)
+        logits = multiply(cells.flatten(1, 3), kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *cells.shape[1:4])
+        preference = None
+        n_clicks = prompts.shape[1] - self.n_masks - _OTHER_TOKENS
+        few = 0 < n_clicks <= self.choose_clicks
+        if self.chooser is not None and few and wanted == range(self.n_masks):
+            keys = channels_last(embedding.details)[..., :KEYS].expand(len(cells), -1, -1, -1, -1)
+            preference = self.chooser(logits[:, 1:], torch.cat([cells, keys.to(cells.dtype)], dim=4))
+        return logits, iou, preference
+
+    def _cells(self, image: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
+        """Upscale the image tokens (P, g^3, C) and add what the cell network makes of them and all details."""
+        assert self.cell_network is not None
+        n_prompts, g = len(image), self.grid_size
+        upscaled = self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1)
+        cells = channels_last(grid_of(upscaled))  # (P, l, l, l, C/8)
+        of_image, of_prompt = (channels_last(part).to(cells.dtype) for part in (of_image, of_prompt))
+        alike = likeness(of_image, clicked_cells(of_prompt))
+        known = [part.expand(n_prompts, -1, -1, -1, -1) for part in (of_image, of_prompt, alike)]
+        refined: Tensor = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=4)))
+        return refined
+
+    def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
+        """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
+        by_octant, doublings = _for_each_octant(kernels), self._doublings()
+        if image.device.type == "cpu":  # small parts stay in the cache; whole prompts where gradients need all of them
+            step = image.shape[1] if torch.is_grad_enabled() else _TOKENS_AT_ONCE
+            whole = []
+            for tokens, kernel in zip(torch.split(image, 1), torch.split(by_octant, 1), strict=True):
+                parts = [self._weighed(part, kernel, doublings) for part in torch.split(tokens, step, dim=1)]
+                whole.append(torch.cat(parts, dim=1))
+            logits = torch.cat(whole)
+        else:
+            logits = self._weighed(image, by_octant, doublings)
+        g = self.grid_size
+        logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, kernels.shape[1])
+        logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
+        return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
+
+    def _weighed(self, image: Tensor, by_octant: Tensor, doublings: Doublings) -> Tensor:
+        """Tokens (P, n, C) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
+        return multiply(self.output_upscaling[4](self._upscaled(image, doublings)), by_octant)
+
+    def _upscaled(self, image: Tensor, doublings: Doublings) -> Tensor:
+        """Tokens (P, n, C) to the features of octants of octants, before the last activation, (P, 8 * n, 8 * C/8)."""
+        _, norm, act, _, _ = self.output_upscaling
+        cells = affine(image, *doublings[0])  # (P, n, 8 * C/4)
+        cells = act(norm(cells.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
+        return affine(cells, *doublings[1])  # (P, 8 * n, 8 * C/8)
+
+    def _doublings(self) -> Doublings:
+        return octants(self.output_upscaling[0]), octants(self.output_upscaling[3])
+
+
+def _is_unanswered(told: Tensor) -> Tensor:
+    """Whether there is no earlier answer, (1 | P,): from what prompts say of cells, whose first feature it is."""
+    return (told[:, 0] == 0).flatten(1).all(1)
+
+
+def _for_each_octant(kernels: Tensor) -> Tensor:
+    """The same kernel for each of eight octants: (P, m, c) -> (P, 8 * m, 8 * c), zero between different octants."""
+    n_prompts, n_masks, width = kernels.shape
+    eight = torch.eye(8, device=kernels.device, dtype=kernels.dtype)
+    spread = eight[:, None, :, None] * kernels[:, None, :, None, :]  # (P, 8, m, 8, c)
+    return spread.reshape(n_prompts, 8 * n_masks, 8 * width)
+
+
+def _compact(dense: Tensor) -> Tensor:
+    """Undo the expansion of a dense embedding that is the same for all prompts or all tokens."""
+    for axis, stride in enumerate(dense.stride()):
+        if stride == 0 and dense.shape[axis] > 1:
+            dense = dense.narrow(axis, 0, 1)
+    return dense

@@ -1,0 +1,135 @@
+"""Prompts in patient coordinates, wherever they come from."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moe_pipeline.errors import PromptError
+from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.resampling import resample
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.prompts import ObjectPrompt, Space
+
+
+def seed_of(case: str, class_id: int, seed: int) -> int:
+    """A seed of its own for each case and class."""
+    return int.from_bytes(hashlib.sha256(f"{case}/{class_id}/{seed}".encode()).digest()[:8], "big")
+
+
+INSIDE, OUTSIDE = 1.0, -1.0
+"""Logits of a cell wholly inside and wholly outside. With the built-in foundation no other pair tried did better."""
+
+
+@dataclass(frozen=True, slots=True)
+class DensePrompt:
+    """One class of a label map.
+
+    Attributes:
+        labels: on any grid.
+        class_id: the class.
+    """
+
+    labels: Volume
+    class_id: int
+
+    def logits(self, lattice: CellLattice, start: Start) -> NDArray[np.float32]:
+        """What a window's decoder would have said, (l, l, l): by the part of each cell that the mask fills."""
+        labels = resample(self.labels, lattice.cube(start), order="nearest", outside=0).array
+        n, side = lattice.window, lattice.cell_voxels
+        filled = (labels == self.class_id).reshape(n, side, n, side, n, side).mean(axis=(1, 3, 5))  # (l, l, l)
+        return np.asarray(OUTSIDE + (INSIDE - OUTSIDE) * filled, dtype=np.float32)
+
+
+LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+
+_EDGE = 1e-6  # voxels; how far rounding may carry a click on the image's very border
+
+
+def _nothing() -> NDArray[np.float64]:
+    return np.empty((0, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Clicks on one object.
+
+    Attributes:
+        class_id: value in the label map.
+        class_name: for the tables.
+        clicks_mm: (n, 3) RAS world.
+        labels: (n,) 1 inside, 0 outside.
+        source: where the clicks come from.
+        box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
+        dense: an earlier mask of the object, which the decoders begin with.
+    """
+
+    class_id: int
+    class_name: str
+    clicks_mm: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    source: str
+    box_mm: NDArray[np.float64] = field(default_factory=_nothing)
+    dense: DensePrompt | None = None
+
+
+def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:
+    """Objects of one case, brought to RAS world coordinates.
+
+    A box becomes its corners, and where no click lies inside its object, its centre becomes one.
+
+    Args:
+        objects: of the case.
+        space: of their points.
+        native: grid of the image as stored.
+        where: case and file, for messages.
+
+    Raises:
+        PromptError: if a click lies outside the image.
+    """
+    return [_in_world(prompt, space, native, where) for prompt in objects]
+
+
+def to_world(points: ArrayLike, space: Space, native: Geometry) -> NDArray[np.float64]:
+    """RAS world positions in mm, (n, 3), of points (n, 3) in one of our spaces."""
+    places = np.asarray(points, dtype=float).reshape(-1, 3)
+    if space == "world_lps_mm":
+        return np.asarray(places * LPS_TO_RAS)
+    return native.voxel_to_world(places if space == "voxel_xyz" else places[:, ::-1])
+
+
+def from_world(points_mm: NDArray[np.float64], space: Space, native: Geometry) -> NDArray[np.float64]:
+    """The inverse of `to_world`."""
+    if space == "world_lps_mm":
+        return np.asarray(points_mm * LPS_TO_RAS)
+    voxels = native.world_to_voxel(points_mm)
+    return voxels if space == "voxel_xyz" else voxels[:, ::-1]
+
+
+def corners(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]:
+    """The eight corners, (8, 3), of the box between two opposite ones."""
+    return np.array(list(product(*zip(one, other, strict=True))), dtype=float)
+
+
+def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) -> Prompt:
+    points, labels = list(prompt.points), list(prompt.labels)
+    box = _nothing()
+    if prompt.box is not None:
+        box = to_world(corners(*prompt.box), space, native)  # (8, 3)
+        if 1 not in labels:
+            x, y, z = np.mean(prompt.box, axis=0).tolist()
+            points, labels = [(x, y, z), *points], [1, *labels]
+    world = to_world(points, space, native)
+    voxels = native.world_to_voxel(world)
+    beyond = ((voxels < -0.5 - _EDGE) | (voxels > np.asarray(native.shape) - 0.5 + _EDGE)).any(axis=1)
+    if beyond.any():
+        place = tuple(points[int(beyond.argmax())])
+        raise PromptError(
+            f"{where}: click {place} ({space}) lies outside the image, at voxel "
+            f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
+        )
+    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box)

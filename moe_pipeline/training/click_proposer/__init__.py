@@ -1,0 +1,1 @@
+"""Training of the head that finds an expert's classes without a human."""

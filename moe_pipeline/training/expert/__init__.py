@@ -1,0 +1,1 @@
+"""Training of one dataset's expert, or of the whole network to compare."""

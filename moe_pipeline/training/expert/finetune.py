@@ -1,0 +1,96 @@
+"""From a planned dataset to an expert: cache, train, save."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from moe_pipeline.planning.plan_files import load_fingerprint
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.training.click_proposer.train import PrompterData, add_prompter
+from moe_pipeline.training.engine.muon import kernel_rate
+from moe_pipeline.training.expert.session import (
+    FinetuneOptions,
+    Session,
+    Trained,
+    open_session,
+    save_run_record,
+    train,
+)
+from moe_pipeline.training.expert.task import ExpertTask
+from moe_pipeline.weights.tensors import save_tensors
+from moe_pipeline.workspace import Workspace
+
+__all__ = ["FinetuneOptions", "finetune"]
+
+_LEARNING_RATE = 1.5e-3
+
+
+def finetune(
+    place: Workspace, folder: Path, options: FinetuneOptions | None = None, progress: Progress = silent
+) -> ExpertCard:
+    """Train the expert of one dataset and save it to the workspace.
+
+    Run again after an interruption, it continues; run again after its end, it only checks.
+
+    Args:
+        place: the workspace.
+        folder: the raw dataset.
+        options: what differs from the plan.
+        progress: told after each case and step.
+
+    Raises:
+        PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
+        DatasetError: if the fold has nothing to train on or to validate with.
+    """
+    session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=True)
+    out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation.config)
+    task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
+    return session.processes.from_first(lambda: _with_prompter(session, _save(session, task, trained)))
+
+
+def _with_prompter(session: Session, card: ExpertCard) -> ExpertCard:
+    planned, cache, options = session.planned, session.cache, session.options
+    out = session.place.expert(card.dataset)
+    if options.overwrite:
+        (out / "prompter" / "checkpoint.safetensors").unlink(missing_ok=True)
+    if options.prompter is None:
+        (out / "prompter.safetensors").unlink(missing_ok=True)  # of an earlier expert
+        return card
+    data = PrompterData(
+        raw=planned.raw,
+        plan=planned.plan,
+        fold=planned.fold,
+        fingerprint=load_fingerprint(session.place.plans(card.dataset)),
+        foundation=planned.foundation,
+        foundation_sha256=planned.foundation_sha256,
+        cache=cache,
+        folder=cache.folder / "search",
+        device=session.processes.device,
+    )
+    return add_prompter(out, card, data, replace(options.prompter, seed=planned.plan.seed), session.progress)
+
+
+def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
+    planned, plan, result = session.planned, session.planned.plan, trained.result
+    out = session.place.expert(plan.dataset)
+    best = task.module.state_dict() | result.best  # buffers, if any, from the module
+    card = ExpertCard(
+        dataset=plan.dataset,
+        classes=plan.classes,
+        view=plan.view,
+        channel=plan.channel,
+        mirror_axes=plan.mirror_axes,
+        foundation=plan.foundation,
+        foundation_sha256=planned.foundation_sha256,
+        weights_sha256=save_tensors(out / "expert.safetensors", best, {"dataset": plan.dataset}),
+        plan_sha256=plan.sha256(),
+        fold=session.options.fold,
+        seed=plan.seed,
+        best_step=result.best_step,
+        best_score=result.best_score,
+        validation=trained.validation,
+        settings=trained.settings,
+    )
+    card.save(out / "expert.json")
+    save_run_record(session, trained, out, ["expert.safetensors", "expert.json"])
+    return card

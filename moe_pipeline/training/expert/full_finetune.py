@@ -1,0 +1,72 @@
+"""The baseline: finetune the whole network on one dataset, as one would without experts, and see what it forgets."""
+
+from pathlib import Path
+
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.foundation import FoundationCard
+from moe_pipeline.training.engine.ema import copy_into
+from moe_pipeline.training.expert.session import (
+    FinetuneOptions,
+    Session,
+    Trained,
+    open_session,
+    save_run_record,
+    train,
+)
+from moe_pipeline.training.expert.task import WholeTask
+from moe_pipeline.weights.store import find_foundation, save_foundation
+from moe_pipeline.workspace import Workspace
+
+_LEARNING_RATE = 1e-4
+NAME = "foundation"
+"""Of the files in `Workspace.sft`."""
+
+
+def finetune_whole(
+    place: Workspace, folder: Path, options: FinetuneOptions | None = None, progress: Progress = silent
+) -> FoundationCard:
+    """Finetune encoder, prompt encoder and decoder together, with the crops, clicks and validation of an expert.
+
+    The result is a foundation of its own, `Workspace.sft`/foundation.safetensors with its card, whose view is the
+    plan's. Run again after an interruption, it continues.
+
+    Args:
+        place: the workspace.
+        folder: the raw dataset.
+        options: what differs from the plan; no prompter is trained.
+        progress: told after each case and step.
+
+    Raises:
+        PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
+        DatasetError: if the fold has nothing to train on or to validate with.
+    """
+    session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=False)
+    task, trained = train(session, WholeTask, place.sft(session.planned.plan.dataset), _LEARNING_RATE)
+    return session.processes.from_first(lambda: _save(session, task, trained))
+
+
+def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard:
+    planned, plan, result = session.planned, session.planned.plan, trained.result
+    out = session.place.sft(plan.dataset)
+    copy_into(task.module, result.best)
+    card = save_foundation(
+        task.module,
+        out,
+        name=NAME,
+        source=f"moe finetune {plan.dataset} --trainable all, from {plan.foundation}",
+        source_sha256=planned.foundation_sha256,
+        licence=find_foundation(plan.foundation, session.place.weights).card.licence,
+        view=plan.view,
+        training={
+            "dataset": plan.dataset,
+            "classes": plan.classes,
+            "plan_sha256": plan.sha256(),
+            "best_step": result.best_step,
+            "best_score": result.best_score,
+            "validation": trained.validation,
+            "settings": trained.settings,
+        },
+        overwrite=True,
+    )
+    save_run_record(session, trained, out, [f"{NAME}.safetensors", f"{NAME}.json"])
+    return card

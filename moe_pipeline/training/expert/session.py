@@ -1,0 +1,185 @@
+"""What finetuning an expert and finetuning a whole network have in common."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from moe_pipeline.datasets.dataset import open_dataset
+from moe_pipeline.embeddings.cache import EmbeddingCache
+from moe_pipeline.errors import DatasetError
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.planning import Plan
+from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.training.click_proposer.train import PrompterSettings
+from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.training.engine.processes import Processes, open_processes
+from moe_pipeline.training.engine.task import Precision
+from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
+from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
+from moe_pipeline.weights.device import multiplies_bf16
+from moe_pipeline.workspace import Workspace
+
+_Task = TypeVar("_Task", bound=ExpertTask)
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneOptions:
+    """What the user may choose beside the plan."""
+
+    fold: int = 0
+    """Fold held out for validation."""
+    epochs: int | None = None
+    """Instead of the plan's."""
+    max_minutes: float | None = None
+    """Training stops after this time."""
+    patience: int | None = None
+    """Training stops after so many validations without a better score."""
+    learning_rate: float | None = None
+    """Peak of the schedule; 1.5e-3 for an expert, 1e-4 for a whole network if None."""
+    device: str = "cpu"
+    """Where to compute."""
+    devices: int = 1
+    """Processes that share each batch, each on its own device of that kind."""
+    precision: Precision | Literal["auto"] = "auto"
+    """bf16 runs the forward pass under autocast; auto does where the device multiplies it faster."""
+    overwrite: bool = False
+    """Start anew instead of going on with an earlier training."""
+    prompter: PrompterSettings | None = field(default_factory=PrompterSettings)
+    """How to train what predicts without prompts; None for not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One dataset, ready to be learnt from by one or several processes."""
+
+    place: Workspace
+    """The workspace."""
+    planned: PlannedDataset
+    """Dataset, plan, fold and foundation."""
+    cache: EmbeddingCache
+    """Crops of the fold."""
+    options: FinetuneOptions
+    """What the user chose."""
+    processes: Processes
+    """Who trains together."""
+    progress: Progress
+    """Told after each case and step; silent in all processes but the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a training ended."""
+
+    result: LoopResult
+    """The weights of the best validation, and the log."""
+    validation: dict[str, float]
+    """Dice columns at the best step, and the general expert's on the same prompts as general_*."""
+    settings: dict[str, Any]
+    """All settings."""
+
+
+def open_session(
+    place: Workspace, folder: Path, options: FinetuneOptions, progress: Progress, *, encoded: bool
+) -> Session:
+    """Load what was planned, and build the cache as far as it is missing.
+
+    Args:
+        place: the workspace.
+        folder: the raw dataset.
+        options: what differs from the plan.
+        progress: told after each case.
+        encoded: whether embeddings are wanted; else images.
+
+    Raises:
+        PipelineError: if dataset, plan, foundation or device are not there or do not fit.
+    """
+    processes = open_processes(options.device, options.devices)
+    if options.precision == "auto":
+        options = replace(options, precision="bf16" if multiplies_bf16(processes.device) else "fp32")
+    progress = progress if processes.first else silent
+    device = str(processes.device)
+    planned = open_planned(place, open_dataset(folder), options.fold, device)
+    view = planned.plan.view
+    cache = processes.from_first(
+        lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
+    )
+    return Session(place, planned, cache, options, processes, progress)
+
+
+def train(
+    session: Session, kind: Callable[..., _Task], out: Path, learning_rate: float, kernels: float = 0.0
+) -> tuple[_Task, Trained]:
+    """Train a task of some kind on a session's cache; the checkpoint in `out` is gone on with.
+
+    Args:
+        session: see there.
+        kind: of task.
+        out: for checkpoint and log.
+        learning_rate: where the user chose none.
+        kernels: by how much faster Muon moves the kernels of convolutions; 0 leaves them to AdamW.
+
+    Raises:
+        PipelineError: if an older checkpoint does not fit, or Ctrl-C ended the training.
+        DatasetError: if the fold has nothing to train on or to validate with.
+    """
+    plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
+    settings = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed)
+    cases, device = (list(fold.train), list(fold.validation)), processes.device
+    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes)
+    try:
+        _check_prompts(task, plan, options.fold)
+        if options.overwrite:
+            processes.from_first(lambda: (out / "checkpoint.safetensors").unlink(missing_ok=True))
+        if processes.from_first(lambda: not (out / "checkpoint.safetensors").is_file()):
+            task.begin()
+        general = processes.from_first(lambda: task.measure(task.general))
+        loop = loop_settings(plan, options, learning_rate, kernels)
+        result = run_loop(task, loop, out, device, session.progress, processes)
+    finally:
+        task.close()
+    row = next((r for r in result.rows if r["step"] == result.best_step), {})
+    validation = {
+        **{name: value for name, value in row.items() if name.startswith("dice")},
+        **{f"general_{name}": value for name, value in general.items() if name.startswith("dice")},
+    }
+    chosen = asdict(settings) | asdict(replace(options, learning_rate=loop.learning_rate))
+    return task, Trained(result, validation, chosen | {"steps": result.steps, "stopped_by": result.stopped_by})
+
+
+def save_run_record(session: Session, trained: Trained, out: Path, files: list[str]) -> None:
+    """Write run.json of a finished training."""
+    plan, encoding = session.planned.plan, session.cache.manifest.seconds
+    foundation = session.planned.foundation_sha256
+    RunRecord(
+        command="finetune",
+        versions=library_versions(),
+        device=session.options.device,
+        settings=trained.settings,
+        inputs={"plan": plan.sha256(), "foundation": foundation, "dataset": plan.dataset_sha256},
+        seconds=round(trained.result.seconds + encoding, 1),
+        results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
+        files=[*files, "log.csv", "curve.png"],
+    ).save(out / "run.json")
+
+
+def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:
+    """The loop's settings for a plan, one validation per epoch; learning rate and kernels as of `train`."""
+    epochs, learning_rate = options.epochs or plan.epochs, options.learning_rate or learning_rate
+    return LoopSettings(
+        steps=epochs * plan.steps_per_epoch,
+        learning_rate=learning_rate,
+        kernel_rate=kernels * learning_rate,
+        warmup_steps=min(50, plan.steps_per_epoch),
+        validate_every=plan.steps_per_epoch,
+        patience=options.patience,
+        max_minutes=options.max_minutes,
+        precision="bf16" if options.precision == "bf16" else "fp32",  # a session knows what auto means
+    )
+
+
+def _check_prompts(task: ExpertTask, plan: Plan, fold: int) -> None:
+    for part, prompts in (("training", task.train_numbers), ("validation", task.validation)):
+        if not prompts:
+            classes = ", ".join(plan.classes.values())
+            raise DatasetError(f"{plan.dataset}: no {part} case of fold {fold} has any of the classes {classes}")

@@ -1,0 +1,164 @@
+"""Experts that join or leave a finished model; nobody else's weights, data or answers are touched."""
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moe_pipeline.datasets.dataset import open_dataset
+from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
+from moe_pipeline.mixture.gate_files import features_path, joined_folder, load_features, save_features
+from moe_pipeline.model.moe.selector import GENERAL
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.moe import GateCard, ModelCard
+from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.training.gate.fit import GateSettings, fit_gate
+from moe_pipeline.training.gate.report_card import gate_card
+from moe_pipeline.training.gate.threshold import choose_tau
+from moe_pipeline.training.gate.train_gate import ELSEWHERE, LOOP, GateOptions, check_planned, dataset_features
+from moe_pipeline.training.planned import open_planned
+from moe_pipeline.workspace import Workspace
+
+OTHERS = "others"
+"""First output of a newcomer's gate: everybody who was there before, and the general expert."""
+
+_LOWEST_THRESHOLD = 0.5  # so that no other weight can be larger
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSummary:
+    """What `moe experts list` shows of one expert."""
+
+    dataset: str
+    classes: str
+    view: str
+    joined: str
+    answers: float
+    """Share of its validation prompts that it answers."""
+    validation: str
+
+
+def add_expert(
+    place: Workspace,
+    model: Path,
+    dataset: Path,
+    device: str = "cpu",
+    settings: GateSettings | None = None,
+    progress: Progress = silent,
+) -> GateCard:
+    """Let one more expert join a model, without the data of the others.
+
+    The expert gets a gate of its own over {others, itself}, trained on its own prompts against the features that the
+    model folder keeps of the others, and a guard. It speaks where it claims a prompt; everywhere else the model
+    answers as before, bit for bit. Its threshold is the smallest at which no kept validation prompt of the others is
+    claimed.
+
+    Args:
+        place: workspace with the finetuned expert.
+        model: folder of the model, which is changed.
+        dataset: raw folder of the expert's dataset.
+        device: where to encode.
+        settings: of its gate.
+        progress: told after each case, batch and step.
+
+    Raises:
+        DatasetError: if the model has this expert already, or keeps no features of the others.
+        StaleCacheError: if the expert belongs to another foundation.
+        RecordError: if the model, the plan or the expert is missing.
+    """
+    began = time.monotonic()
+    described = ModelCard.load(model / MODEL_CARD)
+    name = dataset.resolve().name
+    if name in {entry.dataset for entry in described.experts}:
+        raise DatasetError(f"{model} has an expert {name} already; `moe experts remove {name}` first")
+    others = load_features(model, _datasets_of(model, described), GENERAL)
+    card = ExpertCard.load(place.expert(name) / "expert.json")
+    if card.foundation_sha256 != described.foundation_sha256:
+        raise StaleCacheError(
+            f"expert {name} was trained on the foundation {card.foundation} ({card.foundation_sha256[:12]}), {model} "
+            f"stands on {described.foundation} ({described.foundation_sha256[:12]}); finetune it on that one"
+        )
+    if card.channel != described.channel:
+        raise DatasetError(f"expert {name} looks at channel {card.channel}, {model} at channel {described.channel}")
+    options = GateOptions(fold=card.fold, device=device, settings=settings or GateSettings())
+    planned = open_planned(place, open_dataset(dataset), card.fold, device)
+    check_planned(planned, card, card, card.fold)
+    own, _ = dataset_features(place, planned, card, 1, described.view, options, progress)
+    training = place.root / "gate_training"
+    (training / "checkpoint.safetensors").unlink(missing_ok=True)
+    trained = fit_gate([*own, *others], 1, options.settings, LOOP, training, progress)
+    general = [d for d in (*own, *others) if d.output == GENERAL]
+    threshold = choose_tau(trained.router, general, max(_LOWEST_THRESHOLD, described.tau))
+    finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
+    folder = joined_folder(model, name)
+    written = write_gate(folder, trained, gate_card(finished, options.settings))
+    save_features(model, own)
+    RunRecord(
+        command="experts add",
+        versions=library_versions(),
+        device=device,
+        settings=asdict(options),
+        inputs={name: card.weights_sha256, "gate": described.gate_sha256},
+        seconds=round(time.monotonic() - began, 1),
+        results={"calibration_error": written.calibration_error, "threshold": written.tau},
+    ).save(folder / "run.json")
+    entry = expert_entry(place, model, card, written.weights_sha256)
+    described.model_copy(update={"experts": (*described.experts, entry)}).save(
+        model / MODEL_CARD
+    )  # last: now it counts
+    return written
+
+
+def remove_expert(model: Path, name: str) -> ModelCard:
+    """Take an expert out of a model; the answers of all others stay what they were, bit for bit.
+
+    An expert that the gate was trained with leaves its output behind, whose weight goes to the general expert from now
+    on. The expert's own folder in the workspace is not touched.
+
+    Args:
+        model: folder of the model, which is changed.
+        name: dataset of the expert.
+
+    Raises:
+        DatasetError: if the model has no such expert; lists those there are.
+    """
+    described = ModelCard.load(model / MODEL_CARD)
+    kept = tuple(entry for entry in described.experts if entry.dataset != name)
+    if len(kept) == len(described.experts):
+        known = ", ".join(entry.dataset for entry in described.experts) or "none"
+        raise DatasetError(f"{model} has no expert {name}; it has: {known}")
+    changed = described.model_copy(update={"experts": kept})
+    changed.save(model / MODEL_CARD)  # first: from now on nothing refers to the files
+    shutil.rmtree(joined_folder(model, name), ignore_errors=True)
+    for known in (name, name + ELSEWHERE):
+        features_path(model, known).unlink(missing_ok=True)
+    return changed
+
+
+def list_experts(model: Path) -> list[ExpertSummary]:
+    """The experts of a model, in the order of its outputs."""
+    described = ModelCard.load(model / MODEL_CARD)
+    summaries = []
+    for entry in described.experts:
+        card = ExpertCard.load(model / entry.folder / "expert.json")
+        later = entry.joined_gate_sha256 is not None
+        gate = GateCard.load((joined_folder(model, entry.dataset) if later else model) / "gate.json")
+        scores = ", ".join(f"{k} {v:.3f}" for k, v in card.validation.items() if not k.startswith("general"))
+        summaries.append(
+            ExpertSummary(
+                dataset=entry.dataset,
+                classes=", ".join(card.classes.values()),
+                view=f"{card.view.spacing_mm:g} mm",
+                joined="later" if later else "with the gate",
+                answers=gate.confusion.get(entry.dataset, {}).get(entry.dataset, float("nan")),
+                validation=scores,
+            )
+        )
+    return summaries
+
+
+def _datasets_of(model: Path, described: ModelCard) -> list[str]:
+    general = GateCard.load(model / "gate.json").general_datasets
+    return [*general, *(entry.dataset for entry in described.experts)]

@@ -1,0 +1,169 @@
+"""The simulated user: clicks drawn from where a mask is still wrong, and the dialogue they make with a decoder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.model.layers import upsample
+from moe_pipeline.model.sam.mask_decoder import Candidates, MaskDecoder, PreparedEmbedding
+from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a dialogue goes on from.
+
+    Attributes:
+        coordinates: (P, n, 3) voxels of the crop, in tensor axis order, all clicks so far.
+        labels: (P, n), 1 inside, 0 outside.
+        logits: (P, 1, l, l, l), low resolution, the last answer.
+    """
+
+    coordinates: Tensor
+    labels: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Said):
+    """What the decoder says after each click.
+
+    Attributes:
+        iou: (P, 1), the decoder's own estimate.
+        candidates: all masks that it chose from.
+    """
+
+    iou: Tensor
+    candidates: Candidates
+
+    def remembered(self) -> Said:
+        """What the dialogue goes on from, without gradient."""
+        return Said(self.coordinates, self.labels, self.logits.detach().float())
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Some prompts of a larger batch that several processes share; each prompt gets the clicks it gets there."""
+
+    start: int
+    """The first of them."""
+    total: int
+    """Prompts in the whole batch."""
+
+
+def full_size(logits: Tensor, size: int) -> Tensor:
+    """Low-resolution logits on the crop's grid, as upstream does: trilinear; (P, 1, size, size, size)."""
+    return upsample(logits.float(), size)
+
+
+def draw_click(region: Tensor, generator: torch.Generator, part: BatchPart | None = None) -> Tensor:
+    """One voxel per prompt, uniform over a region; uniform over the whole crop where the region is empty.
+
+    Args:
+        region: (P, 1, S, S, S) bool.
+        generator: on the CPU, so that the same seed gives the same clicks on every device.
+        part: which prompts of a batch these are; all if None.
+
+    Returns:
+        (P, 3) integer voxel coordinates in tensor axis order.
+    """
+    side = region.shape[-1]
+    rows = region.reshape(len(region), side**2, side)  # (P, S², S)
+    counts = rows.sum(2, dtype=torch.int32)  # (P, S²): first the row, then the voxel in it, in the order of memory
+    empty = counts.sum(1, keepdim=True) == 0  # (P, 1)
+    counts = counts.where(~empty, side)
+    ends = counts.cumsum(1, dtype=torch.int32)  # (P, S²)
+    part = part or BatchPart(0, len(region))
+    shares = torch.rand(part.total, 1, generator=generator)
+    share = shares[part.start : part.start + len(region)].to(region.device)
+    rank = (share * ends[:, -1:]).to(torch.int32).clamp(max=ends[:, -1:] - 1)  # (P, 1) in [0, count)
+    row = torch.searchsorted(ends, rank, right=True)  # (P, 1)
+    rank = rank - (ends - counts).gather(1, row)  # within the row
+    voxels = rows.take_along_dim(row[..., None], dim=1)[:, 0] | empty  # (P, S)
+    place = torch.searchsorted(voxels.cumsum(1, dtype=torch.int32), rank, right=True)  # (P, 1)
+    return torch.cat((row // side, row % side, place), dim=1)  # (P, 3)
+
+
+def next_click(
+    mask: Tensor, target: Tensor, generator: torch.Generator, part: BatchPart | None = None
+) -> tuple[Tensor, Tensor]:
+    """A click in the error region, as upstream trains: uniform over missed and invented voxels together.
+
+    Args:
+        mask: (P, 1, S, S, S) bool, the current answer (all False before the first click).
+        target: (P, 1, S, S, S) bool.
+        generator: source of the random numbers.
+        part: which prompts of a batch these are; all if None.
+
+    Returns:
+        Coordinates (P, 1, 3) float32 and labels (P, 1) int64: 1 if the voxel belongs to the target. Where nothing
+        is wrong any more the click falls anywhere, with the label that is true there.
+    """
+    voxels = draw_click(mask != target, generator, part)  # (P, 3)
+    prompts = torch.arange(len(voxels), device=target.device)
+    labels = target[prompts, 0, voxels[:, 0], voxels[:, 1], voxels[:, 2]].long()
+    return voxels.float()[:, None], labels[:, None]
+
+
+def converse(
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+    embedding: Tensor,
+    target: Tensor,
+    n_clicks: int,
+    generator: torch.Generator,
+    part: BatchPart | None = None,
+    after: Said | None = None,
+) -> Iterator[Answer]:
+    """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `Answer` per click.
+
+    Every step sees all clicks so far and the previous low-resolution logits (zeros before the first), detached, so
+    that the caller may sum losses over steps or go backward after each. Whoever wants no gradient from a step asks for
+    it under `torch.no_grad`; the embedding is prepared at once, so that it keeps its own.
+
+    Args:
+        prompt_encoder: of the foundation.
+        mask_decoder: general or expert.
+        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts.
+        target: (P, 1, S, S, S) bool.
+        n_clicks: how many clicks.
+        generator: source of the clicks.
+        part: which prompts of a batch these are; all if None.
+        after: to go on with an earlier dialogue.
+    """
+    prepared = mask_decoder.prepare(embedding)
+    return _turns(prompt_encoder, mask_decoder, prepared, target, n_clicks, generator, part, after)
+
+
+def _turns(
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+    embedding: PreparedEmbedding,
+    target: Tensor,
+    n_clicks: int,
+    generator: torch.Generator,
+    part: BatchPart | None,
+    after: Said | None,
+) -> Iterator[Answer]:
+    said = after or _nothing_said(target, prompt_encoder.mask_size)
+    for _ in range(n_clicks):
+        mask = full_size(said.logits, target.shape[-1]) > 0  # (P, 1, S, S, S)
+        new_coordinates, new_labels = next_click(mask, target, generator, part)
+        coordinates = torch.cat((said.coordinates, new_coordinates), dim=1)  # (P, n, 3)
+        labels = torch.cat((said.labels, new_labels), dim=1)  # (P, n)
+        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=said.logits)
+        candidates = mask_decoder.candidates(embedding, sparse, dense)
+        answer = Answer(coordinates, labels, *candidates.answer(), candidates)
+        yield answer
+        said = answer.remembered()
+
+
+def _nothing_said(target: Tensor, low: int) -> Said:
+    """No clicks and an empty answer of edge `low`."""
+    return Said(
+        coordinates=torch.empty(len(target), 0, 3, device=target.device),
+        labels=torch.empty(len(target), 0, dtype=torch.long, device=target.device),
+        logits=torch.zeros(len(target), 1, low, low, low, device=target.device),
+    )

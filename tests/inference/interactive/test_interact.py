@@ -1,0 +1,158 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.windows.embedding_cache import CropBank
+from moe_pipeline.inference.windows.placement import plan_windows
+from moe_pipeline.mixture.model import Expert, Mixture, with_expert
+from moe_pipeline.mixture.settings import Settings, Zoom
+from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.moe.selector import Route
+from moe_pipeline.prompts.prompt import Prompt
+from moe_pipeline.records.foundation import View
+
+VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture
+def general(tiny_foundation: Foundation) -> Mixture:
+    return foundation_alone(tiny_foundation, VIEW)
+
+
+def foundation_alone(foundation: Foundation, view: View) -> Mixture:
+    return Mixture(
+        foundation=foundation,
+        view=view,
+        experts=(),
+        router=None,
+        tau=0.0,
+        selector="general",
+        device=torch.device("cpu"),
+        hashes={},
+    )
+
+
+def other_expert(general: Mixture, view: View = VIEW) -> Expert:
+    torch.manual_seed(1)
+    decoder = build_foundation(general.foundation.config).mask_decoder
+    decoder.bind_positions(general.foundation.prompt_encoder.dense_positions())
+    return Expert("Dataset001_Other", view, decoder.requires_grad_(False).eval())
+
+
+@pytest.fixture
+def image() -> Volume:
+    random = np.random.default_rng(0)
+    geometry = Geometry((20, 24, 18), (1.5, 1.0, 2.5), (-10.0, 5.0, 3.0), IDENTITY)
+    return Volume(random.normal(size=geometry.shape).astype(np.float32), geometry)
+
+
+def request(image: Volume, **changes: object) -> Request:
+    reference = np.zeros(image.geometry.shape, np.uint8)
+    reference[6:14, 8:16, 5:12] = 3
+    labels = Volume(reference, image.geometry)
+    return replace(Request("case", image, reference=labels, classes={3: "organ"}, n_clicks=3), **changes)
+
+
+def test_same_seed_same_label_map(general: Mixture, image: Volume) -> None:
+    first, again = (segment_case(general, request(image)) for _ in range(2))
+    assert np.array_equal(first.labels.array, again.labels.array)
+    assert first.rows[0].n_clicks == 3
+
+
+def test_the_label_map_lies_on_the_images_grid(general: Mixture, image: Volume) -> None:
+    result = segment_case(general, request(image))
+    assert result.labels.geometry == image.geometry
+    assert set(np.unique(result.labels.array)) <= {0, 3}
+
+
+def test_an_expert_below_tau_leaves_the_foundations_answer_bit_for_bit(general: Mixture, image: Volume) -> None:
+    mixture = replace(with_expert(general, other_expert(general)), tau=1.0, selector="weighted")
+    alone, routed = segment_case(general, request(image)), segment_case(mixture, request(image))
+    assert routed.rows[0].expert == "general"
+    assert np.array_equal(alone.labels.array, routed.labels.array)
+
+
+def test_an_expert_above_tau_answers_and_is_named(general: Mixture, image: Volume) -> None:
+    mixture = with_expert(general, other_expert(general))
+    alone, spoken = segment_case(general, request(image)), segment_case(mixture, request(image))
+    assert spoken.rows[0].expert == "Dataset001_Other"
+    assert spoken.rows[0].weight == 1.0
+    assert not np.array_equal(alone.labels.array, spoken.labels.array)
+
+
+def test_an_expert_may_see_another_view(general: Mixture, image: Volume) -> None:
+    fine = View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
+    mixture = with_expert(general, other_expert(general, fine))
+    result = segment_case(mixture, request(image, n_clicks=1))
+    assert result.rows[0].expert == "Dataset001_Other"
+
+
+def test_a_class_that_is_not_in_the_reference_is_absent(general: Mixture, image: Volume) -> None:
+    result = segment_case(general, request(image, classes={7: "nothing"}))
+    assert result.rows[0].status == "absent"
+    assert not result.labels.array.any()
+
+
+def test_given_clicks_answer_like_the_robots_own(general: Mixture, image: Volume) -> None:
+    robot = segment_case(general, request(image, n_clicks=1))
+    voxels = np.flatnonzero(request(image).reference.array == 3)  # type: ignore[union-attr]
+    assert voxels.size
+    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
+    prompt = Prompt(3, "organ", centre, np.array([1]), "prompts")
+    given = segment_case(general, Request("case", image, prompts=(prompt,)))
+    assert given.rows[0].prompt_source == "prompts"
+    assert given.rows[0].n_clicks == robot.rows[0].n_clicks == 1
+
+
+def test_prompts_close_together_share_one_encoding(general: Mixture, image: Volume) -> None:
+    lattice = CropBank(image, general.foundation, general.device).lattice(VIEW)
+    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
+    far = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 17.0]]))
+    one, same, other = plan_windows(lattice, [centre, centre + 1.0, far])
+    assert one == same != other
+
+
+def test_where_masks_overlap_the_more_probable_class_wins(general: Mixture, image: Volume) -> None:
+    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
+    one = Prompt(1, "a", centre, np.array([1]), "prompts")
+    two = Prompt(2, "b", centre, np.array([1]), "prompts")
+    result = segment_case(general, Request("case", image, prompts=(one, two)))
+    assert not (result.labels.array == 2).any()  # equal probabilities: the first stays
+    if (result.labels.array == 1).any():
+        assert result.rows[1].status == "absent"
+
+
+@pytest.mark.parametrize("zoom", ["off", "auto"])
+def test_followed_beyond_the_crop_the_general_answer_is_the_same_in_any_company(
+    general: Mixture, monkeypatch: pytest.MonkeyPatch, zoom: Zoom
+) -> None:
+    geometry = Geometry((50, 56, 40), (1.5, 1.0, 2.0))
+    large = Volume(np.random.default_rng(1).normal(size=geometry.shape).astype(np.float32), geometry)
+    one, two = (geometry.voxel_to_world(np.array([[x, 28.0, 20.0]])) for x in (12.0, 30.0))
+    prompts = (
+        Prompt(1, "known", np.concatenate([one, one + 2.0]), np.array([1, 1]), "prompts"),
+        Prompt(2, "unknown", two, np.array([1]), "prompts"),
+    )
+    settings = Settings(zoom=zoom, max_windows=6)
+    fine = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
+    alone = replace(general, settings=settings)
+    mixture = replace(with_expert(alone, other_expert(general, fine)), selector="weighted")
+
+    def route(_self: Mixture, _embedding: torch.Tensor, _coordinates: torch.Tensor, labels: torch.Tensor) -> Route:
+        return Route(1, 0.7, 1, 0.7, guarded=False) if labels.shape[1] == 2 else Route(0, 0.0, 1, 0.2, guarded=False)
+
+    foundations_own = segment_case(alone, Request("case", large, prompts=prompts, keep_answers=True))
+    monkeypatch.setattr(Mixture, "route", route)
+    routed = segment_case(mixture, Request("case", large, prompts=prompts, keep_answers=True))
+    assert [row.expert for row in routed.rows] == ["Dataset001_Other", "general"]
+    (before,), (after,) = foundations_own.answers[2][0].heard, routed.answers[2][0].heard
+    assert before.n_windows > 1
+    assert before.canvas.box == after.canvas.box
+    assert np.array_equal(before.canvas.logits, after.canvas.logits)
+    assert np.array_equal(foundations_own.probability(2).array, routed.probability(2).array)

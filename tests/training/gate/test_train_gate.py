@@ -1,0 +1,118 @@
+"""Rules, targets and interruptions of the gate's training."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.mixture.model import load_model
+from moe_pipeline.records.moe import GateCard
+from moe_pipeline.training.gate import features as gate_features
+from moe_pipeline.training.gate.fit import GateTask
+from moe_pipeline.training.gate.train_gate import ELSEWHERE, GateOptions, train_gate
+from moe_pipeline.workspace import Workspace
+
+ONE, TWO, THREE = "Dataset001_One", "Dataset002_Two", "Dataset003_Three"
+
+
+def both(place: Workspace) -> list[Path]:
+    return [place.raw(ONE), place.raw(TWO)]
+
+
+def gate_files(place: Workspace) -> dict[str, bytes]:
+    names = ("gate.safetensors", "gate.json", "moe.json", "features/Dataset001_One.safetensors")
+    return {name: (place.model / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("phase", ["prompts", "steps"])
+def test_a_killed_training_repeated_gives_the_same_gate(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    before = gate_files(place)
+    shutil.rmtree(place.model)
+    shutil.rmtree(place.embeddings("synthetic"))
+    with monkeypatch.context() as patch:
+        if phase == "steps":
+            whole = GateTask.loss
+
+            def killed(task: GateTask, step: int) -> torch.Tensor:
+                if step == 200:  # after the checkpoint of step 150
+                    raise MemoryError
+                return whole(task, step)
+
+            patch.setattr(GateTask, "loss", killed)
+        else:
+            calls: list[int] = []
+            features = gate_features.prompt_features
+
+            def killed_late(*arguments: object) -> torch.Tensor:
+                calls.append(0)
+                if len(calls) == 3:
+                    raise MemoryError
+                return features(*arguments)  # type: ignore[arg-type]
+
+            patch.setattr(gate_features, "prompt_features", killed_late)
+        with pytest.raises(MemoryError):
+            train_gate(place, both(place), [], GateOptions(synthetic=4))
+    assert not place.model.exists()
+    train_gate(place, both(place), [], GateOptions(synthetic=4))
+    assert gate_files(place) == before
+
+
+def test_dice_decides_who_should_answer(place: Workspace) -> None:
+    card = train_gate(place, both(place), [], GateOptions(synthetic=4, targets="dice", margin=0.05))
+    assert (card.targets, card.margin) == ("dice", 0.05)
+    assert set(card.better_expert) == {ONE, TWO}
+    assert all(0 <= share <= 1 for share in card.better_expert.values())
+    never = train_gate(place, both(place), [], GateOptions(synthetic=4, targets="dice", margin=1.0))
+    assert set(never.better_expert.values()) == {0.0}
+    assert all(row["general"] == 1.0 for row in never.confusion.values())
+    assert json.loads((place.model / "run.json").read_text())["settings"]["targets"] == "dice"
+
+
+def test_the_papers_rule_has_no_guards_no_background_and_no_temperature(place: Workspace) -> None:
+    card = train_gate(place, [place.raw(ONE)], [place.raw(THREE)], GateOptions(rule="paper"))
+    assert (card.rule, card.targets, card.guarded, card.temperature, card.tau) == ("paper", "dataset", False, 1.0, 0.5)
+    assert card.general_datasets == (THREE,)
+    assert card.known == {}
+    router = load_model(place.model, weights_root=place.weights).router
+    assert router is not None
+    assert all(guard.limit == math.inf for guard in router.guards)
+
+
+def test_the_papers_rule_needs_general_data_and_plain_targets(place: Workspace) -> None:
+    with pytest.raises(DatasetError, match="name some with --general"):
+        train_gate(place, [place.raw(ONE)], [], GateOptions(rule="paper"))
+    with pytest.raises(PipelineError, match="leave out --targets"):
+        train_gate(place, [place.raw(ONE)], [place.raw(THREE)], GateOptions(rule="paper", targets="dice"))
+
+
+def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: Workspace) -> None:
+    card = GateCard.load(trained_workspace.model / "gate.json")
+    assert card.sweep[0].tau == 0
+    assert all(a.coverage >= b.coverage for a, b in zip(card.sweep, card.sweep[1:], strict=False))
+    assert sum(row.n for row in card.reliability) > 0
+    gaps = [row.n * abs(row.confidence - row.accuracy) for row in card.reliability]
+    assert card.calibration_error == pytest.approx(sum(gaps) / sum(row.n for row in card.reliability))
+    elsewhere = {name + ELSEWHERE for name in (ONE, TWO)}
+    assert set(card.coverage) == set(card.known) == {ONE, TWO, "synthetic", *elsewhere}
+    assert card.coverage["synthetic"] <= 0.02 + 1e-9
+    assert all(card.coverage[name] <= 0.05 + 1e-9 for name in elsewhere)
+    for name, row in card.confusion.items():
+        assert card.coverage[name] == pytest.approx(1 - row["general"])
+    assert (trained_workspace.model / "gate.png").stat().st_size > 1000
+
+
+def test_a_card_of_an_earlier_version_can_be_read(place: Workspace) -> None:
+    path = place.model / "gate.json"
+    fields = json.loads(path.read_text())
+    for name in ("rule", "targets", "margin", "better_expert", "guarded", "reliability", "known", "coverage"):
+        del fields[name]
+    for row in fields["sweep"]:
+        del row["coverage"]
+    path.write_text(json.dumps(fields))
+    assert load_model(place.model, weights_root=place.weights).experts[0].name == ONE

@@ -1,0 +1,69 @@
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.training.engine.processes import Processes
+from moe_pipeline.training.interactive.click_sequences import (
+    Dialogues,
+    DialogueSettings,
+    PromptBatch,
+    Speaker,
+    clicks_until,
+)
+
+CPU = torch.device("cpu")
+SETTINGS = DialogueSettings(prompts=2, max_clicks=3, count=2, iou_weight=0.2, seed=5)
+
+
+def test_answers_to_k_clicks_are_as_frequent_as_squares_of_uniform_numbers_make_them() -> None:
+    lengths = np.array([clicks_until(share, 5) for share in np.linspace(0, 1, 100_000, endpoint=False)])
+    answers = np.array([np.mean(lengths >= k) for k in range(1, 6)])
+    squares = np.bincount((5 * np.linspace(0, 1, 100_000, endpoint=False) ** 2).astype(int), minlength=5)
+    assert set(lengths) == {1, 2, 3, 4, 5}
+    np.testing.assert_allclose(answers / answers.sum(), squares / squares.sum(), atol=1e-4)
+
+
+def test_a_batch_is_read_once_for_each_dialogue(small_foundation: Foundation) -> None:
+    began: list[int] = []
+    dialogues, speaker = talk(small_foundation, began)
+    for step in range(20):
+        dialogues.loss(step, speaker)
+    dialogues.close()
+    assert sorted(set(began)) == sorted(began)
+    assert {step % 2 for step in began} == {0, 1}
+    assert 2 < len(began) < 20
+    assert dialogues.begun(20) == sum(step < 20 for step in began)
+
+
+def test_a_run_that_stops_again_at_once_forgets_nothing(small_foundation: Foundation) -> None:
+    first, speaker = talk(small_foundation, [])
+    for step in range(3):
+        first.loss(step, speaker)
+    memory = first.memory()
+    second, _ = talk(small_foundation, [])
+    second.remember(memory)
+    again = second.memory()
+    assert set(again) == set(memory)
+    assert all(torch.equal(again[name], tensor) for name, tensor in memory.items())
+    assert torch.equal(first.loss(3, speaker), second.loss(3, speaker))
+    for dialogues in (first, second):
+        dialogues.close()
+
+
+def talk(foundation: Foundation, began: list[int]) -> tuple[Dialogues, Speaker]:
+    """Dialogues about noise, and who answers; the steps in which batches are read are noted."""
+    encoder, size = foundation.config.encoder, foundation.config.encoder.img_size
+
+    def read(step: int) -> PromptBatch:
+        began.append(step)
+        generator = torch.Generator().manual_seed(step)
+        target = torch.rand(2, 1, size, size, size, generator=generator) > 0.7
+        return PromptBatch(torch.randn(2, 1, size, size, size, generator=generator), target)
+
+    @torch.no_grad()
+    def embed(images: Tensor) -> Tensor:
+        return foundation.image_encoder(images)
+
+    assert encoder.in_chans == 1
+    return Dialogues(read, SETTINGS, Processes(CPU)), Speaker(embed, foundation.prompt_encoder, foundation.mask_decoder)
