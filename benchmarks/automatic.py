@@ -5,7 +5,7 @@
 FOLDERs are those of main_job.py, whose model is used, or made here where there is none yet. On the held-back cases of
 each expert's dataset: Dice of the automatic prediction against that of one simulated click of the same mixture, share
 of clicks inside their object, mean distance (0 inside). On every other labelled volume: what was proposed and written,
-which should be nothing. --unguarded lets every expert speak everywhere: what the prompters alone would invent.
+which should be nothing. --unguarded lets every expert speak everywhere: what the click proposers alone would invent.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
-from moe_pipeline.inference.search.experts import Search
+from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.inference.search.search import Findings, search_case
 from moe_pipeline.inference.windows.embedding_cache import CropBank
-from moe_pipeline.mixture.model import Mixture, load_model, with_expert
+from moe_pipeline.mixture.model import Mixture, load_mixture, with_expert
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.workspace import Workspace
 
@@ -73,10 +73,10 @@ def distance_mm(click_mm: np.ndarray, mask: np.ndarray, grid: Volume) -> float:
 
 def look(model: Mixture, image: Volume) -> Findings:
     """The search alone."""
-    return search_case(model, CropBank(image, model.foundation, model.device), Search())
+    return search_case(model, CropBank(image, model.foundation, model.device), SearchOptions())
 
 
-def at_home(name: str, found: list[Score]) -> str:
+def at_initial_window(name: str, found: list[Score]) -> str:
     """A row of the first table."""
     automatic, clicked = (np.mean([getattr(s, field) for s in found]) for field in ("automatic", "clicked"))
     gaps = [s.distance_mm for s in found if s.distance_mm is not None]
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=3.0, help="training time of each expert")
-    parser.add_argument("--unguarded", action="store_true")
+    parser.add_argument("--without_ood", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     load = os.getloadavg()[0]
@@ -125,25 +125,30 @@ def main() -> None:
     sources, sets = prepare(options.data, options.work, everything=painted)
     if not (place.model / "moe.json").is_file():
         make_model(place, sources, options.minutes)
-    model = load_model(place.model, weights_root=place.weights)
+    model = load_mixture(place.model, weights_root=place.weights)
     print(f"\n{os.cpu_count()} cores, {torch.get_num_threads()} threads, load {load:.1f} at the start\n")
     for expert in model.experts:
         card = ExpertCard.load(place.expert(expert.name) / "expert.json")
-        print(f"{expert.name}: step {card.best_step}, {card.validation}; {card.prompter and card.prompter.validation}")
+        print(
+            f"{expert.name}: step {card.best_step}, {card.validation}; "
+            f"{card.click_proposer and card.click_proposer.validation}"
+        )
     print("\n| dataset, class | n | Dice of one click | automatic | difference | found | hit | mean mm |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for held_back in (one for one in sets if one.name in {expert.name for expert in model.experts}):
         found = list(scores(model, held_back))
         for class_id, name in held_back.classes.items():
-            print(at_home(f"{held_back.name}, {name}", [score for score in found if score.class_id == class_id]))
-        print(at_home(f"{held_back.name}, mean", found))
-    searched = [with_expert(model, expert) for expert in model.experts] if options.unguarded else [model]
+            print(
+                at_initial_window(f"{held_back.name}, {name}", [score for score in found if score.class_id == class_id])
+            )
+        print(at_initial_window(f"{held_back.name}, mean", found))
+    searched = [with_expert(model, expert) for expert in model.experts] if options.without_ood else [model]
     print("\n| image of another kind | prompts | invented ml | search s | why nothing |\n|---|--:|--:|--:|---|")
     for case in labelled_cases(options.data):
         if not case.set_name.startswith(("Hippocampus", "BraTS")):
             image, _ = case.read()
             for one in searched:
-                who = f", {one.experts[0].name}" if options.unguarded else ""
+                who = f", {one.experts[0].name}" if options.without_ood else ""
                 print(abroad(one, f"{case.set_name}, {case.case}{who}", image), flush=True)
 
 

@@ -120,8 +120,8 @@ def main() -> None:
             continue
         name = f"Dataset{number:03d}_{source.folder.split('/')[0].replace('_', '')}"
         row, surprise = _run(source, arguments.data, arguments.work, name, plan=not arguments.no_plan)
-        cells = [f"`{source.typed}`".replace("|", "\\|"), *row]  # else Markdown takes it for a border
-        rows.append([cell.replace(f"{arguments.data}/", "") for cell in cells])
+        voxels = [f"`{source.typed}`".replace("|", "\\|"), *row]  # else Markdown takes it for a border
+        rows.append([voxel.replace(f"{arguments.data}/", "") for voxel in voxels])
         surprises += [f"{source.typed}: {surprise}"] if surprise else []
     print(markdown_table(["folder", "cases", "classes", "s", "view and why", "warnings and what was refused"], rows))
     print("\n".join(["", *surprises]) if surprises else "\nall as expected")
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _run(source: Source, data: Path, work: Path, name: str, *, plan: bool) -> tuple[list[str], str]:
-    """The cells of one line, and what was not as expected."""
+    """The low-resolution voxels of one line, and what was not as expected."""
     began = time.monotonic()
     raw = work / "raw" / name
     label_map = None if source.labels is None else LabelMap.model_validate(source.labels)
@@ -144,8 +144,8 @@ def _run(source: Source, data: Path, work: Path, name: str, *, plan: bool) -> tu
     done = len(report.rows) - len(report.failed)
     surprise = "" if (done, len(report.failed)) == (source.n_cases, source.n_failed) else report.summary()
     view, warnings = _planned(raw, work / "plans" / name) if plan else ("", [])
-    cells = [str(done), _listed(list(classes.values())), f"{seconds:.1f}", view]
-    return [*cells, _listed([*_told(report), *warnings], "; ")], surprise or ("refused: no" if source.refused else "")
+    voxels = [str(done), _listed(list(classes.values())), f"{seconds:.1f}", view]
+    return [*voxels, _listed([*_told(report), *warnings], "; ")], surprise or ("refused: no" if source.refused else "")
 
 
 def _planned(raw: Path, out: Path) -> tuple[str, list[str]]:

@@ -5,8 +5,8 @@ python benchmarks/expert_step.py [--preset sam_med3d] [--clicks 11] [--batch 1] 
 The original's step: encoder with real padding and every logit (the tests' slow computation), forward and backward; per
 click a decoding, its logits on the full grid, and the loss there; AdamW over all weights. Its decoder is ours, so the
 ratio rather flatters the original. The original's step answers all clicks of its prompts; the expert's answers the next
-click of a dialogue that other steps began, as in `ExpertTask`. So both a step and an answer learnt from are compared:
-mean over the steps of one dialogue.
+click of a click sequence that other steps began, as in `ExpertTask`. So both a step and an answer learnt from are
+compared: mean over the steps of one click sequence.
 --skip-original leaves the original out: it takes 8 GB for SAM-Med3D's sizes.
 """
 
@@ -28,7 +28,7 @@ from moe_pipeline.training.engine.loop import LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, mask_loss, occupancy
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.expert.task import trainable_decoder
-from moe_pipeline.training.interactive.simulated_clicks import Said, converse
+from moe_pipeline.training.interactive.simulated_clicks import ClickState, click_sequence
 from moe_pipeline.weights.presets import load_preset, preset_names
 
 CPU = torch.device("cpu")
@@ -44,15 +44,15 @@ class CachedStep:
         self.module = trainable_decoder(foundation)
         self.prompt_encoder = foundation.prompt_encoder
         self.embedding, self.target, self.clicks = embedding, target, clicks
-        self.said: Said | None = None
+        self.state: ClickState | None = None
 
     def loss(self, step: int) -> Tensor:
         """As `ExpertTask.loss`."""
-        after, generator = self.said if step % self.clicks else None, torch.Generator().manual_seed(step)
+        after, generator = self.state if step % self.clicks else None, torch.Generator().manual_seed(step)
         answer = next(
-            converse(self.prompt_encoder, self.module, self.embedding, self.target, 1, generator, after=after)
+            click_sequence(self.prompt_encoder, self.module, self.embedding, self.target, 1, generator, after=after)
         )
-        self.said = answer.remembered()
+        self.state = answer.remembered()
         return interaction_loss(answer.candidates, occupancy(self.target, answer.logits.shape[-1]), 0.2)
 
     def validate(self) -> dict[str, float]:
@@ -60,10 +60,10 @@ class CachedStep:
         return {"score": 0.0}
 
 
-def cached_step_seconds(task: CachedStep, dialogues: int, precision: str) -> float:
-    """Mean seconds of a step of the training loop over whole dialogues, optimiser and averaging included."""
+def cached_step_seconds(task: CachedStep, sequences: int, precision: str) -> float:
+    """Mean seconds of a step of the training loop over whole click sequences, optimiser and averaging included."""
     times = []
-    for steps in (1, dialogues * task.clicks):
+    for steps in (1, sequences * task.clicks):
         settings = LoopSettings(
             steps=steps,
             learning_rate=1e-4,
@@ -91,7 +91,9 @@ def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks:
         embedding = encode(weights, config, image)
         total = torch.zeros(())
         generator = torch.Generator().manual_seed(0)
-        for answer in converse(network.prompt_encoder, network.mask_decoder, embedding, target, clicks, generator):
+        for answer in click_sequence(
+            network.prompt_encoder, network.mask_decoder, embedding, target, clicks, generator
+        ):
             full = F.interpolate(answer.logits, size=(size, size, size), mode="trilinear", align_corners=False)
             total = total + mask_loss(full, target.float()).mean()
         (total / clicks).backward()
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=11)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=3, help="dialogues of the expert")
+    parser.add_argument("--repeats", type=int, default=3, help="click sequences of the expert")
     parser.add_argument("--original-repeats", type=int, default=1)
     parser.add_argument("--skip-original", action="store_true")
     arguments = parser.parse_args()

@@ -55,7 +55,7 @@ def measure(samples: int, experts: int, width: int) -> Iterator[list[str]]:
     card = gate_card(FinishedGate(trained, tau, datasets, tuple(d.name for d in datasets)), settings)
     measured = clock()
     right = sum(card.confusion[d.name][d.name] for d in datasets) / len(datasets)
-    yield [f"{LOOP.steps} steps, temperature, guards", spent(began, fitted)]
+    yield [f"{LOOP.steps} steps, temperature, OOD detectors", spent(began, fitted)]
     yield ["tau, sweep, reliability, confusion", spent(fitted, measured)]
     yield ["together", spent(began, measured)]
     yield ["validation prompts answered by the right output", f"{right:.1%}"]

@@ -6,10 +6,10 @@ FOLDER is laid out like the project's test volumes (Task04_Hippocampus, BraTS201
 Hippocampus is split by blocks of ten case numbers: every fifth block is held back; its expert trains for as long as
 was planned, the others for some minutes. Of the three BraTS cases one is held back; its four labels are one class here,
 since FLAIR shows the whole tumour and not its parts. The CT belongs to no expert, and no general data are given: the
-guards alone must recognise it. With --everything there is a third expert, for CT painted on the KiTS19 label maps, and
-every other labelled set is evaluated too; nothing was trained on those. With --sft the hippocampus also finetunes the
-whole network, as one would without experts. With --alone the tables are made for a second model too, of the hippocampus
-expert by itself and without general data.
+OOD detectors alone must recognise it. With --everything there is a third expert, for CT painted on the KiTS19 label
+maps, and every other labelled set is evaluated too; nothing was trained on those. With --sft the hippocampus also
+finetunes the whole network, as one would without experts. With --alone the tables are made for a second model too,
+of the hippocampus expert by itself and without general data.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def grids_agree(sets: list[EvaluationSet], out: Path) -> bool:
 
 
 def compare_alone(place: Workspace, dataset: str, sets: list[EvaluationSet], work: Path) -> str:
-    """The tables of a model of one expert that was given no general data of any kind: its guard alone is left.
+    """The tables of a model of one expert that was given no general data of any kind: its OOD detector alone is left.
 
     Args:
         place: workspace with the finetuned expert; not changed.
@@ -146,7 +146,7 @@ def compare_alone(place: Workspace, dataset: str, sets: list[EvaluationSet], wor
     alone = Workspace(work / "alone")
     shutil.rmtree(alone.root, ignore_errors=True)
     shutil.copytree(place.root, alone.root, copy_function=os.link, ignore=shutil.ignore_patterns("model", "sft"))
-    bare = ("--synthetic", "0", "--no-elsewhere", "--workspace", str(alone.root))
+    bare = ("--synthetic", "0", "--no-background_clicks", "--workspace", str(alone.root))
     timed("train-gate of one expert", "train-gate", dataset, *bare)
     return describe(compare(alone, sets, work / "compared_alone", MatrixOptions(clicks=(1,))), as_markdown)
 

@@ -28,14 +28,14 @@ from direct import load_direct
 from labelled_sets import class_ids
 from machine import describe, markdown_table
 
-from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import decoder_session
-from moe_pipeline.inference.interactive.label_map import LabelCanvas
-from moe_pipeline.inference.interactive.objects import Robot
+from moe_pipeline.inference.interactive.label_map import LabelMapBuilder
+from moe_pipeline.inference.interactive.objects import SimulatedUser
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
 from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.mixture.model import Mixture
@@ -99,8 +99,10 @@ def compare(foundation: Foundation, view: View, image: Volume, labels: Volume, o
     print(
         f"CT of {size} voxels of {spacing} mm, {len(ids)} classes; {options.threads} threads, {options.clock} time.\n"
     )
-    rows = [["straightforward", *cells(per_class, len(ids)), f"{whole:.1f}", str(len(ids)), "1.0"]]
-    rows += [["ours " + options.precision, *cells(own, 1), f"{total:.1f}", str(n_encoded), f"{whole / total:.1f}"]]
+    rows = [["straightforward", *low_res_voxels(per_class, len(ids)), f"{whole:.1f}", str(len(ids)), "1.0"]]
+    rows += [
+        ["ours " + options.precision, *low_res_voxels(own, 1), f"{total:.1f}", str(n_encoded), f"{whole / total:.1f}"]
+    ]
     header = ["pipeline", *per_class, "all classes, s", "encodings", "times faster"]
     print(markdown_table(header, rows))
     print(
@@ -108,14 +110,14 @@ def compare(foundation: Foundation, view: View, image: Volume, labels: Volume, o
     )
 
 
-def cells(times: Times, factor: int) -> list[str]:
+def low_res_voxels(times: Times, factor: int) -> list[str]:
     """Seconds of each part."""
     return [f"{factor * seconds:.2f}" for seconds in times.values()]
 
 
 def first_click(labels: Volume, value: int) -> np.ndarray:
-    """The click that the robot of `segment_case` starts with."""
-    click = Robot(labels, value, seed=0).first("ct")
+    """The click that the simulated user of `segment_case` starts with."""
+    click = SimulatedUser(labels, value, seed=0).first("ct")
     assert click is not None
     return click[0]
 
@@ -125,8 +127,8 @@ def straightforward(foundation: Foundation, view: View, image: Volume, click: np
     times: Times = {}
     with timed(times, "resample, crop"):
         whole = resample(image, view_grid(image.geometry, view), order="linear", outside=0.0)
-        lattice = CellLattice(image.geometry, view, foundation.config.low_resolution_size)
-        grid = lattice.cube(lattice.around(click[0]))
+        crop_grid = CropGrid(image.geometry, view, foundation.config.low_resolution_size)
+        grid = crop_grid.cube(crop_grid.around(click[0]))
         crop = resample(whole, grid, order="linear", outside=0.0).array
         cube = normalise(crop, np.ones(crop.shape, dtype=bool), view.normalisation)
     with timed(times, "encode"):
@@ -177,7 +179,7 @@ def ours(
         ),
         mock.patch.object(foundation.image_encoder, "forward", timing(times, "encode", counted)),
         mock.patch.object(decoder_session, "decode", timing(times, "decode", decoder_session.decode)),
-        mock.patch.object(LabelCanvas, "add", timing(times, "resample back, paste", LabelCanvas.add)),
+        mock.patch.object(LabelMapBuilder, "add", timing(times, "resample back, paste", LabelMapBuilder.add)),
     ):
         began = Clock.read()
         segment_case(model, request)

@@ -2,9 +2,9 @@
 
     python benchmarks/reach.py --data FOLDER [--foundation nano] [--clicks 1 5] [--settings ...] [--sets ...]
 
-The foundation answers alone. The robot clicks where one crop is wrong; every setting then gets these same clicks. Dice
-is the mean over classes of a case, then over cases and seeds; each case of a set counts the same. Seconds are of this
-process's processors, per prompt.
+The foundation answers alone. The simulated user clicks where one crop is wrong; every setting then gets these same
+clicks. Dice is the mean over classes of a case, then over cases and seeds; each case of a set counts the same.
+Seconds are of this process's processors, per prompt.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from machine import describe, markdown_table
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import segment_case as case_module
-from moe_pipeline.inference.interactive.interact import Reply, converse_with
+from moe_pipeline.inference.interactive.interact import Reply, interact
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
 from moe_pipeline.mixture.settings import Settings
@@ -30,7 +30,7 @@ from moe_pipeline.prompts.prompt import Prompt
 
 SETTINGS = {
     "one crop": Settings(zoom="off", max_windows=1),
-    "growth": Settings(zoom="off"),
+    "extension": Settings(zoom="off"),
     "zoom in": Settings(zoom="in", max_windows=1),
     "zoom in, growth": Settings(zoom="in"),
     "zoom out, growth": Settings(zoom="out"),
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
     parser.add_argument("--sets", nargs="+", default=None, help="beginnings of set names")
     parser.add_argument("--cases", type=int, default=4, help="of each set at most")
-    parser.add_argument("--seeds", type=int, default=1, help="of the robot")
+    parser.add_argument("--seeds", type=int, default=1, help="of the simulated user")
     parser.add_argument("--classes", type=int, default=20, help="of each case at most, spread over its labels")
     arguments = parser.parse_args()
     print(describe(torch.device("cpu")) + "\n")
@@ -99,24 +99,24 @@ def measured(
                 result = segment_case(replace(model, settings=SETTINGS[setting]), request)
                 seconds[setting] += time.process_time() - began
                 scores[setting].append(mean_dice(result, labels))
-    cells = [f"{np.mean(scores[key]):.3f} ({seconds[key] / prompts:.2f})" for key in options.settings]
-    return [name, str(len(cases)), str(prompts), *cells]
+    voxels = [f"{np.mean(scores[key]):.3f} ({seconds[key] / prompts:.2f})" for key in options.settings]
+    return [name, str(len(cases)), str(prompts), *voxels]
 
 
 def clicked(
     model: Mixture, case: str, image: Volume, labels: Volume, ids: list[int], clicks: int, seed: int
 ) -> tuple[Prompt, ...]:
-    """What the robot clicks at when one crop answers."""
+    """What the simulated user clicks at when one crop answers."""
     replies: list[Reply] = []
 
     def kept(*arguments: object) -> Reply:
-        replies.append(converse_with(*arguments))  # type: ignore[arg-type]
+        replies.append(interact(*arguments))  # type: ignore[arg-type]
         return replies[-1]
 
     alone = replace(model, settings=SETTINGS["one crop"])
     classes = {value: str(value) for value in ids}
     request = Request(case, image, reference=labels, classes=classes, n_clicks=clicks, seed=seed)
-    with mock.patch.object(case_module, "converse_with", kept):
+    with mock.patch.object(case_module, "interact", kept):
         segment_case(alone, request)
     return tuple(Prompt(value, str(value), *reply.clicks, "labels") for value, reply in zip(ids, replies, strict=True))
 
@@ -131,7 +131,7 @@ def mean_dice(result: CaseResult, labels: Volume) -> float:
 def mean_row(rows: list[list[str]]) -> list[str]:
     """Mean over sets."""
     columns = list(zip(*rows, strict=True))[3:]
-    return ["**mean of sets**", "", "", *(f"{np.mean([float(cell.split()[0]) for cell in c]):.3f}" for c in columns)]
+    return ["**mean of sets**", "", "", *(f"{np.mean([float(voxel.split()[0]) for voxel in c]):.3f}" for c in columns)]
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 WORK is what main_job.py left: its converted Dataset004_Hippocampus with plan and splits, and the cases held back. VENV
 is a virtual environment with nnunetv2 (see planning.py). Both learn from the training cases of fold 0. nnU-Net's
 3d_fullres gets the minutes for training, its learning rate falling to nothing within them; the expert gets them for
-encoding and training together. Nobody clicks for nnU-Net; for the expert the table has no clicks (its prompter's),
-one and five. Runs one after the other; both are given the same number of threads.
+encoding and training together. Nobody clicks for nnU-Net; for the expert the table has no clicks (its click
+proposer's), one and five. Runs one after the other; both are given the same number of threads.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def run_moe(work: Path, minutes: float) -> dict[str, float]:
     root = ("--workspace", str(place.root))
     moe = [sys.executable, "-m", "moe_pipeline"]
     began = time.monotonic()
-    subprocess.run([*moe, "finetune", DATASET, "--max-minutes", "0.01", "--no-prompter", *root], check=True)
+    subprocess.run([*moe, "finetune", DATASET, "--max-minutes", "0.01", "--no-click_proposer", *root], check=True)
     left = minutes - (time.monotonic() - began) / 60
     more = ["--max-minutes", f"{left:.2f}", "--epochs", "100", "--overwrite"]
     subprocess.run([*moe, "finetune", DATASET, *more, *root], check=True)

@@ -194,7 +194,7 @@ def counted(model: Mixture) -> Mixture:
 
 
 class SameIntensity:
-    """Takes the connected cells that are as bright as where the clicks are."""
+    """Takes the connected low-resolution voxels that are as bright as where the clicks are."""
 
     def __init__(self, low: int = 32) -> None:
         self.low = low
@@ -211,12 +211,12 @@ class SameIntensity:
     def mask_decoder(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], _dense: Tensor) -> tuple[Tensor, None]:
         """+-4."""
         coordinates, _ = sparse
-        cells = ((coordinates[0] + 0.5) // 2).long().numpy()
+        low_res_voxels = ((coordinates[0] + 0.5) // 2).long().numpy()
         values = embedding[0, 0].numpy()
-        first = values[tuple(cells[0])]
+        first = values[tuple(low_res_voxels[0])]
         alike = np.abs(values - first) < 0.08
         numbers, _ = ndimage.label(alike)
-        mask = alike & (numbers == numbers[tuple(cells[0])])
+        mask = alike & (numbers == numbers[tuple(low_res_voxels[0])])
         return torch.from_numpy(np.where(mask, 4.0, -4.0).astype(np.float32))[None, None], None
 
 

@@ -3,11 +3,12 @@
     python benchmarks/zero_shot.py --data DATA --out OUT [--only FOLDER] [--csv FILE] [--foundation nano] [--zoom off]
 
 DATA is laid out like the project's test volumes; `--only` takes any nnU-Net raw folder (imagesTr, labelsTr) instead.
-For each class a robot clicks at a random voxel of the object, then where the answer is wrong. After 1, 3, 5 and 10
-clicks the answer is scored on the whole scan, for three seeds. Given the same clicks, the first baseline answers with a
-ball of the object's true volume, the second with the best of a sweep of region growing (ConfidenceConnected); both
-know more than the network does. Of scans with dozens of classes twelve are taken. The table has a row per set: mean
-over its classes, cases and seeds. Rows of the CSV are finished work: a repeated run continues.
+For each class a simulated user clicks at a random voxel of the object, then where the answer is wrong. After 1, 3, 5
+and 10 clicks the answer is scored on the whole scan, for three seeds. Given the same clicks, the first baseline
+answers with a ball of the object's true volume, the second with the best of a sweep of region growing
+(ConfidenceConnected); both know more than the network does. Of scans with dozens of classes twelve are taken. The
+table has a row per set: mean over its classes, cases and seeds. Rows of the CSV are finished work: a repeated run
+continues.
 """
 
 import argparse
@@ -27,8 +28,8 @@ from moe_pipeline.imaging.io.files import list_images, list_label_maps
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.resampling import crop_volume
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.interact import Clicks, ProbabilityMap, converse_with
-from moe_pipeline.inference.interactive.objects import Robot
+from moe_pipeline.inference.interactive.interact import Clicks, ProbabilityMap, interact
+from moe_pipeline.inference.interactive.objects import SimulatedUser
 from moe_pipeline.inference.windows.decode import route_of
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
@@ -52,11 +53,11 @@ def only(folder: Path) -> Iterator[LabelledCase]:
 
 @dataclass(slots=True)
 class Listener:
-    """A robot user that keeps score: the answer after each turn, against the truth and the baselines."""
+    """A simulated user user that keeps score: the answer after each turn, against the truth and the baselines."""
 
     image: Volume
     truth: Volume
-    robot: Robot
+    user: SimulatedUser
     scores: dict[int, dict[str, float]]
 
     def next(self, present: Callable[[], ProbabilityMap], clicks: Clicks) -> Clicks:
@@ -64,7 +65,7 @@ class Listener:
         n_clicks = len(clicks[1])
         if n_clicks in CLICKS:
             self.score(n_clicks, present(), clicks)
-        return self.robot.next(present, clicks)
+        return self.user.next(present, clicks)
 
     def score(self, n_clicks: int, answer: ProbabilityMap, clicks: Clicks) -> None:
         """Dice over the whole scan of the answer and of both baselines."""
@@ -82,15 +83,15 @@ class Listener:
 def score_class(
     model: Mixture, bank: CropBank, case: LabelledCase, labels: Volume, class_id: int, seed: int
 ) -> list[dict[str, object]]:
-    """One dialogue: a row for each number of clicks; an object that is right before the last click keeps its score."""
+    """One click sequence: a row for each number of clicks; an object that is right earlier keeps its score."""
     truth = Volume(labels.array == class_id, labels.geometry)
-    robot = Robot(labels, class_id, seed)
-    listener = Listener(bank.image, truth, robot, {})
-    first = robot.first(case.case)
+    user = SimulatedUser(labels, class_id, seed)
+    listener = Listener(bank.image, truth, user, {})
+    first = user.first(case.case)
     assert first is not None, "class_ids names only classes that are there"
-    (home,) = plan_windows(bank.lattice(model.view), [first[0]])
-    route = route_of(model, bank, home, first)
-    reply = converse_with(model, bank, route, (home, None), first, CLICKS[-1], listener.next)
+    (initial_window,) = plan_windows(bank.crop_grid(model.view), [first[0]])
+    route = route_of(model, bank, initial_window, first)
+    reply = interact(model, bank, route, (initial_window, None), first, CLICKS[-1], listener.next)
     listener.score(CLICKS[-1], reply.answer.whole(), reply.clicks)
     rows, latest = [], listener.scores[CLICKS[-1]]
     for n_clicks in CLICKS:
@@ -106,7 +107,7 @@ def some(classes: list[int], limit: int) -> list[int]:
 
 
 def measure(model: Mixture, cases: list[LabelledCase], seeds: int, most_classes: int, path: Path) -> pd.DataFrame:
-    """All dialogues that the CSV does not have yet."""
+    """All click sequences that the CSV does not have yet."""
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=[*KEY, "clicks", *METHODS])
     done = set(table[KEY].itertuples(index=False, name=None))
     for number, case in enumerate(cases, start=1):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset_conversion.checking.case_check import InspectedCase, inspect_case
-from dataset_conversion.checking.fixing import fixes_of, load, mend
+from dataset_conversion.checking.fixing import fixes_of, load, repair
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
 from dataset_conversion.state import ConversionState
 from moe_pipeline.errors import ImageError, PipelineError
@@ -29,7 +29,7 @@ def convert_case(case: SourceCase, dataset: SourceDataset, out: Path, state: Con
             return ConversionRow(case_id=case.case_id, status="present", message=known.message)
         stamps = state.stamp(case)  # first: the files may change meanwhile
         fixes = fixes_of(dataset)
-        loaded = mend(load(case, fixes), fixes)
+        loaded = repair(load(case, fixes), fixes)
         inspected = inspect_case(loaded, case, dataset)
         if inspected.errors:
             raise ImageError("; ".join(inspected.errors))

@@ -49,7 +49,7 @@ def convert(
         progress: told after each case.
         options: what the layout leaves open.
         label_map: classes of the new dataset, if they are not those of the source.
-        fixes: what may be mended on the way; each row says what was.
+        fixes: what may be repaired on the way; each row says what was.
 
     Returns:
         What became of each case, also saved as conversion.json.
@@ -95,7 +95,7 @@ def describe(
 ) -> tuple[str, SourceDataset]:
     """Name of the layout of a source, and what it holds, in the classes of the label map; raises as `convert`."""
     name = choose_source(source, source_format, by_template=bool(options.images))
-    described = _without_doubles(describe_source(source, name, options))
+    described = _without_duplicates(describe_source(source, name, options))
     return name, described if label_map is None else apply(label_map, described)
 
 
@@ -111,7 +111,7 @@ def source_bytes(case: SourceCase) -> int:
     return case_bytes(case.images) * len(case.images) if case.load is None else case_bytes(case.images)
 
 
-def _without_doubles(described: SourceDataset) -> SourceDataset:
+def _without_duplicates(described: SourceDataset) -> SourceDataset:
     counts = Counter(case.case_id for case in described.cases)
     doubled = {
         case_id: f"{n} cases have this id; give each a name of its own" for case_id, n in counts.items() if n > 1

@@ -2,7 +2,7 @@
 
 
 class PipelineError(Exception):
-    """Anything the user can mend. The command line prints its message and ends with exit code 1.
+    """Anything the user can repair. The command line prints its message and ends with exit code 1.
 
     Args:
         message: for people.

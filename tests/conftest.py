@@ -142,6 +142,6 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation
         plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
         small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}
         plan.model_copy(update=small).save(place.plan(name))
-        finetune(place, place.raw(name), FinetuneOptions(epochs=1, prompter=None))
+        finetune(place, place.raw(name), FinetuneOptions(epochs=1, click_proposer=None))
     train_gate(place, [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")], [], GateOptions(synthetic=4))
     return place

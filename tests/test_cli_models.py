@@ -51,11 +51,11 @@ def test_a_model_goes_out_and_comes_in(capsys: pytest.CaptureFixture[str], place
     code, text = run(capsys, "import", str(tmp_path / "m.zip"), *root)
     assert code == 1
     assert "exists already" in text
-    elsewhere = ("--workspace", str(tmp_path / "elsewhere"))
-    code, text = run(capsys, "import", str(tmp_path / "m.zip"), *elsewhere)
+    background_clicks = ("--workspace", str(tmp_path / "background_clicks"))
+    code, text = run(capsys, "import", str(tmp_path / "m.zip"), *background_clicks)
     assert code == 0
     assert "It needs the foundation tiny with sha256" in text
-    code, text = run(capsys, "experts", "list", *elsewhere)
+    code, text = run(capsys, "experts", "list", *background_clicks)
     assert ONE in text
 
 

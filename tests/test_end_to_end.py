@@ -16,7 +16,7 @@ from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
-from moe_pipeline.mixture.model import load_model
+from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
@@ -25,14 +25,14 @@ from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.fit import GateTask
-from moe_pipeline.training.gate.train_gate import ELSEWHERE, GateOptions, train_gate
+from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
 DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
-OPTIONS = FinetuneOptions(epochs=2, prompter=None)
+OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 
 
 def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
@@ -321,7 +321,7 @@ def test_an_expert_trained_again_makes_the_gate_stale(workspace: Workspace) -> N
     path = workspace.expert(DATASETS[0]) / "expert.json"
     ExpertCard.load(path).model_copy(update={"weights_sha256": "0" * 64}).save(path)
     with pytest.raises(StaleCacheError, match="run `moe train-gate` again"):
-        load_model(workspace.model, weights_root=workspace.weights)
+        load_mixture(workspace.model, weights_root=workspace.weights)
 
 
 def test_a_gate_file_that_does_not_fit_its_record_is_refused(workspace: Workspace) -> None:
@@ -329,7 +329,7 @@ def test_a_gate_file_that_does_not_fit_its_record_is_refused(workspace: Workspac
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "hidden": record["hidden"] + 1}))
     with pytest.raises(CheckpointError, match=r"gate.safetensors: does not fit gate.json"):
-        load_model(workspace.model, weights_root=workspace.weights)
+        load_mixture(workspace.model, weights_root=workspace.weights)
 
 
 def test_a_gate_needs_each_dataset_once(trained: Workspace) -> None:
@@ -342,12 +342,12 @@ def test_one_expert_without_general_data_makes_a_model(workspace: Workspace) -> 
     card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0, elsewhere=False))
     assert card.outputs == ("general", DATASETS[0])
     assert card.general_datasets == ()
-    assert load_model(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]
+    assert load_mixture(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]
 
 
 def test_the_gate_says_how_well_it_routes(trained: Workspace) -> None:
     gate = json.loads((trained.model / "gate.json").read_text())
-    elsewhere = {name + ELSEWHERE for name in DATASETS[:2]}
+    elsewhere = {name + BACKGROUND_CLICKS for name in DATASETS[:2]}
     assert set(gate["confusion"]) == {*DATASETS, "synthetic", *elsewhere}
     for shares in gate["confusion"].values():
         assert abs(sum(shares.values()) - 1) < 1e-6

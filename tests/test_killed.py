@@ -24,9 +24,9 @@ folder = place.raw(sys.argv[2])
 """
 FINETUNE = f"""{_OPEN}
 from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.prompter import PrompterSettings
-prompter = PrompterSettings(steps=60, search_crops=18, synthetic=2)
-finetune(place, folder, FinetuneOptions(epochs=6, prompter=prompter))
+from moe_pipeline.training.click proposer import PrompterSettings
+click proposer = PrompterSettings(steps=60, search_crops=18, synthetic=2)
+finetune(place, folder, FinetuneOptions(epochs=6, click proposer=click proposer))
 """
 GATE = f"""{_OPEN}
 from moe_pipeline.training.mixture import GateOptions, train_gate
@@ -66,7 +66,7 @@ def kill_when(sight: Callable[[], bool], place: Workspace, program: str) -> None
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
 
 
-def test_killed_while_encoding_training_and_training_the_prompter(
+def test_killed_while_encoding_training_and_training_the_click_proposer(
     planned: Workspace, undisturbed: Workspace, tmp_path: Path
 ) -> None:
     place = copy_of(planned, tmp_path)
@@ -75,10 +75,10 @@ def test_killed_while_encoding_training_and_training_the_prompter(
     assert not list(place.embeddings(NAME).glob("*/manifest.json"))
     kill_when((expert / "checkpoint.safetensors").is_file, place, FINETUNE)
     assert not (expert / "expert.json").exists()
-    kill_when((expert / "prompter" / "checkpoint.safetensors").is_file, place, FINETUNE)
-    assert not (expert / "prompter.safetensors").exists()
+    kill_when((expert / "click_proposer" / "checkpoint.safetensors").is_file, place, FINETUNE)
+    assert not (expert / "click_proposer.safetensors").exists()
     assert start(place, FINETUNE).wait() == 0
-    for file in ("expert.safetensors", "prompter.safetensors"):
+    for file in ("expert.safetensors", "click_proposer.safetensors"):
         assert sha256_file(expert / file) == sha256_file(undisturbed.expert(NAME) / file)
 
 

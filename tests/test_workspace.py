@@ -12,7 +12,7 @@ def make_raw(folder: Path) -> Path:
     return folder
 
 
-def test_a_dataset_elsewhere_is_linked_and_linked_anew_after_it_moved(tmp_path: Path) -> None:
+def test_a_dataset_in_the_background_is_linked_and_linked_anew_after_it_moved(tmp_path: Path) -> None:
     place, there = Workspace(tmp_path / "ws"), make_raw(tmp_path / "a" / "Dataset007_X")
     assert place.raw_folder(str(there)).resolve() == there
     moved = tmp_path / "b" / "Dataset007_X"

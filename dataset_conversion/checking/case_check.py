@@ -15,7 +15,7 @@ from moe_pipeline.imaging.checks.inspection import (
     inspect_label,
     stored_as_floats,
 )
-from moe_pipeline.imaging.checks.shear import read_straightened
+from moe_pipeline.imaging.checks.shear import read_without_shear
 from moe_pipeline.imaging.checks.statistics import case_numbers
 from moe_pipeline.imaging.io.files import has_image_suffix
 from moe_pipeline.imaging.io.native import read_channels
@@ -128,7 +128,7 @@ def _read_file(case: SourceCase, path: Path) -> tuple[list[Volume], list[Finding
     """The volumes of a file. One that is sheared by no more than can be snapped is read, and a finding all the same."""
     volumes, wrong = attempt(case.case_id, path, partial(read_channels, path))
     if case.load is None and wrong and wrong[0].kind == Kind.SHEARED:
-        straight, _ = attempt(case.case_id, path, partial(read_straightened, path))
+        straight, _ = attempt(case.case_id, path, partial(read_without_shear, path))
         if straight is not None:
             return straight[0], [finding(Kind.SHEARED, case.case_id, wrong[0].found, path.name, fix="snap")]
     return volumes or [], wrong

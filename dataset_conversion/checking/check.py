@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dataset_conversion.checking.case_check import check_case
-from dataset_conversion.checking.findings_text import as_text
+from dataset_conversion.checking.findings_text import findings_as_text
 from dataset_conversion.convert import describe, source_bytes
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
@@ -18,7 +18,7 @@ from dataset_conversion.state import description_sha256
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.files import write_text
 from moe_pipeline.imaging.checks.inspection import finding
-from moe_pipeline.imaging.checks.outliers import doubles, outliers, patients_on_both_sides
+from moe_pipeline.imaging.checks.outliers import duplicates, outliers, patients_on_both_sides
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 from moe_pipeline.parallel import run_each
 from moe_pipeline.progress import Progress, silent
@@ -80,7 +80,7 @@ def check(
         seconds=round(time.monotonic() - began, 3),
     )
     report.save(out / REPORT)
-    write_text(out / TEXT, as_text(report))
+    write_text(out / TEXT, findings_as_text(report))
     return report
 
 
@@ -154,7 +154,7 @@ def _compare(
     tests = {case.case_id for case in cases if case.part == "test"}
     training = {case.case_id for case in cases} - tests
     patients = _patients(cases, described, pattern)
-    findings = [*doubles(numbers, tests), *outliers(numbers, described.channel_names)]
+    findings = [*duplicates(numbers, tests), *outliers(numbers, described.channel_names)]
     findings += patients_on_both_sides(patients, training, tests, "training and test cases")
     for name, (one, other) in folds.items():
         findings += patients_on_both_sides(patients, one, other, name)

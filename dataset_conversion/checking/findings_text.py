@@ -25,7 +25,7 @@ def as_table(report: CheckReport, columns: int | None = None) -> str:
     return "\n".join([report.summary(), *(lines if report.findings else []), *more])
 
 
-def as_text(report: CheckReport) -> str:
+def findings_as_text(report: CheckReport) -> str:
     """Everything, grouped by case, with what was expected and what to do."""
     counts = Counter(one.kind for one in report.findings)
     told = ", ".join(f"{kind.value}: {n}" for kind, n in counts.most_common())
@@ -37,7 +37,7 @@ def as_text(report: CheckReport) -> str:
 
 
 def _paragraph(one: Finding) -> str:
-    return f"  {one.severity}: {one.kind.value}: {one.message}\n    expected: {one.expected}\n    to do: {one.mend}"
+    return f"  {one.severity}: {one.kind.value}: {one.message}\n    expected: {one.expected}\n    to do: {one.repair}"
 
 
 def _row(one: Finding) -> tuple[str, str, str, str, str]:

@@ -1,6 +1,6 @@
-"""`moe convert --fix`: what can be mended on the way without guessing. Whatever is done is noted.
+"""`moe convert --fix`: what can be repaired on the way without guessing. Whatever is done is noted.
 
-Sources stay as they are. Faults that nothing here mends stay, and the case fails with them, as it does without --fix.
+Sources stay as they are. Faults that nothing here repairs stay, and the case fails with them, as it does without --fix.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from dataset_conversion.checking.loading import load_files
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
 from moe_pipeline.errors import DatasetError, GeometryError, PipelineError
 from moe_pipeline.imaging.checks.repair import can_snap, distance_in_voxels, on_grid_of, rounded, snapped
-from moe_pipeline.imaging.checks.shear import read_straightened
+from moe_pipeline.imaging.checks.shear import read_without_shear
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import as_labels
 from moe_pipeline.imaging.io.native import read_channels
@@ -49,22 +49,22 @@ def with_fixes(dataset: SourceDataset, fixes: Collection[Fix]) -> SourceDataset:
 
 
 def fixes_of(dataset: SourceDataset) -> frozenset[Fix]:
-    """What is to be mended."""
+    """What is to be repaired."""
     return frozenset(dataset.settings.get("fix", ()))
 
 
 def load(case: SourceCase, fixes: Collection[Fix]) -> LoadedCase:
-    """Read a case by its loader; of plain files, headers that are sheared by a little are straightened."""
+    """Read a case by its loader; of plain files, headers that are sheared by a little are freed of shear."""
     try:
         return (case.load or load_files)(case)
     except GeometryError as error:
         if error.kind != "sheared" or "snap" not in fixes or case.load is not None:
             raise
-        return _load_straightened(case)
+        return _load_without_shear(case)
 
 
-def mend(loaded: LoadedCase, fixes: Collection[Fix]) -> LoadedCase:
-    """A case with what can be mended mended, and a note for each."""
+def repair(loaded: LoadedCase, fixes: Collection[Fix]) -> LoadedCase:
+    """A case with what can be repaired repaired, and a note for each."""
     if not fixes or not loaded.channels:
         return loaded
     first, *others = loaded.channels
@@ -82,11 +82,11 @@ def mend(loaded: LoadedCase, fixes: Collection[Fix]) -> LoadedCase:
     return LoadedCase(tuple(channels), label, tuple(notes))
 
 
-def _load_straightened(case: SourceCase) -> LoadedCase:
+def _load_without_shear(case: SourceCase) -> LoadedCase:
     parts: list[Loaded] = []
     notes = []
     for path in (*case.images, *case.labels):
-        volumes, moved = read_straightened(path)
+        volumes, moved = read_without_shear(path)
         parts += [Loaded(volume, None if moved else path) for volume in volumes]
         if moved:
             notes.append(f"{path.name}: sheared axes set at right angles; voxels moved by {moved:.2g} at most")

@@ -137,7 +137,7 @@ def _cases(one: _Labelled, case_id: str, values: dict[str, int], threshold: floa
         part="training" if labels else "test",
         patient=one.series.patient or None,
     )
-    fault = one.series.fault or _doubled_names(one.labels)
+    fault = one.series.fault or _duplicate_names(one.labels)
     if fault is not None:
         yield make(case_id, load=partial(_refuse, fault=fault))
         return
@@ -146,7 +146,7 @@ def _cases(one: _Labelled, case_id: str, values: dict[str, int], threshold: floa
         yield make(f"{case_id}-{volume.short}" if volume.short else case_id, load=load)
 
 
-def _doubled_names(labels: list[LabelFile]) -> PipelineError | None:
+def _duplicate_names(labels: list[LabelFile]) -> PipelineError | None:
     counts = Counter(name for label in labels for name in label.names)
     doubled = [name for name, n in counts.items() if n > 1]
     if not doubled:

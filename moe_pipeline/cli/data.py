@@ -74,7 +74,7 @@ def convert(
         )
     typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes)]))
     if fixes:
-        typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was mended")
+        typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was repaired")
     for row in report.failed:
         typer.echo(f"  {row.case_id}: {row.message}", err=True)
     if report.failed:

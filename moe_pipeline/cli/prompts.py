@@ -29,16 +29,16 @@ def convert(
 def simulate(
     labels: Annotated[Path, typer.Option(help="Folder of reference label maps.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="prompts.json to be written.")],
-    robot: Annotated[str, typer.Option(help="random, centre, jitter or error.")] = "random",
+    user: Annotated[str, typer.Option(help="random, centre, jitter or error.")] = "random",
     clicks: Annotated[int, typer.Option(help="Per object.", min=1, max=50)] = 1,
     seed: Annotated[int, typer.Option(help="Same seed, same clicks.")] = 0,
     jitter_mm: Annotated[float, typer.Option(help="How far jitter moves clicks, as a standard deviation.", min=0)] = 5,
     predictions: Annotated[Path | None, typer.Option(help="For error: label maps to be corrected.")] = None,
 ) -> None:
-    """Let a robot click on every class of every reference. The file says which robot it was."""
-    from moe_pipeline.prompts.simulate import RobotOptions, simulate_prompts
+    """Let a simulated user click on every class of every reference. The file says which simulated user it was."""
+    from moe_pipeline.prompts.simulate import SimulatedUserOptions, simulate_prompts
 
-    options = RobotOptions(robot, clicks, seed, jitter_mm, predictions)  # type: ignore[arg-type]
+    options = SimulatedUserOptions(user, clicks, seed, jitter_mm, predictions)  # type: ignore[arg-type]
     with progress_bar() as progress:
         failed = simulate_prompts(labels, out, options, progress)
     _tell(out, failed)

@@ -25,7 +25,7 @@ def finetune(
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", min=0)] = None,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
-    prompter: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
+    click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
     devices: Annotated[int, typer.Option(help="Processes that share each batch, each with its device.", min=1)] = 1,
     precision: Annotated[
@@ -35,7 +35,7 @@ def finetune(
     workspace: Root = ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
-    from moe_pipeline.training.click_proposer.train import PrompterSettings
+    from moe_pipeline.training.click_proposer.train import ClickProposerSettings
     from moe_pipeline.training.expert.finetune import FinetuneOptions
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
@@ -52,7 +52,7 @@ def finetune(
         devices,
         precision,
         overwrite=overwrite,
-        prompter=PrompterSettings() if prompter else None,
+        click_proposer=ClickProposerSettings() if click_proposer else None,
     )
     if trainable == "all":
         with progress_bar() as progress:
@@ -64,9 +64,9 @@ def finetune(
         card = train(place, folder, options, progress)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
     typer.echo(f"{place.expert(folder.name)}: best at step {card.best_step}; validation {scores}")
-    if card.prompter:
-        found = ", ".join(f"{name} {value:.3f}" for name, value in card.prompter.validation.items())
-        typer.echo(f"  its prompter: {found}")
+    if card.click_proposer:
+        found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
+        typer.echo(f"  its click proposer: {found}")
 
 
 @app.command("train-gate")
@@ -75,14 +75,16 @@ def train_gate(
     general: Annotated[list[str] | None, typer.Option(help="Planned datasets that stay with the foundation.")] = None,
     fold: Annotated[int, typer.Option(help="The fold the experts were trained on.")] = 0,
     synthetic: Annotated[int, typer.Option(help="Synthetic volumes as further general data.", min=0)] = 160,
-    elsewhere: Annotated[
+    background_clicks: Annotated[
         bool, typer.Option(help="Clicks on unlabelled places of the same images stay with the foundation.")
     ] = True,
     targets: Annotated[
         Targets, typer.Option(help="Who should answer: the dataset's expert, or who segments the object better.")
     ] = "dataset",
     margin: Annotated[float, typer.Option(help="Dice by which an expert must be better, for dice.", min=0)] = 0.02,
-    rule: Annotated[Rule, typer.Option(help="paper: the published rule, without guards and background.")] = "moe",
+    rule: Annotated[
+        Rule, typer.Option(help="paper: the published rule, without OOD detectors and background.")
+    ] = "moe",
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -91,7 +93,7 @@ def train_gate(
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     place = Workspace(workspace)
-    options = GateOptions(fold, device, synthetic, elsewhere, rule, targets, margin)
+    options = GateOptions(fold, device, synthetic, background_clicks, rule, targets, margin)
     experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
     with progress_bar() as progress:
         card = train(place, experts, others, options, progress)

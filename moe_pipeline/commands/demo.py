@@ -10,7 +10,7 @@ from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, MatrixRepo
 from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, paired_set
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
-from moe_pipeline.mixture.model import load_model
+from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.report.forgetting import describe as matrix_text
@@ -43,7 +43,9 @@ def run_demo(root: Path | None = None, minutes: float | None = None, progress: P
     place = Workspace(root or Path(tempfile.mkdtemp(prefix="moe_demo_")))
     held_back = [_prepare(place, name, seed, progress) for seed, name in enumerate(_DATASETS)]
     for name in _FINETUNED:
-        finetune(place, place.raw(f"Dataset{name}"), FinetuneOptions(max_minutes=minutes, prompter=None), progress)
+        finetune(
+            place, place.raw(f"Dataset{name}"), FinetuneOptions(max_minutes=minutes, click_proposer=None), progress
+        )
     experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
     general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
     no_background = GateOptions(synthetic=0)  # these datasets look like synthetic volumes, because they are
@@ -62,7 +64,7 @@ def describe(report: MatrixReport, place: Workspace) -> str:
 
 def draw(place: Workspace, sets: list[EvaluationSet], path: Path) -> None:
     """Write a picture of the first held-back case of each set: reference, general expert, mixture."""
-    mixture = load_model(place.model, weights_root=place.weights)
+    mixture = load_mixture(place.model, weights_root=place.weights)
     models = {"foundation alone": replace(mixture, selector="general"), "mixture": mixture}
     rows = []
     for held_back in sets:

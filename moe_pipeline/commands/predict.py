@@ -14,7 +14,7 @@ from moe_pipeline.inference.batch.extra_outputs import Maps
 from moe_pipeline.inference.batch.folder import Running, predict_folder
 from moe_pipeline.inference.batch.prompt_sources import PromptSource
 from moe_pipeline.inference.options import ModelChoice
-from moe_pipeline.inference.search.experts import Search
+from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.progress import Progress, silent
@@ -113,9 +113,9 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     return PredictReport("\n".join(lines), bool(failures))
 
 
-def _search(options: PredictOptions) -> Search | None:
+def _search(options: PredictOptions) -> SearchOptions | None:
     if options.prompts is None and options.labels is None:
-        return Search(options.classes, options.experts)
+        return SearchOptions(options.classes, options.experts)
     if options.classes or options.experts:
         raise PipelineError("--classes and --experts say what to search for; leave out --prompts and --labels")
     return None

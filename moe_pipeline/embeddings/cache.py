@@ -190,7 +190,7 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
         "image": sha256_file(image_path),
         "label": sha256_file(label_path),
         "view": request.recipe.view.model_dump(),
-        "cells": request.recipe.cells,
+        "voxels": request.recipe.low_res_voxels,
         "crops": request.recipe.crops,
         "weights": {str(c): w for c, w in sorted(request.recipe.class_weights.items())},
         "encoder": request.encoder,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.embeddings.augmentation import augment
-from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
@@ -21,7 +21,7 @@ class CropRecipe:
 
     view: View
     """What the encoder sees."""
-    cells: int
+    low_res_voxels: int
     """Of the decoder, along the edge of the cube: crops lie on them."""
     crops: int
     """Crops per case and copy."""
@@ -72,31 +72,31 @@ def cut_crops(image: Volume, labels: Volume, recipe: CropRecipe, copy_index: int
     if not present:
         return []
     weights = np.array([recipe.class_weights[c] for c in present], dtype=float)
-    lattice = CellLattice(image.geometry, recipe.view, recipe.cells)
+    crop_grid = CropGrid(image.geometry, recipe.view, recipe.low_res_voxels)
     crops = []
     for _ in range(recipe.crops):
         chosen = present[random.choice(len(present), p=weights / weights.sum())]
         voxel = np.unravel_index(random.choice(places[chosen]), labels.array.shape)
         centre = labels.geometry.voxel_to_world(np.array([voxel], dtype=float))[0]
         centre = centre + random.uniform(-_JITTER, _JITTER, 3) * recipe.view.extent_mm
-        crop = cut_crop(image, labels, lattice, centre)
+        crop = cut_crop(image, labels, crop_grid, centre)
         if copy_index:
             crop = Crop(*augment(crop.image, crop.labels, int(random.integers(2**32)), recipe.mirror_axes))
         crops.append(crop)
     return crops
 
 
-def cut_crop(image: Volume, labels: Volume, lattice: CellLattice, centre_mm: NDArray[np.float64]) -> Crop:
+def cut_crop(image: Volume, labels: Volume, crop_grid: CropGrid, centre_mm: NDArray[np.float64]) -> Crop:
     """One crop where prediction would place it.
 
     Args:
         image: one channel.
         labels: on the same grid.
-        lattice: of a view over the image.
+        crop_grid: of a view over the image.
         centre_mm: (3,) RAS world, to be near the middle.
     """
-    grid = lattice.cube(lattice.around(centre_mm))
+    grid = crop_grid.cube(crop_grid.around(centre_mm))
     return Crop(
-        extract_crop(image, grid, lattice.view),
+        extract_crop(image, grid, crop_grid.view),
         np.ascontiguousarray(resample(labels, grid, order="nearest", outside=0).array),
     )

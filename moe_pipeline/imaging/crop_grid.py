@@ -1,8 +1,9 @@
-"""Where the cubes of one view may stand over an image: always on the same low-resolution cells.
+"""Where the cubes of one view may stand over an image: always on the same low-resolution voxels.
 
-A decoder answers in cells of a few voxels. Where all cubes keep to one lattice of cells, their answers overlap cell by
-cell: they can be blended, and given to each other as prompts, without resampling. Training cuts its crops on the same
-lattice: an encoder of patches sees a small scan that is shifted by a voxel as quite another one.
+A decoder answers in low-resolution voxels of a few voxels. Where all cubes keep to one crop grid of low-resolution
+voxels, their answers overlap low-resolution voxel by low-resolution voxel: they can be blended, and given to each
+other as prompts, without resampling. Training cuts its crops on the same crop grid: an encoder of patches sees a
+small scan that is shifted by a voxel as quite another one.
 """
 
 from dataclasses import dataclass
@@ -15,21 +16,21 @@ from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.views import view_grid
 from moe_pipeline.records.foundation import View
 
-Start = tuple[int, int, int]
-"""First cell of a window."""
+WindowIndex = tuple[int, int, int]
+"""First low-resolution voxel of a window."""
 
 MARGIN = 0.25
 """Of the cube's edge, between a prompt and a face that cuts the image."""
 
 
 @dataclass(frozen=True)
-class CellLattice:
-    """The cells of a view over one image.
+class CropGrid:
+    """The low-resolution voxels of a view over one image.
 
     Attributes:
         image: grid of the image.
         view: what the encoder sees.
-        window: cells along the edge of a cube.
+        window: low-resolution voxels along the edge of a cube.
     """
 
     image: Geometry
@@ -42,8 +43,8 @@ class CellLattice:
         return view_grid(self.image, self.view)
 
     @property
-    def cell_voxels(self) -> int:
-        """Voxels along the edge of a cell."""
+    def low_res_stride(self) -> int:
+        """Voxels along the edge of a low-resolution voxel."""
         return self.view.size_voxels // self.window
 
     @property
@@ -53,37 +54,37 @@ class CellLattice:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The cells over the whole image; the first one begins at the image's first corner."""
-        return self.voxels.resampled(self.view.spacing_mm * self.cell_voxels)
+        """The low-resolution voxels over the whole image; the first one begins at the image's first corner."""
+        return self.voxels.resampled(self.view.spacing_mm * self.low_res_stride)
 
     @cached_property
     def lowest(self) -> NDArray[np.int64]:
         """First start along each axis. An image that is shorter than the cube stands in its middle."""
         spare = np.asarray(self.voxels.shape) - self.view.size_voxels
-        return np.asarray(np.minimum(spare // 2 // self.cell_voxels, 0))
+        return np.asarray(np.minimum(spare // 2 // self.low_res_stride, 0))
 
     @cached_property
     def highest(self) -> NDArray[np.int64]:
-        """Last start along each axis: the cube's end is at the image's, or less than a cell beyond."""
+        """Last start along each axis: the cube's end is at the image's, or less than a low-resolution voxel beyond."""
         return np.asarray(np.maximum(np.asarray(self.geometry.shape) - self.window, self.lowest))
 
-    def clamped(self, start: NDArray[np.integer]) -> Start:
+    def clamped(self, start: NDArray[np.integer]) -> WindowIndex:
         """The nearest start that shows as much of the image as it can."""
         x, y, z = np.clip(start, self.lowest, self.highest).tolist()
         return x, y, z
 
-    def around(self, point_mm: NDArray[np.float64]) -> Start:
+    def around(self, point_mm: NDArray[np.float64]) -> WindowIndex:
         """The window around a point (3,) of the RAS world."""
         return self.clamped(np.rint(self.geometry.world_to_voxel(point_mm) + 0.5 - self.window / 2).astype(int))
 
-    def cube(self, start: Start) -> Geometry:
+    def cube(self, start: WindowIndex) -> Geometry:
         """The view's voxels in a window."""
         size = self.view.size_voxels
-        x, y, z = ((first * self.cell_voxels, first * self.cell_voxels + size) for first in start)
+        x, y, z = ((first * self.low_res_stride, first * self.low_res_stride + size) for first in start)
         return self.voxels.cropped((x, y, z))
 
-    def box(self, start: Start) -> Box:
-        """The cells of a window."""
+    def box(self, start: WindowIndex) -> Box:
+        """The low-resolution voxels of a window."""
         x, y, z = ((first, first + self.window) for first in start)
         return x, y, z
 
@@ -97,13 +98,15 @@ class CellLattice:
             points_mm: (n, 3) RAS world.
             margin: the distance, as a part of the cube's edge.
         """
-        cells = self.geometry.world_to_voxel(points_mm)  # (n, 3); a cell reaches from -0.5 to 0.5 around its index
-        first = np.ceil(cells.max(axis=0) + 0.5 - (1 - margin) * self.window).astype(int)
-        last = np.floor(cells.min(axis=0) + 0.5 - margin * self.window).astype(int)
+        low_res_voxels = self.geometry.world_to_voxel(
+            points_mm
+        )  # (n, 3); a low-resolution voxel reaches from -0.5 to 0.5 around its index
+        first = np.ceil(low_res_voxels.max(axis=0) + 0.5 - (1 - margin) * self.window).astype(int)
+        last = np.floor(low_res_voxels.min(axis=0) + 0.5 - margin * self.window).astype(int)
         first, last = np.minimum(first, self.highest), np.maximum(last, self.lowest)
         return np.stack([np.maximum(first, self.lowest), np.minimum(last, self.highest)])
 
-    def holds(self, start: Start, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def holds(self, start: WindowIndex, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which points (n, 3) lie in a window, (n,)."""
-        cells = self.geometry.world_to_voxel(points_mm) - np.asarray(start)
-        return np.asarray(((cells >= -0.5) & (cells < self.window - 0.5)).all(axis=1))
+        low_res_voxels = self.geometry.world_to_voxel(points_mm) - np.asarray(start)
+        return np.asarray(((low_res_voxels >= -0.5) & (low_res_voxels < self.window - 0.5)).all(axis=1))

@@ -89,7 +89,7 @@ class Geometry:
         return np.asarray(offsets @ np.linalg.inv(self.affine[:3, :3]).T)
 
     def cropped(self, box: Box) -> "Geometry":
-        """The part of the lattice inside `box`, which may reach beyond the grid: voxels keep their places.
+        """The part of the crop grid inside `box`, which may reach beyond the grid: voxels keep their places.
 
         Raises:
             GeometryError: if a side of the box is empty.

@@ -22,7 +22,7 @@ def crop_volume(volume: Volume, box: Box, *, outside: float) -> Volume:
 
 Order = Literal["linear", "nearest"]
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}
-_LATTICE_TOLERANCE = 1e-4  # voxels; headers keep positions in single precision
+_VOXEL_GRID_TOLERANCE = 1e-4  # voxels; headers keep positions in single precision
 _EDGE_TOLERANCE = 1e-6  # voxels; decides points that lie on the border of the image but for rounding
 
 
@@ -39,7 +39,7 @@ def resample(volume: Volume, grid: Geometry, *, order: Order, outside: float) ->
         A volume with an array of its own, which may be written to.
     """
     dtype = np.dtype(np.float32) if order == "linear" else volume.array.dtype
-    box = shared_lattice(volume.geometry, grid)
+    box = shared_voxel_grid(volume.geometry, grid)
     if box is not None:
         return Volume(crop_volume(volume, box, outside=outside).array.astype(dtype), grid)
     within = inside(volume.geometry, grid)
@@ -59,12 +59,12 @@ def inside(source: Geometry, grid: Geometry) -> NDArray[np.bool_]:
     return np.array(np.broadcast_to(within, grid.shape))
 
 
-def shared_lattice(source: Geometry, grid: Geometry) -> Box | None:
+def shared_voxel_grid(source: Geometry, grid: Geometry) -> Box | None:
     """The box of `source` that `grid` is, if their voxels coincide; then sampling is slicing, to the bit."""
     matrix = np.linalg.inv(source.affine) @ grid.affine
     start = np.round(matrix[:3, 3]).astype(int)
     drift = np.abs(matrix[:3, :3] - np.eye(3)) @ grid.shape + np.abs(matrix[:3, 3] - start)  # voxels, at the far corner
-    if drift.max() > _LATTICE_TOLERANCE:
+    if drift.max() > _VOXEL_GRID_TOLERANCE:
         return None
     x, y, z = ((int(first), int(first) + side) for first, side in zip(start, grid.shape, strict=True))
     return x, y, z

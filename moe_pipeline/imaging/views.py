@@ -10,7 +10,7 @@ from moe_pipeline.records.foundation import Normalisation, View
 
 
 def view_grid(image: Geometry, view: View) -> Geometry:
-    """The lattice of a view over a whole image: RAS+ order, the view's spacing, the image's first corner."""
+    """The crop grid of a view over a whole image: RAS+ order, the view's spacing, the image's first corner."""
     return image.canonical().resampled(view.spacing_mm)
 
 
@@ -19,7 +19,7 @@ def extract_crop(volume: Volume, grid: Geometry, view: View) -> NDArray[np.float
 
     Args:
         volume: the image, on any grid.
-        grid: of the cube, on the lattice of `view_grid` (see `imaging.lattice`).
+        grid: of the cube, on the crop grid of `view_grid` (see `imaging.crop_grid`).
         view: whose rule to apply.
 
     Returns:

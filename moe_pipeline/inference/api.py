@@ -17,7 +17,7 @@ from moe_pipeline.imaging.volume import Volume, to_canonical, to_grid_orientatio
 from moe_pipeline.inference.batch.prompt_sources import channel_file
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
 from moe_pipeline.inference.options import ModelChoice
-from moe_pipeline.inference.search.experts import Search, searchers_of
+from moe_pipeline.inference.search.experts import SearchOptions, class_searches
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.prompts.prompt import Prompt, objects_in_world
 from moe_pipeline.prompts.read import read_prompts
@@ -101,8 +101,8 @@ class Model:
         case, native = self._image(image, spacing_mm)
         canonical = to_canonical(native)
         if prompts is None:
-            search = Search(tuple(map(str, classes)), tuple(map(str, experts)))
-            searchers_of(self.mixture, search)
+            search = SearchOptions(tuple(map(str, classes)), tuple(map(str, experts)))
+            class_searches(self.mixture, search)
             request = Request(case, canonical, search=search, uncertainty=uncertainty)
         else:
             found = _prompts(prompts, case, space, native.geometry)

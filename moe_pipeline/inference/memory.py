@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import torch
 
-from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.inference.windows.embedding_cache import FLIPS, MOST_BYTES
 from moe_pipeline.mixture.model import Mixture
@@ -77,9 +77,9 @@ def _embedding_bytes(model: Mixture) -> int:
 
 def _n_windows(model: Mixture, image: Geometry, view: View) -> int:
     """Crops that a view can have on an image, at half steps."""
-    lattice = CellLattice(image.canonical(), view, model.foundation.config.low_resolution_size)
-    cells = np.ceil(np.array(lattice.geometry.shape) / lattice.window)
-    return int(np.prod(cells)) * _N_OVERLAPPING
+    crop_grid = CropGrid(image.canonical(), view, model.foundation.config.low_resolution_size)
+    voxels = np.ceil(np.array(crop_grid.geometry.shape) / crop_grid.window)
+    return int(np.prod(voxels)) * _N_OVERLAPPING
 
 
 def _peak_bytes() -> int:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_model
+from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture
 from moe_pipeline.mixture.settings import Settings, Zoom
 from moe_pipeline.model.moe.selector import SelectorMode
 from moe_pipeline.planning.preset import ViewRules
@@ -67,10 +67,10 @@ class ModelChoice:
             zoom=_named(_ZOOMS, "zoom", self.zoom),
             max_windows=self.max_crops,
             flips=self.tta,
-            both=self.uncertainty,
+            always_general=self.uncertainty,
         )
         if self.foundation is None and self.folder is not None:
-            mixture = load_model(
+            mixture = load_mixture(
                 self.folder,
                 device=self.device,
                 selector=selector,

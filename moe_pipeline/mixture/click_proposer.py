@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.model.moe.click_proposer import Prompter, PrompterConfig, heat_maps
+from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig, heat_maps
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.weights.tensors import load_tensors
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertPrompter:
+class ExpertClickProposer:
     """Where an expert would click.
 
     Attributes:
@@ -22,7 +22,7 @@ class ExpertPrompter:
         objects: by class id, how many of them a scan usually has.
     """
 
-    net: Prompter
+    net: ClickProposer
     classes: dict[int, str]
     objects: dict[int, int]
 
@@ -33,8 +33,8 @@ class ExpertPrompter:
         return heat[0].cpu(), 1 - absent[0].cpu()
 
 
-def load_prompter(folder: Path, card: ExpertCard, device: torch.device) -> ExpertPrompter | None:
-    """The prompter beside an expert; None if it has none.
+def load_click_proposer(folder: Path, card: ExpertCard, device: torch.device) -> ExpertClickProposer | None:
+    """The click proposer beside an expert; None if it has none.
 
     Args:
         folder: of the expert.
@@ -44,15 +44,17 @@ def load_prompter(folder: Path, card: ExpertCard, device: torch.device) -> Exper
     Raises:
         CheckpointError: if its weights are missing, damaged, or of another network.
     """
-    known = card.prompter
+    known = card.click_proposer
     if known is None:
         return None
-    path = folder / "prompter.safetensors"
+    path = folder / "click_proposer.safetensors"
     tensors = load_tensors(path, known.weights_sha256)
-    net = Prompter(PrompterConfig(known.width, len(known.classes), known.hidden, known.depth, known.upscaling))
+    net = ClickProposer(
+        ClickProposerConfig(known.width, len(known.classes), known.hidden, known.depth, known.upscaling)
+    )
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: does not fit expert.json ({error}); finetune again") from error
     classes = {c: card.classes[c] for c in known.classes}
-    return ExpertPrompter(net.requires_grad_(False).eval().to(device), classes, known.objects)
+    return ExpertClickProposer(net.requires_grad_(False).eval().to(device), classes, known.objects)

@@ -104,13 +104,13 @@ def save_model(
     return card
 
 
-def expert_entry(place: Workspace, model: Path, card: ExpertCard, joined_gate_sha256: str | None = None) -> ExpertEntry:
+def expert_entry(place: Workspace, model: Path, card: ExpertCard, added_gate_sha256: str | None = None) -> ExpertEntry:
     """An expert of the workspace as a model folder refers to it."""
     folder = os.path.relpath(place.expert(card.dataset).resolve(), model.resolve())
     return ExpertEntry(
         dataset=card.dataset,
         folder=Path(folder).as_posix(),
         weights_sha256=card.weights_sha256,
-        prompter_sha256=card.prompter.weights_sha256 if card.prompter else None,
-        joined_gate_sha256=joined_gate_sha256,
+        click_proposer_sha256=card.click_proposer.weights_sha256 if card.click_proposer else None,
+        added_gate_sha256=added_gate_sha256,
     )

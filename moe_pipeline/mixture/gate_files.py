@@ -2,7 +2,7 @@
 
 moe.json                            which foundation, which experts
 gate.safetensors gate.json gate.png the gate that the first experts were trained with
-joined/<dataset>/                   the same three of each expert that joined later
+added/<dataset>/                   the same three of each expert that added later
 features/<dataset>.safetensors      gate features of every dataset, for experts that join later
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from moe_pipeline.charts import Chart, Curve, save_charts
 from moe_pipeline.errors import CheckpointError, DatasetError
-from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.records.moe import GateCard, ReliabilityBin, ThresholdRow
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
@@ -61,21 +61,21 @@ class DatasetFeatures:
 
 @dataclass(frozen=True, slots=True)
 class TrainedGate:
-    """A gate with one guard per expert, in the order of its outputs."""
+    """A gate with one OOD detector per expert, in the order of its outputs."""
 
     gate: Gate
-    guards: list[Guard]
+    ood_detectors: list[OODDetector]
 
     @property
     def router(self) -> Router:
-        """Gate and guards together."""
-        return Router(self.gate, self.guards)
+        """Gate and OOD detectors together."""
+        return Router(self.gate, self.ood_detectors)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors: gate.<name>, and guard.<k>.<name> from k = 1."""
+        """All tensors: gate.<name>, and ood_detector.<k>.<name> from k = 1."""
         named = {f"gate.{name}": tensor for name, tensor in self.gate.state_dict().items()}
-        for k, guard in enumerate(self.guards, start=1):
-            named |= {f"guard.{k}.{name}": tensor for name, tensor in guard.state_dict().items()}
+        for k, ood_detector in enumerate(self.ood_detectors, start=1):
+            named |= {f"ood_detector.{k}.{name}": tensor for name, tensor in ood_detector.state_dict().items()}
         return named
 
     @classmethod
@@ -85,12 +85,12 @@ class TrainedGate:
         Args:
             tensors: of a file.
             config: sizes of the gate.
-            ranks: principal directions of each guard.
+            ranks: principal directions of each OOD detector.
 
         Raises:
             CheckpointError: if a tensor is missing or has another shape.
         """
-        trained = cls(Gate(config), [Guard(N_IMAGE_GROUPS * config.width, rank) for rank in ranks])
+        trained = cls(Gate(config), [OODDetector(N_IMAGE_GROUPS * config.width, rank) for rank in ranks])
         for prefix, module in trained._parts().items():
             own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             try:
@@ -100,8 +100,11 @@ class TrainedGate:
         trained.gate.requires_grad_(False).eval()
         return trained
 
-    def _parts(self) -> dict[str, Gate | Guard]:
-        return {"gate.": self.gate, **{f"guard.{k}.": guard for k, guard in enumerate(self.guards, start=1)}}
+    def _parts(self) -> dict[str, Gate | OODDetector]:
+        return {
+            "gate.": self.gate,
+            **{f"ood_detector.{k}.": ood_detector for k, ood_detector in enumerate(self.ood_detectors, start=1)},
+        }
 
 
 GATE_WEIGHTS, GATE_CARD, GATE_CHART = "gate.safetensors", "gate.json", "gate.png"
@@ -109,9 +112,9 @@ GATE_WEIGHTS, GATE_CARD, GATE_CHART = "gate.safetensors", "gate.json", "gate.png
 _KEPT_PROMPTS = {"train": 1000, "validation": 500}
 
 
-def joined_folder(model: Path, dataset: str) -> Path:
-    """Where the gate of an expert is that joined later."""
-    return model / "joined" / dataset
+def added_folder(model: Path, dataset: str) -> Path:
+    """Where the gate of an expert is that added later."""
+    return model / "added" / dataset
 
 
 def features_path(model: Path, dataset: str) -> Path:
@@ -120,12 +123,12 @@ def features_path(model: Path, dataset: str) -> Path:
 
 
 def save_gate(folder: Path, trained: TrainedGate) -> str:
-    """Write the tensors of gate and guards; their sha256."""
+    """Write the tensors of gate and OOD detectors; their sha256."""
     return save_tensors(folder / GATE_WEIGHTS, trained.tensors())
 
 
 def load_gate(folder: Path, sha256: str) -> tuple[TrainedGate, GateCard]:
-    """Read a gate with its guards and its card.
+    """Read a gate with its OOD detectors and its card.
 
     Raises:
         RecordError: if the card is missing or invalid.
@@ -135,7 +138,7 @@ def load_gate(folder: Path, sha256: str) -> tuple[TrainedGate, GateCard]:
     tensors = load_tensors(folder / GATE_WEIGHTS, sha256)
     config = GateConfig(width=card.width, n_experts=len(card.outputs) - 1, hidden=card.hidden)
     try:
-        return TrainedGate.from_tensors(tensors, config, card.guard_ranks), card
+        return TrainedGate.from_tensors(tensors, config, card.ood_ranks), card
     except CheckpointError as error:
         raise CheckpointError(
             f"{folder / GATE_WEIGHTS}: does not fit {GATE_CARD} ({error}); run `moe train-gate` again"
@@ -161,7 +164,7 @@ def load_features(model: Path, names: Sequence[str], output: int) -> list[Datase
         path = features_path(model, name)
         if not path.is_file():
             raise DatasetError(
-                f"{path}: {model} keeps no features of {name}, so a newcomer could not learn to leave its prompts "
+                f"{path}: {model} keeps no features of {name}, so an added expert could not learn to leave its prompts "
                 "alone; run `moe train-gate` again with all datasets"
             )
         rows = {part: tensor.float() for part, tensor in load_tensors(path).items()}

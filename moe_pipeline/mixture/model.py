@@ -1,4 +1,4 @@
-"""The whole mixture in memory: foundation, experts, gate, guards."""
+"""The whole mixture in memory: foundation, experts, gate, OOD detectors."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from moe_pipeline.errors import RecordError, StaleCacheError
 from moe_pipeline.files import sha256_file, sha256_json
-from moe_pipeline.mixture.click_proposer import ExpertPrompter, load_prompter
+from moe_pipeline.mixture.click_proposer import ExpertClickProposer, load_click_proposer
 from moe_pipeline.mixture.expert import load_decoder
 from moe_pipeline.mixture.gate_features import prompt_features
-from moe_pipeline.mixture.gate_files import joined_folder, load_gate
+from moe_pipeline.mixture.gate_files import added_folder, load_gate
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
-from moe_pipeline.model.moe.router import Newcomer, Router
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
+from moe_pipeline.model.moe.router import AddedExpert, Router
 from moe_pipeline.model.moe.selector import GENERAL, Route, SelectorMode
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.records.experts import ExpertCard
@@ -35,7 +35,7 @@ class Expert:
     """Its own view."""
     decoder: MaskDecoder
     """Frozen."""
-    prompter: ExpertPrompter | None = None
+    click_proposer: ExpertClickProposer | None = None
     """Where it would click by itself; None if it was trained without."""
     mirror_axes: tuple[int, ...] = ()
     """Axes along which it knows mirror images: one that tells front from back takes each for the other in a mirror."""
@@ -52,7 +52,7 @@ class Mixture:
     experts: tuple[Expert, ...]
     """In the order of the router's outputs after the general one."""
     router: Router | None
-    """Gate and guards; None if there are no experts."""
+    """Gate and OOD detectors; None if there are no experts."""
     tau: float
     """Threshold of the selector."""
     selector: SelectorMode
@@ -62,7 +62,7 @@ class Mixture:
     hashes: dict[str, str]
     """sha256 of the weights by name, for run.json."""
     identity: str = ""
-    """Hash of what else decides its answers: gate, prompters, precision."""
+    """Hash of what else decides its answers: gate, click proposers, precision."""
     channel: int = 0
     """Image channel that is shown."""
     settings: Settings = field(default_factory=Settings)
@@ -78,7 +78,7 @@ class Mixture:
             labels: (1, n).
         """
         if self.router is None or self.selector == "general":
-            return Route(GENERAL, 0.0, GENERAL, 0.0, guarded=False)
+            return Route(GENERAL, 0.0, GENERAL, 0.0, out_of_distribution=False)
         features = prompt_features(self.foundation, embedding, coordinates, labels)  # (1, 5C)
         return self.router.route(features, self.tau, self.selector)
 
@@ -87,7 +87,7 @@ class Mixture:
         return "general" if output == GENERAL else self.experts[output - 1].name
 
 
-def load_model(
+def load_mixture(
     folder: Path,
     *,
     device: str | torch.device = "cpu",
@@ -161,7 +161,7 @@ def load_foundation_alone(
 
 
 def _gate_hashes(folder: Path) -> list[str]:
-    """Hashes of the records that name gate, guards and prompters by their weights."""
+    """Hashes of the records that name gate, OOD detectors and click proposers by their weights."""
     cards = [folder / "moe.json", *sorted(folder.rglob("gate.json")), *sorted(folder.rglob("expert.json"))]
     return [sha256_file(path) for path in cards]
 
@@ -181,10 +181,10 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
     card = ExpertCard.load(folder / "expert.json")
     if entry is not None:
         _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder)
-        _expect_same_prompter(card, entry, folder)
+        _expect_same_click_proposer(card, entry, folder)
     device = next(foundation.parameters()).device
-    prompter = load_prompter(folder, card, device)
-    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), prompter, card.mirror_axes)
+    click_proposer = load_click_proposer(folder, card, device)
+    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), click_proposer, card.mirror_axes)
 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
@@ -194,37 +194,37 @@ def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
     with torch.no_grad():
         gate.out.weight.zero_()
         gate.out.bias.copy_(torch.tensor([-100.0, 100.0]))
-    guard = Guard(N_IMAGE_GROUPS * width, 1)
-    guard.limit.fill_(torch.inf)
+    ood_detector = OODDetector(N_IMAGE_GROUPS * width, 1)
+    ood_detector.limit.fill_(torch.inf)
     return replace(
         mixture,
         experts=(expert,),
-        router=Router(gate.requires_grad_(False), [guard]).to(mixture.device),
+        router=Router(gate.requires_grad_(False), [ood_detector]).to(mixture.device),
         tau=0.0,
         selector="specific",
     )
 
 
 def load_router(folder: Path, card: ModelCard) -> Router:
-    """The gate of a model folder, with its guards and with those who joined later.
+    """The gate of a model folder, with its OOD detectors and with those who joined later.
 
     Raises:
         RecordError: if a card is missing or invalid, or names an expert that no gate knows.
         CheckpointError: if weights are missing, damaged, or do not fit their card.
     """
     trained, gate_card = load_gate(folder, card.gate_sha256)
-    together = [entry.dataset for entry in card.experts if entry.joined_gate_sha256 is None]
+    together = [entry.dataset for entry in card.experts if entry.added_gate_sha256 is None]
     unknown = [name for name in together if name not in gate_card.outputs[1:]]
     kept = [k for k, name in enumerate(gate_card.outputs) if name in together]
     if unknown or [gate_card.outputs[k] for k in kept] != together:
         raise RecordError(f"{folder}: moe.json has the experts {together}, gate.json {list(gate_card.outputs[1:])}")
-    newcomers = []
+    added_experts = []
     for entry in card.experts[len(together) :]:
-        if entry.joined_gate_sha256 is None:
+        if entry.added_gate_sha256 is None:
             raise RecordError(f"{folder / 'moe.json'}: {entry.dataset} stands behind experts that joined later")
-        joined, joined_card = load_gate(joined_folder(folder, entry.dataset), entry.joined_gate_sha256)
-        newcomers.append(Newcomer(joined.gate, joined.guards[0], joined_card.tau))
-    return Router(trained.gate, trained.guards, kept, newcomers)
+        joined, added_card = load_gate(added_folder(folder, entry.dataset), entry.added_gate_sha256)
+        added_experts.append(AddedExpert(joined.gate, joined.ood_detectors[0], added_card.tau))
+    return Router(trained.gate, trained.ood_detectors, kept, added_experts)
 
 
 def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:
@@ -235,10 +235,10 @@ def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:
         )
 
 
-def _expect_same_prompter(card: ExpertCard, entry: ExpertEntry, folder: Path) -> None:
-    found = card.prompter.weights_sha256 if card.prompter else None
-    if found != entry.prompter_sha256:
+def _expect_same_click_proposer(card: ExpertCard, entry: ExpertEntry, folder: Path) -> None:
+    found = card.click_proposer.weights_sha256 if card.click_proposer else None
+    if found != entry.click_proposer_sha256:
         raise StaleCacheError(
-            f"{folder}: the prompter of {entry.dataset} is {found and found[:12]}, but the model folder names "
-            f"{entry.prompter_sha256 and entry.prompter_sha256[:12]}; run `moe train-gate` again"
+            f"{folder}: the click proposer of {entry.dataset} is {found and found[:12]}, but the model folder names "
+            f"{entry.click_proposer_sha256 and entry.click_proposer_sha256[:12]}; run `moe train-gate` again"
         )

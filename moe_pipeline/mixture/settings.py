@@ -21,7 +21,7 @@ class Settings:
     zoom: Zoom = "off"
     max_windows: int = 64
     flips: bool = False
-    both: bool = False
+    always_general: bool = False
 
     def __post_init__(self) -> None:
         if self.max_windows < 1:

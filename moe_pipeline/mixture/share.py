@@ -167,8 +167,8 @@ def _files_to_share(
         check_sha256(own / "expert.safetensors", entry.weights_sha256)
         parts = [path for suffix in (".json", ".safetensors") for path in own.glob(f"*{suffix}")]
         files |= {f"experts/{entry.dataset}/{p.name}": p for p in parts if not p.name.startswith("checkpoint")}
-        if entry.joined_gate_sha256 is not None:
-            files |= _below(model, f"joined/{entry.dataset}")
+        if entry.added_gate_sha256 is not None:
+            files |= _below(model, f"added/{entry.dataset}")
     if with_features:
         files |= _below(model, "features")
     files[f"foundation/{stored.card.name}.json"] = card_path(stored.path)

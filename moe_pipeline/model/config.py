@@ -43,17 +43,17 @@ class EncoderConfig:
     """patch: one linear map per patch, as upstream. conv: three strided convolutional stages (patch_size 8)."""
     norm_eps: float = 1e-6
     """Epsilon of the transformer's layer norms."""
-    detail_chans: int = 0
-    """Features per low-resolution cell that the embedding carries beside its tokens, in eights; needs a conv stem."""
+    high_res_chans: int = 0
+    """Features per low-resolution voxel that the embedding carries beside its tokens, in eights; needs a conv stem."""
 
     def __post_init__(self) -> None:
         _require(self.img_size % self.patch_size == 0, f"img_size {self.img_size} is no multiple of {self.patch_size}")
         _require(self.embed_dim % self.num_heads == 0, f"embed_dim {self.embed_dim} is no multiple of {self.num_heads}")
         _require(self.stem in ("patch", "conv"), f"stem must be patch or conv, got {self.stem!r}")
         _require(self.stem == "patch" or self.patch_size == 8, f"a conv stem needs patch_size 8, got {self.patch_size}")
-        known = self.detail_chans >= 16 and self.detail_chans % 8 == 0
-        _require(known or self.detail_chans == 0, f"detail_chans must be 0, 16, 24, ..., got {self.detail_chans}")
-        _require(self.stem == "conv" or self.detail_chans == 0, "detail_chans needs a conv stem")
+        known = self.high_res_chans >= 16 and self.high_res_chans % 8 == 0
+        _require(known or self.high_res_chans == 0, f"detail_chans must be 0, 16, 24, ..., got {self.high_res_chans}")
+        _require(self.stem == "conv" or self.high_res_chans == 0, "detail_chans needs a conv stem")
         _require(self.window_size >= 0, f"window_size must not be negative, got {self.window_size}")
         object.__setattr__(self, "global_attn_indexes", tuple(self.global_attn_indexes))
 
@@ -105,14 +105,14 @@ class DecoderConfig:
     """Hidden width of the MLP on the tokens."""
     attention_downsample_rate: int = 2
     """Cross attention works at `transformer_dim` over this."""
-    choose_clicks: int = 0
-    """So many clicks at most are answered by one of masks 1.. that a chooser prefers, not by mask 0; not upstream."""
+    ranked_clicks: int = 0
+    """So many clicks at most are answered by the one of masks 1.. that a mask ranker prefers; not upstream."""
 
     def __post_init__(self) -> None:
         inner = self.num_heads * self.attention_downsample_rate
         _require(self.transformer_dim % inner == 0, f"transformer_dim {self.transformer_dim} is no multiple of {inner}")
         _require(self.transformer_dim % 8 == 0, f"transformer_dim {self.transformer_dim} is no multiple of 8")
-        _require(self.choose_clicks >= 0, f"choose_clicks must not be negative, got {self.choose_clicks}")
+        _require(self.ranked_clicks >= 0, f"ranked_clicks must not be negative, got {self.ranked_clicks}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ class FoundationConfig:
     def __post_init__(self) -> None:
         widths = (self.encoder.out_chans, self.prompt.embed_dim, self.decoder.transformer_dim)
         _require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
-        told = self.encoder.detail_chans > 0 or not self.decoder.choose_clicks
-        _require(told, "choose_clicks needs detail_chans, which tell whether there was an earlier answer")
+        told = self.encoder.high_res_chans > 0 or not self.decoder.ranked_clicks
+        _require(told, "ranked_clicks needs detail_chans, which tell whether there was an earlier answer")
 
     @property
     def low_resolution_size(self) -> int:

@@ -76,7 +76,7 @@ class ReluMlp(nn.Module):
 
 
 def linear(layer: nn.Module, tokens: Tensor, *, with_bias: bool = True) -> Tensor:
-    """Apply a linear layer, or a convolution to the cells it sees, in the layer's own dtype.
+    """Apply a linear layer, or a convolution to the low-resolution voxels it sees, in the layer's own dtype.
 
     Args:
         layer: nn.Linear, or an nn.Conv3d without overlap.

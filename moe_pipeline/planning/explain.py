@@ -118,7 +118,7 @@ def _class_row(value: int, found: ClassSummary, plan: Plan, fingerprint: Fingerp
         f"{fit.longest_mm:.0f} mm",
         "yes" if fit.fits else "no",
         f"{fit.shortest_mm:.0f} mm",
-        f"{fit.cells:.1f}" + ("" if fit.is_fine else " (thin)"),
+        f"{fit.low_res_voxels:.1f}" + ("" if fit.is_fine else " (thin)"),
         f"{found.components.median:.0f}",
         weight,
         _names(_companions(value, fingerprint, fit.room_mm)),

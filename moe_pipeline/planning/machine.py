@@ -59,7 +59,7 @@ REASON = (
     "scaled by the speed of a matrix product, within about a factor of two; a GPU is much faster"
 )
 _VOXEL_BYTES = 13  # of the largest case while places to cut from are looked for
-_SEARCHED_PER_CASE = 3  # crops for the prompter
+_SEARCHED_PER_CASE = 3  # crops for the click proposer
 
 
 def estimate(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset, machine: Machine) -> Estimates:

@@ -14,7 +14,7 @@ from moe_pipeline.planning.plan_files import check_plan
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import keep_splits, make_splits
-from moe_pipeline.planning.summary import summarise
+from moe_pipeline.planning.summary import summarise_cases
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
@@ -100,7 +100,7 @@ def plan_dataset(
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(errors))
-    fingerprint = summarise(dataset, cases)
+    fingerprint = summarise_cases(dataset, cases)
     splits = make_splits(
         dataset.name,
         [case.case_id for case in fingerprint.cases if case.classes],

@@ -17,8 +17,8 @@ _UPSCALED = 4  # the decoder's own mask has so many voxels along the edge of a t
 class Limits(Part):
     """Rules that go with a foundation; plans/defaults.json."""
 
-    min_object_cells: float = Field(gt=0)
-    """The median object of a class should be at least so many low-resolution cells thick."""
+    min_object_low_res_voxels: float = Field(gt=0)
+    """The median object of a class should be at least so many low-resolution voxels thick."""
     target_crops: int = Field(gt=0)
     """Crops that a cache should hold, copies included."""
     passes: float = Field(gt=0)
@@ -35,9 +35,9 @@ class Costs(Part):
     product_gflops: float = Field(gt=0)
     """Speed of matrix products of one thread there, from `machine.product_gflops`."""
     fixed_seconds: float = Field(ge=0)
-    """To start, and to train the prompter."""
+    """To start, and to train the click proposer."""
     search_crops: int = Field(ge=0)
-    """Crops that are encoded for the prompter alone, at least."""
+    """Crops that are encoded for the click proposer alone, at least."""
     encode_seconds: float = Field(gt=0)
     """To cut, augment and encode one crop."""
     voxel_seconds: float = Field(ge=0)
@@ -73,7 +73,7 @@ class FoundationPreset(Part):
     embedding_values: int = Field(gt=0)
     """Numbers in the embedding of one crop."""
     low_res_voxels: int = Field(gt=0)
-    """Edge of the decoder's own mask; a cell is the view's extent divided by it."""
+    """Edge of the decoder's own mask; a low-resolution voxel is the view's extent divided by it."""
     limits: Limits
     """Its rules."""
     costs: Costs
@@ -131,7 +131,7 @@ def planning_preset(name: str, view: View, config: dict[str, Any], like: str | N
     return FoundationPreset(
         name=name,
         view=view,
-        embedding_values=(encoder["out_chans"] + _UPSCALED**3 * encoder.get("detail_chans", 0)) * grid**3,
+        embedding_values=(encoder["out_chans"] + _UPSCALED**3 * encoder.get("high_res_chans", 0)) * grid**3,
         low_res_voxels=_UPSCALED * grid,
         limits=Limits.model_validate(known[closest]["limits"]),
         costs=Costs.model_validate(known[closest]["costs"]),

@@ -13,7 +13,7 @@ from moe_pipeline.planning.intensities import intensity_of, pooled_percentiles, 
 from moe_pipeline.records.planning import (
     CaseFingerprint,
     CaseMeasures,
-    CaseRow,
+    CaseSummary,
     ClassMeasures,
     ClassSummary,
     Fingerprint,
@@ -23,7 +23,7 @@ from moe_pipeline.records.planning import (
 )
 
 
-def summarise(dataset: RawDataset, fingerprints: Sequence[CaseFingerprint]) -> Fingerprint:
+def summarise_cases(dataset: RawDataset, fingerprints: Sequence[CaseFingerprint]) -> Fingerprint:
     """The dataset's fingerprint from those of its cases. Cases with errors count for nothing but their faults.
 
     Raises:
@@ -54,8 +54,8 @@ def _dataset_sha256(dataset: RawDataset, fingerprints: Sequence[CaseFingerprint]
     return sha256_json([dataset.json.model_dump(mode="json"), files])
 
 
-def _row(case_id: str, measured: CaseMeasures) -> CaseRow:
-    return CaseRow(
+def _row(case_id: str, measured: CaseMeasures) -> CaseSummary:
+    return CaseSummary(
         case_id=case_id, shape=measured.shape, spacing_mm=measured.spacing_mm, classes=tuple(sorted(measured.classes))
     )
 

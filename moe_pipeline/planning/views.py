@@ -1,9 +1,10 @@
 """Which spacing shows the objects of a dataset best.
 
 A class is *served* by a spacing if its large objects (95th percentile of the longest side of the largest part) fit into
-80 % of the cube, and its typical object (median of the shortest side) is a few low-resolution cells thick: a cell is
-one voxel of the decoder's own mask, and what is thinner than some of them cannot get a shape. Size is judged by the
-longest side and detail by the shortest, class by class: a vessel can be too long for a cube and too thin for its cells.
+80 % of the cube, and its typical object (median of the shortest side) is a few low-resolution voxels thick: a
+low-resolution voxel is one voxel of the decoder's own mask, and what is thinner than some of them cannot get a
+shape. Size is judged by the longest side and detail by the shortest, class by class: a vessel can be too long for a
+cube and too thin for its low-resolution voxels.
 
 The foundation's own spacing stays if it serves every class. Otherwise each step is judged by how far it misses: the
 sum, over the classes, of the logarithms of the factors that are missing. The step that misses least wins, of equals
@@ -33,15 +34,15 @@ class Fit:
     """Shortest side of its typical object."""
     room_mm: float
     """What the longest side should fit into."""
-    cell_mm: float
+    low_res_mm: float
     """A voxel of the decoder's own mask."""
-    cells_wanted: float
-    """Thickness in cells that is enough."""
+    voxels_wanted: float
+    """Thickness in low-resolution voxels that is enough."""
 
     @property
-    def cells(self) -> float:
-        """Thickness of the typical object in cells."""
-        return self.shortest_mm / self.cell_mm
+    def low_res_voxels(self) -> float:
+        """Thickness of the typical object in low-resolution voxels."""
+        return self.shortest_mm / self.low_res_mm
 
     @property
     def fits(self) -> bool:
@@ -50,14 +51,14 @@ class Fit:
 
     @property
     def is_fine(self) -> bool:
-        """Whether the typical object has enough cells; to a tenth, as they are told."""
-        return round(self.cells, 1) >= self.cells_wanted
+        """Whether the typical object has enough low-resolution voxels; to a tenth, as they are told."""
+        return round(self.low_res_voxels, 1) >= self.voxels_wanted
 
     @property
     def shortfall(self) -> float:
         """Logarithm of the factors by which it misses; 0 if it is served."""
         too_large = 0.0 if self.fits else log(self.longest_mm / self.room_mm)
-        return too_large + (0.0 if self.is_fine else log(self.cells_wanted / self.cells))
+        return too_large + (0.0 if self.is_fine else log(self.voxels_wanted / self.low_res_voxels))
 
 
 def fit_class(found: ClassSummary, view: View, preset: FoundationPreset) -> Fit | None:
@@ -69,8 +70,8 @@ def fit_class(found: ClassSummary, view: View, preset: FoundationPreset) -> Fit 
         longest_mm=found.longest_mm.high,
         shortest_mm=found.shortest_mm.median,
         room_mm=preset.rules.fit_fraction * view.extent_mm,
-        cell_mm=view.extent_mm / preset.low_res_voxels,
-        cells_wanted=preset.limits.min_object_cells,
+        low_res_mm=view.extent_mm / preset.low_res_voxels,
+        voxels_wanted=preset.limits.min_object_low_res_voxels,
     )
 
 
@@ -117,11 +118,12 @@ def _reason(classes: Sequence[ClassSummary], view: View, preset: FoundationPrese
     else:
         why = "nearest step that serves every class" if served else "the step that misses least"
         why += f", since at the foundation's own {own.spacing_mm:g} mm {_faults(_fits(classes, own, preset))}"
-    longest, thinnest = max(fits, key=lambda fit: fit.longest_mm), min(fits, key=lambda fit: fit.cells)
+    longest, thinnest = max(fits, key=lambda fit: fit.longest_mm), min(fits, key=lambda fit: fit.low_res_voxels)
     sizes = (
         f"large objects reach {longest.longest_mm:.0f} mm ({longest.name}) of {longest.room_mm:.0f} mm; the thinnest "
-        f"class is {thinnest.cells:.1f} cells thick ({thinnest.name}, {thinnest.shortest_mm:.0f} mm), "
-        f"wanted are {thinnest.cells_wanted:g}"
+        f"class is {thinnest.low_res_voxels:.1f} low-resolution voxels thick "
+        f"({thinnest.name}, {thinnest.shortest_mm:.0f} mm), "
+        f"wanted are {thinnest.voxels_wanted:g}"
     )
     missed = "" if served else f"; not served: {_faults(fits)}"
     return f"{view.spacing_mm:g} mm, {view.size_voxels} voxels, {view.extent_mm:g} mm: {why}; {sizes}{missed}"
@@ -130,7 +132,7 @@ def _reason(classes: Sequence[ClassSummary], view: View, preset: FoundationPrese
 def _faults(fits: Sequence[Fit]) -> str:
     """What is wrong with a view in words; empty if it serves every class."""
     large = [f"{fit.name} ({fit.longest_mm:.0f} mm)" for fit in fits if not fit.fits]
-    thin = [f"{fit.name} ({fit.cells:.1f} cells)" for fit in fits if not fit.is_fine]
+    thin = [f"{fit.name} ({fit.low_res_voxels:.1f} low-resolution voxels)" for fit in fits if not fit.is_fine]
     told = [f"{_some(large)} would not fit, so prediction slides"] if large else []
     told += [f"{_some(thin)} would be thin"] if thin else []
     return " and ".join(told)

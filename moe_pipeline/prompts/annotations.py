@@ -6,68 +6,68 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from moe_pipeline.errors import PromptError
-from moe_pipeline.prompts.label_syntax import Wording
+from moe_pipeline.prompts.label_syntax import ParsedLabel
 from moe_pipeline.records.prompts import ObjectPrompt, Point, Space
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Annotation:
     """One click, or one box.
 
     Attributes:
-        wording: what its label says.
+        label syntax: what its label says.
         place: of the click; None for a box.
         box: two opposite corners; None for a click.
     """
 
-    wording: Wording
+    label: ParsedLabel
     place: Point | None = None
     box: tuple[Point, Point] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Annotations:
     """What a file of one case holds.
 
     Attributes:
         space: of the places.
-        marks: at least one.
+        annotations: at least one.
     """
 
     space: Space
-    marks: tuple[Mark, ...]
+    annotations: tuple[Annotation, ...]
 
 
-def class_ids(marks: Iterable[Mark], known: Mapping[int, str]) -> dict[str, int]:
+def class_ids(annotations: Iterable[Annotation], known: Mapping[int, str]) -> dict[str, int]:
     """Ids for the class names that stand without a number.
 
     A name has the id that `known` gives it, or the one that it stands with elsewhere; the others get the lowest free
     ids in the order of the alphabet.
 
     Args:
-        marks: of all files together, so that a name means the same in each.
+        annotations: of all files together, so that a name means the same in each.
         known: class names by id, as from a dataset.json.
     """
     ids = {name: value for value, name in known.items()}
     nameless = set()
-    for mark in marks:
-        said = mark.wording
-        if said.class_id is None:
-            nameless.add(said.name)
-        elif said.name:
-            ids.setdefault(said.name, said.class_id)
-    taken = set(ids.values()) | {m.wording.class_id for m in marks if m.wording.class_id is not None}
+    for annotation in annotations:
+        parsed = annotation.label
+        if parsed.class_id is None:
+            nameless.add(parsed.name)
+        elif parsed.name:
+            ids.setdefault(parsed.name, parsed.class_id)
+    taken = set(ids.values()) | {m.label.class_id for m in annotations if m.label.class_id is not None}
     free = (number for number in range(1, 65536) if number not in taken)
     return ids | {name: next(free) for name in sorted(nameless - set(ids))}
 
 
 def objects_of(
-    marks: Sequence[Mark], ids: Mapping[str, int], known: Mapping[int, str], where: str
+    annotations: Sequence[Annotation], ids: Mapping[str, int], known: Mapping[int, str], where: str
 ) -> list[ObjectPrompt]:
     """The objects of one case, in the order of their first marks.
 
     Args:
-        marks: of the case.
+        annotations: of the case.
         ids: as of `class_ids`.
         known: class names by id.
         where: file, for messages.
@@ -75,19 +75,21 @@ def objects_of(
     Raises:
         PromptError: if an object has two boxes, or neither a click inside nor a box.
     """
-    groups: dict[tuple[int, int], list[Mark]] = {}
-    for mark in marks:
-        said = mark.wording
-        class_id = ids[said.name] if said.class_id is None else said.class_id
-        groups.setdefault((class_id, said.number), []).append(mark)
+    groups: dict[tuple[int, int], list[Annotation]] = {}
+    for annotation in annotations:
+        parsed = annotation.label
+        class_id = ids[parsed.name] if parsed.class_id is None else parsed.class_id
+        groups.setdefault((class_id, parsed.number), []).append(annotation)
     objects = []
     for (class_id, number), group in groups.items():
-        name = next((mark.wording.name for mark in group if mark.wording.name), known.get(class_id, ""))
-        boxes = [mark.box for mark in group if mark.box is not None]
+        name = next((annotation.label.name for annotation in group if annotation.label.name), known.get(class_id, ""))
+        boxes = [annotation.box for annotation in group if annotation.box is not None]
         here = f"{where}: class {class_id} {name}".rstrip() + (f", object {number}" if number > 1 else "")
         if len(boxes) > 1:
             raise PromptError(f"{here}: {len(boxes)} boxes; an object has one. Number objects as in '{name}#2'.")
-        clicks = [(mark.place, int(mark.wording.inside)) for mark in group if mark.place is not None]
+        clicks = [
+            (annotation.place, int(annotation.label.inside)) for annotation in group if annotation.place is not None
+        ]
         try:
             prompt = ObjectPrompt(
                 class_id=class_id,

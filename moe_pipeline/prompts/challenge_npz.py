@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from moe_pipeline.errors import PromptError
-from moe_pipeline.prompts.annotations import Mark, Marks
-from moe_pipeline.prompts.label_syntax import Wording
+from moe_pipeline.prompts.annotations import Annotation, Annotations
+from moe_pipeline.prompts.label_syntax import ParsedLabel
 from moe_pipeline.prompts.plain_pickle import read_plain
 from moe_pipeline.records.prompts import Point
 
@@ -25,7 +25,7 @@ _PLACES = TypeAdapter(list[Point])
 _ROW = TypeAdapter(tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat])
 
 
-def read(path: Path) -> Marks:
+def read(path: Path) -> Annotations:
     """Clicks and boxes of every class.
 
     Raises:
@@ -40,34 +40,34 @@ def read(path: Path) -> Marks:
     if not arrays:
         raise PromptError(f"{path}: expected an array clicks or boxes, found {', '.join(sorted(names)) or 'none'}")
     try:
-        marks = [mark for box in _entries(arrays, _BOXES) for mark in _box(*box)]
-        marks += [mark for clicks in _entries(arrays, _CLICKS) for mark in _clicks(*clicks)]
+        annotations = [annotation for box in _entries(arrays, _BOXES) for annotation in _box(*box)]
+        annotations += [annotation for clicks in _entries(arrays, _CLICKS) for annotation in _clicks(*clicks)]
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
         raise PromptError(
             f"{path}: clicks or boxes are not laid out as the challenge lays them out: {fault}"
         ) from error
-    if not marks:
+    if not annotations:
         raise PromptError(f"{path}: its clicks and boxes are empty")
-    return Marks("array_zyx", tuple(marks))
+    return Annotations("array_zyx", tuple(annotations))
 
 
 def _entries(arrays: dict[str, Any], name: str) -> list[tuple[int, Any]]:
     return list(enumerate(arrays.get(name, []), start=1))
 
 
-def _clicks(class_id: int, entry: dict[str, Any]) -> list[Mark]:
+def _clicks(class_id: int, entry: dict[str, Any]) -> list[Annotation]:
     return [
-        Mark(Wording(class_id, "", inside=inside), place=place)
+        Annotation(ParsedLabel(class_id, "", inside=inside), place=place)
         for key, inside in (("fg", True), ("bg", False))
         for place in _PLACES.validate_python(entry[key])
     ]
 
 
-def _box(class_id: int, entry: dict[str, Any] | list[Any]) -> list[Mark]:
+def _box(class_id: int, entry: dict[str, Any] | list[Any]) -> list[Annotation]:
     if isinstance(entry, dict):
         first, last = _PLACES.validate_python([[entry[key] for key in corner] for corner in _CORNERS])
     else:
         x, y, z, x_end, y_end, z_end = _ROW.validate_python(entry)
         first, last = (z, y, x), (z_end, y_end, x_end)
-    return [Mark(Wording(class_id, ""), box=(first, last))]
+    return [Annotation(ParsedLabel(class_id, ""), box=(first, last))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.io.files import SUFFIXES, case_id_of, has_image_suffix
 from moe_pipeline.prompts import challenge_npz, napari_points, slicer_fcsv, slicer_markups
-from moe_pipeline.prompts.annotations import Marks
+from moe_pipeline.prompts.annotations import Annotations
 from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 OURS = "prompts.json"
@@ -30,7 +30,7 @@ class Format:
 
     suffix: str
     space: Space
-    read: Callable[[Path], Marks]
+    read: Callable[[Path], Annotations]
     write: Callable[[Path, Sequence[ObjectPrompt]], None] | None = None
 
 

@@ -18,7 +18,7 @@ _HIGHEST_ID = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class ParsedLabel:
     """What a label says.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wording:
     inside: bool = True
 
 
-def wording(text: str, where: str) -> Wording:
+def parse_label(text: str, where: str) -> ParsedLabel:
     """Read a label such as `liver`, `3 liver`, `lesion#2`, `liver neg`, `liver-`, or 3D Slicer's `liver-1`.
 
     A number in front is the class id; `#2` the object; `neg` or a minus at the end puts the click outside; the number
@@ -54,9 +54,9 @@ def wording(text: str, where: str) -> Wording:
     name = found["name"] or ("" if class_id is not None else UNNAMED)
     sign = (found["sign"] or "").strip().lower()
     inside = sign != "-" and "neg" not in sign
-    return Wording(class_id, name, int(found["object"] or 1), inside)
+    return ParsedLabel(class_id, name, int(found["object"] or 1), inside)
 
 
-def worded(class_id: int, name: str, number: int, *, inside: bool, count: int) -> str:
-    """The label that `wording` reads as these, whatever the name looks like."""
+def format_label(class_id: int, name: str, number: int, *, inside: bool, count: int) -> str:
+    """The label that `parse_label` reads as these, whatever the name looks like."""
     return f"{class_id} {name}#{number} {'pos' if inside else 'neg'}-{count}"

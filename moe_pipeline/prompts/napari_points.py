@@ -7,8 +7,8 @@ from pathlib import Path
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.files import write_text
-from moe_pipeline.prompts.annotations import Mark, Marks
-from moe_pipeline.prompts.label_syntax import worded, wording
+from moe_pipeline.prompts.annotations import Annotation, Annotations
+from moe_pipeline.prompts.label_syntax import format_label, parse_label
 from moe_pipeline.prompts.tables import finite, text_of
 from moe_pipeline.records.prompts import ObjectPrompt
 
@@ -18,7 +18,7 @@ _AXES = ("axis-0", "axis-1", "axis-2")
 _LABELS = ("label", "class")
 
 
-def read(path: Path) -> Marks:
+def read(path: Path) -> Annotations:
     """Points as indices of the array that napari shows: z, y, x of the image file.
 
     Raises:
@@ -33,14 +33,14 @@ def read(path: Path) -> Marks:
             f"{path}: no points of a 3D layer of napari: expected columns {', '.join(_AXES)}, found {found}"
         )
     labels = next((columns[name] for name in _LABELS if name in columns), None)
-    marks = []
+    annotations = []
     for count, row in enumerate(rows, start=1):
         where = f"{path}, row {count}"
         z, y, x = (finite(row[columns[axis]] or "", f"{where}, {axis}") for axis in _AXES)
-        marks.append(Mark(wording((row[labels] or "") if labels else "", where), place=(z, y, x)))
-    if not marks:
+        annotations.append(Annotation(parse_label((row[labels] or "") if labels else "", where), place=(z, y, x)))
+    if not annotations:
         raise PromptError(f"{path}: no point in it; place clicks and save the layer again")
-    return Marks("array_zyx", tuple(marks))
+    return Annotations("array_zyx", tuple(annotations))
 
 
 def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
@@ -59,7 +59,7 @@ def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
     for prompt in objects:
         number = seen[prompt.class_id] = seen.get(prompt.class_id, 0) + 1
         for point, inside in zip(prompt.points, prompt.labels, strict=True):
-            label = worded(prompt.class_id, prompt.class_name, number, inside=bool(inside), count=count + 1)
+            label = format_label(prompt.class_id, prompt.class_name, number, inside=bool(inside), count=count + 1)
             writer.writerow([count, *point, label])
             count += 1
     write_text(path, stream.getvalue())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moe_pipeline.errors import PromptError
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
@@ -22,7 +22,7 @@ def seed_of(case: str, class_id: int, seed: int) -> int:
 
 
 INSIDE, OUTSIDE = 1.0, -1.0
-"""Logits of a cell wholly inside and wholly outside. With the built-in foundation no other pair tried did better."""
+"""Logits of a low-resolution voxel wholly inside and wholly outside. With nano no other pair tried did better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class DensePrompt:
     labels: Volume
     class_id: int
 
-    def logits(self, lattice: CellLattice, start: Start) -> NDArray[np.float32]:
-        """What a window's decoder would have said, (l, l, l): by the part of each cell that the mask fills."""
-        labels = resample(self.labels, lattice.cube(start), order="nearest", outside=0).array
-        n, side = lattice.window, lattice.cell_voxels
+    def logits(self, crop_grid: CropGrid, start: WindowIndex) -> NDArray[np.float32]:
+        """What a window's decoder would have said, (l, l, l): by the part of each voxel that the mask fills."""
+        labels = resample(self.labels, crop_grid.cube(start), order="nearest", outside=0).array
+        n, side = crop_grid.window, crop_grid.low_res_stride
         filled = (labels == self.class_id).reshape(n, side, n, side, n, side).mean(axis=(1, 3, 5))  # (l, l, l)
         return np.asarray(OUTSIDE + (INSIDE - OUTSIDE) * filled, dtype=np.float32)
 

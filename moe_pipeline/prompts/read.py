@@ -10,7 +10,7 @@ from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.prompts import masks
-from moe_pipeline.prompts.annotations import Marks, class_ids, objects_of
+from moe_pipeline.prompts.annotations import Annotations, class_ids, objects_of
 from moe_pipeline.prompts.formats import ENDINGS, FORMATS, MASK, OURS, case_of, format_of
 from moe_pipeline.prompts.prompt import DensePrompt, Prompt, objects_in_world
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile, Space
@@ -115,7 +115,7 @@ class _Collected:
     def __init__(self, path: Path, cases: Collection[str]) -> None:
         self.path, self.wanted = path, cases
         self.single = not path.is_dir()
-        self.marks: dict[str, tuple[Path, Marks]] = {}
+        self.annotations: dict[str, tuple[Path, Annotations]] = {}
         self.ready: dict[str, Path | Given] = {}
         self.faults: dict[str, PipelineError] = {}
         self.origin: dict[str, Path] = {}
@@ -143,10 +143,13 @@ class _Collected:
             raise PromptError(f"{self.path}: no prompts in it; expected files that end in {ENDINGS}")
         beside = self.path if self.single else self.path / _NOT_PROMPTS
         names = classes_beside(beside) or classes_beside(self.path)
-        ids = class_ids([mark for _, marks in self.marks.values() for mark in marks.marks], names)
-        for case, (file, marks) in self.marks.items():
+        ids = class_ids(
+            [annotation for _, annotations in self.annotations.values() for annotation in annotations.annotations],
+            names,
+        )
+        for case, (file, annotations) in self.annotations.items():
             try:
-                self.ready[case] = Given(marks.space, objects_of(marks.marks, ids, names, str(file)))
+                self.ready[case] = Given(annotations.space, objects_of(annotations.annotations, ids, names, str(file)))
             except PromptError as error:
                 self._fault(case, file, error)
         return PromptSet(self.path, self.ready, self.faults, names)
@@ -158,7 +161,7 @@ class _Collected:
             self.ready[case] = file
             return
         try:
-            self.marks[case] = file, FORMATS[kind].read(file)
+            self.annotations[case] = file, FORMATS[kind].read(file)
         except PromptError as error:
             self._fault(case, file, error)
 

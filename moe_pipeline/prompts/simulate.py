@@ -1,4 +1,4 @@
-"""Robots that click by reference label maps, once and for all: their prompts are a file, and say who made them."""
+"""Simulated users click by reference label maps: their prompts become a file that says who made them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from moe_pipeline.prompts.prompt import LPS_TO_RAS, seed_of
 from moe_pipeline.prompts.thickest import deepest, deepest_of_parts
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
 
-RobotName = Literal["random", "centre", "jitter", "error"]
-ROBOTS: tuple[RobotName, ...] = ("random", "centre", "jitter", "error")
+SimulatedUserName = Literal["random", "centre", "jitter", "error"]
+SIMULATED_USERS: tuple[SimulatedUserName, ...] = ("random", "centre", "jitter", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class RobotOptions:
-    """How a robot clicks on every class of every reference.
+class SimulatedUserOptions:
+    """How a simulated user clicks on every class of every reference.
 
     Attributes:
-        robot: random: any voxels of the class. centre: deepest inside it, and far from each other. jitter: those of
+        user: random: any voxels of the class. centre: deepest inside it, and far from each other. jitter: those of
             centre, moved at random, so that a click may miss. error: the first of centre, then the deepest voxel of
             each of the largest regions where a prediction is wrong, inside or outside.
         clicks: per object.
@@ -36,33 +36,36 @@ class RobotOptions:
         predictions: label maps that `error` looks at.
     """
 
-    robot: RobotName
+    user: SimulatedUserName
     clicks: int = 1
     seed: int = 0
     jitter_mm: float = 5.0
     predictions: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.robot not in ROBOTS:
-            raise PromptError(f"no robot {self.robot!r}; there are: {', '.join(ROBOTS)}")
-        if (self.robot == "error") != (self.predictions is not None):
+        if self.user not in SIMULATED_USERS:
+            raise PromptError(f"no simulated user {self.user!r}; there are: {', '.join(SIMULATED_USERS)}")
+        if (self.user == "error") != (self.predictions is not None):
             raise PromptError(
-                "robot error clicks where a prediction is wrong: give --predictions DIR with --robot error, and only "
-                "then. To correct a model click by click, use `moe predict --labels DIR --clicks N`."
+                "the simulated user 'error' clicks where a prediction is wrong: give --predictions DIR with "
+                "--user error, and only then. To correct a model click by click, use `moe predict --labels DIR --clicks N`."
             )
 
     def __str__(self) -> str:
-        extent = f", {self.jitter_mm:g} mm" if self.robot == "jitter" else ""
-        return f"robot {self.robot}{extent}, {self.clicks} click{'s' * (self.clicks > 1)} an object, seed {self.seed}"
+        extent = f", {self.jitter_mm:g} mm" if self.user == "jitter" else ""
+        clicks = f"{self.clicks} click{'s' * (self.clicks > 1)}"
+        return f"simulated user {self.user}{extent}, {clicks} an object, seed {self.seed}"
 
 
-def simulate_prompts(labels: Path, out: Path, options: RobotOptions, progress: Progress = silent) -> dict[str, str]:
+def simulate_prompts(
+    labels: Path, out: Path, options: SimulatedUserOptions, progress: Progress = silent
+) -> dict[str, str]:
     """Write prompts.json for all references of a folder.
 
     Args:
         labels: folder of label maps.
         out: the file.
-        options: which robot.
+        options: which simulated user.
         progress: told after each case.
 
     Returns:
@@ -101,14 +104,14 @@ def _answer(case: str, reference: Volume, predictions: dict[str, Path]) -> Volum
 
 
 def _objects(
-    case: str, reference: Volume, answer: Volume | None, names: dict[int, str], options: RobotOptions
+    case: str, reference: Volume, answer: Volume | None, names: dict[int, str], options: SimulatedUserOptions
 ) -> list[ObjectPrompt]:
     objects = []
     for value, region in sorted(regions(reference.array).items()):
         mask = reference.array[region.box] == value
         corner = np.array([side.start for side in region.box])
         random = np.random.default_rng(seed_of(case, value, options.seed))
-        voxels = (_CLICKERS[options.robot](mask, reference, options, random) + corner).astype(float)  # (n, 3)
+        voxels = (_CLICKERS[options.user](mask, reference, options, random) + corner).astype(float)  # (n, 3)
         labels = [1] * len(voxels)
         if answer is not None:
             wrong = (reference.array == value) != (answer.array == value)
@@ -122,35 +125,37 @@ def _objects(
     return objects
 
 
-_Clicker = Callable[[NDArray[np.bool_], Volume, RobotOptions, np.random.Generator], NDArray[np.int64]]
+_Clicker = Callable[[NDArray[np.bool_], Volume, SimulatedUserOptions, np.random.Generator], NDArray[np.int64]]
 
 
 def _anywhere(
-    mask: NDArray[np.bool_], _: Volume, options: RobotOptions, random: np.random.Generator
+    mask: NDArray[np.bool_], _: Volume, options: SimulatedUserOptions, random: np.random.Generator
 ) -> NDArray[np.int64]:
     voxels = np.argwhere(mask)
     return voxels[random.choice(len(voxels), size=min(options.clicks, len(voxels)), replace=False)]
 
 
 def _central(
-    mask: NDArray[np.bool_], reference: Volume, options: RobotOptions, _: np.random.Generator
+    mask: NDArray[np.bool_], reference: Volume, options: SimulatedUserOptions, _: np.random.Generator
 ) -> NDArray[np.int64]:
     return deepest(mask, reference.geometry.spacing_mm, options.clicks)
 
 
 def _jittered(
-    mask: NDArray[np.bool_], reference: Volume, options: RobotOptions, random: np.random.Generator
+    mask: NDArray[np.bool_], reference: Volume, options: SimulatedUserOptions, random: np.random.Generator
 ) -> NDArray[np.int64]:
     voxels = _central(mask, reference, options, random)
     moves = random.normal(0, options.jitter_mm, voxels.shape) / reference.geometry.spacing_mm
     return voxels + np.rint(moves).astype(np.int64)
 
 
-def _first(mask: NDArray[np.bool_], reference: Volume, _: RobotOptions, __: np.random.Generator) -> NDArray[np.int64]:
+def _first(
+    mask: NDArray[np.bool_], reference: Volume, _: SimulatedUserOptions, __: np.random.Generator
+) -> NDArray[np.int64]:
     return deepest(mask, reference.geometry.spacing_mm)
 
 
-_CLICKERS: dict[RobotName, _Clicker] = {
+_CLICKERS: dict[SimulatedUserName, _Clicker] = {
     "random": _anywhere,
     "centre": _central,
     "jitter": _jittered,

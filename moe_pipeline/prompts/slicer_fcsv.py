@@ -9,8 +9,8 @@ import numpy as np
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.files import write_text
-from moe_pipeline.prompts.annotations import Mark, Marks
-from moe_pipeline.prompts.label_syntax import worded, wording
+from moe_pipeline.prompts.annotations import Annotation, Annotations
+from moe_pipeline.prompts.label_syntax import format_label, parse_label
 from moe_pipeline.prompts.tables import finite, text_of
 from moe_pipeline.records.prompts import ObjectPrompt
 
@@ -20,7 +20,7 @@ _SYSTEMS = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
 _COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID")
 
 
-def read(path: Path) -> Marks:
+def read(path: Path) -> Annotations:
     """Points in the coordinate system that the header names: LPS or 1, RAS or 0; RAS where it names none.
 
     Raises:
@@ -36,15 +36,17 @@ def read(path: Path) -> Marks:
         raise PromptError(f"{path}: CoordinateSystem {system}; expected LPS, RAS, 0 (RAS) or 1 (LPS)")
     columns = [name.strip() for name in header.get("columns", ",".join(_COLUMNS)).split(",")]
     flips = np.array([_SYSTEMS[system], _SYSTEMS[system], 1.0])
-    marks: list[Mark] = []
+    annotations: list[Annotation] = []
     for row in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
-        cells = dict(zip(columns, row, strict=False))
-        where = f"{path}, point {len(marks) + 1}"
-        x, y, z = (flips * [finite(cells.get(axis, ""), f"{where}, {axis}") for axis in "xyz"]).tolist()
-        marks.append(Mark(wording(cells.get("desc", "") or cells.get("label", ""), where), place=(x, y, z)))
-    if not marks:
+        voxels = dict(zip(columns, row, strict=False))
+        where = f"{path}, point {len(annotations) + 1}"
+        x, y, z = (flips * [finite(voxels.get(axis, ""), f"{where}, {axis}") for axis in "xyz"]).tolist()
+        annotations.append(
+            Annotation(parse_label(voxels.get("desc", "") or voxels.get("label", ""), where), place=(x, y, z))
+        )
+    if not annotations:
         raise PromptError(f"{path}: no point in it; place clicks and save it again")
-    return Marks("world_lps_mm", tuple(marks))
+    return Annotations("world_lps_mm", tuple(annotations))
 
 
 def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
@@ -65,6 +67,6 @@ def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
         number = seen[prompt.class_id] = seen.get(prompt.class_id, 0) + 1
         for point, inside in zip(prompt.points, prompt.labels, strict=True):
             count += 1
-            label = worded(prompt.class_id, prompt.class_name, number, inside=bool(inside), count=count)
+            label = format_label(prompt.class_id, prompt.class_name, number, inside=bool(inside), count=count)
             writer.writerow([count, *point, 0, 0, 0, 1, 1, 1, 0, label, "", ""])
     write_text(path, stream.getvalue())

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.files import write_text
-from moe_pipeline.prompts.annotations import Mark, Marks
-from moe_pipeline.prompts.label_syntax import worded, wording
+from moe_pipeline.prompts.annotations import Annotation, Annotations
+from moe_pipeline.prompts.label_syntax import format_label, parse_label
 from moe_pipeline.prompts.prompt import corners
 from moe_pipeline.records.prompts import ObjectPrompt, Point
 
@@ -53,7 +53,7 @@ class _File(_Foreign):
     markups: list[_Markup]
 
 
-def read(path: Path) -> Marks:
+def read(path: Path) -> Annotations:
     """Defined points and boxes of all markups in a file. A box that stands askew becomes the upright one around it.
 
     Raises:
@@ -65,10 +65,10 @@ def read(path: Path) -> Marks:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "file"
         raise PromptError(f"{path}: no markups of 3D Slicer: {place}: {fault['msg']}") from error
-    marks = [mark for markup in file.markups for mark in _marks(markup, path)]
-    if not marks:
+    annotations = [annotation for markup in file.markups for annotation in _annotations(markup, path)]
+    if not annotations:
         raise PromptError(f"{path}: no defined point and no region of interest in it; place clicks and save it again")
-    return Marks("world_lps_mm", tuple(marks))
+    return Annotations("world_lps_mm", tuple(annotations))
 
 
 def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
@@ -80,7 +80,7 @@ def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
         points = [
             {
                 "id": str(count),
-                "label": worded(prompt.class_id, prompt.class_name, number, inside=bool(inside), count=count),
+                "label": format_label(prompt.class_id, prompt.class_name, number, inside=bool(inside), count=count),
                 "position": list(point),
                 "positionStatus": "defined",
             }
@@ -96,14 +96,14 @@ def write(path: Path, objects: Sequence[ObjectPrompt]) -> None:
 _HEAD = {"coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
 
 
-def _marks(markup: _Markup, path: Path) -> list[Mark]:
+def _annotations(markup: _Markup, path: Path) -> list[Annotation]:
     units = markup.coordinateUnits
     if (units if isinstance(units, str) else units[0]) != "mm":
         raise PromptError(f"{path}: coordinates in {units}, expected mm; save it again with mm")
     flips = _FLIPS[markup.coordinateSystem]
     if markup.type == "Fiducial":
         return [
-            Mark(wording(point.description or point.label, str(path)), place=_point(flips * point.position))
+            Annotation(parse_label(point.description or point.label, str(path)), place=_point(flips * point.position))
             for point in markup.controlPoints
             if point.positionStatus == "defined" and point.position is not None
         ]
@@ -112,18 +112,20 @@ def _marks(markup: _Markup, path: Path) -> list[Mark]:
     raise PromptError(f"{path}: a markup of type {markup.type}; point lists (Fiducial) and ROI can be prompts")
 
 
-def _box(markup: _Markup, flips: np.ndarray, path: Path) -> Mark:
+def _box(markup: _Markup, flips: np.ndarray, path: Path) -> Annotation:
     if markup.center is None or markup.size is None:
         raise PromptError(f"{path}: a ROI without center and size; save it with 3D Slicer 5 or later")
     half = np.array(markup.size) / 2
     axes = np.array(markup.orientation).reshape(3, 3)  # its columns are the box's own axes
     places = (corners((-half).tolist(), half.tolist()) @ axes.T + markup.center) * flips  # (8, 3)
-    said = next((point.description or point.label for point in markup.controlPoints), "")
-    return Mark(wording(markup.name or said, str(path)), box=(_point(places.min(axis=0)), _point(places.max(axis=0))))
+    parsed = next((point.description or point.label for point in markup.controlPoints), "")
+    return Annotation(
+        parse_label(markup.name or parsed, str(path)), box=(_point(places.min(axis=0)), _point(places.max(axis=0)))
+    )
 
 
 def _roi(prompt: ObjectPrompt, box: tuple[Point, Point], number: int) -> dict[str, Any]:
-    label = worded(prompt.class_id, prompt.class_name, number, inside=True, count=1)
+    label = format_label(prompt.class_id, prompt.class_name, number, inside=True, count=1)
     middle = np.mean(box, axis=0).tolist()
     point = {"id": "1", "label": label, "position": middle, "positionStatus": "defined"}
     return {

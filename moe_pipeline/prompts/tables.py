@@ -1,4 +1,4 @@
-"""Text tables from strangers: what must be text is text, what must be a number is one."""
+"""Text tables from images unlike an expert's own: what must be text is text, what must be a number is one."""
 
 import math
 from pathlib import Path
@@ -22,7 +22,7 @@ def finite(text: str, where: str) -> float:
     """A number.
 
     Args:
-        text: of the cell.
+        text: of the low-resolution voxel.
         where: file, row and column, for messages.
 
     Raises:

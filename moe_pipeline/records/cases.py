@@ -7,6 +7,9 @@ from moe_pipeline.records.base import Part
 Status = Literal["ok", "absent", "failed"]
 
 
+Membership = Literal["yes", "no", ""]
+
+
 class CaseRow(Part):
     """One class of one case, or one case that failed; a row of cases.csv."""
 
@@ -24,8 +27,8 @@ class CaseRow(Part):
     """Who answered: "general" or the name of an expert."""
     weight: float | None = None
     """Weight of the expert's mask in the answer; 0 if the general expert answered alone."""
-    guard: str = ""
-    """passed, or stranger: the gate preferred an expert whose guard does not know this image."""
+    in_distribution: Membership = ""
+    """no: the gate preferred an expert whose OOD detector finds the image unlike that expert's own. Else yes."""
     prompt_source: str = ""
     """prompts, automatic (the expert's own search), or labels (simulated clicks: an evaluation, not a prediction)."""
     n_clicks: int | None = None

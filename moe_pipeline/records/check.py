@@ -14,7 +14,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 Fix = Literal["safe", "snap", "round", "resample-labels", "split-4d"]
-"""What `moe convert --fix` may mend. safe is snap (headers that mean the same grid) and round (labels that are whole
+"""What `moe convert --fix` may repair. safe is snap (headers that mean the same grid) and round (labels that are whole
 numbers but for rounding); the others change more, and are done only if they are asked for by name."""
 
 FIXES: tuple[Fix, ...] = ("safe", "snap", "round", "resample-labels", "split-4d")
@@ -60,10 +60,10 @@ class Finding(Part):
     """What there is."""
     expected: str
     """What there should be."""
-    mend: str
+    repair: str
     """What to do."""
     fix: Fix | None = None
-    """Value of --fix that mends it while converting; None if none does."""
+    """Value of --fix that repairs it while converting; None if none does."""
 
     @property
     def message(self) -> str:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.cases import Membership
 
 Kind = Literal["finetuned", "general", "unseen"]
 """finetuned: an expert knows the dataset. general: the gate was trained with it, as what stays with the foundation.
@@ -26,13 +27,13 @@ class PromptScore(Part):
     """Who answered."""
     weight: float
     """Weight of the expert's mask; 0 where the general expert answered alone."""
-    guard: str
-    """passed or stranger."""
+    in_distribution: Membership
+    """Whether the image is like those of the expert that was considered; empty where none was."""
     seconds: float
     """Time for this object."""
 
 
-class ColumnScores(Part):
+class ModelScores(Part):
     """All objects of one case, as one model segments them."""
 
     made_of: str
@@ -48,5 +49,5 @@ class CaseScores(Record):
     """The set."""
     case: str
     """Case id."""
-    columns: dict[str, ColumnScores]
+    models: dict[str, ModelScores]
     """By "<model>, <n> clicks"."""

@@ -41,7 +41,7 @@ class MetricRow(Part):
 class Forgetting(Part):
     """How much worse a model is than the general expert on what was not finetuned. Positive means forgotten."""
 
-    column: str
+    model: str
     """The model that is judged."""
     n_classes: int
     """Classes of datasets that were not finetuned."""

@@ -8,11 +8,11 @@ from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
 
-class PrompterCard(Part):
-    """prompter.safetensors beside expert.safetensors: where the expert would click by itself."""
+class ClickProposerCard(Part):
+    """click_proposer.safetensors beside expert.safetensors: where the expert would click by itself."""
 
     weights_sha256: str
-    """prompter.safetensors."""
+    """click_proposer.safetensors."""
     width: int = Field(gt=0)
     """Channels of the foundation's embedding."""
     hidden: int = Field(gt=0)
@@ -67,5 +67,5 @@ class ExpertCard(Record):
     """Validation columns at the best step, and the general expert's on the same prompts as general_*."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Training settings."""
-    prompter: PrompterCard | None = None
+    click_proposer: ClickProposerCard | None = None
     """What predicts without prompts; null if none was trained."""

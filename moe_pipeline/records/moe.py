@@ -45,10 +45,10 @@ class ExpertEntry(Part):
     """Where expert.json and expert.safetensors are, relative to the model folder."""
     weights_sha256: str
     """The weights the gate was trained with."""
-    prompter_sha256: str | None = None
-    """prompter.safetensors in the same folder; null if the expert has none."""
-    joined_gate_sha256: str | None = None
-    """Of an expert that joined later: joined/<dataset>/gate.safetensors; its gate.json stands beside. Null for the
+    click_proposer_sha256: str | None = None
+    """click_proposer.safetensors in the same folder; null if the expert has none."""
+    added_gate_sha256: str | None = None
+    """Of an expert that joined later: added/<dataset>/gate.safetensors; its gate.json stands beside. Null for the
     experts that the gate was trained with."""
 
 
@@ -98,14 +98,14 @@ class GateCard(Record):
     """Dice by which an expert must be better than the general one, for the targets "dice"."""
     better_expert: dict[str, float] = Field(default_factory=dict)
     """Share of each finetuned dataset's objects that its expert segments better, for the targets "dice"."""
-    guarded: bool = True
-    """Whether guards keep experts away from strangers."""
+    out_of_distribution: bool = True
+    """Whether OOD detectors keep experts away from images unlike an expert's own."""
     width: int
     """Channels of the foundation's embedding."""
     hidden: int
     """Width of the hidden layer."""
-    guard_ranks: tuple[int, ...]
-    """Principal directions of each expert's guard."""
+    ood_ranks: tuple[int, ...]
+    """Principal directions of each expert's OOD detector."""
     general_datasets: tuple[str, ...]
     """Datasets whose prompts belong to the general expert."""
     weights_sha256: str
@@ -114,21 +114,21 @@ class GateCard(Record):
     """Training prompts per dataset."""
     temperature: float = Field(gt=0)
     """Of the softmax, from validation."""
-    guard_percentile: float
-    """Percentile of the distances of unseen patients behind a guard's limit."""
+    ood_percentile: float
+    """Percentile of the distances of unseen patients behind an OOD detector's limit."""
     confusion: dict[str, dict[str, float]]
-    """Share of each dataset's validation prompts that each output answers, at tau and behind the guard."""
+    """Share of each dataset's validation prompts that each output answers, at tau and behind the OOD detector."""
     calibration_error: float
     """Expected calibration error: mean gap in `reliability`, weighted by n."""
     reliability: tuple[ReliabilityBin, ...] = ()
-    """On validation prompts, the same that the temperature is from, and before the guards."""
+    """On validation prompts, the same that the temperature is from, and before the OOD detectors."""
     known: dict[str, float] = Field(default_factory=dict)
-    """Share of each dataset's validation prompts whose image its guard knows (any guard, for general datasets)."""
+    """Share of each dataset's validation prompts whose image its OOD detector knows (any, for general datasets)."""
     coverage: dict[str, float] = Field(default_factory=dict)
-    """Share of each dataset's validation prompts that an expert answers, at tau and behind the guards."""
+    """Share of each dataset's validation prompts that an expert answers, at tau and behind the OOD detectors."""
     tau: float = Field(ge=0, lt=1)
     """Chosen threshold: the smallest from 0.9 on that sends no validation prompt of the general datasets to an expert,
-    at most 2 % of the synthetic ones and 5 % of the clicks elsewhere; 0.5 by the paper's rule."""
+    at most 2 % of the synthetic ones and 5 % of the background clicks; 0.5 by the paper's rule."""
     sweep: tuple[ThresholdRow, ...]
     """What other thresholds do."""
     seed: int

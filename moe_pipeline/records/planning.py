@@ -143,7 +143,7 @@ class PairSummary(Part):
     """Longest side of the box around both: a crop that large shows both whole."""
 
 
-class CaseRow(Part):
+class CaseSummary(Part):
     """One usable case, briefly."""
 
     case_id: str
@@ -165,7 +165,7 @@ class Fingerprint(Record):
     """Hash over dataset.json and all files of all cases."""
     channel_names: dict[str, str]
     """From dataset.json."""
-    cases: tuple[CaseRow, ...]
+    cases: tuple[CaseSummary, ...]
     """Usable cases, sorted by id."""
     faults: tuple[Fault, ...] = ()
     """Warnings, and the errors of the cases that were left out."""

@@ -34,7 +34,7 @@ def _comparison(comparison: Comparison, as_table: TableMaker) -> Iterator[str]:
     yield f"Mean Dice, {clicks} per object:\n\n{as_table(comparison.matrix)}"
     yield f"By set, {clicks}:\n\n{as_table(comparison.sets)}"
     lines = [
-        f"  {row.column}: mean drop {row.mean_drop:+.4f} over {row.n_classes} classes, "
+        f"  {row.model}: mean drop {row.mean_drop:+.4f} over {row.n_classes} classes, "
         f"largest {row.largest_drop:+.4f} ({row.largest_drop_at})"
         for row in comparison.forgetting
         if row.n_classes

@@ -127,13 +127,13 @@ def _panel(grey: Slice, labels: Slice, window: tuple[float, float], px_per_mm: f
     scaled = np.clip((grey.array.astype(np.float32) - low) / (high - low), 0, 1) * 255
     smooth = Image.fromarray(scaled.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
     values = Image.fromarray(labels.array.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
-    canvas = np.asarray(smooth.convert("RGB")).copy()  # (height, width, 3)
+    stitched = np.asarray(smooth.convert("RGB")).copy()  # (height, width, 3)
     remaining = np.asarray(values).copy()  # (height, width)
     for _ in range(_THICKNESS_PX):
         edge = outlines(remaining)
-        canvas[edge] = np.asarray(PALETTE, dtype=np.uint8)[(remaining[edge] - 1) % len(PALETTE)]
+        stitched[edge] = np.asarray(PALETTE, dtype=np.uint8)[(remaining[edge] - 1) % len(PALETTE)]
         remaining[edge] = 0
-    return Image.fromarray(canvas)
+    return Image.fromarray(stitched)
 
 
 def _zoomed(image: Volume, labels: list[Volume], margin_mm: float | None) -> tuple[Volume, list[Volume]]:

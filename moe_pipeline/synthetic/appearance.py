@@ -7,7 +7,7 @@ from moe_pipeline.synthetic import labels
 from moe_pipeline.synthetic.acquisition import acquire
 from moe_pipeline.synthetic.draws import Draws, Section
 from moe_pipeline.synthetic.fields import along_axes, column, smooth_field
-from moe_pipeline.synthetic.frame import Frame
+from moe_pipeline.synthetic.frame import FieldOfView
 
 _PALETTE = 8
 _J = labels.N_OBJECTS
@@ -78,7 +78,7 @@ def _objects(numbers: Section, table: Tensor, palette: Tensor, around: Tensor) -
 _LOW, _HIGH = 0.005, 0.995  # the percentiles that the view clips to
 
 
-def render(draws: Draws, frame: Frame, painted: Tensor, around: Tensor) -> Tensor:
+def render(draws: Draws, frame: FieldOfView, painted: Tensor, around: Tensor) -> Tensor:
     """Give every voxel its grey value.
 
     Args:
@@ -95,7 +95,7 @@ def render(draws: Draws, frame: Frame, painted: Tensor, around: Tensor) -> Tenso
     volume = means.gather(1, flat).reshape(painted.shape) + _texture(draws, flat).reshape(painted.shape)
     image = acquire(draws, volume)
     image = _strip(draws, image, painted)
-    return torch.stack([normalise(one, box) for one, box in zip(image, frame.boxes, strict=True)])
+    return torch.stack([clip_and_standardise(one, box) for one, box in zip(image, frame.boxes, strict=True)])
 
 
 def _texture(draws: Draws, flat: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def _strip(draws: Draws, image: Tensor, painted: Tensor) -> Tensor:
     return torch.where((painted == labels.AIR) & column(stripped), column(fill), image)
 
 
-def normalise(image: Tensor, box: tuple[slice, slice, slice]) -> Tensor:
+def clip_and_standardise(image: Tensor, box: tuple[slice, slice, slice]) -> Tensor:
     """Clip to percentiles 0.5 and 99.5 of the field of view, z-score, give the padding the lowest value.
 
     Args:

@@ -57,11 +57,11 @@ def smooth_field(numbers: Section, channels: int, knots: int, spans: tuple[float
     Args:
         numbers: where the random numbers come from.
         channels: number of independent fields.
-        knots: lattice points per axis.
-        spans: roughest and smoothest: lattice cells per crop edge; the higher at most knots - 3.
+        knots: crop grid points per axis.
+        spans: roughest and smoothest: crop grid cells per crop edge; the higher at most knots - 3.
     """
     low, high = spans
-    assert high <= knots - 3, "the crop would leave the lattice"
+    assert high <= knots - 3, "the crop would leave the crop grid"
     isotropic = numbers.log_uniform(1, low=low, high=high)
     span = (isotropic * numbers.log_uniform(3, low=0.7, high=1.4)).clamp(max=knots - 3)  # (n, 3)
     start = 1 + numbers.uniform(3) * (knots - 3 - span)
@@ -75,7 +75,7 @@ def grid(size: int, device: torch.device) -> Tensor:
 
 
 def doubling(size: int, device: torch.device) -> Tensor:
-    """(size, size // 2): linear interpolation from every second voxel's lattice, edges held."""
+    """(size, size // 2): linear interpolation from every second voxel's crop grid, edges held."""
     half = size // 2
     places = ((torch.arange(size, device=device) + 0.5) / 2 - 0.5).clamp(0, half - 1)  # (s,)
     return (1 - (places[:, None] - torch.arange(half, device=device)).abs()).clamp(min=0)

@@ -14,7 +14,7 @@ _SMALLEST_EDGE = 0.28  # of the cube
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class FieldOfView:
     """Field of view and coordinates of each sample."""
 
     size: int
@@ -39,7 +39,7 @@ class Frame:
         return grid(size, self.centre.device) + column(self.warp_strength) * self.warp.at(size)
 
 
-def draw_frame(draws: Draws, size: int) -> Frame:
+def draw_frame(draws: Draws, size: int) -> FieldOfView:
     """Choose scene, field of view and warp of every sample."""
     numbers = draws.on_cpu
     device = draws.white.device
@@ -55,7 +55,7 @@ def draw_frame(draws: Draws, size: int) -> Frame:
     scale = torch.where(follows, half.mean(-1, keepdim=True), torch.ones(numbers.n, 1))
     strength = numbers.log_uniform(1, low=0.03, high=0.2) * numbers.uniform(3, low=0.6, high=1.2)
     warp = draws.section("frame")
-    return Frame(
+    return FieldOfView(
         size=size,
         scenes=scenes.tolist(),
         boxes=boxes,

@@ -8,10 +8,10 @@ from torch import Tensor
 from moe_pipeline.synthetic import labels
 from moe_pipeline.synthetic.draws import Draws, Section
 from moe_pipeline.synthetic.fields import along_axes, column, doubling, smooth_field
-from moe_pipeline.synthetic.frame import SCENES, Frame
+from moe_pipeline.synthetic.frame import SCENES, FieldOfView
 
 
-def paint_scenes(draws: Draws, frame: Frame, coordinates: Tensor) -> Tensor:
+def paint_scenes(draws: Draws, frame: FieldOfView, coordinates: Tensor) -> Tensor:
     """Draw the background of every sample.
 
     Args:

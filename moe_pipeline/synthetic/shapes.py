@@ -8,12 +8,12 @@ from torch import Tensor
 from moe_pipeline.synthetic import labels
 from moe_pipeline.synthetic.draws import Draws, Section
 from moe_pipeline.synthetic.fields import along_axes, column, doubling, rotation, smooth_field
-from moe_pipeline.synthetic.frame import Frame
+from moe_pipeline.synthetic.frame import FieldOfView
 
 _GENERATIONS = 4  # 1 + 2 + 4 + 8 segments
 
 
-def tree_level(numbers: Section, frame: Frame, size: int) -> Tensor:
+def tree_level(numbers: Section, frame: FieldOfView, size: int) -> Tensor:
     """Draw one tree per sample.
 
     Args:
@@ -37,7 +37,7 @@ def tree_level(numbers: Section, frame: Frame, size: int) -> Tensor:
     return level.amin(1).reshape(n, size, size, size)
 
 
-def _segments(numbers: Section, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+def _segments(numbers: Section, frame: FieldOfView) -> tuple[Tensor, Tensor, Tensor]:
     """Start points (n, m, 3), steps (n, m, 3) and radii (n, m) of all segments, generation by generation."""
     scale = frame.scale[:, :, None]  # (n, 1, 1)
     start = frame.centre[:, None] + frame.half[:, None] * numbers.uniform(1, 3, low=-0.9, high=0.9)
@@ -87,7 +87,7 @@ class Bodies:
     """(n, J) bool"""
 
 
-def paint_objects(draws: Draws, frame: Frame, painted: Tensor) -> tuple[Tensor, Tensor]:
+def paint_objects(draws: Draws, frame: FieldOfView, painted: Tensor) -> tuple[Tensor, Tensor]:
     """Paint every object over the background.
 
     Args:
@@ -137,7 +137,7 @@ def _label_at(painted: Tensor, centre: Tensor) -> Tensor:
     return painted.reshape(painted.shape[0], -1).gather(1, flat).long()
 
 
-def _draw_bodies(numbers: Section, frame: Frame) -> Bodies:
+def _draw_bodies(numbers: Section, frame: FieldOfView) -> Bodies:
     size = numbers.log_uniform(_J, low=0.09, high=0.62)
     size[:, labels.PARENT] = numbers.log_uniform(low=0.25, high=0.8)
     size[:, labels.MAIN] = numbers.log_uniform(low=0.16, high=0.9)
@@ -186,7 +186,7 @@ def _proportions(numbers: Section) -> Tensor:
     return torch.where(form < 0.38, compact, torch.where(form < 0.76, long, torch.where(form < 0.88, tube, disc)))
 
 
-def _with_twin(numbers: Section, frame: Frame, bodies: Bodies) -> Bodies:
+def _with_twin(numbers: Section, frame: FieldOfView, bodies: Bodies) -> Bodies:
     """Give some main objects a mirrored twin, which has the same form."""
     has_twin = numbers.chance(p=0.4)
     away = numbers.uniform(low=0.3, high=0.7) * frame.half[:, 0] * numbers.sign()
@@ -201,7 +201,7 @@ def _with_twin(numbers: Section, frame: Frame, bodies: Bodies) -> Bodies:
     return replace(bodies, centre=centre, present=present, **copied)
 
 
-def _levels(numbers: Section, draws: Draws, frame: Frame, bodies: Bodies) -> tuple[Tensor, Tensor]:
+def _levels(numbers: Section, draws: Draws, frame: FieldOfView, bodies: Bodies) -> tuple[Tensor, Tensor]:
     """Levels (n, J, h, h, h) of all slots and the signed cut (n, 2, h, h, h) of twin and main, at half resolution."""
     half = frame.size // 2
     coordinates = frame.coordinates(half)  # (n, 3, h, h, h)
@@ -252,7 +252,7 @@ def _cuts(numbers: Section, coordinates: Tensor, bodies: Bodies, along: Tensor) 
     return torch.where(column(has_cut[:, None]), cut, torch.full_like(cut, -_FREE))
 
 
-def _with_field_object(numbers: Section, draws: Draws, frame: Frame, level: Tensor) -> Tensor:
+def _with_field_object(numbers: Section, draws: Draws, frame: FieldOfView, level: Tensor) -> Tensor:
     """Replace slot FIELD, in most samples, by a structure that fills its body: vessels, sheets, islands, a tree."""
     half = frame.size // 2
     kind = column(numbers.uniform(1)[:, 0])

@@ -16,20 +16,20 @@ from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.synthetic import make_batch
 from moe_pipeline.synthetic.replay import Replay, ReplaySettings
-from moe_pipeline.training.engine.dead_channels import waken
+from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 from moe_pipeline.training.engine.ema import copy_into
 from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.interactive.click_sequences import (
-    Dialogues,
-    DialogueSettings,
+    ClickSequences,
+    InteractiveModel,
     PromptBatch,
-    Speaker,
+    SequenceSettings,
     as_it_is,
 )
-from moe_pipeline.training.interactive.simulated_clicks import converse, full_size
+from moe_pipeline.training.interactive.simulated_clicks import click_sequence, full_size
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
@@ -38,7 +38,7 @@ from moe_pipeline.weights.tensors import load_tensors
 _log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
-_SHOWS_OF_DIALOGUES = 6  # a dialogue lasts 2.6 steps in the mean, so each painting is shown about twice, too
+_SHOWS_OF_SEQUENCES = 6  # a click sequence lasts 2.6 steps in the mean, so each painting is shown about twice, too
 _LOOKS = 6  # batches on which a foundation to go on from shows which of its channels answer
 
 
@@ -63,8 +63,8 @@ class PretrainSettings:
     validation_clicks: int = 5
     """Clicks per object in validation."""
     learn_from_all: bool = False
-    """Whether every answer carries a gradient, or only the first and the last of each dialogue."""
-    dialogues: int = 8
+    """Whether every answer carries a gradient, or only the first and the last of each click sequence."""
+    sequences: int = 8
     """Batches that are prompted in turn, where the encoder stays as it is."""
     iou_weight: float = 0.2
     """Weight of the IoU head's loss."""
@@ -101,12 +101,12 @@ class PretrainTask:
         truth = occupancy(target, self.module.config.low_resolution_size)
         turns = range(n_clicks) if s.learn_from_all else sorted({0, n_clicks - 1})
         total = torch.zeros((), device=self.device)
-        dialogue = converse(
+        sequence = click_sequence(
             self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator
         )
         for turn in range(n_clicks):
             with torch.set_grad_enabled(turn in turns):
-                answer = next(dialogue)
+                answer = next(sequence)
             if turn in turns:
                 total = total + interaction_loss(answer.candidates, truth, s.iou_weight, balance=green)
         return total / len(turns)
@@ -136,7 +136,7 @@ class PretrainTask:
             embedding = self.module.image_encoder(batch.image)
             target = batch.target.flatten(0, 1)[:, None]  # (k, 1, S, S, S)
             generator = torch.Generator().manual_seed(index)
-            answers = converse(
+            answers = click_sequence(
                 self.module.prompt_encoder, self.module.mask_decoder, embedding, target, s.validation_clicks, generator
             )
             for click, answer in enumerate(answers):
@@ -151,41 +151,41 @@ class PretrainTask:
 
 
 class DecoderPretrainTask(PretrainTask):
-    """The same for all but the image encoder, which stays as it is: dialogues take turns, as in experts' training."""
+    """The same for all but the image encoder, which stays as it is; click sequences as in experts' training."""
 
     def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
         super().__init__(foundation, settings, device)
         self.identity = sha256_json({"decoder": self.identity})
         foundation.image_encoder.requires_grad_(False)
-        turns = DialogueSettings(
+        turns = SequenceSettings(
             prompts=settings.volumes * settings.targets,
             max_clicks=settings.max_clicks,
-            count=settings.dialogues,
+            count=settings.sequences,
             iou_weight=settings.iou_weight,
             seed=settings.seed,
         )
-        self._dialogues = Dialogues(self._read, turns, Processes(device))
-        self._learner = Speaker(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
+        self._sequences = ClickSequences(self._read, turns, Processes(device))
+        self._learner = InteractiveModel(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
 
     def loss(self, step: int) -> Tensor:
-        """Interaction loss after the next click of one dialogue."""
-        return self._dialogues.loss(step, self._learner)
+        """Interaction loss after the next click of one click sequence."""
+        return self._sequences.loss(step, self._learner)
 
     def memory(self) -> dict[str, Tensor]:
-        """All dialogues."""
-        return self._dialogues.memory()
+        """All click sequences."""
+        return self._sequences.memory()
 
     def remember(self, memory: dict[str, Tensor]) -> None:
-        """Go on with the dialogues that `memory` gave."""
-        self._dialogues.remember(memory)
+        """Go on with the click sequences that `memory` gave."""
+        self._sequences.remember(memory)
 
     def shown(self, steps: int) -> int:
-        """Volumes that so many steps see, each for as long as its dialogue lasts."""
-        return self._dialogues.begun(steps) * self.settings.volumes
+        """Volumes that so many steps see, each for as long as its click sequence lasts."""
+        return self._sequences.begun(steps) * self.settings.volumes
 
     def close(self) -> None:
         """Stop reading ahead."""
-        self._dialogues.close()
+        self._sequences.close()
 
     @torch.no_grad()
     def _read(self, began: int) -> PromptBatch:
@@ -249,7 +249,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     if options.start is not None:
         _go_on_from(foundation, options.start)
         if options.frozen_encoder:
-            settings = replace(settings, volumes=2, shows=_SHOWS_OF_DIALOGUES)
+            settings = replace(settings, volumes=2, shows=_SHOWS_OF_SEQUENCES)
         settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
     loop = LoopSettings(
         steps=options.steps,
@@ -313,7 +313,7 @@ def pretrain(
     """
     foundation, settings = task.module, task.settings
     if settings.start and not (folder / "checkpoint.safetensors").is_file():
-        waken(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
+        reinitialise_dead_channels(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return result

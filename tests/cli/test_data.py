@@ -61,7 +61,7 @@ def test_fix_stands_alone_or_with_names(folder: Path, run: Run) -> None:
 
 
 def test_a_fix_that_finds_nothing_says_so(folder: Path, run: Run) -> None:
-    assert "nothing was mended" in run("convert", str(folder), "--out", "Dataset002_Q", "--fix")[1]
+    assert "nothing was repaired" in run("convert", str(folder), "--out", "Dataset002_Q", "--fix")[1]
     assert run("convert", str(folder), "--fix", "magic")[0] == 2
 
 

@@ -30,7 +30,7 @@ def test_no_layout_sees_anything_in_an_empty_folder_or_among_text_files(tmp_path
     assert [name for name, source in SOURCES.items() if source.detect(tmp_path)] == []
 
 
-def test_who_says_where_the_images_are_is_heard(tmp_path: Path, write_volume: Write) -> None:
+def test_who_says_where_the_images_are_is_used(tmp_path: Path, write_volume: Write) -> None:
     for name in ("imaging", "segmentation"):
         write_volume(tmp_path / "case_00000" / f"{name}.nii.gz", 1)
     assert choose_source(tmp_path) == "kits"

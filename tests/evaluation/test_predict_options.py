@@ -44,7 +44,7 @@ def labels_with(place: Workspace, out: Path, **changes: object) -> np.ndarray:
     [{"tta": True}, {"precision": "bf16"}, {"max_crops": 1}, {"zoom": "auto"}],
     ids=["tta", "precision", "max crops", "zoom"],
 )
-def test_an_option_is_heard_and_recorded(place: Workspace, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_an_option_is_used_and_recorded(place: Workspace, tmp_path: Path, changes: dict[str, object]) -> None:
     plain = labels_with(place, tmp_path / "plain")
     changed = labels_with(place, tmp_path / "changed", **changes)
     assert not np.array_equal(plain, changed)

@@ -67,7 +67,7 @@ def test_world_of_known_voxels() -> None:
     np.testing.assert_array_equal(upright.voxel_to_world([[0, 0, 0], [1, 1, 1]]), [[10, 20, 30], [11, 22, 33]])
 
 
-def test_cropped_keeps_the_lattice_and_may_reach_beyond() -> None:
+def test_cropped_keeps_the_crop_grid_and_may_reach_beyond() -> None:
     native = grid(OBLIQUE)
     crop = native.cropped(((-2, 3), (1, 9), (0, 4)))
     assert crop.shape == (5, 8, 4)

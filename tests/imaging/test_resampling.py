@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.resampling import inside, resample, shared_lattice
+from moe_pipeline.imaging.resampling import inside, resample, shared_voxel_grid
 from moe_pipeline.imaging.volume import Volume
 
 TILTED = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
@@ -39,11 +39,11 @@ def test_same_grid_is_the_identity() -> None:
         np.testing.assert_array_equal(same.array, labels)
 
 
-def test_lattices_are_shared_only_if_all_voxels_coincide() -> None:
-    assert shared_lattice(SOURCE, SOURCE.cropped(((-3, 4), (0, 1), (2, 9)))) == ((-3, 4), (0, 1), (2, 9))
-    assert shared_lattice(SOURCE, SOURCE.resampled(1)) is None
-    assert shared_lattice(SOURCE, replace(SOURCE, origin_mm=(-4.5, 40.0, 8.0))) is None
-    assert shared_lattice(SOURCE, replace(SOURCE, spacing_mm=(1.001, 2.0, 3.0))) is None
+def test_crop_grids_are_shared_only_if_all_voxels_coincide() -> None:
+    assert shared_voxel_grid(SOURCE, SOURCE.cropped(((-3, 4), (0, 1), (2, 9)))) == ((-3, 4), (0, 1), (2, 9))
+    assert shared_voxel_grid(SOURCE, SOURCE.resampled(1)) is None
+    assert shared_voxel_grid(SOURCE, replace(SOURCE, origin_mm=(-4.5, 40.0, 8.0))) is None
+    assert shared_voxel_grid(SOURCE, replace(SOURCE, spacing_mm=(1.001, 2.0, 3.0))) is None
 
 
 def test_a_crop_equals_slicing_and_is_filled_outside() -> None:

@@ -12,11 +12,11 @@ LAS = (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 
 def test_view_grid_is_ras_at_the_views_spacing_from_the_images_corner() -> None:
     image = Geometry((40, 30, 20), (0.8, 0.9, 3), (5, -7, 11), LAS)
-    lattice = view_grid(image, VIEW)
-    assert lattice.spacing_mm == (1.5, 1.5, 1.5)
-    assert lattice.shape == (22, 18, 40)
-    np.testing.assert_allclose(lattice.matrix, np.eye(3))
-    np.testing.assert_allclose(lattice.voxel_to_world([-0.5] * 3), image.voxel_to_world([39.5, -0.5, -0.5]))
+    crop_grid = view_grid(image, VIEW)
+    assert crop_grid.spacing_mm == (1.5, 1.5, 1.5)
+    assert crop_grid.shape == (22, 18, 40)
+    np.testing.assert_allclose(crop_grid.matrix, np.eye(3))
+    np.testing.assert_allclose(crop_grid.voxel_to_world([-0.5] * 3), image.voxel_to_world([39.5, -0.5, -0.5]))
 
 
 def test_sam_med3d_crop_equals_a_direct_computation() -> None:

@@ -27,9 +27,9 @@ def test_round_trip_keeps_values_and_places(direction: tuple[float, ...]) -> Non
 
 def test_a_volume_of_another_grid_is_refused() -> None:
     native = Geometry((3, 5, 4), (1, 1, 1))
-    stranger = Volume(np.zeros((3, 5, 4)), Geometry((3, 5, 4), (1, 1, 2)))
+    out_of_distribution = Volume(np.zeros((3, 5, 4)), Geometry((3, 5, 4), (1, 1, 2)))
     with pytest.raises(GeometryError, match="spacing 1x1x2 against 1x1x1"):
-        to_grid_orientation(stranger, native)
+        to_grid_orientation(out_of_distribution, native)
 
 
 def test_a_volume_must_fill_its_grid() -> None:

@@ -13,12 +13,12 @@ from torch.nn import functional
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.foundation import View
 
-LOW = 8  # cells along the edge of a cube of 16 voxels
+LOW = 8  # low-resolution voxels along the edge of a cube of 16 voxels
 SURE = 4.0
 
 
 class SeesBrightness:
-    """Stands in for a foundation. Each cell's mean intensity is its embedding."""
+    """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
 
     def __init__(self, *, connected: bool = True) -> None:
         self.config = SimpleNamespace(low_resolution_size=LOW)
@@ -32,7 +32,7 @@ class SeesBrightness:
 
 
 class Follows:
-    """Says +-4: the bright cells that touch a click inside, or simply all bright cells."""
+    """Says +-4: the bright voxels that touch a click inside, or simply all bright voxels."""
 
     def __init__(self, *, connected: bool) -> None:
         self.connected = connected
@@ -44,8 +44,8 @@ class Follows:
         bright = embedding[0, 0].numpy() > 0
         if self.connected:
             numbers, _ = ndimage.label(bright, np.ones((3, 3, 3)))
-            cells = (coordinates[0][labels[0] == 1].numpy() + 0.5) // 2
-            bright = np.isin(numbers, [numbers[tuple(cell.astype(int))] for cell in cells]) & (numbers > 0)
+            low_res_voxels = (coordinates[0][labels[0] == 1].numpy() + 0.5) // 2
+            bright = np.isin(numbers, [numbers[tuple(voxel.astype(int))] for voxel in low_res_voxels]) & (numbers > 0)
         return torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None], None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.io.files import read_volume
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.resampling import resample
@@ -38,16 +38,16 @@ def test_a_body_is_filled_without_an_edge_at_any_crop(
     monkeypatch.setattr("moe_pipeline.imaging.views.normalise", lambda crop, *_: crop + 300.0)  # denser than air
     model = replace(follower, view=VIEW, settings=Settings(max_windows=400))
     result = segment(model, ct, np.array([[60, 50, 56]]))
-    heard = result.answers[1][0].heard[0]
-    lattice = CellLattice(ct.geometry, VIEW, 8)
-    cells = resample(ct, lattice.voxels, order="linear", outside=-1000.0).array + 300.0
-    sides = [side // 2 * 2 for side in cells.shape]
-    blocks = cells[: sides[0], : sides[1], : sides[2]].reshape(*np.array([[s // 2, 2] for s in sides]).ravel())
+    output = result.answers[1][0].output[0]
+    crop_grid = CropGrid(ct.geometry, VIEW, 8)
+    low_res_voxels = resample(ct, crop_grid.voxels, order="linear", outside=-1000.0).array + 300.0
+    sides = [side // 2 * 2 for side in low_res_voxels.shape]
+    blocks = low_res_voxels[: sides[0], : sides[1], : sides[2]].reshape(*np.array([[s // 2, 2] for s in sides]).ravel())
     dense = blocks.mean(axis=(1, 3, 5)) > 0
     numbers, _ = ndimage.label(dense, np.ones((3, 3, 3)))
     body = numbers == np.bincount(numbers[numbers > 0]).argmax()
     box = ((0, body.shape[0]), (0, body.shape[1]), (0, body.shape[2]))
-    found = heard.canvas.read(box, heard.canvas.logits, fill=-1.0) > 0
-    assert heard.complete
-    assert heard.n_windows > 50
+    found = output.stitched.read(box, output.stitched.logits, fill=-1.0) > 0
+    assert output.complete
+    assert output.n_windows > 50
     assert dice(found, body) > 0.99  # as if one crop had held all of it

@@ -1,4 +1,4 @@
-"""An expert with a prompter, from finetuning to a folder predicted without prompts."""
+"""An expert with a click proposer, from finetuning to a folder predicted without prompts."""
 
 import csv
 import shutil
@@ -12,16 +12,16 @@ import torch
 from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import CheckpointError, PipelineError, PromptError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
-from moe_pipeline.mixture.model import load_model
+from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.training.click_proposer.train import PrompterSettings, PrompterTask
+from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
 NAME = "Dataset001_One"
-SMALL = PrompterSettings(steps=24, hidden=16, depth=1, search_crops=12, synthetic=2)
-OPTIONS = FinetuneOptions(epochs=1, prompter=SMALL)
+SMALL = ClickProposerSettings(steps=24, hidden=16, depth=1, search_crops=12, synthetic=2)
+OPTIONS = FinetuneOptions(epochs=1, click_proposer=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +77,25 @@ def test_a_search_can_be_restricted_and_contradictions_are_refused(searching: Wo
 
 def test_the_card_says_how_well_it_proposes(searching: Workspace) -> None:
     card = ExpertCard.load(searching.expert(NAME) / "expert.json")
-    assert card.prompter is not None
-    assert card.prompter.classes == (1, 3)
-    assert set(card.prompter.validation) == {"hit", "distance_mm", "found", "left_out"}
-    assert set(card.prompter.objects) == {1, 3}
-    files = {path.name for path in (searching.expert(NAME) / "prompter").iterdir()}
+    assert card.click_proposer is not None
+    assert card.click_proposer.classes == (1, 3)
+    assert set(card.click_proposer.validation) == {"hit", "distance_mm", "found", "left_out"}
+    assert set(card.click_proposer.objects) == {1, 3}
+    files = {path.name for path in (searching.expert(NAME) / "click_proposer").iterdir()}
     assert files == {"checkpoint.safetensors", "log.csv", "curve.png", "run.json"}
 
 
 @pytest.mark.parametrize("where", ["samples", "steps"])
-def test_a_killed_prompter_goes_on_to_the_same_weights(
+def test_a_killed_click_proposer_goes_on_to_the_same_weights(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     out = workspace.expert(NAME)
-    before = ExpertCard.load(out / "expert.json").prompter
-    for path in [*out.glob("prompter*"), *(out.parent.parent / "embeddings" / NAME).glob("*/search")]:
+    before = ExpertCard.load(out / "expert.json").click_proposer
+    for path in [*out.glob("click_proposer*"), *(out.parent.parent / "embeddings" / NAME).glob("*/search")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    loss = PrompterTask.loss
+    loss = ClickProposerTask.loss
 
-    def killed_step(task: PrompterTask, step: int) -> torch.Tensor:
+    def killed_step(task: ClickProposerTask, step: int) -> torch.Tensor:
         if step == 14:
             raise MemoryError
         return loss(task, step)
@@ -105,21 +105,21 @@ def test_a_killed_prompter_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         if where == "steps":
-            patch.setattr(PrompterTask, "loss", killed_step)
+            patch.setattr(ClickProposerTask, "loss", killed_step)
         else:
             patch.setattr("moe_pipeline.training.click_proposer.search_crops.make_batch", killed_encoding)
         with pytest.raises(MemoryError):
             finetune(workspace, workspace.raw(NAME), OPTIONS)
-    assert ExpertCard.load(out / "expert.json").prompter is None
-    assert finetune(workspace, workspace.raw(NAME), OPTIONS).prompter == before
+    assert ExpertCard.load(out / "expert.json").click_proposer is None
+    assert finetune(workspace, workspace.raw(NAME), OPTIONS).click_proposer == before
 
 
-def test_a_model_refuses_a_prompter_that_it_does_not_know(workspace: Workspace) -> None:
+def test_a_model_refuses_a_click_proposer_that_it_does_not_know(workspace: Workspace) -> None:
     out = workspace.expert(NAME)
-    (out / "prompter.safetensors").write_bytes(b"other")
-    with pytest.raises(CheckpointError, match=r"prompter\.safetensors: sha256 is"):
-        load_model(workspace.model, weights_root=workspace.weights)
-    finetune(workspace, workspace.raw(NAME), FinetuneOptions(epochs=1, prompter=None))
-    assert not (out / "prompter.safetensors").exists()
-    with pytest.raises(StaleCacheError, match=r"the prompter of Dataset001_One is None.*train-gate"):
-        load_model(workspace.model, weights_root=workspace.weights)
+    (out / "click_proposer.safetensors").write_bytes(b"other")
+    with pytest.raises(CheckpointError, match=r"click proposer\.safetensors: sha256 is"):
+        load_mixture(workspace.model, weights_root=workspace.weights)
+    finetune(workspace, workspace.raw(NAME), FinetuneOptions(epochs=1, click_proposer=None))
+    assert not (out / "click_proposer.safetensors").exists()
+    with pytest.raises(StaleCacheError, match=r"the click proposer of Dataset001_One is None.*train-gate"):
+        load_mixture(workspace.model, weights_root=workspace.weights)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moe_pipeline.errors import CheckpointError, PipelineError, RecordError, StaleCacheError
-from moe_pipeline.mixture.model import load_model
+from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.mixture.share import MANIFEST, export_model, foundation_is_there, import_model
 from moe_pipeline.records.moe import ShareManifest
 from moe_pipeline.training.gate.add_expert import add_expert
@@ -55,8 +55,8 @@ def test_an_imported_model_answers_like_the_first(
         exported = tmp_path / "folder"
         export_model(trained_workspace.model, exported, trained_workspace.weights, with_foundation=True)
     import_model(exported, tmp_path / "elsewhere" / "model")
-    first = load_model(trained_workspace.model, weights_root=trained_workspace.weights)
-    again = load_model(tmp_path / "elsewhere" / "model")  # its foundation came along
+    first = load_mixture(trained_workspace.model, weights_root=trained_workspace.weights)
+    again = load_mixture(tmp_path / "elsewhere" / "model")  # its foundation came along
     features = torch.randn(9, 5 * 48)
     assert first.router is not None
     assert again.router is not None
@@ -82,7 +82,7 @@ def test_without_the_foundation_its_card_goes_along(trained_workspace: Workspace
     import_model(tmp_path / "m.zip", tmp_path / "model")
     assert not foundation_is_there(tmp_path / "model")
     assert foundation_is_there(tmp_path / "model", trained_workspace.weights)
-    assert load_model(tmp_path / "model", weights_root=trained_workspace.weights).experts[0].name == ONE
+    assert load_mixture(tmp_path / "model", weights_root=trained_workspace.weights).experts[0].name == ONE
 
 
 def test_an_expert_may_join_an_imported_model(trained_workspace: Workspace, exported: Path, tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_an_expert_may_join_an_imported_model(trained_workspace: Workspace, expo
     shutil.rmtree(place.model)
     import_model(exported, place.model)
     add_expert(place, place.model, place.raw("Dataset003_Three"))
-    assert len(load_model(place.model, weights_root=place.weights).experts) == 3
+    assert len(load_mixture(place.model, weights_root=place.weights).experts) == 3
     export_model(place.model, tmp_path / "three.zip", place.weights)
     with zipfile.ZipFile(tmp_path / "three.zip") as archive:
-        assert "joined/Dataset003_Three/gate.safetensors" in archive.namelist()
+        assert "added/Dataset003_Three/gate.safetensors" in archive.namelist()
     assert import_model(tmp_path / "three.zip", tmp_path / "three").foundation == "tiny"
 
 
@@ -162,12 +162,12 @@ def test_a_changed_byte_an_unlisted_and_a_missing_file_are_found(exported: Path,
         content[-1] ^= 1
         files["gate.safetensors"] = bytes(content)
 
-    def grow(files: dict[str, bytes]) -> None:
+    def extend_windows(files: dict[str, bytes]) -> None:
         files["gate.safetensors"] += b"\0" * (3 << 20)
 
     for change, complaint in (
         (flip, r"gate.safetensors has .* bytes and sha256"),
-        (grow, r"gate.safetensors has .* bytes and sha256"),
+        (extend_windows, r"gate.safetensors has .* bytes and sha256"),
         (lambda files: files.update({"more.json": b"{}"}), r"more.json: listed but missing, or there but not listed"),
         (lambda files: files.pop("gate.json"), r"gate.json: listed but missing"),
         (lambda files: files.pop(MANIFEST), "has no manifest.json"),
@@ -178,7 +178,7 @@ def test_a_changed_byte_an_unlisted_and_a_missing_file_are_found(exported: Path,
         assert not (tmp_path / "model").exists()
 
 
-def test_an_expert_that_lies_elsewhere_is_refused(exported: Path, tmp_path: Path) -> None:
+def test_an_expert_that_lies_in_the_background_is_refused(exported: Path, tmp_path: Path) -> None:
     def point_out(files: dict[str, bytes]) -> None:
         card = json.loads(files["moe.json"])
         card["experts"][0]["folder"] = "../../somebody/else"

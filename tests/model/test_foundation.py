@@ -52,5 +52,5 @@ def test_every_part_of_nano_learns() -> None:
     (logits.square().mean() + iou.square().mean()).backward()
     unused = {name for name, parameter in nano.named_parameters() if parameter.grad is None}
     cancels = "token_to_image.k_proj.bias"  # adds the same to all logits of a softmax
-    elsewhere = ("hypernetworks", "no_mask", "chooser")  # for first clicks, and for prompts without a mask
+    elsewhere = ("hypernetworks", "no_mask", "mask_ranker")  # for first clicks, and for prompts without a mask
     assert all(any(part in name for part in elsewhere) or name.endswith(cancels) for name in unused)

@@ -9,7 +9,7 @@ from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset,
 from moe_pipeline.planning.views import choose_view
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.records.planning import (
-    CaseRow,
+    CaseSummary,
     ClassSummary,
     Fingerprint,
     Intensity,
@@ -57,7 +57,7 @@ def fingerprint(names: dict[int, str], n_cases: int = 10, **changes: Any) -> Fin
         "dataset": "Dataset001_X",
         "dataset_sha256": "0" * 64,
         "channel_names": {"0": "CT", "1": "PET"},
-        "cases": tuple(CaseRow(case_id=f"c{number}", **row) for number in range(n_cases)),
+        "cases": tuple(CaseSummary(case_id=f"c{number}", **row) for number in range(n_cases)),
         "orientations": {"RAS": n_cases},
         "spacing_mm": (spread(1),) * 3,
         "shape": (spread(100),) * 3,
@@ -69,7 +69,7 @@ def fingerprint(names: dict[int, str], n_cases: int = 10, **changes: Any) -> Fin
 
 def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> FoundationPreset:
     nano = load_planning_preset("nano")
-    limits = nano.limits.model_copy(update={"min_object_cells": cells})
+    limits = nano.limits.model_copy(update={"min_object_low_res_voxels": cells})
     view = View(spacing_mm=spacing_mm, size_voxels=size, normalisation="zscore_clipped")
     return nano.model_copy(update={"view": view, "limits": limits})
 
@@ -210,7 +210,7 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset("sam_med3d").view.size_voxels == 128
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
     nano = load_planning_preset("nano")
-    assert (nano.limits.min_object_cells, nano.view.size_voxels, nano.low_res_voxels) == (8, 64, 32)
+    assert (nano.limits.min_object_low_res_voxels, nano.view.size_voxels, nano.low_res_voxels) == (8, 64, 32)
     config = {"encoder": {"img_size": 32, "patch_size": 8, "out_chans": 48}}
     view = View(spacing_mm=2, size_voxels=32)
     card = FoundationCard(name="mine", weights_sha256="0" * 64, source="x", licence="CC0", view=view, config=config)
@@ -221,4 +221,4 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
     with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
         load_planning_preset("other", tmp_path)
-    assert planning_preset("x", view, config, like="sam_med3d").limits.min_object_cells == 4
+    assert planning_preset("x", view, config, like="sam_med3d").limits.min_object_low_res_voxels == 4

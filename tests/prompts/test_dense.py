@@ -32,21 +32,21 @@ def prompt(dense: DensePrompt | None) -> Prompt:
 
 
 def test_cells_say_how_much_of_them_the_mask_fills(follower: Mixture, image: Volume) -> None:
-    lattice = CropBank(image, follower.foundation, torch.device("cpu")).lattice(follower.view)
+    crop_grid = CropBank(image, follower.foundation, torch.device("cpu")).crop_grid(follower.view)
     dense = DensePrompt(labels((slice(0, 3), slice(0, 4), slice(0, 16))), 5)
-    logits = dense.logits(lattice, (0, 0, 0))  # cells of 2 voxels
+    logits = dense.logits(crop_grid, (0, 0, 0))  # low-resolution voxels of 2 voxels
     assert np.allclose(logits[0, :2], INSIDE)
     assert np.allclose(logits[1, :2], (INSIDE + OUTSIDE) / 2)
     assert np.allclose(logits[2:], OUTSIDE)
-    assert np.allclose(DensePrompt(dense.labels, 4).logits(lattice, (0, 0, 0)), OUTSIDE)
+    assert np.allclose(DensePrompt(dense.labels, 4).logits(crop_grid, (0, 0, 0)), OUTSIDE)
 
 
 def test_a_mask_may_lie_on_another_grid(follower: Mixture, image: Volume) -> None:
-    lattice = CropBank(image, follower.foundation, torch.device("cpu")).lattice(follower.view)
+    crop_grid = CropBank(image, follower.foundation, torch.device("cpu")).crop_grid(follower.view)
     coarse = Geometry((4, 4, 4), (4.0, 4.0, 4.0), (1.5, 1.5, 1.5))  # the same corner
     here = DensePrompt(labels((slice(4, 8), slice(0, 8), slice(8, 12))), 5)
     there = DensePrompt(labels((slice(1, 2), slice(0, 2), slice(2, 3)), coarse), 5)
-    assert np.array_equal(here.logits(lattice, (0, 0, 0)), there.logits(lattice, (0, 0, 0)))
+    assert np.array_equal(here.logits(crop_grid, (0, 0, 0)), there.logits(crop_grid, (0, 0, 0)))
 
 
 def test_the_decoder_begins_with_the_mask_and_otherwise_with_nothing(follower: Mixture, image: Volume) -> None:

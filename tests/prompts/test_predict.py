@@ -44,7 +44,7 @@ def test_each_case_has_its_prompts_or_its_reason(follower: Mixture, images: Path
     assert "c: no prompts in" in rows[2].message
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "a.nii.gz")))
     assert found[8, 7, 6] == 1
-    assert 100 < found.sum() < 500  # 257 voxels in cells of 8
+    assert 100 < found.sum() < 500  # 257 voxels in low-resolution voxels of 8
 
 
 def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> None:
@@ -81,15 +81,15 @@ def test_the_command_line_simulates_and_converts(
         ball = sitk.ReadImage(str(images / f"{name}.nii.gz")) > 50
         sitk.WriteImage(ball, str(labels / f"{name}.nii.gz"))
     file = tmp_path / "prompts.json"
-    simulate = ("prompts", "simulate", "--labels", labels, "-o", file, "--robot", "centre")
+    simulate = ("prompts", "simulate", "--labels", labels, "-o", file, "--user", "centre")
     assert run(capsys, *simulate) == (0, f"{file}: written\n")
-    assert PromptFile.load(file).made_by.startswith("robot centre, 1 click an object")
+    assert PromptFile.load(file).made_by.startswith("simulated user centre, 1 click an object")
     out = tmp_path / "napari"
     convert = ("prompts", "convert", file, "--to", "napari", "-o", out, "--images", images)
     assert run(capsys, *convert) == (0, f"{out}: written\n")
     assert (out / "a.csv").read_text().splitlines() == ["index,axis-0,axis-1,axis-2,label", "0,8.0,7.0,6.0,1 #1 pos-1"]
-    code, text = run(capsys, "prompts", "simulate", "--labels", labels, "-o", file, "--robot", "error")
+    code, text = run(capsys, "prompts", "simulate", "--labels", labels, "-o", file, "--user", "error")
     assert code == 1
-    assert text.startswith("error: robot error clicks where a prediction is wrong")
+    assert text.startswith("error: the simulated user 'error' clicks where a prediction is wrong")
     code, text = run(capsys, "prompts", "convert", file, "--to", "xml", "-o", out)
     assert (code, "--to xml: cannot be written" in text) == (1, True)

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.prompts.read import read_prompts
-from moe_pipeline.prompts.simulate import RobotOptions, simulate_prompts
+from moe_pipeline.prompts.simulate import SimulatedUserOptions, simulate_prompts
 from moe_pipeline.records.prompts import PromptFile
 
 SHAPE = (20, 16, 12)
@@ -47,36 +47,36 @@ def voxels(file: Path, labels: Path) -> list[tuple[int, str, list[list[int]], li
 
 def test_random_clicks_lie_in_their_class(labels: Path, reference: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "p.json"
-    assert simulate_prompts(labels, out, RobotOptions("random", clicks=5, seed=3)) == {}
+    assert simulate_prompts(labels, out, SimulatedUserOptions("random", clicks=5, seed=3)) == {}
     for class_id, _, places, signs in voxels(out, labels):
         assert signs == [1] * 5
         assert [int(reference[tuple(place)]) for place in places] == [class_id] * 5
-    assert PromptFile.load(out).made_by == "robot random, 5 clicks an object, seed 3, by labelsTs"
+    assert PromptFile.load(out).made_by == "simulated user random, 5 clicks an object, seed 3, by labelsTs"
 
 
 def test_the_same_seed_gives_the_same_file_and_another_one_another(labels: Path, tmp_path: Path) -> None:
     texts = []
     for name, seed in (("a.json", 1), ("b.json", 1), ("c.json", 2)):
-        simulate_prompts(labels, tmp_path / name, RobotOptions("random", clicks=2, seed=seed))
+        simulate_prompts(labels, tmp_path / name, SimulatedUserOptions("random", clicks=2, seed=seed))
         texts.append((tmp_path / name).read_text().replace(f"seed {seed}", ""))
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_centre_is_the_deepest_voxel(labels: Path, tmp_path: Path) -> None:
-    simulate_prompts(labels, tmp_path / "p.json", RobotOptions("centre"))
+    simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("centre"))
     assert voxels(tmp_path / "p.json", labels) == [(1, "ball", [[5, 6, 4]], [1]), (3, "bar", [[16, 3, 9]], [1])]
 
 
 def test_jitter_moves_the_centre_but_not_out_of_the_image(labels: Path, tmp_path: Path) -> None:
     moved = []
     for seed in range(30):
-        simulate_prompts(labels, tmp_path / "p.json", RobotOptions("jitter", seed=seed, jitter_mm=6))
+        simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("jitter", seed=seed, jitter_mm=6))
         moved += [place for *_, places, _ in voxels(tmp_path / "p.json", labels)[:1] for place in places]
     away_mm = (np.array(moved) - (5, 6, 4)) * (1.0, 1.5, 2.0)
     assert (np.array(moved) >= 0).all()
     assert (np.array(moved) < SHAPE).all()
     assert 2 < away_mm.std() < 7  # 6 mm, less what the image's border takes
-    simulate_prompts(labels, tmp_path / "p.json", RobotOptions("jitter", jitter_mm=0))
+    simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("jitter", jitter_mm=0))
     assert voxels(tmp_path / "p.json", labels)[0][2] == [[5, 6, 4]]
 
 
@@ -85,7 +85,7 @@ def test_error_clicks_where_a_prediction_is_wrong(labels: Path, reference: np.nd
     prediction[2:4, 3:10, 2:7] = 0  # missed
     prediction[12:15, 11:14, 0:3] = 1  # invented
     write(tmp_path / "answers" / "a.nii.gz", prediction)
-    options = RobotOptions("error", clicks=3, predictions=tmp_path / "answers")
+    options = SimulatedUserOptions("error", clicks=3, predictions=tmp_path / "answers")
     assert simulate_prompts(labels, tmp_path / "p.json", options) == {}
     ball, bar = voxels(tmp_path / "p.json", labels)
     assert ball[2][0] == [5, 6, 4]
@@ -99,28 +99,28 @@ def test_error_clicks_where_a_prediction_is_wrong(labels: Path, reference: np.nd
 def test_a_case_that_cannot_be_clicked_on_is_named(labels: Path, tmp_path: Path) -> None:
     write(labels / "b.nii.gz", np.zeros(SHAPE, np.uint8))
     (labels / "c.nii.gz").write_bytes(b"no image")
-    failed = simulate_prompts(labels, tmp_path / "p.json", RobotOptions("centre"))
+    failed = simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("centre"))
     assert sorted(failed) == ["b", "c"]
     assert "the reference is empty" in failed["b"]
     assert sorted(PromptFile.load(tmp_path / "p.json").cases) == ["a"]
     (labels / "a.nii.gz").unlink()
     with pytest.raises(PromptError, match="nothing to click on: "):
-        simulate_prompts(labels, tmp_path / "q.json", RobotOptions("centre"))
+        simulate_prompts(labels, tmp_path / "q.json", SimulatedUserOptions("centre"))
 
 
 def test_a_prediction_on_another_grid_is_refused(labels: Path, tmp_path: Path) -> None:
     write(tmp_path / "answers" / "a.nii.gz", np.zeros((20, 16, 11), np.uint8))
     with pytest.raises(PromptError, match="is on another grid than its reference: shape"):
-        simulate_prompts(labels, tmp_path / "p.json", RobotOptions("error", predictions=tmp_path / "answers"))
+        simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("error", predictions=tmp_path / "answers"))
     (tmp_path / "answers" / "a.nii.gz").unlink()
     with pytest.raises(PromptError, match="a: no prediction to look for errors in"):
-        simulate_prompts(labels, tmp_path / "p.json", RobotOptions("error", predictions=tmp_path / "answers"))
+        simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("error", predictions=tmp_path / "answers"))
 
 
-def test_robots_are_named() -> None:
-    with pytest.raises(PromptError, match="no robot 'human'; there are: random, centre, jitter, error"):
-        RobotOptions("human")  # type: ignore[arg-type]
+def test_simulated_users_are_named() -> None:
+    with pytest.raises(PromptError, match="no simulated user 'human'; there are: random, centre, jitter, error"):
+        SimulatedUserOptions("human")  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="moe predict --labels"):
-        RobotOptions("error")
+        SimulatedUserOptions("error")
     with pytest.raises(PromptError, match="only then"):
-        RobotOptions("random", predictions=Path("x"))
+        SimulatedUserOptions("random", predictions=Path("x"))

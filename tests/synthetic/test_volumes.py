@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_pipeline.synthetic.appearance import normalise
+from moe_pipeline.synthetic.appearance import clip_and_standardise
 from moe_pipeline.synthetic.draws import Draws
 from moe_pipeline.synthetic.fields import doubling, grid
 from moe_pipeline.synthetic.frame import draw_frame
@@ -101,7 +101,7 @@ def test_normalise_of_a_known_image() -> None:
     low, high = values.quantile(0.005), values.quantile(0.995)
     values = values.clamp(low, high)
     expected = (values - values.mean()) / values.std(correction=0)
-    result = normalise(image, box)
+    result = clip_and_standardise(image, box)
     torch.testing.assert_close(result[box].flatten().double(), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(result[0], torch.full((32, 32), expected.min().item()), rtol=1e-4, atol=1e-4)
 

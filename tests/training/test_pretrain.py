@@ -19,7 +19,7 @@ from moe_pipeline.training.pretrain import (
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(
-    volumes=1, painted_targets=2, max_clicks=2, dialogues=2, validation_volumes=1, validation_clicks=2
+    volumes=1, painted_targets=2, max_clicks=2, sequences=2, validation_volumes=1, validation_clicks=2
 )
 LOOP = LoopSettings(steps=4, learning_rate=1e-3, warmup_steps=1, validate_every=2, kernel_rate=3e-3)
 
@@ -37,10 +37,10 @@ def like_nano() -> Foundation:
                 num_heads=2,
                 out_chans=192,
                 stem="conv",
-                detail_chans=16,
+                high_res_chans=16,
             ),
             prompt=PromptConfig(embed_dim=192, swap_dense_axes=False, click_field=True),
-            decoder=DecoderConfig(transformer_dim=192, mlp_dim=32, num_heads=8, choose_clicks=1),
+            decoder=DecoderConfig(transformer_dim=192, mlp_dim=32, num_heads=8, ranked_clicks=1),
         )
     )
 

@@ -26,7 +26,7 @@ def planned(tmp_path: Path, make_planned_workspace: Callable[..., Workspace]) ->
 
 
 def test_two_processes_learn_what_one_learns(planned: Workspace) -> None:
-    arguments = ("finetune", NAME, "--epochs", "2", "--no-prompter", "--devices", "2", "--precision", "fp32")
+    arguments = ("finetune", NAME, "--epochs", "2", "--no-click_proposer", "--devices", "2", "--precision", "fp32")
     shared = subprocess.run(
         [sys.executable, "-m", "moe_pipeline", *arguments, "--workspace", str(planned.root)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -39,7 +39,7 @@ def test_two_processes_learn_what_one_learns(planned: Workspace) -> None:
     folder = planned.expert(NAME)
     together, of_two = load_tensors(folder / "expert.safetensors"), ExpertCard.load(folder / "expert.json")
     assert of_two.settings["devices"] == 2
-    options = FinetuneOptions(epochs=2, precision="fp32", overwrite=True, prompter=None)
+    options = FinetuneOptions(epochs=2, precision="fp32", overwrite=True, click_proposer=None)
     alone = finetune(planned, planned.raw(NAME), options)
     expected = load_tensors(folder / "expert.safetensors")
     start = load_foundation("tiny", weights_root=planned.weights).mask_decoder.state_dict()

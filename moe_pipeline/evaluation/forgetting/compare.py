@@ -11,7 +11,7 @@ import pandas as pd
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, folder_set, raw_set, sets_of
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, MOE, check_regression, forgetting_matrix, forgotten
-from moe_pipeline.evaluation.forgetting.models import Column, Remembering, load_columns
+from moe_pipeline.evaluation.forgetting.models import ComparedModel, EncodingMemory, load_compared_models
 from moe_pipeline.evaluation.forgetting.score import Clicking, score_case
 from moe_pipeline.evaluation.forgetting.tables import prompt_table, set_table
 from moe_pipeline.evaluation.table import write_table
@@ -116,20 +116,20 @@ def compare(
         raise DatasetError(
             f"a comparison needs sets of different names; got {', '.join(s.name for s in sets) or 'none'}"
         )
-    columns = load_columns(place, folder, options.device)
+    models = load_compared_models(place, folder, options.device)
     clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
-    scores, failures = _score_all(sets, columns, clickings, out, progress)
+    scores, failures = _score_all(sets, models, clickings, out, progress)
     if not scores:
         raise PipelineError("not a single case could be compared: " + "; ".join(failures[:3]))
     kinds = _kinds(folder, sets)
-    comparisons = tuple(_compared(scores, sets, columns, clicking, kinds, out) for clicking in clickings)
-    _record(out, options, columns, comparisons, failures, time.monotonic() - began)
-    return MatrixReport(comparisons, {column.name: column.view for column in columns}, tuple(failures))
+    comparisons = tuple(_compared(scores, sets, models, clicking, kinds, out) for clicking in clickings)
+    _record(out, options, models, comparisons, failures, time.monotonic() - began)
+    return MatrixReport(comparisons, {model.name: model.view for model in models}, tuple(failures))
 
 
 def _score_all(
     sets: Sequence[EvaluationSet],
-    columns: Sequence[Column],
+    models: Sequence[ComparedModel],
     clickings: Sequence[Clicking],
     out: Path,
     progress: Progress,
@@ -139,20 +139,20 @@ def _score_all(
     for of, case in track(everything, "comparing", progress):
         path = out / "cases" / of.name / f"{case.case}.json"
         try:
-            scores.append(score_case(case, of, columns, clickings, path))
+            scores.append(score_case(case, of, models, clickings, path))
         except (PipelineError, OSError) as error:
             _log.warning("%s, %s: %s", of.name, case.case, error)
             failures.append(f"{of.name}, {case.case}: {error}")
-        _forget(columns)
+        _forget(models)
     return scores, failures
 
 
-def _forget(columns: Sequence[Column]) -> None:
+def _forget(models: Sequence[ComparedModel]) -> None:
     """The encodings of a case are of no use to the next one."""
-    for column in columns:
-        for model in column.models():
-            encoder = model.foundation.image_encoder
-            if isinstance(encoder, Remembering):
+    for compared in models:
+        for mixture in compared.models():
+            encoder = mixture.foundation.image_encoder
+            if isinstance(encoder, EncodingMemory):
                 encoder.forget()
 
 
@@ -165,20 +165,20 @@ def _kinds(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, Kind]:
 def _compared(
     scores: Sequence[CaseScores],
     sets: Sequence[EvaluationSet],
-    columns: Sequence[Column],
+    models: Sequence[ComparedModel],
     clicking: Clicking,
     kinds: dict[str, Kind],
     out: Path,
 ) -> Comparison:
-    prompts = prompt_table(scores, [column.name for column in columns], clicking)
+    prompts = prompt_table(scores, [model.name for model in models], clicking)
     tables: dict[str, dict[str, pd.DataFrame]] = {}
-    for (column, dataset), part in prompts.groupby(["column", "dataset"], sort=False):
-        tables.setdefault(str(column), {})[str(dataset)] = part
+    for (model, dataset), part in prompts.groupby(["model", "dataset"], sort=False):
+        tables.setdefault(str(model), {})[str(dataset)] = part
     matrix = forgetting_matrix(tables)
     matrix.insert(1, "kind", matrix["dataset"].map(kinds))
     finetuned = [name for name, kind in kinds.items() if kind == "finetuned"]
-    judged = [column.name for column in columns if column.everywhere is not None and column.name != GENERAL]
-    forgetting = tuple(forgotten(matrix, finetuned, column) for column in judged)
+    judged = [model.name for model in models if model.everywhere is not None and model.name != GENERAL]
+    forgetting = tuple(forgotten(matrix, finetuned, model) for model in judged)
     described = set_table(prompts, matrix, {s.name: s.origin for s in sets}, kinds)
     suffix = f"{clicking.n_clicks}_clicks" if clicking.n_clicks > 1 else "1_click"
     write_table(out / f"prompts_{suffix}.csv", prompts)
@@ -190,15 +190,15 @@ def _compared(
 def _record(
     out: Path,
     options: MatrixOptions,
-    columns: Sequence[Column],
+    models: Sequence[ComparedModel],
     comparisons: Sequence[Comparison],
     failures: Sequence[str],
     seconds: float,
 ) -> None:
-    model = next(column.everywhere for column in columns if column.name == MOE)
+    mixture = next(model.everywhere for model in models if model.name == MOE)
     results = {
         f"{one.n_clicks} clicks": {
-            row.column: {"mean_drop": row.mean_drop, "largest_drop": row.largest_drop}
+            row.model: {"mean_drop": row.mean_drop, "largest_drop": row.largest_drop}
             for row in one.forgetting
             if row.n_classes
         }
@@ -208,8 +208,8 @@ def _record(
         command="evaluate --matrix",
         versions=library_versions(),
         device=options.device,
-        settings={"clicks": list(options.clicks), "seed": options.seed, "views": {c.name: c.view for c in columns}},
-        inputs=model.hashes if model else {},
+        settings={"clicks": list(options.clicks), "seed": options.seed, "views": {c.name: c.view for c in models}},
+        inputs=mixture.hashes if mixture else {},
         seconds=round(seconds, 1),
         results={"forgotten": results, "failures": list(failures)},
         files=[

@@ -43,29 +43,29 @@ def forgetting_matrix(tables: Mapping[str, Mapping[str, pd.DataFrame]], metric: 
     """
     if not tables or BEST in tables:
         raise ValueError(f"expected models by name, none of them called {BEST!r}; got {list(tables)}")
-    columns = _in_order(tables)
-    parts = [_dataset_rows(tables, columns, dataset, metric) for dataset in _datasets(tables)]
+    models = _in_order(tables)
+    parts = [_dataset_rows(tables, models, dataset, metric) for dataset in _datasets(tables)]
     matrix = pd.concat(parts, ignore_index=True)
     return matrix.astype({"class_id": "Int64", "n": "int64", "n_left_out": "int64"})
 
 
-def forgotten(matrix: pd.DataFrame, finetuned: Collection[str], column: str = MOE) -> Forgetting:
+def forgotten(matrix: pd.DataFrame, finetuned: Collection[str], model: str = MOE) -> Forgetting:
     """How much worse a model is than the general expert on the datasets that were not finetuned.
 
     Args:
         matrix: as `forgetting_matrix` returns it.
         finetuned: datasets that the model was finetuned on, which cannot be forgotten.
-        column: the model that is judged.
+        model: the model that is judged.
 
     Raises:
         ValueError: if the matrix lacks the column or `general`.
     """
-    classes = _class_rows(matrix, column)
+    classes = _class_rows(matrix, model)
     classes = classes[~classes["dataset"].isin(list(finetuned))]
-    classes = classes.assign(drop=classes[GENERAL] - classes[column]).dropna(subset=["drop"])
+    classes = classes.assign(drop=classes[GENERAL] - classes[model]).dropna(subset=["drop"])
     worst = classes.sort_values("drop").tail(1)
     return Forgetting(
-        column=column,
+        model=model,
         n_classes=len(classes),
         largest_drop=float(classes["drop"].max()),
         largest_drop_at="".join(_where(row) for _, row in worst.iterrows()),
@@ -73,7 +73,7 @@ def forgotten(matrix: pd.DataFrame, finetuned: Collection[str], column: str = MO
     )
 
 
-def check_regression(matrix: pd.DataFrame, limit: float, column: str = MOE) -> list[str]:
+def check_regression(matrix: pd.DataFrame, limit: float, model: str = MOE) -> list[str]:
     """One sentence per class on which a model is worse than the general expert by more than a limit; empty if none.
 
     Finetuned datasets are included: an expert that spoils its own dataset is a regression too. So is a class or a
@@ -84,13 +84,13 @@ def check_regression(matrix: pd.DataFrame, limit: float, column: str = MOE) -> l
     """
     if not limit >= 0:
         raise ValueError(f"limit must be 0 or more, got {limit}")
-    classes = _class_rows(matrix, column)
-    unknown = matrix[matrix[GENERAL].isna() | matrix[column].isna()]
-    worse = classes[classes[GENERAL] - classes[column] > limit]
-    faults = [f"{_where(row)}: {column} and {GENERAL} have no object in common" for _, row in unknown.iterrows()]
+    classes = _class_rows(matrix, model)
+    unknown = matrix[matrix[GENERAL].isna() | matrix[model].isna()]
+    worse = classes[classes[GENERAL] - classes[model] > limit]
+    faults = [f"{_where(row)}: {model} and {GENERAL} have no object in common" for _, row in unknown.iterrows()]
     return faults + [
-        f"{_where(row)}: {column} {row[column]:.4f} against {GENERAL} {row[GENERAL]:.4f}, a drop of "
-        f"{row[GENERAL] - row[column]:.4f} over {row['n']} objects (limit {limit:g})"
+        f"{_where(row)}: {model} {row[model]:.4f} against {GENERAL} {row[GENERAL]:.4f}, a drop of "
+        f"{row[GENERAL] - row[model]:.4f} over {row['n']} objects (limit {limit:g})"
         for _, row in worse.iterrows()
     ]
 
@@ -102,14 +102,14 @@ def _in_order(names: Iterable[str]) -> list[str]:
     return [name for name in (GENERAL, GENERAL_IN_EXPERT_VIEW, *experts, *sft, MOE) if name in names]
 
 
-def is_sft(column: str) -> bool:
+def is_sft(model: str) -> bool:
     """Whether a column is a wholly finetuned network."""
-    return column == SFT or column.startswith(f"{SFT} of ")
+    return model == SFT or model.startswith(f"{SFT} of ")
 
 
-def is_expert(column: str) -> bool:
+def is_expert(model: str) -> bool:
     """Whether a column is an expert alone."""
-    return not is_sft(column) and column not in (GENERAL, GENERAL_IN_EXPERT_VIEW, MOE)
+    return not is_sft(model) and model not in (GENERAL, GENERAL_IN_EXPERT_VIEW, MOE)
 
 
 def _datasets(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
@@ -117,12 +117,12 @@ def _datasets(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[str]:
 
 
 def _dataset_rows(
-    tables: Mapping[str, Mapping[str, pd.DataFrame]], columns: list[str], dataset: str, metric: str
+    tables: Mapping[str, Mapping[str, pd.DataFrame]], models: list[str], dataset: str, metric: str
 ) -> pd.DataFrame:
-    seen = [column for column in columns if dataset in tables[column]]
-    scored = {column: tables[column][dataset].query("status == 'ok'") for column in seen}
+    seen = [model for model in models if dataset in tables[model]]
+    scored = {model: tables[model][dataset].query("status == 'ok'") for model in seen}
     names = pd.concat(list(scored.values())).drop_duplicates("class_id").set_index("class_id")["class_name"]
-    scores = pd.DataFrame({column: table.set_index(_OBJECT)[metric] for column, table in scored.items()})
+    scores = pd.DataFrame({model: table.set_index(_OBJECT)[metric] for model, table in scored.items()})
     shared = scores.dropna()  # (objects, models)
     choices = [name for name in seen if name == GENERAL or is_expert(name)]
     shared = shared.assign(**{BEST: shared[choices].max(axis=1)})
@@ -132,11 +132,11 @@ def _dataset_rows(
     rows = means.assign(class_name=names, n=n, n_left_out=n_all - n).reset_index()
     mean = means.mean().to_dict() | {"class_name": MEAN, "n": int(n.sum()), "n_left_out": int((n_all - n).sum())}
     rows = pd.concat([rows, pd.DataFrame([mean])], ignore_index=True).assign(dataset=dataset)
-    return rows.reindex(columns=[*KEYS, *columns, BEST])
+    return rows.reindex(columns=[*KEYS, *models, BEST])
 
 
-def _class_rows(matrix: pd.DataFrame, column: str) -> pd.DataFrame:
-    missing = [name for name in (GENERAL, column) if name not in matrix.columns]
+def _class_rows(matrix: pd.DataFrame, model: str) -> pd.DataFrame:
+    missing = [name for name in (GENERAL, model) if name not in matrix.columns]
     if missing:
         raise ValueError(f"the matrix lacks the columns {missing}; it has {list(matrix.columns)}")
     return matrix[matrix["class_id"].notna()]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE, SFT
 from moe_pipeline.files import sha256_json
-from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_model, with_expert
+from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture, with_expert
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.training.expert.full_finetune import NAME as SFT_NAME
@@ -18,7 +18,7 @@ from moe_pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ComparedModel:
     """One model of the comparison."""
 
     name: str
@@ -45,7 +45,7 @@ class Column:
         model = self.model_for(name)
         assert model is not None, f"column {self.name} on {name}"
         parts = {
-            "column": self.name,
+            "model": self.name,
             "weights": model.hashes,
             "views": [view.model_dump() for view in (model.view, *(expert.view for expert in model.experts))],
             "selector": [model.selector, model.tau],
@@ -55,28 +55,28 @@ class Column:
         return sha256_json(parts)
 
 
-def load_columns(place: Workspace, model_folder: Path, device: str) -> list[Column]:
+def load_compared_models(place: Workspace, model_folder: Path, device: str) -> list[ComparedModel]:
     """All columns of a model folder, on one copy of the foundation that encodes no cube of a case twice.
 
     Raises:
         PipelineError: if the model folder is incomplete.
     """
-    model = load_model(model_folder, device=device, weights_root=place.weights)
+    model = load_mixture(model_folder, device=device, weights_root=place.weights)
     remember_encodings(model)
     general = replace(model, experts=(), router=None, selector="general", hashes=_foundation_hashes(model))
-    columns = [Column(GENERAL, in_words(model.view), general)]
+    models = [ComparedModel(GENERAL, in_words(model.view), general)]
     own = {expert.name: replace(general, view=expert.view) for expert in model.experts if expert.view != model.view}
     if own:
         spacings = "; ".join(sorted({in_words(other.view) for other in own.values()}))
-        columns.append(Column(GENERAL_IN_EXPERT_VIEW, spacings, by_set=own))
+        models.append(ComparedModel(GENERAL_IN_EXPERT_VIEW, spacings, by_set=own))
     for expert in model.experts:
         alone = with_expert(general, expert)
         hashes = {**general.hashes, expert.name: model.hashes[expert.name]}
-        columns.append(Column(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
-    columns += [_wholly_finetuned(place, name, general, device) for name in _with_sft(place, model)]
+        models.append(ComparedModel(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
+    models += [_wholly_finetuned(place, name, general, device) for name in _with_sft(place, model)]
     chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
-    columns.append(Column(MOE, chosen, model, gate=ModelCard.load(model_folder / "moe.json").sha256()))
-    return columns
+    models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(model_folder / "moe.json").sha256()))
+    return models
 
 
 def _with_sft(place: Workspace, model: Mixture) -> list[str]:
@@ -85,7 +85,7 @@ def _with_sft(place: Workspace, model: Mixture) -> list[str]:
     return [name for name in names if (place.sft(name) / f"{SFT_NAME}.safetensors").is_file()]
 
 
-def _wholly_finetuned(place: Workspace, dataset: str, general: Mixture, device: str) -> Column:
+def _wholly_finetuned(place: Workspace, dataset: str, general: Mixture, device: str) -> ComparedModel:
     """A finetuned network in the view it was finetuned in on its own set, and in the foundation's on all others.
 
     So what it loses elsewhere is what its weights forgot, and not what an unfamiliar view costs.
@@ -96,7 +96,7 @@ def _wholly_finetuned(place: Workspace, dataset: str, general: Mixture, device: 
     hashes = {f"{SFT} of {dataset}": found for found in loaded.hashes.values()}
     own = replace(loaded, hashes=hashes, channel=general.channel, settings=general.settings)
     views = f"{in_words(own.view)} on its own set, {in_words(general.view)} elsewhere"
-    return Column(f"{SFT} of {dataset}", views, replace(own, view=general.view), {dataset: own})
+    return ComparedModel(f"{SFT} of {dataset}", views, replace(own, view=general.view), {dataset: own})
 
 
 def in_words(view: View) -> str:
@@ -104,14 +104,14 @@ def in_words(view: View) -> str:
     return f"{view.spacing_mm:g} mm, {view.size_voxels} voxels"
 
 
-def remember_encodings(model: Mixture) -> "Remembering":
+def remember_encodings(model: Mixture) -> "EncodingMemory":
     """Let the encoder of a model's foundation remember what it has seen."""
-    memory = Remembering(model.foundation.image_encoder)
+    memory = EncodingMemory(model.foundation.image_encoder)
     model.foundation.image_encoder = memory  # type: ignore[assignment]  # called like the encoder it wraps
     return memory
 
 
-class Remembering(nn.Module):
+class EncodingMemory(nn.Module):
     """An encoder that answers the same cube from memory. Forget after each case."""
 
     def __init__(self, encoder: nn.Module) -> None:

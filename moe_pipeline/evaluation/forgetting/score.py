@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import ImageError, RecordError
 from moe_pipeline.evaluation.forgetting.datasets import EvaluationCase, EvaluationSet
-from moe_pipeline.evaluation.forgetting.models import Column
+from moe_pipeline.evaluation.forgetting.models import ComparedModel
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.io.files import label_counts, read_label_map, read_volume
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.mixture_mask import Answer
+from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.records.comparison import CaseScores, ColumnScores, PromptScore
+from moe_pipeline.records.comparison import CaseScores, ModelScores, PromptScore
 
 _INSIDE = 0.5  # probability above which a voxel belongs to an object
 
@@ -32,20 +32,20 @@ class Clicking:
     seed: int
     """Of all clicks; the first one of an object is the same for every model."""
 
-    def column_key(self, column: str) -> str:
+    def scores_key(self, model: str) -> str:
         """Where the scores of a model are kept."""
-        return f"{column}, {self.n_clicks} click{'s' if self.n_clicks > 1 else ''}"
+        return f"{model}, {self.n_clicks} click{'s' if self.n_clicks > 1 else ''}"
 
 
 def score_case(
-    case: EvaluationCase, of: EvaluationSet, columns: Sequence[Column], clickings: Sequence[Clicking], path: Path
+    case: EvaluationCase, of: EvaluationSet, models: Sequence[ComparedModel], clickings: Sequence[Clicking], path: Path
 ) -> CaseScores:
     """Segment every object of a case with every model; what `path` has already is not done again.
 
     Args:
         case: image and reference.
         of: the set it belongs to.
-        columns: the models.
+        models: the models.
         clickings: how often to click.
         path: of the case's record, written anew after each model.
 
@@ -55,25 +55,25 @@ def score_case(
     known = _known(path, of.name, case.case)
     inputs = {"image": sha256_file(case.image), "reference": sha256_file(case.reference)}
     volumes: tuple[Volume, Volume] | None = None
-    for column in columns:
-        model = column.model_for(of.name)
-        if model is None:
+    for model in models:
+        mixture = model.model_for(of.name)
+        if mixture is None:
             continue
         for clicking in clickings:
-            key = clicking.column_key(column.name)
-            recipe = {**inputs, "model": column.identity(of.name), "clicks": clicking.n_clicks, "seed": clicking.seed}
+            key = clicking.scores_key(model.name)
+            recipe = {**inputs, "model": model.identity(of.name), "clicks": clicking.n_clicks, "seed": clicking.seed}
             made_of = sha256_json({**recipe, "classes": {str(value): name for value, name in of.classes.items()}})
-            if key in known.columns and known.columns[key].made_of == made_of:
+            if key in known.models and known.models[key].made_of == made_of:
                 continue
             volumes = volumes or _read(case)
-            prompts = _score_prompts(model, case.case, *volumes, of.classes, clicking)
-            scored = {**known.columns, key: ColumnScores(made_of=made_of, prompts=prompts)}
-            known = known.model_copy(update={"columns": scored})
+            prompts = _score_prompts(mixture, case.case, *volumes, of.classes, clicking)
+            scored = {**known.models, key: ModelScores(made_of=made_of, prompts=prompts)}
+            known = known.model_copy(update={"models": scored})
             known.save(path)
     return known
 
 
-def voxels_of(answer: Answer) -> NDArray[np.int64]:
+def voxels_of(answer: MixtureMask) -> NDArray[np.int64]:
     """Indices of the voxels of an object's mask, (n, 3), in one order whatever way the answer came in pieces."""
     parts: list[NDArray[np.int64]] = [np.empty((0, 3), np.int64)]
     for slab in answer.slabs(above=0.0):
@@ -111,7 +111,7 @@ def _score_prompts(
             mask_sha256=hashlib.sha256(masks[class_id].tobytes()).hexdigest(),
             expert=row.expert,
             weight=row.weight or 0.0,
-            guard=row.guard,
+            in_distribution=row.in_distribution,
             seconds=round(each, 3),
         )
         for row in result.rows
@@ -128,7 +128,7 @@ def _read(case: EvaluationCase) -> tuple[Volume, Volume]:
 
 def _known(path: Path, dataset: str, case: str) -> CaseScores:
     """What an earlier run left; a record that cannot be read is made again."""
-    nothing = CaseScores(dataset=dataset, case=case, columns={})
+    nothing = CaseScores(dataset=dataset, case=case, models={})
     if not path.is_file():
         return nothing
     try:

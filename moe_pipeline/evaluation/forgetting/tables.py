@@ -8,19 +8,19 @@ from moe_pipeline.evaluation.forgetting.matrix import BEST, GENERAL, MOE
 from moe_pipeline.evaluation.forgetting.score import Clicking
 from moe_pipeline.records.comparison import CaseScores, Kind
 
-_COLUMNS = ["column", "dataset", "case", "class_id", "class_name", "dice", "status", "voxels", "mask_sha256", "expert"]
+_COLUMNS = ["model", "dataset", "case", "class_id", "class_name", "dice", "status", "voxels", "mask_sha256", "expert"]
 
 
-def prompt_table(scores: Sequence[CaseScores], columns: Sequence[str], clicking: Clicking) -> pd.DataFrame:
+def prompt_table(scores: Sequence[CaseScores], models: Sequence[str], clicking: Clicking) -> pd.DataFrame:
     """One row per model, set, case and class, with the columns that `forgetting_matrix` reads, and who answered."""
     rows = [
-        {"column": column, "dataset": case.dataset, "case": case.case, "status": "ok", **prompt.model_dump()}
-        for column in columns
+        {"model": model, "dataset": case.dataset, "case": case.case, "status": "ok", **prompt.model_dump()}
+        for model in models
         for case in scores
-        if (found := case.columns.get(clicking.column_key(column))) is not None
+        if (found := case.models.get(clicking.scores_key(model))) is not None
         for prompt in found.prompts
     ]
-    table = pd.DataFrame(rows, columns=[*_COLUMNS, "weight", "guard", "seconds"])
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, "weight", "in_distribution", "seconds"])
     return table.astype({"class_id": "Int64"})
 
 
@@ -35,8 +35,8 @@ def set_table(
         general, moe, best (mean over the classes), gain (moe - general), to_best (best - moe), and origin of the cases.
     """
     key = ["dataset", "case", "class_id"]
-    both = prompts[prompts["column"] == MOE].merge(
-        prompts[prompts["column"] == GENERAL], on=key, suffixes=("", "_general")
+    both = prompts[prompts["model"] == MOE].merge(
+        prompts[prompts["model"] == GENERAL], on=key, suffixes=("", "_general")
     )
     means = matrix[matrix["class_id"].isna()].set_index("dataset")
     rows = []

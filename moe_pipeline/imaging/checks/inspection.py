@@ -47,10 +47,10 @@ def finding(
     kind: Kind, case_id: str, found: str, file: str = "", severity: Severity = "error", fix: Fix | None = None
 ) -> Finding:
     """A finding with the advice of its kind."""
-    expected, mend = _ADVICE[kind]
-    mend = f"moe convert --fix {fix} mends it, or: {mend}" if fix else mend
+    expected, repair = _ADVICE[kind]
+    repair = f"moe convert --fix {fix} repairs it, or: {repair}" if fix else repair
     return Finding(
-        case_id=case_id, file=file, kind=kind, severity=severity, found=found, expected=expected, mend=mend, fix=fix
+        case_id=case_id, file=file, kind=kind, severity=severity, found=found, expected=expected, repair=repair, fix=fix
     )
 
 

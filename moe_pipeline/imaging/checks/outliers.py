@@ -32,7 +32,7 @@ class _Feature:
         return "x".join(f"{number:.3g}" for number in numbers) + self.unit
 
 
-def doubles(cases: Mapping[str, CaseNumbers], test_cases: Collection[str] = ()) -> list[Finding]:
+def duplicates(cases: Mapping[str, CaseNumbers], test_cases: Collection[str] = ()) -> list[Finding]:
     """Cases whose images are voxel for voxel the same.
 
     Args:

@@ -1,4 +1,4 @@
-"""Faults of a volume that can be mended without guessing. New volumes are returned; nothing is written."""
+"""Faults of a volume that can be repaired without guessing. New volumes are returned; nothing is written."""
 
 from itertools import product
 

@@ -18,7 +18,7 @@ from moe_pipeline.imaging.volume import Volume
 _HEADER_BYTES = 348
 
 
-def read_straightened(path: Path) -> tuple[list[Volume], float]:
+def read_without_shear(path: Path) -> tuple[list[Volume], float]:
     """As `native.read_channels`, but a header that is sheared by a little is replaced by the nearest that is not.
 
     Returns:
@@ -38,7 +38,7 @@ def read_straightened(path: Path) -> tuple[list[Volume], float]:
         grid = nearest_grid(affine, (*voxels.shape, 1, 1)[:3])
         moved = _farthest_move(affine, grid)
         if moved > SNAP_TOLERANCE:
-            message = f"{error} To straighten it would move voxels by {moved:.2g} of their size."
+            message = f"{error} To remove shear it would move voxels by {moved:.2g} of their size."
             raise GeometryError(message, kind="sheared") from error
     stacked = voxels.reshape((*grid.shape, -1), order="F")  # (x, y, z, t)
     return [Volume(stacked[..., index], grid) for index in range(stacked.shape[3])], moved

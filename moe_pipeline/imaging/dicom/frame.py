@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.dicom.library import interpreting
-from moe_pipeline.imaging.dicom.stack_attributes import Find, marks_of
+from moe_pipeline.imaging.dicom.stack_attributes import Find, stack_attributes_of
 from moe_pipeline.imaging.geometry import Geometry
 
 RAS_FROM_LPS = (-1.0, -1.0, 1.0)
@@ -72,8 +72,8 @@ class Frame:
     """Distance to the next slice, or else thickness, as the header claims; nothing is built on it but single slices."""
     slope: float
     intercept: float
-    marks: tuple[str, ...]
-    """Values of `marks.MARKS`."""
+    attributes: tuple[str, ...]
+    """Values of `attributes.STACK_ATTRIBUTES`."""
 
 
 def frames_of(dataset: Any, path: Path) -> list[Frame]:
@@ -150,7 +150,7 @@ def _frame(find: Find, dataset: Any, path: Path, number: int | None) -> Frame:
         abs(float(thickness)) if thickness else None,
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
-        marks_of(find),
+        stack_attributes_of(find),
     )
 
 

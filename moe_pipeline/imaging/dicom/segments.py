@@ -20,7 +20,7 @@ from moe_pipeline.imaging.geometry import Geometry
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
-_LATTICE_TOLERANCE = 0.05  # voxels, at the far corner of a frame
+_VOXEL_GRID_TOLERANCE = 0.05  # voxels, at the far corner of a frame
 _NONE = np.empty((0, 3), np.int64)
 
 
@@ -101,7 +101,7 @@ def segment_structures(
         names: segments wanted; all if None.
 
     Raises:
-        GeometryError: if the frames lie on another lattice than the image.
+        GeometryError: if the frames lie on another crop grid than the image.
         ImageError: if the pixels cannot be decoded.
     """
     steps = [_steps(plane, geometry, segmentation.path) for plane in segmentation.planes]
@@ -164,7 +164,7 @@ def _steps(plane: Plane, geometry: Geometry, path: Path) -> NDArray[np.int64]:
     exact = np.stack([first, second - first, third - first])  # (3, 3)
     steps = np.rint(exact)
     far = np.abs(exact - steps).T @ (1, *plane.shape)  # voxels, at the far corner
-    if far.max() > _LATTICE_TOLERANCE or not np.array_equal(np.abs(steps[1:]).sum(axis=1), (1, 1)):
+    if far.max() > _VOXEL_GRID_TOLERANCE or not np.array_equal(np.abs(steps[1:]).sum(axis=1), (1, 1)):
         sizes = [f"{a:.6g}x{b:.6g}" for a, b in (plane.spacing_mm, geometry.spacing_mm[:2])]
         corner_at = ", ".join(f"{value:.4g}" for value in first)
         raise GeometryError(

@@ -76,7 +76,7 @@ def volumes_of(frames: Sequence[Frame], name: str) -> list[SeriesVolume]:
     n_places = int(places.max()) + 1
     if n_places == len(frames):
         return [SeriesVolume("", "", _even_stack(frames, name))]
-    separation = separate([frame.marks for frame in frames], places.tolist())
+    separation = separate([frame.attributes for frame in frames], places.tolist())
     if separation is None:
         raise ImageError(
             f"{name}: {len(frames)} slices lie at {n_places} places ({_counts(places)}): several volumes in one "

@@ -18,7 +18,7 @@ _WORD = re.compile(r"[A-Za-z0-9.]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class StackAttribute:
     """A property of a slice."""
 
     title: str
@@ -29,23 +29,25 @@ class Mark:
     """DICOM attributes that may hold it; the first one there counts."""
 
 
-MARKS = (
-    Mark("b-value", "b", ("DiffusionBValue",)),
-    Mark("diffusion direction", "dir", ("DiffusionGradientOrientation",)),
-    Mark("time point", "t", ("TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset")),
-    Mark("trigger time", "trigger", ("TriggerTime", "NominalCardiacTriggerDelayTime")),
-    Mark("echo time", "te", ("EchoTime", "EffectiveEchoTime")),
-    Mark("echo number", "echo", ("EchoNumbers",)),
-    Mark("inversion time", "ti", ("InversionTime", "InversionTimes")),
-    Mark("flip angle", "flip", ("FlipAngle",)),
-    Mark("image type", "type", ("ImageType", "FrameType")),
-    Mark("complex component", "part", ("ComplexImageComponent",)),
-    Mark("frame time", "frame", ("FrameReferenceTime",)),
-    Mark("acquisition number", "acq", ("AcquisitionNumber", "FrameAcquisitionNumber")),
-    Mark("acquisition time", "at", ("AcquisitionDateTime", "FrameAcquisitionDateTime", "AcquisitionTime")),
-    Mark("kernel", "kernel", ("ConvolutionKernel",)),
-    Mark("stack", "stack", ("StackID",)),
-    Mark("content time", "ct", ("ContentTime",)),
+STACK_ATTRIBUTES = (
+    StackAttribute("b-value", "b", ("DiffusionBValue",)),
+    StackAttribute("diffusion direction", "dir", ("DiffusionGradientOrientation",)),
+    StackAttribute(
+        "time point", "t", ("TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset")
+    ),
+    StackAttribute("trigger time", "trigger", ("TriggerTime", "NominalCardiacTriggerDelayTime")),
+    StackAttribute("echo time", "te", ("EchoTime", "EffectiveEchoTime")),
+    StackAttribute("echo number", "echo", ("EchoNumbers",)),
+    StackAttribute("inversion time", "ti", ("InversionTime", "InversionTimes")),
+    StackAttribute("flip angle", "flip", ("FlipAngle",)),
+    StackAttribute("image type", "type", ("ImageType", "FrameType")),
+    StackAttribute("complex component", "part", ("ComplexImageComponent",)),
+    StackAttribute("frame time", "frame", ("FrameReferenceTime",)),
+    StackAttribute("acquisition number", "acq", ("AcquisitionNumber", "FrameAcquisitionNumber")),
+    StackAttribute("acquisition time", "at", ("AcquisitionDateTime", "FrameAcquisitionDateTime", "AcquisitionTime")),
+    StackAttribute("kernel", "kernel", ("ConvolutionKernel",)),
+    StackAttribute("stack", "stack", ("StackID",)),
+    StackAttribute("content time", "ct", ("ContentTime",)),
 )
 
 
@@ -59,29 +61,34 @@ class Separation:
     """Short name for ids, value for people, and indices of the slices of each group; in the order of the values."""
 
 
-def marks_of(find: Find) -> tuple[str, ...]:
-    """Values of `MARKS` as text, empty where a slice has none."""
-    values = [next((value for value in map(find, mark.keywords) if value is not None), "") for mark in MARKS]
+def stack_attributes_of(find: Find) -> tuple[str, ...]:
+    """Values of `STACK_ATTRIBUTES` as text, empty where a slice has none."""
+    values = [
+        next((value for value in map(find, attribute.keywords) if value is not None), "")
+        for attribute in STACK_ATTRIBUTES
+    ]
     if values[0] == "":
         values[0] = _private_b_value(find)
     return tuple(_text(value) for value in values)
 
 
-def separate(marks: Sequence[tuple[str, ...]], places: Sequence[int]) -> Separation | None:
+def separate(attributes: Sequence[tuple[str, ...]], places: Sequence[int]) -> Separation | None:
     """Groups by the first property, or pair of properties, that leaves no two slices at one place.
 
     Args:
-        marks: of each slice.
+        attributes: of each slice.
         places: number of the place of each slice.
 
     Returns:
         None if nothing tells them apart.
     """
-    varying = [index for index in range(len(MARKS)) if len({mark[index] for mark in marks}) > 1]
+    varying = [
+        index for index in range(len(STACK_ATTRIBUTES)) if len({attribute[index] for attribute in attributes}) > 1
+    ]
     for chosen in [*combinations(varying, 1), *combinations(varying, 2)]:
         groups: dict[tuple[str, ...], list[int]] = {}
-        for number, mark in enumerate(marks):
-            groups.setdefault(tuple(mark[index] for index in chosen), []).append(number)
+        for number, attribute in enumerate(attributes):
+            groups.setdefault(tuple(attribute[index] for index in chosen), []).append(number)
         if all(len({places[number] for number in members}) == len(members) for members in groups.values()):
             return _named(chosen, groups)
     return None
@@ -91,11 +98,11 @@ def _named(chosen: tuple[int, ...], groups: dict[tuple[str, ...], list[int]]) ->
     ordered = sorted(groups, key=lambda values: [_numeric(value) for value in values])
     named = []
     for ordinal, values in enumerate(ordered, start=1):
-        words = [MARKS[index].short + value for index, value in zip(chosen, values, strict=True)]
+        words = [STACK_ATTRIBUTES[index].short + value for index, value in zip(chosen, values, strict=True)]
         is_plain = all(_WORD.fullmatch(value) for value in values)
-        short = "".join(words) if is_plain else f"{MARKS[chosen[0]].short}{ordinal}"
+        short = "".join(words) if is_plain else f"{STACK_ATTRIBUTES[chosen[0]].short}{ordinal}"
         named.append((short, ", ".join(value or "none" for value in values), tuple(groups[values])))
-    return Separation(tuple(MARKS[index].title for index in chosen), tuple(named))
+    return Separation(tuple(STACK_ATTRIBUTES[index].title for index in chosen), tuple(named))
 
 
 def _numeric(text: str) -> tuple[float, str]:

@@ -24,7 +24,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CaseTask:
     """A case to do.
 
     Attributes:
@@ -48,7 +48,7 @@ class Ready:
         request: for the model.
     """
 
-    task: Task
+    task: CaseTask
     began: float
     native: Geometry
     files: tuple[FileStamp, ...]
@@ -88,7 +88,7 @@ class CaseFiles:
     channel: int
     maps: Maps
 
-    def inputs(self, task: Task) -> list[Path]:
+    def inputs(self, task: CaseTask) -> list[Path]:
         """Every file that the answer depends on.
 
         Raises:
@@ -98,7 +98,7 @@ class CaseFiles:
         slices = sorted(path for path in image.iterdir() if path.is_file()) if image.is_dir() else [image]
         return slices + self.prompting.files_of(task.case)
 
-    def read(self, task: Task) -> Ready | Outcome:
+    def read(self, task: CaseTask) -> Ready | Outcome:
         """Read a case; an outcome says why that is impossible."""
         began = time.monotonic()
         try:
@@ -141,7 +141,7 @@ class CaseFiles:
         (self.out / f"{case}.nii.gz").unlink(missing_ok=True)
         self.maps.forget(self.out, case)
 
-    def _failed(self, task: Task, began: float, error: BaseException) -> Outcome:
+    def _failed(self, task: CaseTask, began: float, error: BaseException) -> Outcome:
         message = str(error) or f"{task.case}: {type(error).__name__}"
         _log.warning("%s failed: %s", task.case, message)
         try:

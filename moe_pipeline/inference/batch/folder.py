@@ -10,13 +10,13 @@ from moe_pipeline import __version__
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import remove_leftovers, sha256_json, write_text
 from moe_pipeline.imaging.io.files import list_images
-from moe_pipeline.inference.batch.case_files import CaseFiles, Outcome, Task, is_full
+from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome, is_full
 from moe_pipeline.inference.batch.extra_outputs import NO_MAPS, Maps
 from moe_pipeline.inference.batch.prompt_sources import Prompting, PromptSource
 from moe_pipeline.inference.batch.resume import Finished
 from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
 from moe_pipeline.inference.options import ModelChoice
-from moe_pipeline.inference.search.experts import searchers_of
+from moe_pipeline.inference.search.experts import class_searches
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
@@ -76,11 +76,11 @@ def predict_folder(
     for folder in (images, source.labels, *never_write):
         if folder is not None and folder.resolve() == out.resolve():
             raise PipelineError(f"{out}: is one of the inputs, which are never written to; give another output folder")
-    tasks = [Task(case, path) for case, path in list_images(images)]
+    tasks = [CaseTask(case, path) for case, path in list_images(images)]
     if not tasks:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
     if source.search is not None:
-        searchers_of(model, source.search)  # a class or expert that there is none of is an error before any case
+        class_searches(model, source.search)  # a class or expert that there is none of is an error before any case
     prompting = Prompting.of(source, [task.case for task in tasks])
     files = CaseFiles(images, out, prompting, model.channel, maps)
     finished = Finished(out, images, _description(model, source, maps))
@@ -114,7 +114,7 @@ class _Book:
     """What has become of the cases."""
 
     def __init__(
-        self, out: Path, tasks: Sequence[Task], files: CaseFiles, finished: Finished, progress: Progress
+        self, out: Path, tasks: Sequence[CaseTask], files: CaseFiles, finished: Finished, progress: Progress
     ) -> None:
         self._out, self._tasks, self._files, self._finished = out, tasks, files, finished
         self._progress = progress
@@ -126,7 +126,7 @@ class _Book:
         """Cases with a label map so far."""
         return sum(all(row.status != "failed" for row in rows) for rows in self._rows.values())
 
-    def is_done(self, task: Task) -> bool:
+    def is_done(self, task: CaseTask) -> bool:
         """Whether an earlier run has finished a case; its rows are kept then."""
         try:
             line = self._finished.find(task.case, self._files.inputs(task), self._files.prompting.sha256(task.case))
@@ -137,7 +137,7 @@ class _Book:
             self._report()
         return line is not None
 
-    def keep(self, task: Task, outcome: Outcome) -> None:
+    def keep(self, task: CaseTask, outcome: Outcome) -> None:
         """Note a case that is done, or has failed."""
         if outcome.written:
             prompts = self._files.prompting.sha256(task.case)

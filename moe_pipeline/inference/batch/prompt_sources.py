@@ -10,7 +10,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import case_id_of, list_label_maps, read_label_map, read_volume
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.segment_case import Request
-from moe_pipeline.inference.search.experts import Search
+from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.prompts.read import PromptSet, read_prompts
 
 
@@ -20,10 +20,10 @@ class PromptSource:
 
     Attributes:
         file: prompts in any of our formats: a file, or a folder with one per case.
-        labels: references a robot clicks by. An evaluation, and every row says so.
-        classes: ids and names that the robot prompts; those found in the references where empty.
-        n_clicks: clicks per class of the robot.
-        seed: of the robot.
+        labels: references a simulated user clicks by. An evaluation, and every row says so.
+        classes: ids and names that the simulated user prompts; those found in the references where empty.
+        n_clicks: clicks per class of the simulated user.
+        seed: of the simulated user.
         search: what the experts look for by themselves.
     """
 
@@ -32,7 +32,7 @@ class PromptSource:
     classes: dict[int, str] = field(default_factory=dict)
     n_clicks: int = 1
     seed: int = 0
-    search: Search | None = None
+    search: SearchOptions | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.file, self.labels, self.search)) != 1:
@@ -51,7 +51,7 @@ class Prompting:
     Attributes:
         source: itself.
         prompts: its files.
-        references: label map by case, for the robot.
+        references: label map by case, for the simulated user.
     """
 
     source: PromptSource

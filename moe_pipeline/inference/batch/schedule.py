@@ -14,14 +14,14 @@ from itertools import islice
 import torch
 
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.inference.batch.case_files import CaseFiles, Outcome, Task
+from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.options import ModelChoice
 from moe_pipeline.mixture.model import Mixture
 
-Keep = Callable[[Task, Outcome], None]
+Keep = Callable[[CaseTask, Outcome], None]
 
 
-def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[Task], keep: Keep) -> None:
+def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[CaseTask], keep: Keep) -> None:
     """Do the cases in order. While one is computed, the next one is read and the last one written.
 
     Args:
@@ -30,7 +30,7 @@ def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[Task], keep
         tasks: what to do.
         keep: told of each case when its files are written; also of the one that is being written when the run stops.
     """
-    writing: tuple[Task, Future[Outcome]] | None = None
+    writing: tuple[CaseTask, Future[Outcome]] | None = None
 
     def settle() -> None:
         nonlocal writing
@@ -55,7 +55,7 @@ def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[Task], keep
             settle()
 
 
-def run_in_processes(choice: ModelChoice, files: CaseFiles, tasks: Iterable[Task], jobs: int, keep: Keep) -> None:
+def run_in_processes(choice: ModelChoice, files: CaseFiles, tasks: Iterable[CaseTask], jobs: int, keep: Keep) -> None:
     """Do several cases at once, each in a process of its own that loads the model and has its share of the threads.
 
     Args:
@@ -123,7 +123,7 @@ def _model() -> Mixture:
     return _own[0][0].load()
 
 
-def _do(task: Task) -> Outcome:
+def _do(task: CaseTask) -> Outcome:
     files = _own[0][1]
     ready = files.read(task)
     return files.write(ready, files.answer(_model(), ready))

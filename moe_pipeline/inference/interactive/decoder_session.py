@@ -1,16 +1,16 @@
-"""One decoder's side of a conversation about one object: it answers, looks closer or from farther away, and follows."""
+"""One decoder's side of a interaction about one object: it answers, looks closer or from farther away, and follows."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.inference.windows.decode import Clicks, decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
-from moe_pipeline.inference.windows.extend import grow
-from moe_pipeline.inference.windows.rescale import both_looks, closer_view, farther_views, is_wide, onto_lattice
-from moe_pipeline.inference.windows.stitch import Canvas, Windows, blend
+from moe_pipeline.inference.windows.extend import extend_windows
+from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
+from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.prompts.prompt import DensePrompt
@@ -18,26 +18,26 @@ from moe_pipeline.records.foundation import View
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class DecoderOutput:
     """What a decoder has to say.
 
     Attributes:
-        canvas: its logits.
+        stitched logits: its logits.
         seen: its logits in its own view, before it followed the object or looked from elsewhere.
         complete: False if the object was larger than the crops that it may take.
         n_windows: crops asked.
         spacing_mm: of the view in the end.
     """
 
-    canvas: Canvas
-    seen: Canvas
+    stitched: StitchedLogits
+    seen: StitchedLogits
     complete: bool
     n_windows: int
     spacing_mm: float
 
 
 @dataclass(slots=True)
-class Speaker:
+class DecoderSession:
     """One decoder on one object.
 
     Attributes:
@@ -54,7 +54,7 @@ class Speaker:
     bank: CropBank
     decoder: MaskDecoder
     view: View
-    home: Start
+    initial_window: WindowIndex
     settings: Settings
     mirror_axes: tuple[int, ...]
     may_zoom: bool
@@ -63,90 +63,94 @@ class Speaker:
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
     @property
-    def lattice(self) -> CellLattice:
+    def crop_grid(self) -> CropGrid:
         """Of its own view."""
-        return self.bank.lattice(self.view)
+        return self.bank.crop_grid(self.view)
 
     def answer(self, clicks: Clicks) -> None:
-        """One turn of the dialogue: every crop with a click in it answers, with its own previous logits."""
+        """One turn of the click sequence: every crop with a click in it answers, with its own previous logits."""
         self.clicks = clicks
         self._open_windows(clicks)
         for start, previous in self.windows.items():
-            if self.lattice.holds(start, clicks[0]).any():
+            if self.crop_grid.holds(start, clicks[0]).any():
                 self.windows[start] = self._ask(self.view, start, clicks, previous)
 
-    def hear(self) -> Heard:
+    def output(self) -> DecoderOutput:
         """The answer so far: seen in the best view, and followed beyond the crop. Changes nothing."""
         if self.may_zoom and self.settings.zoom in ("auto", "in"):
-            closer = closer_view(blend(self.lattice, self.windows), self._seeds(self.lattice))
+            closer = closer_view(stitch(self.crop_grid, self.windows), self._seeds(self.crop_grid))
             if closer is not None:
                 view, middle_mm = closer
-                start = self.bank.lattice(view).around(middle_mm)
+                start = self.bank.crop_grid(view).around(middle_mm)
                 return self._followed(view, {start: self._from_nearer(view, start)})
         if self.may_zoom and self.settings.zoom in ("auto", "out"):
             farther = self._from_farther_away()
             if farther is not None:
-                return self._followed(self.view, self.windows, onto_lattice(farther, self.lattice))
+                return self._followed(self.view, self.windows, onto_crop_grid(farther, self.crop_grid))
         return self._followed(self.view, self.windows)
 
-    def _from_nearer(self, view: View, start: Start) -> NDArray[np.float32]:
+    def _from_nearer(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
         closer = self._replayed(view, start)
-        return both_looks(closer, self.bank.lattice(view), start, blend(self.lattice, self.windows))
+        return mean_of_views(closer, self.bank.crop_grid(view), start, stitch(self.crop_grid, self.windows))
 
-    def _from_farther_away(self) -> Canvas | None:
+    def _from_farther_away(self) -> StitchedLogits | None:
         """A coarse answer, if the object is wider than the crop: in the finest view that is wide enough."""
-        seen = blend(self.lattice, self.windows)
-        if not is_wide(seen, self._seeds(self.lattice)):
+        seen = stitch(self.crop_grid, self.windows)
+        if not is_wide(seen, self._seeds(self.crop_grid)):
             return None
         coarse = None
         for view in farther_views(self.view):
-            lattice = self.bank.lattice(view)
-            start = lattice.around(self.lattice.cube(self.home).voxel_to_world(np.full(3, self.view.size_voxels / 2)))
-            coarse = blend(lattice, {start: self._replayed(view, start)})
-            if not is_wide(coarse, self._seeds(lattice)):
+            crop_grid = self.bank.crop_grid(view)
+            start = crop_grid.around(
+                self.crop_grid.cube(self.initial_window).voxel_to_world(np.full(3, self.view.size_voxels / 2))
+            )
+            coarse = stitch(crop_grid, {start: self._replayed(view, start)})
+            if not is_wide(coarse, self._seeds(crop_grid)):
                 break
         return coarse
 
-    def _followed(self, view: View, windows: Windows, prior: Canvas | None = None) -> Heard:
-        lattice = self.bank.lattice(view)
+    def _followed(self, view: View, windows: Windows, prior: StitchedLogits | None = None) -> DecoderOutput:
+        crop_grid = self.bank.crop_grid(view)
 
-        def ask(start: Start, known: NDArray[np.float32], inside: NDArray[np.int64]) -> NDArray[np.float32]:
-            place = lattice.geometry.voxel_to_world(inside + np.asarray(start))[None]  # (1, 3)
+        def ask(start: WindowIndex, known: NDArray[np.float32], inside: NDArray[np.int64]) -> NDArray[np.float32]:
+            place = crop_grid.geometry.voxel_to_world(inside + np.asarray(start))[None]  # (1, 3)
             clicks = np.concatenate([place, self.clicks[0]]), np.concatenate([[1], self.clicks[1]])
             return self._ask(view, start, clicks, known)
 
-        growth = grow(lattice, windows, self._seeds(lattice), ask, self.settings.max_windows, prior)
-        seen = blend(self.lattice, self.windows)
-        return Heard(growth.canvas, seen, growth.complete, growth.n_windows, view.spacing_mm)
+        extension = extend_windows(crop_grid, windows, self._seeds(crop_grid), ask, self.settings.max_windows, prior)
+        seen = stitch(self.crop_grid, self.windows)
+        return DecoderOutput(extension.stitched, seen, extension.complete, extension.n_windows, view.spacing_mm)
 
-    def _replayed(self, view: View, start: Start) -> NDArray[np.float32]:
-        """The dialogue so far, in another view."""
+    def _replayed(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
+        """The click sequence so far, in another view."""
         logits = self._beforehand(view, start)
         for turn in range(1, len(self.clicks[1]) + 1):
             logits = self._ask(view, start, (self.clicks[0][:turn], self.clicks[1][:turn]), logits)
         return logits
 
-    def _ask(self, view: View, start: Start, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _ask(self, view: View, start: WindowIndex, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
         return decode(self.bank.foundation, self.decoder, self.bank.crop(view, start), clicks, mask, self.mirror_axes)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""
-        lattice = self.lattice
-        if self.home not in self.windows:
-            self.windows[self.home] = self._beforehand(self.view, self.home)
+        crop_grid = self.crop_grid
+        if self.initial_window not in self.windows:
+            self.windows[self.initial_window] = self._beforehand(self.view, self.initial_window)
         for click in clicks[0][clicks[1] == 1]:
-            if any(lattice.holds(start, click[None])[0] for start in self.windows):
+            if any(crop_grid.holds(start, click[None])[0] for start in self.windows):
                 continue
-            wanted = np.asarray(lattice.around(click)) - np.asarray(self.home)
-            steps = np.rint(wanted / lattice.half).astype(int)
-            start = lattice.clamped(np.asarray(self.home) + steps * lattice.half)
+            wanted = np.asarray(crop_grid.around(click)) - np.asarray(self.initial_window)
+            steps = np.rint(wanted / crop_grid.half).astype(int)
+            start = crop_grid.clamped(np.asarray(self.initial_window) + steps * crop_grid.half)
             self.windows[start] = self._beforehand(self.view, start)
 
-    def _beforehand(self, view: View, start: Start) -> NDArray[np.float32]:
+    def _beforehand(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
         """What is known before the first answer: nothing, or a mask."""
-        lattice = self.bank.lattice(view)
-        return np.zeros((lattice.window,) * 3, np.float32) if self.dense is None else self.dense.logits(lattice, start)
+        crop_grid = self.bank.crop_grid(view)
+        return (
+            np.zeros((crop_grid.window,) * 3, np.float32) if self.dense is None else self.dense.logits(crop_grid, start)
+        )
 
-    def _seeds(self, lattice: CellLattice) -> NDArray[np.int64]:
+    def _seeds(self, crop_grid: CropGrid) -> NDArray[np.int64]:
         inside = self.clicks[0][self.clicks[1] == 1]
-        return np.rint(lattice.geometry.world_to_voxel(inside)).astype(int)  # (n, 3)
+        return np.rint(crop_grid.geometry.world_to_voxel(inside)).astype(int)  # (n, 3)

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.mixture_mask import Answer, Slab
+from moe_pipeline.inference.interactive.mixture_mask import MixtureMask, Slab
 
 _FULL = 255  # stands for 1
 _LEAST_LOGIT = -6.3  # below, a probability is nearer to 0 than to 1 / 255
 
 
-class LabelCanvas:
+class LabelMapBuilder:
     """The label map so far, and the highest probability that stands in each voxel.
 
     Memory comes from the system page by page as it is written to, so it grows with the objects, not with the image.
@@ -31,7 +31,7 @@ class LabelCanvas:
         self.highest: NDArray[np.float32] = np.zeros(image.shape, np.float32, order="F")
         self.doubt: NDArray[np.uint8] | None = np.zeros(image.shape, np.uint8, order="F") if uncertainty else None
 
-    def add(self, class_id: int, answer: Answer) -> None:
+    def add(self, class_id: int, answer: MixtureMask) -> None:
         """Take in one object: where masks overlap the higher probability wins, and of equals the first."""
         for slab in answer.slabs(above=0.0 if self.doubt is None else _LEAST_LOGIT):
             wins = (slab.probability > 0.5) & (slab.probability > self.highest[slab.place])
@@ -50,7 +50,7 @@ class LabelCanvas:
         return None if self.doubt is None else Volume(self.doubt, self.geometry)
 
 
-def probability_map(image: Geometry, answers: Iterable[Answer]) -> Volume:
+def probability_map(image: Geometry, answers: Iterable[MixtureMask]) -> Volume:
     """The highest probability of several objects, 0 to 255 for 0 to 1.
 
     Args:

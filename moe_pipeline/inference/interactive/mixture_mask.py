@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Box, Geometry
-from moe_pipeline.inference.interactive.decoder_session import Heard
-from moe_pipeline.inference.windows.stitch import FAR_OUTSIDE, Canvas
+from moe_pipeline.inference.interactive.decoder_session import DecoderOutput
+from moe_pipeline.inference.windows.stitch import FAR_OUTSIDE, StitchedLogits
 from moe_pipeline.inference.windows.to_image import ProbabilityMap, image_box, logits_in, slabs
 from moe_pipeline.model.moe.selector import mix
 
@@ -36,7 +36,7 @@ class Slab:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MixtureMask:
     """What one or two decoders said.
 
     Attributes:
@@ -46,7 +46,7 @@ class Answer:
     """
 
     image: Geometry
-    heard: tuple[Heard, ...]
+    output: tuple[DecoderOutput, ...]
     weight: float
 
     def slabs(self, above: float | None) -> Iterator[Slab]:
@@ -55,11 +55,11 @@ class Answer:
         Args:
             above: leave out what lies surely not above this logit; None for all that was seen.
         """
-        box = self._box([heard.canvas for heard in self.heard], above)
+        box = self._box([output.stitched for output in self.output], above)
         if box is None:
             return
         for part in slabs(box):
-            maps = [self._probability(heard.canvas, part) for heard in self.heard]
+            maps = [self._probability(output.stitched, part) for output in self.output]
             if len(maps) == 1:
                 yield Slab(part, maps[0].numpy(), None)
             else:
@@ -68,7 +68,7 @@ class Answer:
 
     def whole(self) -> ProbabilityMap:
         """All of it at once, wherever somebody looked: what a user corrects."""
-        box = self._box([canvas for heard in self.heard for canvas in (heard.seen, heard.canvas)], None)
+        box = self._box([stitched for output in self.output for stitched in (output.seen, output.stitched)], None)
         assert box is not None, "a crop beyond the image"
         corner = [start for start, _ in box]
         values = np.zeros([stop - start for start, stop in box], np.float32, order="F")
@@ -77,11 +77,11 @@ class Answer:
             values[place] = slab.probability
         return ProbabilityMap(box, values)
 
-    def _probability(self, canvas: Canvas, box: Box) -> torch.Tensor:
-        return torch.from_numpy(logits_in(canvas, self.image, box, FAR_OUTSIDE)).sigmoid()
+    def _probability(self, stitched: StitchedLogits, box: Box) -> torch.Tensor:
+        return torch.from_numpy(logits_in(stitched, self.image, box, FAR_OUTSIDE)).sigmoid()
 
-    def _box(self, canvases: list[Canvas], above: float | None) -> Box | None:
-        boxes = [box for canvas in canvases if (box := image_box(canvas, self.image, above)) is not None]
+    def _box(self, parts: list[StitchedLogits], above: float | None) -> Box | None:
+        boxes = [box for stitched in parts if (box := image_box(stitched, self.image, above)) is not None]
         if not boxes:
             return None
         sides = np.array(boxes)  # (b, 3, 2)

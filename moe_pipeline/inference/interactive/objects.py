@@ -12,7 +12,7 @@ from moe_pipeline.prompts.prompt import DensePrompt, Prompt, seed_of
 
 
 @dataclass(frozen=True, slots=True)
-class Robot:
+class SimulatedUser:
     """Clicks at random voxels of the error region, as upstream trains and evaluates.
 
     Attributes:
@@ -62,7 +62,7 @@ class CaseObject:
         class_name: for the tables.
         source: where the clicks come from.
         known: the clicks at the start; None if there is nothing to click on.
-        turns: of the dialogue.
+        turns: of the click sequence.
         next_click: the clicks of each following turn.
         prompt: as it was given, if it was.
     """
@@ -98,12 +98,12 @@ def given_object(prompt: Prompt) -> CaseObject:
     return CaseObject(prompt.class_id, prompt.class_name, prompt.source, known, len(known[1]), following, prompt)
 
 
-def simulated_object(robot: Robot, case: str, class_name: str, n_clicks: int) -> CaseObject:
-    """An object that a robot clicks at."""
-    return CaseObject(robot.class_id, class_name, "labels", robot.first(case), n_clicks, robot.next)
+def simulated_object(user: SimulatedUser, case: str, class_name: str, n_clicks: int) -> CaseObject:
+    """An object that a simulated user clicks at."""
+    return CaseObject(user.class_id, class_name, "labels", user.first(case), n_clicks, user.next)
 
 
 def _positives_first(prompt: Prompt) -> Clicks:
-    """The dialogue opens with a click inside the object, whatever order the file has."""
+    """The click sequence opens with a click inside the object, whatever order the file has."""
     order = np.argsort(-prompt.labels, kind="stable")
     return prompt.clicks_mm[order], prompt.labels[order]

@@ -34,14 +34,14 @@ def missing_row(case: str, gap: Missing) -> CaseRow:
         status="absent",
         message=gap.message,
         expert=gap.expert,
-        guard="stranger" if gap.stranger else "",
+        in_distribution="no" if gap.out_of_distribution else "",
         prompt_source=SOURCE,
     )
 
 
 def answered_row(case: str, wanted: CaseObject, model: Mixture, reply: Reply, seconds: float) -> CaseRow:
     """Of an object that was answered; its volume comes later."""
-    incomplete = not all(heard.complete for heard in reply.answer.heard)
+    incomplete = not all(output.complete for output in reply.answer.output)
     cut = f"still touches a face after {model.settings.max_windows} crops; it may end too early there"
     return CaseRow(
         case=case,
@@ -51,7 +51,7 @@ def answered_row(case: str, wanted: CaseObject, model: Mixture, reply: Reply, se
         message=cut if incomplete and model.settings.max_windows > 1 else "",
         expert=model.name_of(reply.route.expert),
         weight=round(reply.route.weight, 4),
-        guard="stranger" if reply.route.guarded else "passed",
+        in_distribution="no" if reply.route.out_of_distribution else "yes",
         prompt_source=wanted.source,
         n_clicks=len(reply.clicks[1]),
         seconds=round(seconds, 3),

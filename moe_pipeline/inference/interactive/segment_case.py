@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from moe_pipeline.imaging.crop_grid import Start
+from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.interact import converse_with
-from moe_pipeline.inference.interactive.label_map import LabelCanvas, probability_map
-from moe_pipeline.inference.interactive.mixture_mask import Answer
-from moe_pipeline.inference.interactive.objects import CaseObject, Robot, given_object, simulated_object
+from moe_pipeline.inference.interactive.interact import interact
+from moe_pipeline.inference.interactive.label_map import LabelMapBuilder, probability_map
+from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
+from moe_pipeline.inference.interactive.objects import CaseObject, SimulatedUser, given_object, simulated_object
 from moe_pipeline.inference.interactive.rows import absent_row, answered_row, missing_row, with_volumes
-from moe_pipeline.inference.search.experts import Search
+from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.inference.search.search import search_case
 from moe_pipeline.inference.windows.decode import route_of
@@ -25,16 +25,16 @@ from moe_pipeline.records.cases import CaseRow
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted of one case: given prompts, a robot that clicks by a reference, or a search.
+    """What is wanted of one case: given prompts, a simulated user that clicks by a reference, or a search.
 
     Attributes:
         case: case id.
         image: in canonical orientation.
         prompts: clicks of people or tools.
-        reference: label map for the robot; None in every real prediction.
-        classes: class ids and names that the robot prompts.
-        n_clicks: turns of the robot.
-        seed: of the robot.
+        reference: label map for the simulated user; None in every real prediction.
+        classes: class ids and names that the simulated user prompts.
+        n_clicks: turns of the simulated user.
+        seed: of the simulated user.
         uncertainty: also make a map of how far the answers can be trusted.
         keep_answers: also return what the decoders said, for probabilities.
         search: what the experts shall look for by themselves; their prompts take the place of given ones.
@@ -49,7 +49,7 @@ class Request:
     seed: int = 0
     uncertainty: bool = False
     keep_answers: bool = False
-    search: Search | None = None
+    search: SearchOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,14 @@ class CaseResult:
         labels: uint8, or uint16 where a class id needs it.
         rows: in the order of the request.
         uncertainty: uint8, 255 the most doubtful; None if it was not asked for.
-        answers: per class id those of its objects, on the decoders' cells; empty unless they were asked for.
+        answers: per class id those of its objects, on the decoders' low-resolution voxels; empty unless they were
+            asked for.
     """
 
     labels: Volume
     rows: tuple[CaseRow, ...]
     uncertainty: Volume | None = None
-    answers: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
+    answers: dict[int, tuple[MixtureMask, ...]] = field(default_factory=dict)
 
     def probability(self, class_id: int) -> Volume:
         """0 to 255 for 0 to 1, of a class whose answers were kept; of several objects the highest counts."""
@@ -92,52 +93,62 @@ def segment_case(model: Mixture, request: Request) -> CaseResult:
         request, missing = replace(request, prompts=findings.prompts), findings.missing
     objects = _objects(request)
     highest = max((wanted.class_id for wanted in objects), default=0)
-    canvas = LabelCanvas(request.image.geometry, highest, uncertainty=request.uncertainty)
+    label_map = LabelMapBuilder(request.image.geometry, highest, uncertainty=request.uncertainty)
     plan = _plan(model, bank, objects)
     rows = []
-    answers: dict[int, tuple[Answer, ...]] = {}
+    answers: dict[int, tuple[MixtureMask, ...]] = {}
     for wanted in objects:
         began = time.monotonic()
         if wanted.known is None:
             rows.append(absent_row(request.case, wanted))
             continue
-        route, homes = next(plan)
-        reply = converse_with(model, bank, route, homes, wanted.known, wanted.turns, wanted.next_click, wanted.dense)
-        canvas.add(wanted.class_id, reply.answer)
+        route, initial_windows = next(plan)
+        reply = interact(
+            model, bank, route, initial_windows, wanted.known, wanted.turns, wanted.next_click, wanted.dense
+        )
+        label_map.add(wanted.class_id, reply.answer)
         if request.keep_answers:
             answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
         rows.append(answered_row(request.case, wanted, model, reply, time.monotonic() - began))
     rows += [missing_row(request.case, gap) for gap in missing]
-    labels = canvas.labels()
-    return CaseResult(labels, tuple(with_volumes(rows, labels)), canvas.uncertainty(), answers)
+    labels = label_map.labels()
+    return CaseResult(labels, tuple(with_volumes(rows, labels)), label_map.uncertainty(), answers)
 
 
 def _objects(request: Request) -> list[CaseObject]:
     objects = [given_object(prompt) for prompt in request.prompts]
     for class_id, class_name in (request.classes or {}).items():
         assert request.reference is not None, "classes without a reference"
-        robot = Robot(request.reference, class_id, request.seed)
-        objects.append(simulated_object(robot, request.case, class_name, request.n_clicks))
+        user = SimulatedUser(request.reference, class_id, request.seed)
+        objects.append(simulated_object(user, request.case, class_name, request.n_clicks))
     return objects
 
 
 def _plan(
     model: Mixture, bank: CropBank, objects: list[CaseObject]
-) -> Iterator[tuple[Route, tuple[Start, Start | None]]]:
+) -> Iterator[tuple[Route, tuple[WindowIndex, WindowIndex | None]]]:
     """Route and first crops of every object with clicks: as few crops as will do, per view."""
     clicked = [(wanted.known, wanted.shown_mm) for wanted in objects if wanted.known is not None]
     known, shown = [clicks for clicks, _ in clicked], [points for _, points in clicked]
-    homes = plan_windows(bank.lattice(model.view), shown)
-    bank.encode(model.view, homes)
-    routes = [route_of(model, bank, home, clicks) for home, clicks in zip(homes, known, strict=True)]
-    experts: list[Start | None] = [None] * len(known)
+    initial_windows = plan_windows(bank.crop_grid(model.view), shown)
+    bank.encode(model.view, initial_windows)
+    routes = [
+        route_of(model, bank, initial_window, clicks)
+        for initial_window, clicks in zip(initial_windows, known, strict=True)
+    ]
+    experts: list[WindowIndex | None] = [None] * len(known)
     for output in sorted({route.expert for route in routes} - {GENERAL}):
         view = model.experts[output - 1].view
         own = [index for index, route in enumerate(routes) if route.expert == output]
         if view == model.view:
-            starts = [homes[index] for index in own]
+            starts = [initial_windows[index] for index in own]
         else:
-            starts = plan_windows(bank.lattice(view), [shown[index] for index in own])
+            starts = plan_windows(bank.crop_grid(view), [shown[index] for index in own])
         for index, start in zip(own, starts, strict=True):
             experts[index] = start
-    return iter([(route, (home, expert)) for route, home, expert in zip(routes, homes, experts, strict=True)])
+    return iter(
+        [
+            (route, (initial_window, expert))
+            for route, initial_window, expert in zip(routes, initial_windows, experts, strict=True)
+        ]
+    )

@@ -1,4 +1,4 @@
-"""An expert's prompter in memory, and its first look over a whole scan."""
+"""An expert's click proposer in memory, and its first look over a whole scan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,57 +9,57 @@ import torch
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.components import label_components
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.model.moe.click_proposer import best_place, neighbourhood
 
 _OVERLAP = 0.25  # of the cube's edge, between neighbouring windows
 _WARM = 0.3  # of the hottest neighbourhood: what else may be an object of the class
 
 
-def cover(lattice: CellLattice, step: int) -> list[Start]:
+def cover(crop_grid: CropGrid, step: int) -> list[WindowIndex]:
     """Windows that overlap and cover an image.
 
     Args:
-        lattice: of the view.
-        step: the windows lie this many cells apart, or a multiple of it.
+        crop_grid: of the view.
+        step: the windows lie this many low-resolution voxels apart, or a multiple of it.
     """
     axes = []
-    for low, high in zip(lattice.lowest.tolist(), lattice.highest.tolist(), strict=True):
+    for low, high in zip(crop_grid.lowest.tolist(), crop_grid.highest.tolist(), strict=True):
         steps = -(-(high - low) // step)  # from the first window to the last
-        count = -(-steps // max(1, int(lattice.window * (1 - _OVERLAP)) // step)) + 1
+        count = -(-steps // max(1, int(crop_grid.window * (1 - _OVERLAP)) // step)) + 1
         axes.append([low + step * place for place in np.linspace(0, steps, count).round().astype(int).tolist()])
     return list(product(*axes))
 
 
 @dataclass(frozen=True, slots=True)
 class HeatGrid:
-    """The cells of heat maps over a whole image; each is some cells of the lattice wide.
+    """The voxels of heat maps over a whole image; each is some low-resolution voxels of the crop grid wide.
 
     Attributes:
-        lattice: of the expert's view.
-        side: cells of a heat map along a window.
+        crop_grid: of the expert's view.
+        side: low-resolution voxels of a heat map along a window.
     """
 
-    lattice: CellLattice
+    crop_grid: CropGrid
     side: int
 
     @property
     def step(self) -> int:
-        """Cells of the lattice along one cell of heat."""
-        return self.lattice.window // self.side
+        """Cells of the crop grid along one low-resolution voxel of heat."""
+        return self.crop_grid.window // self.side
 
     @property
-    def cell_mm(self) -> float:
-        """Edge of a cell of heat."""
-        return self.step * self.lattice.geometry.spacing_mm[0]
+    def low_res_mm(self) -> float:
+        """Edge of a low-resolution voxel of heat."""
+        return self.step * self.crop_grid.geometry.spacing_mm[0]
 
-    def windows(self) -> list[Start]:
-        """Windows that overlap and cover the image, each on whole cells of heat."""
-        return cover(self.lattice, self.step)
+    def windows(self) -> list[WindowIndex]:
+        """Windows that overlap and cover the image, each on whole low-resolution voxels of heat."""
+        return cover(self.crop_grid, self.step)
 
-    def combined(self, heats: dict[Start, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Mean of the windows' heat (G, G, G) in each cell of the image, the less weight the nearer a window's face."""
-        first = self.lattice.lowest
+    def combined(self, heats: dict[WindowIndex, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Mean of the windows' heat (G, G, G) over the whole image, the less weight the nearer a window's face."""
+        first = self.crop_grid.lowest
         last = np.array(list(heats)).max(axis=0)
         total = np.zeros((last - first) // self.step + self.side, np.float32)
         weights = np.zeros_like(total)
@@ -71,9 +71,9 @@ class HeatGrid:
             weights[place] += taper
         return np.divide(total, weights, out=total, where=weights > 0)
 
-    def place_mm(self, cell: NDArray[np.floating], start: NDArray[np.integer] | Start) -> NDArray[np.float64]:
-        """RAS world of a fractional cell of heat (3,), counted from a first cell of the lattice."""
-        return self.lattice.geometry.voxel_to_world(np.asarray(start) + self.step * (cell + 0.5) - 0.5)
+    def place_mm(self, voxel: NDArray[np.floating], start: NDArray[np.integer] | WindowIndex) -> NDArray[np.float64]:
+        """RAS world of a fractional voxel of heat (3,), counted from a window's first low-resolution voxel."""
+        return self.crop_grid.geometry.voxel_to_world(np.asarray(start) + self.step * (voxel + 0.5) - 0.5)
 
 
 def hottest(heat: NDArray[np.float32], most: int) -> Iterator[NDArray[np.float64]]:
@@ -84,7 +84,7 @@ def hottest(heat: NDArray[np.float32], most: int) -> Iterator[NDArray[np.float64
         most: places at most.
 
     Yields:
-        Fractional cells (3,).
+        Fractional low-resolution voxels (3,).
     """
     near = neighbourhood(torch.from_numpy(heat)).numpy()
     parts, _ = label_components(near > _WARM * near.max())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.inference.search.experts import Searcher
+from moe_pipeline.inference.search.experts import ClassSearch
 from moe_pipeline.inference.windows.decode import route_of
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
@@ -28,10 +28,10 @@ class Proposal:
         wanted: who proposes it.
         class_id: of what.
         place_mm: (3,) RAS world.
-        chance: how sure the prompter is that the class is in the crop around it.
+        chance: how sure the click proposer is that the class is in the crop around it.
     """
 
-    wanted: Searcher
+    wanted: ClassSearch
     class_id: int
     place_mm: NDArray[np.float64]
     chance: float
@@ -57,24 +57,24 @@ class Missing:
         class_name: its name.
         expert: who looked for it.
         message: why there is none.
-        stranger: whether the expert's guard does not know the image.
+        out of distribution: whether the expert's OOD detector does not know the image.
     """
 
     class_id: int
     class_name: str
     expert: str
     message: str
-    stranger: bool
+    out_of_distribution: bool
 
 
 def settle(model: Mixture, bank: CropBank, proposals: list[Proposal]) -> tuple[list[Proposal], dict[Key, Missing]]:
     """Proposals that their own expert will answer, one expert for each label value; and why the others are dropped.
 
     Crops are planned for all prompts of a case together. So what is dropped may move the crops of the rest, and they
-    are asked again, until all that are left are answered by their experts in just the crops of the dialogue.
+    are asked again, until all that are left are answered by their experts in just the crops of the click sequence.
 
     Args:
-        model: the mixture; gate and guards are asked even where its selector lets the general expert answer all.
+        model: the mixture; gate and OOD detectors are asked even where its selector lets the general expert answer all.
         bank: crops of the case.
         proposals: of all experts.
     """
@@ -82,8 +82,11 @@ def settle(model: Mixture, bank: CropBank, proposals: list[Proposal]) -> tuple[l
     dropped: dict[Key, Missing] = {}
     while True:
         places = [proposal.place_mm[None] for proposal in proposals]
-        homes = plan_windows(bank.lattice(model.view), places)
-        routes = [route_of(asked, bank, home, (place, _INSIDE)) for home, place in zip(homes, places, strict=True)]
+        initial_windows = plan_windows(bank.crop_grid(model.view), places)
+        routes = [
+            route_of(asked, bank, initial_window, (place, _INSIDE))
+            for initial_window, place in zip(initial_windows, places, strict=True)
+        ]
         best: dict[int, tuple[Proposal, float]] = {}
         for proposal, route in zip(proposals, routes, strict=True):
             if route.expert == proposal.wanted.output and route.weight > best.get(proposal.class_id, (None, 0.0))[1]:
@@ -103,7 +106,7 @@ def settle(model: Mixture, bank: CropBank, proposals: list[Proposal]) -> tuple[l
 def _refusal(proposal: Proposal, route: Route, winner: Proposal | None) -> Missing | None:
     """Why a proposal is dropped; None if it is not."""
     wanted, class_id = proposal.wanted, proposal.class_id
-    if route.expert != wanted.output and route.guarded:
+    if route.expert != wanted.output and route.out_of_distribution:
         return unlike(wanted, class_id)
     if route.expert != wanted.output:
         return left_out(wanted, class_id, "the gate leaves this place to another expert or to the general one")
@@ -113,12 +116,12 @@ def _refusal(proposal: Proposal, route: Route, winner: Proposal | None) -> Missi
     return None
 
 
-def left_out(wanted: Searcher, class_id: int, message: str) -> Missing:
+def left_out(wanted: ClassSearch, class_id: int, message: str) -> Missing:
     """A class that its expert looked for in vain."""
-    return Missing(class_id, wanted.classes[class_id], wanted.expert.name, message, stranger=False)
+    return Missing(class_id, wanted.classes[class_id], wanted.expert.name, message, out_of_distribution=False)
 
 
-def unlike(wanted: Searcher, class_id: int) -> Missing:
-    """A class that its expert does not look for, since its guard does not know the image."""
+def unlike(wanted: ClassSearch, class_id: int) -> Missing:
+    """A class that its expert does not look for, since its OOD detector does not know the image."""
     message = f"the image is unlike those of {wanted.expert.name}"
-    return Missing(class_id, wanted.classes[class_id], wanted.expert.name, message, stranger=True)
+    return Missing(class_id, wanted.classes[class_id], wanted.expert.name, message, out_of_distribution=True)

@@ -1,4 +1,4 @@
-"""Prompts without a human: the experts' prompters search a scan, and the gate decides who may speak in it."""
+"""Prompts without a human: the experts' click proposers search a scan, and the gate decides who may speak in it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moe_pipeline.imaging.crop_grid import Start
-from moe_pipeline.inference.search.experts import Search, Searcher, searchers_of
+from moe_pipeline.imaging.crop_grid import WindowIndex
+from moe_pipeline.inference.search.experts import ClassSearch, SearchOptions, class_searches
 from moe_pipeline.inference.search.heatmap import HeatGrid, cover, hottest
 from moe_pipeline.inference.search.proposals import Key, Missing, Proposal, left_out, settle, unlike
 from moe_pipeline.inference.windows.embedding_cache import CropBank
@@ -21,8 +21,8 @@ from moe_pipeline.prompts.prompt import Prompt
 _WORTH_A_LOOK = 0.1  # chance in any window from which a class is looked at again in a crop of its own
 _FOUND = 0.5  # chance in that crop from which it is there
 _TRIES = 3  # places per class that are looked at again before it is called absent
-_STRANGE = 2.0  # times its guard's limit: an expert that finds the scan stranger than this everywhere does not look
-_STEP = 2  # cells, as heat maps of two cells per token have them: an expert in the foundation's view shares the windows
+_FAR_OUT = 2.0  # times its OOD detector's limit: an expert from which all of the scan is farther does not look
+_STEP = 2  # low-resolution voxels, as heat maps have them: an expert in the foundation's view shares the windows
 _NEAR = 0.15  # of the cube's edge: how far the second look at one of several objects may move
 
 
@@ -34,11 +34,11 @@ class Findings:
     missing: tuple[Missing, ...]
 
 
-def search_case(model: Mixture, bank: CropBank, search: Search) -> Findings:
+def search_case(model: Mixture, bank: CropBank, search: SearchOptions) -> Findings:
     """Propose a click for every object that the experts know of in one image.
 
     Each expert looks at overlapping windows over the whole image in its own view; what it finds it looks at again in a
-    crop around it. Only where gate and guard would let this expert answer, its proposal becomes a prompt.
+    crop around it. Only where gate and OOD detector would let this expert answer, its proposal becomes a prompt.
 
     Args:
         model: the mixture.
@@ -46,14 +46,14 @@ def search_case(model: Mixture, bank: CropBank, search: Search) -> Findings:
         search: what to look for.
 
     Raises:
-        PromptError: as `searchers_of`.
+        PromptError: as `class_searches`.
     """
     proposals: list[Proposal] = []
     missing: dict[Key, Missing] = {}
-    everyone = searchers_of(model, search)
-    strange = _strangeness(model, bank)
+    everyone = class_searches(model, search)
+    strange = _ood_scores(model, bank)
     for wanted in everyone:
-        if strange[wanted.output - 1] > _STRANGE:
+        if strange[wanted.output - 1] > _FAR_OUT:
             missing |= {(wanted.output, c): unlike(wanted, c) for c in wanted.classes}
             continue
         for class_id, found in _found(bank, wanted).items():
@@ -70,80 +70,81 @@ def search_case(model: Mixture, bank: CropBank, search: Search) -> Findings:
 
 
 @torch.no_grad()
-def _strangeness(model: Mixture, bank: CropBank) -> list[float]:
-    """How strange the scan is to each expert where it is least so, in guard limits.
+def _ood_scores(model: Mixture, bank: CropBank) -> list[float]:
+    """How strange the scan is to each expert where it is least so, in OOD detector limits.
 
-    A guard was made for crops around objects. A window may show less of one, so it only counts what is far beyond.
+    An OOD detector was made for crops around objects. A window may show less of one, so it only counts what is far
+    beyond.
     """
     if model.router is None:
         return [0.0] * len(model.experts)
-    lattice = bank.lattice(model.view)
+    crop_grid = bank.crop_grid(model.view)
     centre = torch.full((1, 1, 3), model.view.size_voxels / 2, device=model.device)
     label = torch.ones(1, 1, dtype=torch.long, device=model.device)
     lowest: torch.Tensor | None = None
-    for start in cover(lattice, _STEP):
+    for start in cover(crop_grid, _STEP):
         features = prompt_features(model.foundation, bank.crop(model.view, start).embedding, centre, label)  # (1, 5C)
-        strange = model.router.strangeness(features)[0]  # (N,)
+        strange = model.router.ood_scores(features)[0]  # (N,)
         lowest = strange if lowest is None else torch.minimum(lowest, strange)
     assert lowest is not None, "an image without a window"
     return [float(value) for value in lowest]
 
 
-def _found(bank: CropBank, wanted: Searcher) -> dict[int, list[Proposal]]:
+def _found(bank: CropBank, wanted: ClassSearch) -> dict[int, list[Proposal]]:
     """Second looks at every class that seemed to be anywhere, the surest first."""
-    view, prompter = wanted.expert.view, wanted.prompter
-    lattice = bank.lattice(view)
-    config = prompter.net.config
-    grid = HeatGrid(lattice, config.upscaling * bank.foundation.config.encoder.grid_size)
-    columns = [k for k, c in enumerate(prompter.classes) if c in wanted.classes]
-    heats: dict[int, dict[Start, NDArray[np.float32]]] = {k: {} for k in columns}
+    view, click_proposer = wanted.expert.view, wanted.click_proposer
+    crop_grid = bank.crop_grid(view)
+    config = click_proposer.net.config
+    grid = HeatGrid(crop_grid, config.upscaling * bank.foundation.config.encoder.grid_size)
+    columns = [k for k, c in enumerate(click_proposer.classes) if c in wanted.classes]
+    heats: dict[int, dict[WindowIndex, NDArray[np.float32]]] = {k: {} for k in columns}
     chances: dict[int, float] = defaultdict(float)
     for start in grid.windows():
-        heat, chance = prompter.look(bank.crop(view, start).embedding)
+        heat, chance = click_proposer.look(bank.crop(view, start).embedding)
         for k in columns:
             heats[k][start] = heat[k].numpy()
             chances[k] = max(chances[k], float(chance[k]))
     found: dict[int, list[Proposal]] = {}
     for k in columns:
-        class_id = list(prompter.classes)[k]
+        class_id = list(click_proposer.classes)[k]
         found[class_id] = []
         if chances[k] >= _WORTH_A_LOOK:
-            found[class_id] = _second_looks(bank, wanted, grid, k, grid.combined(heats[k]))
+            found[class_id] = _closer_looks(bank, wanted, grid, k, grid.combined(heats[k]))
     return found
 
 
-def _second_looks(
-    bank: CropBank, wanted: Searcher, grid: HeatGrid, k: int, heat: NDArray[np.float32]
+def _closer_looks(
+    bank: CropBank, wanted: ClassSearch, grid: HeatGrid, k: int, heat: NDArray[np.float32]
 ) -> list[Proposal]:
-    class_id = list(wanted.prompter.classes)[k]
-    usual = wanted.prompter.objects.get(class_id, 1)
+    class_id = list(wanted.click_proposer.classes)[k]
+    usual = wanted.click_proposer.objects.get(class_id, 1)
     looks = []
-    for cell in hottest(heat, _TRIES if usual == 1 else 2 * usual):
-        place_mm = grid.place_mm(cell, grid.lattice.lowest)
-        looks.append(_second_look(bank, wanted, grid, k, place_mm, alone=usual == 1))
+    for low_res_voxel in hottest(heat, _TRIES if usual == 1 else 2 * usual):
+        place_mm = grid.place_mm(low_res_voxel, grid.crop_grid.lowest)
+        looks.append(_closer_look(bank, wanted, grid, k, place_mm, alone=usual == 1))
     looks.sort(key=lambda proposal: -proposal.chance)
     return looks[:1] if usual == 1 else _apart(looks, grid)
 
 
-def _second_look(
-    bank: CropBank, wanted: Searcher, grid: HeatGrid, k: int, place_mm: NDArray[np.float64], *, alone: bool
+def _closer_look(
+    bank: CropBank, wanted: ClassSearch, grid: HeatGrid, k: int, place_mm: NDArray[np.float64], *, alone: bool
 ) -> Proposal:
     """The same class in a crop around the place; one of several objects stays near it."""
-    view, lattice = wanted.expert.view, grid.lattice
-    start = lattice.around(place_mm)
-    heat, chance = wanted.prompter.look(bank.crop(view, start).embedding)
+    view, crop_grid = wanted.expert.view, grid.crop_grid
+    start = crop_grid.around(place_mm)
+    heat, chance = wanted.click_proposer.look(bank.crop(view, start).embedding)
     field = heat[k]
     if not alone:
-        cells = np.argwhere(np.ones(field.shape, dtype=bool)).astype(float)  # (G^3, 3)
-        gaps = np.linalg.norm(grid.place_mm(cells, start) - place_mm, axis=1).reshape(field.shape)
-        field = torch.where(torch.from_numpy(gaps <= max(_NEAR * view.extent_mm, 2 * grid.cell_mm)), field, 0.0)
-    cell = best_place(field[None])[0].double().numpy()
-    class_id = list(wanted.prompter.classes)[k]
-    return Proposal(wanted, class_id, _inside(bank, grid.place_mm(cell, start)), float(chance[k]))
+        voxels = np.argwhere(np.ones(field.shape, dtype=bool)).astype(float)  # (G^3, 3)
+        gaps = np.linalg.norm(grid.place_mm(voxels, start) - place_mm, axis=1).reshape(field.shape)
+        field = torch.where(torch.from_numpy(gaps <= max(_NEAR * view.extent_mm, 2 * grid.low_res_mm)), field, 0.0)
+    low_res_voxel = best_place(field[None])[0].double().numpy()
+    class_id = list(wanted.click_proposer.classes)[k]
+    return Proposal(wanted, class_id, _inside(bank, grid.place_mm(low_res_voxel, start)), float(chance[k]))
 
 
 def _inside(bank: CropBank, place_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest place within the image: a cell may reach beyond it."""
+    """The nearest place within the image: a low-resolution voxel may reach beyond it."""
     image = bank.image.geometry
     voxel = np.clip(image.world_to_voxel(place_mm), 0, np.asarray(image.shape) - 1)
     return image.voxel_to_world(voxel)
@@ -151,7 +152,7 @@ def _inside(bank: CropBank, place_mm: NDArray[np.float64]) -> NDArray[np.float64
 
 def _apart(looks: Sequence[Proposal], grid: HeatGrid) -> list[Proposal]:
     """Without second looks that came to the same place as a surer one."""
-    least_mm = 2 * grid.cell_mm
+    least_mm = 2 * grid.low_res_mm
     kept: list[Proposal] = []
     for look in looks:
         if all(np.linalg.norm(look.place_mm - other.place_mm) > least_mm for other in kept):

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.imaging.crop_grid import Start
+from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.inference.windows.embedding_cache import FLIPS, CropBank, EncodedCrop
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Foundation
@@ -40,7 +40,7 @@ def decode(
     """
     coordinates, labels = in_crop(clicks, crop)
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, l, l, l)
-    size = crop.lattice.view.size_voxels
+    size = crop.crop_grid.view.size_voxels
     answers = []
     for axes, embedding in zip(FLIPS, crop.looks, strict=False):
         if not set(axes) <= set(mirror_axes):
@@ -60,8 +60,8 @@ def in_crop(clicks: Clicks, crop: EncodedCrop) -> tuple[Tensor, Tensor]:
     Returns:
         (1, n, 3) voxels of the crop in tensor axis order and (1, n) labels, on the crop's device.
     """
-    within = crop.lattice.holds(crop.start, clicks[0])
-    voxels = crop.lattice.cube(crop.start).world_to_voxel(clicks[0][within])  # (n, 3)
+    within = crop.crop_grid.holds(crop.start, clicks[0])
+    voxels = crop.crop_grid.cube(crop.start).world_to_voxel(clicks[0][within])  # (n, 3)
     device = crop.embedding.device
     coordinates = torch.from_numpy(voxels).float()[None].to(device)
     return coordinates, torch.from_numpy(clicks[1][within]).long()[None].to(device)
@@ -76,7 +76,7 @@ def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: int) -> Tensor:
     return there
 
 
-def route_of(model: Mixture, bank: CropBank, home: Start, known: Clicks) -> Route:
+def route_of(model: Mixture, bank: CropBank, initial_window: WindowIndex, known: Clicks) -> Route:
     """Who answers a prompt, by the clicks known at the start in the crop of the foundation's view."""
-    seen = bank.crop(model.view, home)
+    seen = bank.crop(model.view, initial_window)
     return model.route(seen.embedding, *in_crop(known, seen))

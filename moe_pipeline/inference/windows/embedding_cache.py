@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
@@ -29,13 +29,13 @@ class EncodedCrop:
     """What the foundation knows of one cube.
 
     Attributes:
-        lattice: of the view.
-        start: first cell.
+        crop_grid: of the view.
+        start: first low-resolution voxel.
         looks: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
     """
 
-    lattice: CellLattice
-    start: Start
+    crop_grid: CropGrid
+    start: WindowIndex
     looks: tuple[Tensor, ...]
 
     @property
@@ -60,22 +60,22 @@ class CropBank:
         self.device = device
         self.flips = FLIPS if flips else FLIPS[:1]
         self.n_encoded = 0
-        self._lattices: dict[View, CellLattice] = {}
-        self._crops: OrderedDict[tuple[View, Start], EncodedCrop] = OrderedDict()
+        self._crop_grids: dict[View, CropGrid] = {}
+        self._crops: OrderedDict[tuple[View, WindowIndex], EncodedCrop] = OrderedDict()
 
-    def lattice(self, view: View) -> CellLattice:
-        """The cells on which all crops of a view stand."""
-        if view not in self._lattices:
+    def crop_grid(self, view: View) -> CropGrid:
+        """The low-resolution voxels on which all crops of a view stand."""
+        if view not in self._crop_grids:
             window = self.foundation.config.low_resolution_size
-            self._lattices[view] = CellLattice(self.image.geometry, view, window)
-        return self._lattices[view]
+            self._crop_grids[view] = CropGrid(self.image.geometry, view, window)
+        return self._crop_grids[view]
 
-    def crop(self, view: View, start: Start) -> EncodedCrop:
+    def crop(self, view: View, start: WindowIndex) -> EncodedCrop:
         """One crop, encoded now unless it is there."""
         self.encode(view, [start])
         return self._crops[view, start]
 
-    def encode(self, view: View, starts: Iterable[Start]) -> None:
+    def encode(self, view: View, starts: Iterable[WindowIndex]) -> None:
         """Encode those crops that are not there yet, several at a time where that pays."""
         wanted = dict.fromkeys(starts)
         for start in wanted:
@@ -84,33 +84,33 @@ class CropBank:
         missing = [start for start in wanted if (view, start) not in self._crops]
         size = 1 if self.device.type == "cpu" else _GPU_BATCH
         batches = [missing[first : first + size] for first in range(0, len(missing), size)]
-        lattice = self.lattice(view)
+        crop_grid = self.crop_grid(view)
         if len(batches) == 1:
-            self._add(lattice, missing, self._cubes(lattice, missing))
+            self._add(crop_grid, missing, self._cubes(crop_grid, missing))
         elif batches:
-            for batch, cubes in zip(batches, self._cut_ahead(lattice, batches), strict=True):
-                self._add(lattice, batch, cubes)
+            for batch, cubes in zip(batches, self._cut_ahead(crop_grid, batches), strict=True):
+                self._add(crop_grid, batch, cubes)
 
-    def _cut_ahead(self, lattice: CellLattice, batches: list[list[Start]]) -> Iterator[NDArray[np.float32]]:
+    def _cut_ahead(self, crop_grid: CropGrid, batches: list[list[WindowIndex]]) -> Iterator[NDArray[np.float32]]:
         """The cubes of each batch, the next ones being cut out while the last ones are encoded."""
         with ThreadPoolExecutor(1, "crops") as cutter:
-            upcoming = cutter.submit(self._cubes, lattice, batches[0])
+            upcoming = cutter.submit(self._cubes, crop_grid, batches[0])
             for following in batches[1:]:
                 cubes = upcoming.result()
-                upcoming = cutter.submit(self._cubes, lattice, following)
+                upcoming = cutter.submit(self._cubes, crop_grid, following)
                 yield cubes
             yield upcoming.result()
 
-    def _cubes(self, lattice: CellLattice, starts: list[Start]) -> NDArray[np.float32]:
+    def _cubes(self, crop_grid: CropGrid, starts: list[WindowIndex]) -> NDArray[np.float32]:
         return np.stack(
-            [extract_crop(self.image, lattice.cube(start), lattice.view) for start in starts]
+            [extract_crop(self.image, crop_grid.cube(start), crop_grid.view) for start in starts]
         )  # (b, S, S, S)
 
-    def _add(self, lattice: CellLattice, starts: list[Start], cubes: NDArray[np.float32]) -> None:
+    def _add(self, crop_grid: CropGrid, starts: list[WindowIndex], cubes: NDArray[np.float32]) -> None:
         looks = [self._encode(cubes, axes) for axes in self.flips]
         for index, start in enumerate(starts):
             own = tuple(look[index : index + 1].clone() for look in looks)
-            self._crops[lattice.view, start] = EncodedCrop(lattice, start, own)
+            self._crops[crop_grid.view, start] = EncodedCrop(crop_grid, start, own)
         self.n_encoded += len(starts)
         self._forget(len(starts))
 

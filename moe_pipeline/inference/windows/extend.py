@@ -8,94 +8,96 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from moe_pipeline.imaging.components import label_components
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
-from moe_pipeline.inference.windows.stitch import Canvas, Windows, blend
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
+from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 
 _DEEPEST_CAP = 0.25  # of the cube's edge
 
 
 @dataclass(frozen=True, slots=True)
-class OpenFace:
+class BoundaryContact:
     """A face that the mask touches.
 
     Attributes:
         window: whose face it is.
         axis: across it.
         sign: 1 at the window's end, -1 at its beginning.
-        cells: (l, l) of the mask, along the other axes, with nothing known beyond.
+        low-resolution voxels: (l, l) of the mask, along the other axes, with nothing known beyond.
     """
 
-    window: Start
+    window: WindowIndex
     axis: int
     sign: int
-    cells: NDArray[np.bool_]
+    voxels: NDArray[np.bool_]
 
-    def step(self, lattice: CellLattice) -> Start:
+    def step(self, crop_grid: CropGrid) -> WindowIndex:
         """The window half a window further."""
         moved = np.array(self.window)
-        moved[self.axis] += self.sign * lattice.half
-        return lattice.clamped(moved)
+        moved[self.axis] += self.sign * crop_grid.half
+        return crop_grid.clamped(moved)
 
 
-def open_faces(canvas: Canvas, mask: NDArray[np.bool_], windows: Iterable[Start]) -> list[OpenFace]:
+def boundary_contacts(
+    stitched: StitchedLogits, mask: NDArray[np.bool_], windows: Iterable[WindowIndex]
+) -> list[BoundaryContact]:
     """All of them.
 
     Args:
-        canvas: the windows' answers.
-        mask: of the object, the canvas's shape.
-        windows: of the canvas.
+        stitched: the windows' answers.
+        mask: of the object, the stitched logits's shape.
+        windows: of the stitched logits.
     """
-    faces = []
+    contacts = []
     for window in windows:
         for axis in range(3):
             for sign in (-1, 1):
-                cells = _open_cells(canvas, mask, window, axis, sign)
-                if cells is not None and cells.any():
-                    faces.append(OpenFace(window, axis, sign, cells))
-    return faces
+                voxels = _open_voxels(stitched, mask, window, axis, sign)
+                if voxels is not None and voxels.any():
+                    contacts.append(BoundaryContact(window, axis, sign, voxels))
+    return contacts
 
 
-def capped(canvas: Canvas, faces: Iterable[OpenFace]) -> Canvas:
+def with_end_caps(stitched: StitchedLogits, contacts: Iterable[BoundaryContact]) -> StitchedLogits:
     """The mask with a round end instead of a straight cut at faces where nobody can follow it.
 
     Args:
-        canvas: the windows' answers.
-        faces: where the object goes on, as far as is known.
+        stitched: the windows' answers.
+        contacts: where the object goes on, as far as is known.
     """
-    logits = canvas.logits.copy()
-    for face in faces:
-        window = logits[_place(canvas, face.window)]  # (l, l, l), a view
-        inward = np.moveaxis(window, face.axis, 0)[:: -face.sign]  # (depth, l, l), from the face
-        to_rim = ndimage.distance_transform_edt(np.pad(face.cells, 1))[1:-1, 1:-1]
-        depth = min(float(to_rim.max()), _DEEPEST_CAP * canvas.lattice.window)
+    logits = stitched.logits.copy()
+    for contact in contacts:
+        window = logits[_place(stitched, contact.window)]  # (l, l, l), a view
+        inward = np.moveaxis(window, contact.axis, 0)[:: -contact.sign]  # (depth, l, l), from the face
+        to_rim = ndimage.distance_transform_edt(np.pad(contact.voxels, 1))[1:-1, 1:-1]
+        depth = min(float(to_rim.max()), _DEEPEST_CAP * stitched.crop_grid.window)
         from_middle = 1 - to_rim / to_rim.max()  # 0 in the middle of the cut, nearly 1 at its rim
-        missing = depth * (1 - np.sqrt(1 - from_middle**2))  # cells that a half ball leaves free
+        missing = depth * (1 - np.sqrt(1 - from_middle**2))  # low-resolution voxels that a half ball leaves free
         for layer in range(int(np.ceil(depth))):
-            cut = face.cells & (layer + 0.5 < missing)
+            cut = contact.voxels & (layer + 0.5 < missing)
             inward[layer][cut] = -np.abs(inward[layer][cut])
-    return replace(canvas, logits=logits)
+    return replace(stitched, logits=logits)
 
 
-def _open_cells(
-    canvas: Canvas, mask: NDArray[np.bool_], window: Start, axis: int, sign: int
+def _open_voxels(
+    stitched: StitchedLogits, mask: NDArray[np.bool_], window: WindowIndex, axis: int, sign: int
 ) -> NDArray[np.bool_] | None:
-    size = canvas.lattice.window
-    beyond = window[axis] + (size if sign > 0 else -1)  # in cells of the lattice
-    if not 0 <= beyond < canvas.lattice.geometry.shape[axis]:
+    size = stitched.crop_grid.window
+    beyond = window[axis] + (size if sign > 0 else -1)  # in low-resolution voxels of the crop grid
+    if not 0 <= beyond < stitched.crop_grid.geometry.shape[axis]:
         return None
-    place = list(_place(canvas, window))
-    face = place[axis].stop - 1 if sign > 0 else place[axis].start
-    place[axis] = slice(face, face + 1)
-    cells: NDArray[np.bool_] = mask[tuple(place)].squeeze(axis)  # (l, l)
-    if 0 <= face + sign < mask.shape[axis]:
-        place[axis] = slice(face + sign, face + sign + 1)
-        cells = cells & ~canvas.known[tuple(place)].squeeze(axis)
-    return cells
+    place = list(_place(stitched, window))
+    contact = place[axis].stop - 1 if sign > 0 else place[axis].start
+    place[axis] = slice(contact, contact + 1)
+    voxels: NDArray[np.bool_] = mask[tuple(place)].squeeze(axis)  # (l, l)
+    if 0 <= contact + sign < mask.shape[axis]:
+        place[axis] = slice(contact + sign, contact + sign + 1)
+        voxels = voxels & ~stitched.known[tuple(place)].squeeze(axis)
+    return voxels
 
 
-def _place(canvas: Canvas, window: Start) -> tuple[slice, slice, slice]:
-    size = canvas.lattice.window
-    x, y, z = (slice(first, first + size) for first in (np.array(window) - canvas.corner).tolist())
+def _place(stitched: StitchedLogits, window: WindowIndex) -> tuple[slice, slice, slice]:
+    size = stitched.crop_grid.window
+    x, y, z = (slice(first, first + size) for first in (np.array(window) - stitched.corner).tolist())
     return x, y, z
 
 
@@ -103,34 +105,34 @@ _SAME_OBJECT = 0.6
 """Dice, where a new window and the mask so far overlap, from which both show one object. Measured: lower and higher
 limits were worse on nano's zero-shot sets."""
 
-Ask = Callable[[Start, NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
-"""Given a window, what is known of its logits (l, l, l; 0 where nothing is) and a cell (3,) of it inside the object,
+Ask = Callable[[WindowIndex, NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+"""Given a window, what is known of its logits (l, l, l; 0 where nothing is) and a voxel (3,) of it inside the object,
 the decoder's logits (l, l, l)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class Extension:
     """Where following an object ended.
 
     Attributes:
-        canvas: the answers of all windows.
+        stitched: the answers of all windows.
         n_windows: those asked, the first ones and those not taken included.
         complete: False if the object still touched a face when no more windows were allowed.
     """
 
-    canvas: Canvas
+    stitched: StitchedLogits
     n_windows: int
     complete: bool
 
 
-def grow(
-    lattice: CellLattice,
+def extend_windows(
+    crop_grid: CropGrid,
     windows: Windows,
     seeds: NDArray[np.int64],
     ask: Ask,
     most: int,
-    prior: Canvas | None = None,
-) -> Growth:
+    prior: StitchedLogits | None = None,
+) -> Extension:
     """Ask half a window further until the mask touches no face that cuts the image, or no more may be asked.
 
     The face with the largest part of the mask comes first. Only what is connected to the clicks grows, and of a new
@@ -139,29 +141,29 @@ def grow(
     its object does not lead away; the mask then has a round end where it would have a straight one.
 
     Args:
-        lattice: of the view.
+        crop_grid: of the view.
         windows: answers to the user's clicks, at least one.
-        seeds: (n, 3) cells of the clicks inside the object, in the lattice.
+        seeds: (n, 3) low-resolution voxels of the clicks inside the object, in the crop grid.
         ask: the decoder.
         most: windows in all.
-        prior: a coarser answer on the same lattice, which tells a new window what to expect.
+        prior: a coarser answer on the same crop grid, which tells a new window what to expect.
     """
     grown: Windows = {}
-    refused: set[Start] = set()
+    refused: set[WindowIndex] = set()
     while True:
-        canvas = blend(lattice, windows, grown)
-        mask = connected((canvas.logits > 0) & in_image(canvas), seeds - canvas.corner)
-        faces = open_faces(canvas, mask, [*windows, *grown]) if most > 1 else []
-        step = _largest(faces, lattice, [*windows, *grown, *refused])
+        stitched = stitch(crop_grid, windows, grown)
+        mask = connected((stitched.logits > 0) & in_image(stitched), seeds - stitched.corner)
+        contacts = boundary_contacts(stitched, mask, [*windows, *grown]) if most > 1 else []
+        step = _largest(contacts, crop_grid, [*windows, *grown, *refused])
         n_windows = len(windows) + len(grown) + len(refused)
         if step is None or n_windows >= most:
-            whole = capped(canvas, faces) if prior is None else blend(lattice, windows, grown, prior)
-            return Growth(whole, n_windows, step is None)
-        box = lattice.box(step)
-        known = canvas.read(box, canvas.known, fill=False)
+            whole = with_end_caps(stitched, contacts) if prior is None else stitch(crop_grid, windows, grown, prior)
+            return Extension(whole, n_windows, step is None)
+        box = crop_grid.box(step)
+        known = stitched.read(box, stitched.known, fill=False)
         expected = np.zeros(known.shape, np.float32) if prior is None else prior.read(box, prior.logits, fill=0)
-        inside = canvas.read(box, mask, fill=False)
-        answer = ask(step, np.where(known, canvas.read(box, canvas.logits, fill=0), expected), _deepest(inside))
+        inside = stitched.read(box, mask, fill=False)
+        answer = ask(step, np.where(known, stitched.read(box, stitched.logits, fill=0), expected), _deepest(inside))
         touching = connected(answer > 0, np.argwhere(inside))
         if _agreement(touching & known, inside) < _SAME_OBJECT:
             refused.add(step)
@@ -179,21 +181,21 @@ def connected(mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.b
     return np.isin(numbers, list(touched)) if touched else mask
 
 
-def in_image(canvas: Canvas) -> NDArray[np.bool_]:
-    """Which cells of a canvas lie over the image, broadcastable to its shape."""
+def in_image(stitched: StitchedLogits) -> NDArray[np.bool_]:
+    """Which low-resolution voxels of stitched logits lie over the image, broadcastable to its shape."""
     within = np.ones((1, 1, 1), dtype=bool)
-    for axis, ((start, stop), side) in enumerate(zip(canvas.box, canvas.lattice.geometry.shape, strict=True)):
+    for axis, ((start, stop), side) in enumerate(zip(stitched.box, stitched.crop_grid.geometry.shape, strict=True)):
         along = (np.arange(start, stop) >= 0) & (np.arange(start, stop) < side)
         within = within & np.expand_dims(along, [other for other in range(3) if other != axis])
     return within
 
 
-def _largest(faces: list[OpenFace], lattice: CellLattice, asked: Iterable[Start]) -> Start | None:
+def _largest(contacts: list[BoundaryContact], crop_grid: CropGrid, asked: Iterable[WindowIndex]) -> WindowIndex | None:
     """The window that takes up most of the mask at the faces it lies behind."""
-    counts: dict[Start, int] = {}
-    for face in faces:
-        step = face.step(lattice)
-        counts[step] = counts.get(step, 0) + int(np.count_nonzero(face.cells))
+    counts: dict[WindowIndex, int] = {}
+    for contact in contacts:
+        step = contact.step(crop_grid)
+        counts[step] = counts.get(step, 0) + int(np.count_nonzero(contact.voxels))
     for step in asked:
         counts.pop(step, None)
     return max(counts, key=lambda step: counts[step]) if counts else None
@@ -205,7 +207,7 @@ def _agreement(answer: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
 
 
 def _deepest(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The cell (3,) farthest from the mask's border, away from the window's faces where the mask allows it."""
+    """The voxel (3,) farthest from the mask's border, away from the window's faces where the mask allows it."""
     window = inside.shape[0]
     quarter = window // 4
     inner = np.zeros_like(inside)

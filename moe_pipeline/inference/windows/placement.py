@@ -5,37 +5,37 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 
 _MOST_PER_AXIS = 24  # candidate positions; beyond, every so manieth is tried
 
 
-def plan_windows(lattice: CellLattice, prompts_mm: Sequence[NDArray[np.float64]]) -> list[Start]:
+def plan_windows(crop_grid: CropGrid, prompts_mm: Sequence[NDArray[np.float64]]) -> list[WindowIndex]:
     """A window for each prompt.
 
     Greedy: the window that shows most of the prompts left, moved to their middle, then the next one. In the end every
     prompt takes the one that shows it best. The windows depend on the prompts alone.
 
     Args:
-        lattice: of the view.
+        crop_grid: of the view.
         prompts_mm: per prompt its clicks, (n, 3) RAS world. Where they do not fit one window, the first one counts.
 
     Returns:
-        First cell of each prompt's window.
+        First low-resolution voxel of each prompt's window.
     """
     if not prompts_mm:
         return []
-    points = [_that_fit(lattice, clicks) for clicks in prompts_mm]
-    ranges = np.stack([lattice.starts_showing(some) for some in points])  # (p, 2, 3)
-    wanted = np.array([lattice.around((some.min(axis=0) + some.max(axis=0)) / 2) for some in points])  # (p, 3)
-    chosen: list[Start] = []
+    points = [_that_fit(crop_grid, clicks) for clicks in prompts_mm]
+    ranges = np.stack([crop_grid.starts_showing(some) for some in points])  # (p, 2, 3)
+    wanted = np.array([crop_grid.around((some.min(axis=0) + some.max(axis=0)) / 2) for some in points])  # (p, 3)
+    chosen: list[WindowIndex] = []
     left = np.ones(len(ranges), dtype=bool)
     while left.any():
         start = _most_shown(ranges[left])
         shown = left & _within(start[None], ranges)[0]
         first, last = ranges[shown, 0].max(axis=0), ranges[shown, 1].min(axis=0)
         middle = (wanted[shown].min(axis=0) + wanted[shown].max(axis=0)) // 2
-        chosen.append(lattice.clamped(np.clip(middle, first, last)))
+        chosen.append(crop_grid.clamped(np.clip(middle, first, last)))
         left &= ~shown
     fits = _within(np.array(chosen), ranges)  # (w, p)
     distance = np.abs(np.array(chosen)[:, None] - wanted).max(axis=2)  # (w, p)
@@ -43,8 +43,8 @@ def plan_windows(lattice: CellLattice, prompts_mm: Sequence[NDArray[np.float64]]
     return [chosen[index] for index in best]
 
 
-def _that_fit(lattice: CellLattice, clicks_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    first, last = lattice.starts_showing(clicks_mm)
+def _that_fit(crop_grid: CropGrid, clicks_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    first, last = crop_grid.starts_showing(clicks_mm)
     return clicks_mm if (first <= last).all() else clicks_mm[:1]
 
 

@@ -7,47 +7,47 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.imaging.crop_grid import CellLattice, Start
+from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.geometry import Box, Geometry
 
 FAR_OUTSIDE = -30.0
 """A logit beyond all that a decoder was asked for."""
 Value = TypeVar("Value", bound=np.generic)
-_GROWN_WEIGHT = 0.2  # of a window without clicks, against 1 of one with
+_EXTENSION_WEIGHT = 0.2  # of a window without clicks, against 1 of one with
 _PRIOR_WEIGHT = 1e-3  # of a coarser answer, against 1 of a window's at its middle
 
-Windows = dict[Start, NDArray[np.float32]]
+Windows = dict[WindowIndex, NDArray[np.float32]]
 """Logits (l, l, l) by window."""
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
-    """Logits on the cells of one view.
+class StitchedLogits:
+    """Logits on the low-resolution voxels of one view.
 
     Attributes:
-        lattice: of the view.
-        box: cells that are held.
+        crop_grid: of the view.
+        box: low-resolution voxels that are held.
         logits: float32, the box's shape; where nobody was asked, as where the object is not.
         known: where a window answered.
     """
 
-    lattice: CellLattice
+    crop_grid: CropGrid
     box: Box
     logits: NDArray[np.float32]
     known: NDArray[np.bool_]
 
     @property
     def corner(self) -> NDArray[np.int64]:
-        """First cell, (3,)."""
+        """First low-resolution voxel, (3,)."""
         return np.array([start for start, _ in self.box])
 
     @property
     def geometry(self) -> Geometry:
-        """Of the cells held."""
-        return self.lattice.geometry.cropped(self.box)
+        """Of the low-resolution voxels held."""
+        return self.crop_grid.geometry.cropped(self.box)
 
     def read(self, box: Box, array: NDArray[Value], *, fill: float) -> NDArray[Value]:
-        """One of this canvas's arrays in any box of cells, with `fill` where it has none."""
+        """One of this stitched logits's arrays in any box of low-resolution voxels, with `fill` where it has none."""
         shape = tuple(stop - start for start, stop in box)
         values = np.full(shape, fill, array.dtype)
         own, there = [], []
@@ -59,29 +59,31 @@ class Canvas:
         return values
 
 
-def blend(lattice: CellLattice, windows: Windows, grown: Windows | None = None, prior: Canvas | None = None) -> Canvas:
+def stitch(
+    crop_grid: CropGrid, windows: Windows, grown: Windows | None = None, prior: StitchedLogits | None = None
+) -> StitchedLogits:
     """Weighted mean of the windows' logits, the less weight the nearer a window's face.
 
     So a mask crosses from one window to the next without a step, and one window alone stays as it is.
 
     Args:
-        lattice: of the view.
+        crop_grid: of the view.
         windows: with clicks of the user in them, at least one.
         grown: without; they know less, so they count less where a window with clicks has an answer.
-        prior: a coarser answer on the same lattice. It shows where there is no window, and hardly through them.
+        prior: a coarser answer on the same crop grid. It shows where there is no window, and hardly through them.
     """
     grown = grown or {}
     if len(windows) == 1 and not grown and prior is None:
         ((start, logits),) = windows.items()
-        return Canvas(lattice, lattice.box(start), logits, np.ones(logits.shape, dtype=bool))
-    box = _around([lattice.box(start) for start in (*windows, *grown)] + ([prior.box] if prior else []))
+        return StitchedLogits(crop_grid, crop_grid.box(start), logits, np.ones(logits.shape, dtype=bool))
+    box = _around([crop_grid.box(start) for start in (*windows, *grown)] + ([prior.box] if prior else []))
     total = np.zeros([stop - start for start, stop in box], np.float32)
     weights = np.zeros_like(total)
-    for some, weight in ((windows, 1.0), (grown, _GROWN_WEIGHT)):
-        taper = weight * _taper(lattice.window)
+    for some, weight in ((windows, 1.0), (grown, _EXTENSION_WEIGHT)):
+        taper = weight * _importance_map(crop_grid.window)
         for start, logits in some.items():
             place = tuple(
-                slice(a - first, a - first + lattice.window) for a, (first, _) in zip(start, box, strict=True)
+                slice(a - first, a - first + crop_grid.window) for a, (first, _) in zip(start, box, strict=True)
             )
             total[place] += taper * logits
             weights[place] += taper
@@ -93,7 +95,7 @@ def blend(lattice: CellLattice, windows: Windows, grown: Windows | None = None, 
     mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
     absent = mean[mean < 0]
     mean[weights == 0] = absent.mean() if absent.size else FAR_OUTSIDE  # nobody was asked: as where it is not
-    return Canvas(lattice, box, mean, known)
+    return StitchedLogits(crop_grid, box, mean, known)
 
 
 def as_box(first: NDArray[np.integer], last: NDArray[np.integer]) -> Box:
@@ -109,7 +111,7 @@ def _around(boxes: list[Box]) -> Box:
 
 
 @cache
-def _taper(window: int) -> NDArray[np.float32]:
+def _importance_map(window: int) -> NDArray[np.float32]:
     """Falls from 1 in the middle of a window to nearly 0 at its faces, (l, l, l)."""
     middle = (window - 1) / 2
     along = (1 - np.abs(np.arange(window) - middle) / (middle + 1)) ** 2

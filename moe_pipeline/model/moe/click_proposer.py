@@ -1,4 +1,4 @@
-"""The prompter of an expert: where it would click in a crop that nobody has prompted, and which classes it misses."""
+"""An expert's click proposer: where it would click in a crop without prompts, and which classes it misses."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from moe_pipeline.model.layers import ChannelNorm, channels_first, channels_last
 
 
 @dataclass(frozen=True, slots=True)
-class PrompterConfig:
-    """Sizes of a prompter."""
+class ClickProposerConfig:
+    """Sizes of a click proposer."""
 
     width: int
     """C of the foundation's embeddings."""
@@ -25,10 +25,10 @@ class PrompterConfig:
     """Cells of the heat map per token and axis."""
 
 
-class Prompter(nn.Module):
-    """Embedding -> for each class a distribution over the cells of a grid and one more place: absent."""
+class ClickProposer(nn.Module):
+    """Embedding -> for each class a distribution over the voxels of a grid and one more place: absent."""
 
-    def __init__(self, config: PrompterConfig) -> None:
+    def __init__(self, config: ClickProposerConfig) -> None:
         super().__init__()
         self.config = config
         hidden = config.hidden
@@ -36,14 +36,14 @@ class Prompter(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(hidden) for _ in range(config.depth))
         self.mixers = nn.ModuleList(nn.Conv3d(hidden, hidden, kernel_size=3, padding=1) for _ in range(config.depth))
         self.leave = ChannelNorm(hidden)
-        self.cells = nn.Linear(hidden, config.n_classes * config.upscaling**3)
+        self.voxels = nn.Linear(hidden, config.n_classes * config.upscaling**3)
         self.absence = nn.Linear(2 * hidden, config.n_classes)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Log probabilities of where to click: (B, C, g, g, g) -> (B, K, G^3 + 1) with G = upscaling * g.
 
-        The last place is "absent". Each row is a distribution, so what the cells share is the chance of the class.
-        Channels of the embedding beyond C, the details of cells, are not looked at.
+        The last place is "absent". Each row is a distribution, so what the low-resolution voxels share is the chance
+        of the class. Channels of the embedding beyond C, the details of low-resolution voxels, are not looked at.
         """
         grid = linear(self.enter, channels_last(embedding[:, : self.config.width]))  # (B, g, g, g, h)
         for norm, mixer in zip(self.norms, self.mixers, strict=True):
@@ -51,8 +51,8 @@ class Prompter(nn.Module):
         grid = self.leave(grid)  # (B, g, g, g, h)
         tokens = grid.flatten(1, 3)  # (B, g^3, h)
         absent = linear(self.absence, torch.cat((tokens.mean(1), tokens.amax(1)), dim=1))  # (B, K)
-        cells = self._fine(linear(self.cells, grid)).flatten(2)  # (B, K, G^3)
-        return torch.cat((cells, absent[:, :, None]), dim=2).float().log_softmax(2)
+        voxels = self._fine(linear(self.voxels, grid)).flatten(2)  # (B, K, G^3)
+        return torch.cat((voxels, absent[:, :, None]), dim=2).float().log_softmax(2)
 
     def _fine(self, octants: Tensor) -> Tensor:
         """(B, g, g, g, K * u^3) -> (B, K, G, G, G)."""
@@ -62,36 +62,36 @@ class Prompter(nn.Module):
 
 
 def heat_maps(log_places: Tensor) -> tuple[Tensor, Tensor]:
-    """Split a prompter's output: chance of each cell, (B, K, G, G, G), and of absence, (B, K)."""
+    """Split a click proposer's output: chance of each low-resolution voxel, (B, K, G, G, G), and of absence, (B, K)."""
     places = log_places.exp()
     side = round((places.shape[2] - 1) ** (1 / 3))
     return places[:, :, :-1].reshape(*places.shape[:2], side, side, side), places[:, :, -1]
 
 
 def neighbourhood(heat: Tensor) -> Tensor:
-    """Chance that the click belongs into a cell or one of its 26 neighbours; (..., X, Y, Z) -> the same shape."""
+    """Chance that the click belongs into a voxel or one of its 26 neighbours; (..., X, Y, Z) -> the same shape."""
     flat = heat.reshape(-1, 1, *heat.shape[-3:])
     total = functional.avg_pool3d(flat, kernel_size=3, stride=1, padding=1, divisor_override=1)
     return total.reshape(heat.shape)
 
 
 def best_place(heat: Tensor) -> Tensor:
-    """The likeliest place for a click: centre of mass of the heat around the cell whose neighbourhood is hottest.
+    """The likeliest place for a click: centre of mass of the heat around the voxel whose neighbourhood is hottest.
 
     Args:
         heat: (N, X, Y, Z), not negative.
 
     Returns:
-        (N, 3) fractional cell indices; whole numbers are the centres of cells.
+        (N, 3) fractional low-resolution voxel indices; whole numbers are the centres of low-resolution voxels.
     """
     shape = heat.shape[1:]
     index = neighbourhood(heat).flatten(1).argmax(1)  # (N,)
     centre = torch.stack(torch.unravel_index(index, shape), dim=1)  # (N, 3)
     steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=heat.device)] * 3)  # (27, 3)
-    cells = centre[:, None] + steps  # (N, 27, 3)
+    voxels = centre[:, None] + steps  # (N, 27, 3)
     limits = torch.tensor(shape, device=heat.device)
-    within = ((cells >= 0) & (cells < limits)).all(2)  # (N, 27)
-    x, y, z = cells.clamp(min=0).minimum(limits - 1).unbind(2)
+    within = ((voxels >= 0) & (voxels < limits)).all(2)  # (N, 27)
+    x, y, z = voxels.clamp(min=0).minimum(limits - 1).unbind(2)
     weights = torch.where(within, heat[torch.arange(len(heat), device=heat.device)[:, None], x, y, z], 0.0)
     weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
-    return (cells * weights[:, :, None]).sum(1)  # (N, 3)
+    return (voxels * weights[:, :, None]).sum(1)  # (N, 3)

@@ -1,4 +1,4 @@
-"""The gate: who may speak, decided from image and prompt embeddings; and the guard that knows strangers."""
+"""The gate: who answers, decided from image and prompt embeddings; and the OOD detector of each expert."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 N_FEATURE_GROUPS = 5
 N_IMAGE_GROUPS = 2
-"""The first groups describe the image alone: what the guards look at."""
+"""The first groups describe the image alone: what the OOD detectors look at."""
 
 _SMALLEST_SCALE = 1e-6  # of a feature that never changes
 
@@ -22,8 +22,8 @@ def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, points: tupl
     mean dense prompt embedding.
 
     Args:
-        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts; channels beyond C, the details of cells,
-            are not looked at.
+        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts; channels beyond C, the details of
+            low-resolution voxels, are not looked at.
         sparse: (P, n + 1, C), the padding point last.
         dense: (P, C, g, g, g), likewise.
         points: coordinates (P, n, 3), voxels of the crop in tensor axis order, and labels (P, n), 1 inside.
@@ -101,12 +101,12 @@ class Gate(nn.Module):
         return logits.softmax(1)
 
 
-class Guard(nn.Module):
+class OODDetector(nn.Module):
     """A shrunken Gaussian over the image features of one expert's own crops.
 
-    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is a stranger. It
-    sees the first values of the features only, those that describe the image: where somebody clicked says little about
-    whose image it is, and varies so much that it would hide what does.
+    Its distance is Mahalanobis' in a basis of principal directions. What is farther than `limit` is out of
+    distribution. It sees the first values of the features only, those that describe the image: where somebody
+    clicked says little about whose image it is, and varies so much that it would hide what does.
 
     Args:
         features: how many values it looks at.
@@ -127,7 +127,7 @@ class Guard(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, samples: Tensor, rank: int, shrinkage: float = 0.1) -> "Guard":
+    def fit(cls, samples: Tensor, rank: int, shrinkage: float = 0.1) -> "OODDetector":
         """Fit to the features of an expert's training prompts; the limit still has to be set.
 
         Args:
@@ -136,7 +136,7 @@ class Guard(nn.Module):
             shrinkage: share of the mean variance mixed into each direction's.
         """
         rank = min(rank, len(samples) - 1, samples.shape[1])
-        guard = cls(samples.shape[1], rank)
+        ood_detector = cls(samples.shape[1], rank)
         samples = samples.double()
         mean = samples.mean(0)
         centred = samples - mean
@@ -144,10 +144,10 @@ class Guard(nn.Module):
         variances = singular.square() / (len(samples) - 1)
         kept, dropped = variances[:rank], variances[rank:].sum() / max(1, samples.shape[1] - rank)
         shrunken = (1 - shrinkage) * kept + shrinkage * kept.mean()
-        guard.mean.copy_(mean)
-        guard.whitener.copy_(directions[:rank].T / shrunken.sqrt())
-        guard.residual_scale.copy_((dropped + shrinkage * kept.mean()).sqrt())
-        return guard
+        ood_detector.mean.copy_(mean)
+        ood_detector.whitener.copy_(directions[:rank].T / shrunken.sqrt())
+        ood_detector.residual_scale.copy_((dropped + shrinkage * kept.mean()).sqrt())
+        return ood_detector
 
     def distance(self, features: Tensor) -> Tensor:
         """Root mean squared standardised deviation, at most about 1 on the training features: (P, >= F) -> (P,)."""

@@ -18,19 +18,19 @@ class Route:
     Attributes:
         expert: 0 for the general expert, k for expert k.
         weight: of the expert's mask; 0 when the general expert answers alone.
-        best_expert: the expert with the largest weight that its guard allows.
+        best_expert: the expert with the largest weight that its OOD detector allows.
         best_weight: that weight.
-        guarded: the gate preferred an expert whose guard found the image unlike its own.
+        guarded: the gate preferred an expert whose OOD detector found the image unlike its own.
     """
 
     expert: int
     weight: float
     best_expert: int
     best_weight: float
-    guarded: bool
+    out_of_distribution: bool
 
 
-def guarded_weights(weights: Tensor, known: Tensor) -> Tensor:
+def in_distribution_weights(weights: Tensor, known: Tensor) -> Tensor:
     """Give the weights of experts that do not know the image to the general expert.
 
     Args:
@@ -53,18 +53,18 @@ def choose_route(weights: Tensor, known: Tensor, tau: float, mode: SelectorMode 
 
     Args:
         weights: (N + 1,) of the gate, general first.
-        known: (N,) bool of the guards.
+        known: (N,) bool of the OOD detectors.
         tau: threshold in [0, 1).
         mode: see above.
     """
-    allowed = guarded_weights(weights[None], known[None])[0]  # (N + 1,)
+    allowed = in_distribution_weights(weights[None], known[None])[0]  # (N + 1,)
     best = int(allowed[1:].argmax()) + 1
     weight = float(allowed[best])
     preferred = int(weights.argmax())
-    guarded = preferred != GENERAL and not bool(known[preferred - 1])
+    out_of_distribution = preferred != GENERAL and not bool(known[preferred - 1])
     if mode == "general" or weight <= tau:
-        return Route(GENERAL, 0.0, best, weight, guarded)
-    return Route(best, weight if mode == "weighted" else 1.0, best, weight, guarded)
+        return Route(GENERAL, 0.0, best, weight, out_of_distribution)
+    return Route(best, weight if mode == "weighted" else 1.0, best, weight, out_of_distribution)
 
 
 def mix(specific: Tensor, general: Tensor, weight: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""From tokens back to fine cells: what the embedding tells of each low-resolution cell; an addition of ours.
+"""From tokens back up: what the embedding tells of each low-resolution voxel; an addition of ours.
 
 The stem's own features know edges and textures, the tokens know what they belong to. A path up, as in a U-Net, joins
 them once per image, so that no prompt has to.
@@ -17,7 +17,7 @@ class Pyramid(nn.Module):
         width: channels of the tokens.
         middle: channels of the stem's second stage.
         fine: channels of its first.
-        n_out: features per cell.
+        n_out: features per low-resolution voxel.
     """
 
     def __init__(self, *, width: int, middle: int, fine: int, n_out: int) -> None:
@@ -30,7 +30,7 @@ class Pyramid(nn.Module):
         self.norm = nn.GroupNorm(n_out // GROUP_CHANNELS, n_out)
 
     def forward(self, tokens: Tensor, middle: Tensor, fine: Tensor) -> Tensor:
-        """Features of cells, each group of them of mean 0 and variance 1 at first.
+        """Features of low-resolution voxels, each group of them of mean 0 and variance 1 at first.
 
         Args:
             tokens: (B, width, g, g, g).

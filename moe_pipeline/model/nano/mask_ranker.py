@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _HIDDEN = 128
-_RING_CELLS = 3  # of twice the edge
+_RING_VOXELS = 3  # of twice the edge
 _SURE = 8.0  # logits beyond this say nothing more
 
 
-class MaskChooser(nn.Module):
-    """From masks and the features of their cells to a preference.
+class MaskRanker(nn.Module):
+    """From masks and the features of their low-resolution voxels to a preference.
 
     What it looks at carries no gradient: masks are not bent so as to be chosen.
 
     Args:
         n_masks: to choose from.
-        n_features: per cell.
+        n_features: per low-resolution voxel.
     """
 
     def __init__(self, n_masks: int, n_features: int) -> None:
@@ -50,7 +50,7 @@ class MaskChooser(nn.Module):
         """Size and sureness of each mask, mean and spread of the features inside, their mean around and everywhere."""
         inside = logits.sigmoid()  # (P, m, l, l, l)
         coarse = _coarse(inside)  # (P, m, l/2, l/2, l/2)
-        around = functional.avg_pool3d(coarse, _RING_CELLS, stride=1, padding=_RING_CELLS // 2) * (1 - coarse)
+        around = functional.avg_pool3d(coarse, _RING_VOXELS, stride=1, padding=_RING_VOXELS // 2) * (1 - coarse)
         rows = _coarse(features.permute(0, 4, 1, 2, 3)).flatten(2).transpose(1, 2).float()  # (P, l^3 / 8, C)
         within, nearby = _share(coarse), _share(around)  # (P, m, l^3 / 8)
         mean = within @ rows  # (P, m, C)
@@ -69,7 +69,7 @@ class MaskChooser(nn.Module):
 
 
 def _coarse(grid: Tensor) -> Tensor:
-    """Mean of each eight cells, (P, C, l, l, l) -> (P, C, l/2, l/2, l/2): torch's pooling is slow for many channels."""
+    """Mean of each eight voxels, (P, C, l, l, l) -> (P, C, l/2, l/2, l/2): torch's pooling is slow."""
     total = grid.new_zeros(())
     for i, j, k in product((0, 1), repeat=3):
         total = total + grid[..., i::2, j::2, k::2]
@@ -77,7 +77,7 @@ def _coarse(grid: Tensor) -> Tensor:
 
 
 def _share(weights: Tensor) -> Tensor:
-    """(P, m, ...) -> (P, m, cells), summing to 1."""
+    """(P, m, ...) -> (P, m, low-resolution voxels), summing to 1."""
     flat = weights.flatten(2)
     return flat / flat.sum(2, keepdim=True).clamp(min=1e-3)
 

@@ -1,7 +1,7 @@
-"""A small U-Net on the decoder's low-resolution cells; an addition of ours, not in SAM-Med3D.
+"""A small U-Net on the decoder's low-resolution voxels; an addition of ours, not in SAM-Med3D.
 
-Attention finds the object; where exactly it ends is a matter of neighbouring cells, which convolutions learn from far
-fewer examples.
+Attention finds the object; where exactly it ends is a matter of neighbouring low-resolution voxels, which
+convolutions learn from far fewer examples.
 """
 
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ from moe_pipeline.model.nano.residual import LeanBlock
 _WIDTHS = (16, 64, 96)
 
 
-class CellNetwork(nn.Module):
-    """Adds to the features of each cell what its surroundings and the details say; at first it adds nothing.
+class RefinementUNet(nn.Module):
+    """Adds to the features of each low-resolution voxel what its surroundings say; at first it adds nothing.
 
     Args:
-        n_in: features per cell: the decoder's upscaled ones, and the details of image and prompt.
+        n_in: features per low-resolution voxel: the decoder's upscaled ones, and the details of image and prompt.
         n_out: of the decoder's upscaled features.
     """
 
@@ -38,9 +38,9 @@ class CellNetwork(nn.Module):
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, cells: Tensor) -> Tensor:
+    def forward(self, voxels: Tensor) -> Tensor:
         """Map (P, l, l, l, n_in) to (P, l, l, l, n_out); l is a multiple of 4."""
-        fine = channels_first(linear(self.enter, cells))  # (P, 16, l, l, l)
+        fine = channels_first(linear(self.enter, voxels))  # (P, 16, l, l, l)
         middle = self.middle(convolve(self.down1, fine))  # (P, 64, l/2, l/2, l/2)
         coarse = self.coarse(convolve(self.down2, middle))  # (P, 96, l/4, l/4, l/4)
         middle = self.middle_again(middle + self.up2(coarse))

@@ -12,7 +12,7 @@ from torch import Tensor
 from moe_pipeline.model.cpu_kernels import multiply, own_code_suits, product
 
 
-def read_image(queries: Tensor, image: Tensor, positions: Tensor) -> Tensor:
+def attend_tokens(queries: Tensor, image: Tensor, positions: Tensor) -> Tensor:
     """What each query sees: softmax of queries times placed image, times image.
 
     Args:
@@ -30,7 +30,9 @@ def read_image(queries: Tensor, image: Tensor, positions: Tensor) -> Tensor:
     return multiply(weights, image.transpose(1, 2))
 
 
-def write_image(keys: Tensor, constant: Tensor, values: Tensor, image: Tensor, positions: Tensor, heads: int) -> Tensor:
+def attend_image(
+    keys: Tensor, constant: Tensor, values: Tensor, image: Tensor, positions: Tensor, heads: int
+) -> Tensor:
     """The image with an answer added to each token: the mean of the values, weighed by a softmax over each head's keys.
 
     Args:

@@ -66,9 +66,9 @@ class ImageEncoder(nn.Module):
         )
 
         self.pyramid: Pyramid | None = None
-        if config.detail_chans:
+        if config.high_res_chans:
             fine, middle = stage_widths(width)
-            self.pyramid = Pyramid(width=config.out_chans, middle=middle, fine=fine, n_out=config.detail_chans)
+            self.pyramid = Pyramid(width=config.out_chans, middle=middle, fine=fine, n_out=config.high_res_chans)
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed image cubes.
@@ -98,8 +98,8 @@ class ImageEncoder(nn.Module):
         if self.pyramid is None:
             return embedding
         fine, middle = finer
-        details = self.pyramid(embedding.to(fine.dtype), middle, fine)
-        return torch.cat([embedding, pack(details.float())], dim=1)
+        high_res = self.pyramid(embedding.to(fine.dtype), middle, fine)
+        return torch.cat([embedding, pack(high_res.float())], dim=1)
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Keep the weights of all matrix products in `dtype`, for inference; norms, positions and sums stay fp32."""

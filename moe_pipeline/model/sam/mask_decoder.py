@@ -9,10 +9,16 @@ from torch import Tensor, nn
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
 from moe_pipeline.model.cpu_kernels import affine, multiply
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
-from moe_pipeline.model.nano.high_resolution_features import CELLS, PROMPT_DETAILS, clicked_cells, grid_of, unpack
-from moe_pipeline.model.nano.mask_ranker import MaskChooser
-from moe_pipeline.model.nano.refinement_unet import CellNetwork
-from moe_pipeline.model.nano.similarity import KEYS, LIKENESSES, likeness
+from moe_pipeline.model.nano.high_resolution_features import (
+    PROMPT_FEATURES,
+    VOXELS_PER_TOKEN,
+    clicked_voxels,
+    grid_of,
+    unpack,
+)
+from moe_pipeline.model.nano.mask_ranker import MaskRanker
+from moe_pipeline.model.nano.refinement_unet import RefinementUNet
+from moe_pipeline.model.nano.similarity import KEYS, SIMILARITIES, similarity
 from moe_pipeline.model.sam.two_way import TwoWayTransformer
 
 Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -28,15 +34,15 @@ class PreparedEmbedding:
 
     tokens: Tensor
     """The embedding as the transformer takes it, (B, g^3, C)."""
-    details: Tensor | None = None
-    """What it carries of each cell, (B, D, l, l, l); None in SAM-Med3D."""
+    high_res: Tensor | None = None
+    """What it carries of each low-resolution voxel, (B, D, l, l, l); None in SAM-Med3D."""
 
     def of_prompt(self, index: int) -> "PreparedEmbedding":
         """The part for one prompt; all of it if they share one embedding."""
         if len(self.tokens) == 1:
             return self
         own = slice(index, index + 1)
-        return PreparedEmbedding(self.tokens[own], None if self.details is None else self.details[own])
+        return PreparedEmbedding(self.tokens[own], None if self.high_res is None else self.high_res[own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +92,11 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = ReluMlp(
             n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
         )
-        self.n_details = config.encoder.detail_chans
-        n_features = width // 8 + self.n_details + PROMPT_DETAILS + LIKENESSES
-        self.cell_network = CellNetwork(n_features, width // 8) if self.n_details else None
-        self.choose_clicks = sizes.choose_clicks
-        self.chooser = MaskChooser(self.n_masks - 1, width // 8 + KEYS) if sizes.choose_clicks else None
+        self.n_high_res = config.encoder.high_res_chans
+        n_features = width // 8 + self.n_high_res + PROMPT_FEATURES + SIMILARITIES
+        self.refinement_unet = RefinementUNet(n_features, width // 8) if self.n_high_res else None
+        self.ranked_clicks = sizes.ranked_clicks
+        self.mask_ranker = MaskRanker(self.n_masks - 1, width // 8 + KEYS) if sizes.ranked_clicks else None
         self.positions: Tensor
         self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
 
@@ -109,13 +115,13 @@ class MaskDecoder(nn.Module):
             To be given to this decoder, or a copy of it, in place of the embedding.
         """
         width = self.positions.shape[2]
-        expected = (width + CELLS * self.n_details, *[self.grid_size] * 3)
+        expected = (width + VOXELS_PER_TOKEN * self.n_high_res, *[self.grid_size] * 3)
         if embedding.ndim != 5 or embedding.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"embedding must have shape (B, {wanted}), got {tuple(embedding.shape)}")
-        tokens, details = torch.split(embedding, [width, embedding.shape[1] - width], dim=1)
+        tokens, high_res = torch.split(embedding, [width, embedding.shape[1] - width], dim=1)
         tokens = channels_last(tokens).flatten(1, 3).contiguous()
-        return PreparedEmbedding(tokens, unpack(details) if self.n_details else None)
+        return PreparedEmbedding(tokens, unpack(high_res) if self.n_high_res else None)
 
     def forward(
         self,
@@ -138,7 +144,7 @@ class MaskDecoder(nn.Module):
         if len(sparse) == 0:
             side, n_wanted = UPSCALING * self.grid_size, self.n_masks - 1 if multimask_output else 1
             return sparse.new_zeros(0, n_wanted, side, side, side), sparse.new_zeros(0, n_wanted)
-        if self.chooser is not None and not multimask_output:
+        if self.mask_ranker is not None and not multimask_output:
             return self.candidates(embedding, sparse, dense).answer()
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         return self._decode_wanted(embedding, sparse, dense, wanted)[:2]
@@ -146,28 +152,28 @@ class MaskDecoder(nn.Module):
     def candidates(self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor) -> Candidates:
         """All masks of P prompts, at least one, for whoever trains the choice; arguments as of `forward`.
 
-        The answer is mask 0, as upstream's. With `choose_clicks` it is, for a prompt of so few clicks, the one of the
-        others that the chooser prefers, but where a single click corrects an earlier answer.
+        The answer is mask 0, as upstream's. With `ranked_clicks` it is, for a prompt of so few clicks, the one of the
+        others that the mask ranker prefers, but where a single click corrects an earlier answer.
         """
         mask_0 = torch.zeros(len(sparse), dtype=torch.long, device=sparse.device)
-        if self.chooser is None:
+        if self.mask_ranker is None:
             return Candidates(*self._decode_wanted(embedding, sparse, dense, range(1))[:2], mask_0)
         logits, iou, preference = self._decode_wanted(embedding, sparse, dense, range(self.n_masks))
         if preference is None:
             return Candidates(logits, iou, mask_0)
         chosen = 1 + preference.argmax(1)  # (P,)
         if sparse.shape[1] == 2:  # one click and the padding
-            chosen = torch.where(_is_unanswered(self._told(dense)), chosen, 0)
+            chosen = torch.where(_is_unanswered(self._prompt_features(dense)), chosen, 0)
         return Candidates(logits, iou, chosen, preference)
 
-    def _told(self, dense: Tensor) -> Tensor:
-        """What the prompt says of each cell, (1 | P, PROMPT_DETAILS, l, l, l)."""
+    def _prompt_features(self, dense: Tensor) -> Tensor:
+        """What the prompt says of each low-resolution voxel, (1 | P, PROMPT_DETAILS, l, l, l)."""
         return unpack(dense[:, self.positions.shape[2] :])
 
     def _decode_wanted(
         self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor, wanted: range
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits, predicted IoU, and the chooser's preference where there are few clicks and more than one mask."""
+        """Logits, predicted IoU, and the mask ranker's preference where there are few clicks and more than one mask."""
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
@@ -195,28 +201,30 @@ class MaskDecoder(nn.Module):
         tokens, image = self.transformer(prompts, embedding.tokens + added, self.positions)
         kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
-        if embedding.details is None:
+        if embedding.high_res is None:
             return self._masks(image, kernels), iou, None
-        cells = self._cells(image, embedding.details, self._told(dense))  # (P, l, l, l, C/8)
-        logits = multiply(cells.flatten(1, 3), kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *cells.shape[1:4])
+        voxels = self._voxels(image, embedding.high_res, self._prompt_features(dense))  # (P, l, l, l, C/8)
+        logits = (
+            multiply(voxels.flatten(1, 3), kernels).transpose(1, 2).reshape(-1, kernels.shape[1], *voxels.shape[1:4])
+        )
         preference = None
         n_clicks = prompts.shape[1] - self.n_masks - _OTHER_TOKENS
-        few = 0 < n_clicks <= self.choose_clicks
-        if self.chooser is not None and few and wanted == range(self.n_masks):
-            keys = channels_last(embedding.details)[..., :KEYS].expand(len(cells), -1, -1, -1, -1)
-            preference = self.chooser(logits[:, 1:], torch.cat([cells, keys.to(cells.dtype)], dim=4))
+        few = 0 < n_clicks <= self.ranked_clicks
+        if self.mask_ranker is not None and few and wanted == range(self.n_masks):
+            keys = channels_last(embedding.high_res)[..., :KEYS].expand(len(voxels), -1, -1, -1, -1)
+            preference = self.mask_ranker(logits[:, 1:], torch.cat([voxels, keys.to(voxels.dtype)], dim=4))
         return logits, iou, preference
 
-    def _cells(self, image: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
-        """Upscale the image tokens (P, g^3, C) and add what the cell network makes of them and all details."""
-        assert self.cell_network is not None
+    def _voxels(self, image: Tensor, of_image: Tensor, of_prompt: Tensor) -> Tensor:
+        """Upscale the image tokens (P, g^3, C) and add what the refinement U-Net makes of them and all details."""
+        assert self.refinement_unet is not None
         n_prompts, g = len(image), self.grid_size
         upscaled = self._upscaled(image, self._doublings()).reshape(n_prompts, g, g, g, -1)
-        cells = channels_last(grid_of(upscaled))  # (P, l, l, l, C/8)
-        of_image, of_prompt = (channels_last(part).to(cells.dtype) for part in (of_image, of_prompt))
-        alike = likeness(of_image, clicked_cells(of_prompt))
+        voxels = channels_last(grid_of(upscaled))  # (P, l, l, l, C/8)
+        of_image, of_prompt = (channels_last(part).to(voxels.dtype) for part in (of_image, of_prompt))
+        alike = similarity(of_image, clicked_voxels(of_prompt))
         known = [part.expand(n_prompts, -1, -1, -1, -1) for part in (of_image, of_prompt, alike)]
-        refined: Tensor = self.output_upscaling[4](cells + self.cell_network(torch.cat([cells, *known], dim=4)))
+        refined: Tensor = self.output_upscaling[4](voxels + self.refinement_unet(torch.cat([voxels, *known], dim=4)))
         return refined
 
     def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
@@ -243,17 +251,17 @@ class MaskDecoder(nn.Module):
     def _upscaled(self, image: Tensor, doublings: Doublings) -> Tensor:
         """Tokens (P, n, C) to the features of octants of octants, before the last activation, (P, 8 * n, 8 * C/8)."""
         _, norm, act, _, _ = self.output_upscaling
-        cells = affine(image, *doublings[0])  # (P, n, 8 * C/4)
-        cells = act(norm(cells.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
-        return affine(cells, *doublings[1])  # (P, 8 * n, 8 * C/8)
+        voxels = affine(image, *doublings[0])  # (P, n, 8 * C/4)
+        voxels = act(norm(voxels.reshape(len(image), 8 * image.shape[1], -1)))  # (P, 8 * n, C/4)
+        return affine(voxels, *doublings[1])  # (P, 8 * n, 8 * C/8)
 
     def _doublings(self) -> Doublings:
         return octants(self.output_upscaling[0]), octants(self.output_upscaling[3])
 
 
-def _is_unanswered(told: Tensor) -> Tensor:
-    """Whether there is no earlier answer, (1 | P,): from what prompts say of cells, whose first feature it is."""
-    return (told[:, 0] == 0).flatten(1).all(1)
+def _is_unanswered(prompt_features: Tensor) -> Tensor:
+    """Whether there is no earlier answer, (1 | P,): it is the first of the prompt features."""
+    return (prompt_features[:, 0] == 0).flatten(1).all(1)
 
 
 def _for_each_octant(kernels: Tensor) -> Tensor:

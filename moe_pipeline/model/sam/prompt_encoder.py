@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.layers import ChannelNorm, cubes_to_tokens, linear
 from moe_pipeline.model.nano.click_distance import ClickField
-from moe_pipeline.model.nano.high_resolution_features import prompt_details
+from moe_pipeline.model.nano.high_resolution_features import prompt_features_per_voxel
 
 _NO_POINT = -1
 
@@ -59,7 +59,7 @@ class PromptEncoder(nn.Module):
         self.click_field: ClickField | None = None
         if config.prompt.click_field:
             self.click_field = ClickField(width, self.grid_size, config.encoder.patch_size)
-        self.details = config.encoder.detail_chans > 0
+        self.high_res = config.encoder.high_res_chans > 0
 
     def forward(self, points: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode the prompts of P objects.
@@ -78,13 +78,15 @@ class PromptEncoder(nn.Module):
             ValueError: if shapes do not fit.
         """
         sparse, dense = self.embed(points, mask)
-        if self.details:
-            told = prompt_details(points, mask, len(sparse), self.mask_size, self.img_size // self.mask_size)
-            dense = torch.cat([dense, told.to(dense)], dim=1)
+        if self.high_res:
+            prompt_features = prompt_features_per_voxel(
+                points, mask, len(sparse), self.mask_size, self.img_size // self.mask_size
+            )
+            dense = torch.cat([dense, prompt_features.to(dense)], dim=1)
         return sparse, dense
 
     def embed(self, points: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `forward`, without the details of cells: all that the gate looks at."""
+        """As `forward`, without the details of low-resolution voxels: all that the gate looks at."""
         n_prompts = self._count(points, mask)
         sparse = self.no_mask_embed.weight.new_zeros(n_prompts, 0, self.no_mask_embed.weight.shape[1])
         if points is not None:
@@ -134,14 +136,16 @@ class PromptEncoder(nn.Module):
         if mask is None:
             return self.no_mask_embed.weight.reshape(1, -1, 1, 1, 1).expand(n_prompts, -1, size, size, size)
         conv1, norm1, act, conv2, norm2, _, conv3 = self.mask_downscaling
-        cells = cubes_to_tokens(mask, 4)  # (P, g, g, g, 64)
-        cells = cells.reshape(*cells.shape[:4], 2, 2, 2, 2, 2, 2).permute(0, 1, 2, 3, 4, 6, 8, 5, 7, 9)
-        cells = cells.reshape(*cells.shape[:4], 8, 8)  # (P, g, g, g, 8 octants, 8 voxels)
-        cells = act(norm1(linear(conv1, cells)))  # (P, g, g, g, 8, hidden / 4)
-        cells = cells.transpose(-1, -2).flatten(-2)  # (P, g, g, g, hidden / 4 * 8)
-        cells = act(norm2(linear(conv2, cells)))  # (P, g, g, g, hidden)
-        cells = linear(conv3, cells)  # (P, g, g, g, C)
-        return cells.permute(0, 4, 1, 2, 3)  # (P, C, g, g, g)
+        low_res_voxels = cubes_to_tokens(mask, 4)  # (P, g, g, g, 64)
+        low_res_voxels = low_res_voxels.reshape(*low_res_voxels.shape[:4], 2, 2, 2, 2, 2, 2).permute(
+            0, 1, 2, 3, 4, 6, 8, 5, 7, 9
+        )
+        low_res_voxels = low_res_voxels.reshape(*low_res_voxels.shape[:4], 8, 8)  # (P, g, g, g, 8 octants, 8 voxels)
+        low_res_voxels = act(norm1(linear(conv1, low_res_voxels)))  # (P, g, g, g, 8, hidden / 4)
+        low_res_voxels = low_res_voxels.transpose(-1, -2).flatten(-2)  # (P, g, g, g, hidden / 4 * 8)
+        low_res_voxels = act(norm2(linear(conv2, low_res_voxels)))  # (P, g, g, g, hidden)
+        low_res_voxels = linear(conv3, low_res_voxels)  # (P, g, g, g, C)
+        return low_res_voxels.permute(0, 4, 1, 2, 3)  # (P, C, g, g, g)
 
 
 def _weight(embedding: nn.Module) -> Tensor:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from moe_pipeline.model.config import DecoderConfig
 from moe_pipeline.model.layers import TwoLayerMlp, linear
-from moe_pipeline.model.sam.image_attention import read_image, write_image
+from moe_pipeline.model.sam.image_attention import attend_image, attend_tokens
 
 
 class Attention(nn.Module):
@@ -42,7 +42,7 @@ class Attention(nn.Module):
             (P, n, C).
         """
         queries = linear(self.q_proj, tokens) * self.scale  # (P, n, inner)
-        seen = read_image(self._outwards(queries, self.k_proj.weight), image, positions)  # (P, heads * n, C)
+        seen = attend_tokens(self._outwards(queries, self.k_proj.weight), image, positions)  # (P, heads * n, C)
         mixed = self._inwards(seen, self.v_proj.weight) + self.v_proj.bias  # (P, n, inner)
         return linear(self.out_proj, mixed)
 
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         shown = self._outwards(linear(self.v_proj, values), self.out_proj.weight.t())  # (P, heads * n, C)
         shown = shown + self.out_proj.bias / self.num_heads  # each head's weights sum to one
         folded = self._outwards(keys, self.q_proj.weight)
-        return write_image(folded, constant.flatten(1), shown, image, positions, self.num_heads)
+        return attend_image(folded, constant.flatten(1), shown, image, positions, self.num_heads)
 
     def _split(self, tokens: Tensor) -> Tensor:
         batch, n, _ = tokens.shape

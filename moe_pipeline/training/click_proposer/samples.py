@@ -1,4 +1,4 @@
-"""The samples of a prompter: embeddings, where to click in them, and which classes they do not show."""
+"""The samples of a click proposer: embeddings, where to click in them, and which classes they do not show."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from moe_pipeline.imaging.components import label_components
 
 
 def click_target(mask: NDArray[np.bool_], side: int, power: float) -> NDArray[np.float32]:
-    """A distribution over the cells of a coarse grid: each cell's share of the depth of the mask.
+    """A distribution over the voxels of a coarse grid: the share of each in the depth of the mask.
 
     A voxel counts by its distance from the border over the largest one of its connected part, to some power: so each
     part has its hottest place where it is thickest. Where the crop cuts an object, its face is no border.
 
     Args:
         mask: (S, S, S), not empty.
-        side: cells along each axis; divides S.
+        side: low-resolution voxels along each axis; divides S.
         power: the higher, the closer to the thickest place.
 
     Returns:
@@ -37,8 +37,8 @@ def click_target(mask: NDArray[np.bool_], side: int, power: float) -> NDArray[np
     weights = np.zeros(mask.shape, np.float32)
     weights[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = (depth / thickest[numbers]) ** power
     edge = mask.shape[0] // side
-    cells = weights.reshape(side, edge, side, edge, side, edge).sum(axis=(1, 3, 5), dtype=np.float64)
-    target: NDArray[np.float32] = (cells / cells.sum()).astype(np.float32)
+    low_res_voxels = weights.reshape(side, edge, side, edge, side, edge).sum(axis=(1, 3, 5), dtype=np.float64)
+    target: NDArray[np.float32] = (low_res_voxels / low_res_voxels.sum()).astype(np.float32)
     return target
 
 
@@ -62,7 +62,7 @@ class Samples:
 
     Attributes:
         embedding: (n, C, g, g, g) float16.
-        target: (n, K, G^3 + 1) float16, distributions as `Prompter` gives them.
+        target: (n, K, G^3 + 1) float16, distributions as `ClickProposer` gives them.
         counts: (n, K) voxels of each class.
         voxels: to validate with: by sample and class the (m, 3) voxels of the class; else empty.
     """
@@ -98,9 +98,9 @@ def make_samples(
 
     Args:
         crops: at least one.
-        classes: what the prompter looks for.
-        width: channels of the embeddings that the prompter looks at.
-        side: cells of the heat map along each axis.
+        classes: what the click proposer looks for.
+        width: channels of the embeddings that the click proposer looks at.
+        side: low-resolution voxels of the heat map along each axis.
         power: see `click_target`.
         with_voxels: keep the places of the classes, to validate with.
     """

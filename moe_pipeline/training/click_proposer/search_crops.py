@@ -15,7 +15,7 @@ from moe_pipeline.embeddings.augmentation import augment
 from moe_pipeline.embeddings.crops import Crop, cut_crop
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file, sha256_json
-from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.geometry import Box
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.resampling import crop_volume
@@ -40,10 +40,10 @@ class SearchRecipe:
 
     view: View
     """What the encoder sees."""
-    cells: int
+    low_res_voxels: int
     """Of the decoder, along the edge of the cube: crops lie on them."""
     classes: tuple[int, ...]
-    """Classes that the prompter looks for."""
+    """Classes that the click proposer looks for."""
     crops: int
     """Per case."""
     mirror_axes: tuple[int, ...]
@@ -85,7 +85,7 @@ def cut_search_crops(image: Volume, labels: Volume, recipe: SearchRecipe, seed: 
         kind = 2 if fits else number % 3
         part = _ended_before(image, labels, recipe, random) if kind == 2 else (image, labels)
         centre = _centre(part[1], recipe, random, anywhere=kind == 1)
-        crop = cut_crop(*part, CellLattice(part[0].geometry, recipe.view, recipe.cells), centre)
+        crop = cut_crop(*part, CropGrid(part[0].geometry, recipe.view, recipe.low_res_voxels), centre)
         if number // 3 % 2:
             crop = Crop(*augment(crop.image, crop.labels, int(random.integers(2**32)), recipe.mirror_axes))
         crops.append(crop)
@@ -153,7 +153,7 @@ def encode_search_crops(
             "image": sha256_file(image_path),
             "label": sha256_file(label_path),
             "view": recipe.view.model_dump(),
-            "recipe": [recipe.cells, recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
+            "recipe": [recipe.low_res_voxels, recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
             "encoder": foundation_sha256,
         }
         key = sha256_json(fields)[:32]
@@ -201,7 +201,9 @@ def encode_synthetic(
 @torch.no_grad()
 def _encode(images: NDArray[np.float32], foundation: Foundation, device: torch.device) -> Tensor:
     batch = torch.from_numpy(images)[:, None].to(device)  # (n, 1, S, S, S)
-    width = foundation.config.encoder.out_chans  # without the details of cells, which no prompter looks at
+    width = (
+        foundation.config.encoder.out_chans
+    )  # without the details of low-resolution voxels, which no click proposer looks at
     parts = [foundation.image_encoder(part)[:, :width] for part in torch.split(batch, _ENCODER_BATCH)]
     return torch.cat(parts).to("cpu", torch.float16)  # (n, C, g, g, g)
 

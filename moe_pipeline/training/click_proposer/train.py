@@ -1,4 +1,4 @@
-"""The prompter of an expert, trained on its cached embeddings and on crops as a search meets them."""
+"""The click proposer of an expert, trained on its cached embeddings and on crops as a search meets them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +12,9 @@ from moe_pipeline.datasets.dataset import RawDataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.files import sha256_json
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.moe.click_proposer import Prompter, PrompterConfig, best_place, heat_maps
+from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig, best_place, heat_maps
 from moe_pipeline.progress import Progress, silent
-from moe_pipeline.records.experts import ExpertCard, PrompterCard
+from moe_pipeline.records.experts import ClickProposerCard, ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import Fingerprint, Fold, Plan
 from moe_pipeline.records.run import RunRecord, library_versions
@@ -25,8 +25,8 @@ from moe_pipeline.weights.tensors import save_tensors
 
 
 @dataclass(frozen=True, slots=True)
-class PrompterSettings:
-    """How a prompter is trained."""
+class ClickProposerSettings:
+    """How a click proposer is trained."""
 
     steps: int = 400
     """Optimiser steps."""
@@ -53,8 +53,8 @@ class PrompterSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class PrompterData:
-    """What the prompter of one expert is trained on.
+class ClickProposerData:
+    """What the click proposer of one expert is trained on.
 
     Attributes:
         raw: the dataset.
@@ -79,14 +79,14 @@ class PrompterData:
     device: torch.device
 
 
-class PrompterTask:
+class ClickProposerTask:
     """Learning where to click; see `training.loop.Task`."""
 
     def __init__(
         self,
         groups: Sequence[Samples],
         validation: Samples,
-        settings: PrompterSettings,
+        settings: ClickProposerSettings,
         view: View,
         sources: dict[str, object],
         device: torch.device,
@@ -96,7 +96,7 @@ class PrompterTask:
         usual = groups[0].usual_counts()
         self.known = [group.known(usual) for group in groups]
         self.validation_known = validation.known(usual)
-        config = PrompterConfig(
+        config = ClickProposerConfig(
             width=groups[0].embedding.shape[1],
             n_classes=groups[0].counts.shape[1],
             hidden=settings.hidden,
@@ -104,7 +104,7 @@ class PrompterTask:
             upscaling=settings.upscaling,
         )
         torch.manual_seed(settings.seed)
-        self.module = Prompter(config).to(device)
+        self.module = ClickProposer(config).to(device)
         self.identity = sha256_json({"settings": asdict(settings), "config": asdict(config), "sources": sources})
 
     def loss(self, step: int) -> Tensor:
@@ -153,14 +153,14 @@ class PrompterTask:
         return {"score": score, "hit": hit, "distance_mm": distance_mm, "found": found, "left_out": left_out}
 
 
-def add_prompter(
+def add_click_proposer(
     out: Path,
     card: ExpertCard,
-    data: PrompterData,
-    settings: PrompterSettings,
+    data: ClickProposerData,
+    settings: ClickProposerSettings,
     progress: Progress = silent,
 ) -> ExpertCard:
-    """Train the prompter of an expert that is there, save it beside it, and name it in the expert's card.
+    """Train the click proposer of an expert that is there, save it beside it, and name it in the expert's card.
 
     Args:
         out: the expert's folder.
@@ -179,7 +179,7 @@ def add_prompter(
         "fold": data.fold.model_dump(),
         "plan": data.plan.sha256(),
     }
-    task = PrompterTask(groups, validation, settings, data.plan.view, sources, data.device)
+    task = ClickProposerTask(groups, validation, settings, data.plan.view, sources, data.device)
     loop = LoopSettings(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -187,11 +187,11 @@ def add_prompter(
         validate_every=-(-settings.steps // 6),
         weight_decay=0.05,
     )
-    result = run_loop(task, loop, out / "prompter", data.device, progress)
+    result = run_loop(task, loop, out / "click_proposer", data.device, progress)
     row = next((r for r in result.rows if r["step"] == result.best_step), {})
     config, classes = task.module.config, tuple(sorted(data.plan.classes))
-    prompter = PrompterCard(
-        weights_sha256=save_tensors(out / "prompter.safetensors", result.best, {"dataset": data.plan.dataset}),
+    click_proposer = ClickProposerCard(
+        weights_sha256=save_tensors(out / "click_proposer.safetensors", result.best, {"dataset": data.plan.dataset}),
         width=config.width,
         hidden=config.hidden,
         depth=config.depth,
@@ -202,23 +202,23 @@ def add_prompter(
         validation={name: round(row[name], 4) for name in ("hit", "distance_mm", "found", "left_out") if name in row},
         settings=asdict(settings),
     )
-    card = card.model_copy(update={"prompter": prompter})
+    card = card.model_copy(update={"click_proposer": click_proposer})
     RunRecord(
-        command="finetune, prompter",
+        command="finetune, click proposer",
         versions=library_versions(),
         device=str(data.device),
         settings=asdict(settings),
         inputs={"plan": data.plan.sha256(), "foundation": data.foundation_sha256},
         seconds=round(result.seconds, 1),
-        results={"steps": result.steps, "stopped_by": result.stopped_by, **prompter.validation},
-        files=["../prompter.safetensors", "../expert.json", "log.csv", "curve.png"],
-    ).save(out / "prompter" / "run.json")
+        results={"steps": result.steps, "stopped_by": result.stopped_by, **click_proposer.validation},
+        files=["../click_proposer.safetensors", "../expert.json", "log.csv", "curve.png"],
+    ).save(out / "click_proposer" / "run.json")
     card.save(out / "expert.json")
     return card
 
 
 def collect_samples(
-    data: PrompterData, settings: PrompterSettings, progress: Progress = silent
+    data: ClickProposerData, settings: ClickProposerSettings, progress: Progress = silent
 ) -> tuple[list[Samples], Samples]:
     """What to train on (the expert's cache, search crops, synthetic volumes), and what to validate with.
 
@@ -240,23 +240,23 @@ def collect_samples(
     groups = [made(cached_crops(data.cache, numbers[::step]))]
     groups.append(made(_searched(data, train, settings.search_crops, progress)))
     if settings.synthetic:
-        groups.append(made(_strangers(data, settings.synthetic, progress)))
+        groups.append(made(_ood_crops(data, settings.synthetic, progress)))
     return groups, made(_validation_crops(data, held_back, settings, progress), with_voxels=True)
 
 
 def _validation_crops(
-    data: PrompterData, cases: Sequence[str], settings: PrompterSettings, progress: Progress
+    data: ClickProposerData, cases: Sequence[str], settings: ClickProposerSettings, progress: Progress
 ) -> Iterator[SeenCrop]:
     yield from cached_crops(data.cache, data.cache.of_cases(cases, augmented=False))
     yield from _searched(data, cases, settings.search_crops // 4, progress)
 
 
-def _searched(data: PrompterData, cases: Sequence[str], total: int, progress: Progress) -> Iterator[SeenCrop]:
+def _searched(data: ClickProposerData, cases: Sequence[str], total: int, progress: Progress) -> Iterator[SeenCrop]:
     plan = data.plan
     crops = 3 * min(max(1, -(-total // (3 * len(cases)))), 16)
     recipe = SearchRecipe(
         view=plan.view,
-        cells=data.foundation.config.low_resolution_size,
+        low_res_voxels=data.foundation.config.low_resolution_size,
         classes=tuple(sorted(plan.classes)),
         crops=crops,
         mirror_axes=plan.mirror_axes,
@@ -270,7 +270,7 @@ def _searched(data: PrompterData, cases: Sequence[str], total: int, progress: Pr
         yield from zip(encoded.embedding, encoded.labels, strict=True)
 
 
-def _strangers(data: PrompterData, count: int, progress: Progress) -> Iterator[SeenCrop]:
+def _ood_crops(data: ClickProposerData, count: int, progress: Progress) -> Iterator[SeenCrop]:
     view = data.plan.view
     empty = np.zeros((view.size_voxels,) * 3, np.uint8)
     for embedding in encode_synthetic(

@@ -13,13 +13,13 @@ from moe_pipeline.model.nano.residual import LeanBlock
 _log = logging.getLogger(__name__)
 
 _SELDOM = 0.005
-"""Of the cells: a channel above zero in fewer is silent."""
+"""Of the low-resolution voxels: a channel above zero in fewer is silent."""
 _GAIN = 0.7  # of new kernels, in those that keep the variance: living ones are smaller than when they were drawn
 
 
 @torch.no_grad()
-def waken(network: nn.Module, look: Callable[[], object], seed: int) -> dict[str, int]:
-    """Draw silent channels of all `LeanBlock`s anew; what the network answers hardly changes.
+def reinitialise_dead_channels(network: nn.Module, look: Callable[[], object], seed: int) -> dict[str, int]:
+    """Draw dead channels of all `LeanBlock`s anew; what the network answers hardly changes.
 
     What a block makes of a channel drawn anew starts at zero, and is learnt first.
 
@@ -48,7 +48,7 @@ def waken(network: nn.Module, look: Callable[[], object], seed: int) -> dict[str
 
 
 def _note(shares: list[Tensor], block: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Remember in which share of the cells each hidden channel is above zero, (C,)."""
+    """Remember in which share of the low-resolution voxels each hidden channel is above zero, (C,)."""
     assert isinstance(block, LeanBlock)
     hidden = convolve(block.conv1, block.norm(inputs[0]))  # (B, C, X, Y, Z)
     shares.append((hidden > 0).float().mean((0, 2, 3, 4)))

@@ -1,4 +1,4 @@
-"""The one training loop: foundation, experts, prompters and gate differ only in their task."""
+"""The one training loop: foundation, experts, click proposers and gate differ only in their task."""
 
 import csv
 import io

@@ -14,7 +14,7 @@ _SIZE_LIMITS = (0.005, 0.04)
 
 
 def occupancy(target: Tensor, size: int) -> Tensor:
-    """Fraction of each low-resolution cell that the target fills.
+    """Fraction of each low-resolution voxel that the target fills.
 
     The loss is taken on the decoder's own grid: a soft target keeps what a hard one would round away, and the
     logits need no upsampling.

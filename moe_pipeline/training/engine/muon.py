@@ -22,9 +22,9 @@ _ADAMW_RMS = 0.2  # of an update: as large as AdamW's usually is (Liu et al. 202
 def kernel_rate(config: FoundationConfig) -> float:
     """Muon's learning rate for the decoder of such a network, in those of AdamW beside it; 0 for AdamW alone.
 
-    Muon is for the cell network: SAM-Med3D has none, and its few kernels come well trained.
+    Muon is for the refinement U-Net: SAM-Med3D has none, and its few kernels come well trained.
     """
-    return _KERNEL_RATE if config.encoder.detail_chans else 0.0
+    return _KERNEL_RATE if config.encoder.high_res_chans else 0.0
 
 
 class Muon(torch.optim.Optimizer):

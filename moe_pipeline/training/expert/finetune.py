@@ -6,7 +6,7 @@ from pathlib import Path
 from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.training.click_proposer.train import PrompterData, add_prompter
+from moe_pipeline.training.click_proposer.train import ClickProposerData, add_click_proposer
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
@@ -45,18 +45,18 @@ def finetune(
     session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=True)
     out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation.config)
     task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
-    return session.processes.from_first(lambda: _with_prompter(session, _save(session, task, trained)))
+    return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 
 
-def _with_prompter(session: Session, card: ExpertCard) -> ExpertCard:
+def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
     planned, cache, options = session.planned, session.cache, session.options
     out = session.place.expert(card.dataset)
     if options.overwrite:
-        (out / "prompter" / "checkpoint.safetensors").unlink(missing_ok=True)
-    if options.prompter is None:
-        (out / "prompter.safetensors").unlink(missing_ok=True)  # of an earlier expert
+        (out / "click_proposer" / "checkpoint.safetensors").unlink(missing_ok=True)
+    if options.click_proposer is None:
+        (out / "click_proposer.safetensors").unlink(missing_ok=True)  # of an earlier expert
         return card
-    data = PrompterData(
+    data = ClickProposerData(
         raw=planned.raw,
         plan=planned.plan,
         fold=planned.fold,
@@ -67,7 +67,9 @@ def _with_prompter(session: Session, card: ExpertCard) -> ExpertCard:
         folder=cache.folder / "search",
         device=session.processes.device,
     )
-    return add_prompter(out, card, data, replace(options.prompter, seed=planned.plan.seed), session.progress)
+    return add_click_proposer(
+        out, card, data, replace(options.click_proposer, seed=planned.plan.seed), session.progress
+    )
 
 
 def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:

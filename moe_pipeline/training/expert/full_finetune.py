@@ -33,7 +33,7 @@ def finetune_whole(
     Args:
         place: the workspace.
         folder: the raw dataset.
-        options: what differs from the plan; no prompter is trained.
+        options: what differs from the plan; no click proposer is trained.
         progress: told after each case and step.
 
     Raises:

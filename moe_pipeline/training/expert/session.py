@@ -11,7 +11,7 @@ from moe_pipeline.errors import DatasetError
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.run import RunRecord, library_versions
-from moe_pipeline.training.click_proposer.train import PrompterSettings
+from moe_pipeline.training.click_proposer.train import ClickProposerSettings
 from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.engine.processes import Processes, open_processes
 from moe_pipeline.training.engine.task import Precision
@@ -45,7 +45,7 @@ class FinetuneOptions:
     """bf16 runs the forward pass under autocast; auto does where the device multiplies it faster."""
     overwrite: bool = False
     """Start anew instead of going on with an earlier training."""
-    prompter: PrompterSettings | None = field(default_factory=PrompterSettings)
+    click_proposer: ClickProposerSettings | None = field(default_factory=ClickProposerSettings)
     """How to train what predicts without prompts; None for not at all."""
 
 

@@ -13,16 +13,16 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
-from moe_pipeline.training.engine.dead_channels import waken
+from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.interactive.click_sequences import (
-    Dialogues,
-    DialogueSettings,
+    ClickSequences,
+    InteractiveModel,
     PromptBatch,
-    Speaker,
+    SequenceSettings,
     as_it_is,
 )
-from moe_pipeline.training.interactive.simulated_clicks import Answer, converse, full_size
+from moe_pipeline.training.interactive.simulated_clicks import InteractionStep, click_sequence, full_size
 
 _LOOKS = 24  # prompts on which the decoder shows which of its channels answer
 _VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
@@ -36,7 +36,7 @@ class ExpertSettings:
     """Prompts per step, each on its own crop."""
     max_clicks: int = 5
     """Clicks per prompt at most."""
-    dialogues: int = 8
+    sequences: int = 8
     """Batches that are prompted in turn: a step answers the next click of one of them, and learns from the answer."""
     validation_clicks: int = 5
     """Clicks per prompt in validation."""
@@ -97,21 +97,21 @@ class ExpertTask:
         self.identity = sha256_json(
             {"settings": asdict(settings), "cache": keys, "train": train_cases, "val": validation_cases}
         )
-        turns = DialogueSettings(
-            self.batch_size, settings.max_clicks, settings.dialogues, settings.iou_weight, settings.seed
+        turns = SequenceSettings(
+            self.batch_size, settings.max_clicks, settings.sequences, settings.iou_weight, settings.seed
         )
-        self._dialogues = Dialogues(self._read, turns, self.processes)
+        self._sequences = ClickSequences(self._read, turns, self.processes)
         self._take_over(foundation)
 
     def _take_over(self, foundation: Foundation) -> None:
         decoder = trainable_decoder(foundation)
         self.module = decoder
-        self.general = Speaker(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
+        self.general = InteractiveModel(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
         self.learner = replace(self.general, decoder=decoder)
 
     def begin(self) -> None:
-        """Before a training that is not gone on with, and has something to train on: draw silent channels anew."""
-        waken(self.module, self._look, self.settings.seed)
+        """Before a training that is not gone on with, and has something to train on: draw dead channels anew."""
+        reinitialise_dead_channels(self.module, self._look, self.settings.seed)
 
     @torch.no_grad()
     def _look(self) -> None:
@@ -121,7 +121,7 @@ class ExpertTask:
         for number in numbers:
             chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number)))))]
             batch = load_prompts(self.cache, chosen, self.device)
-            for _ in self._dialogue(self.learner, batch, 2, torch.Generator().manual_seed(int(number))):
+            for _ in self._sequence(self.learner, batch, 2, torch.Generator().manual_seed(int(number))):
                 pass
 
     @property
@@ -130,53 +130,53 @@ class ExpertTask:
         return min(self.settings.batch_size, len(self.train_numbers))
 
     def loss(self, step: int) -> Tensor:
-        """Interaction loss after the next click of one dialogue."""
-        return self._dialogues.loss(step, self.learner)
+        """Interaction loss after the next click of one click sequence."""
+        return self._sequences.loss(step, self.learner)
 
     def validate(self) -> dict[str, float]:
         """Mean Dice over the fixed validation prompts after the first and the last click; "score" is their mean."""
         return self.measure(self.learner)
 
     @torch.no_grad()
-    def measure(self, speaker: Speaker) -> dict[str, float]:
+    def measure(self, model: InteractiveModel) -> dict[str, float]:
         """The validation columns of anybody, on the same prompts with the same seed."""
         last = self.settings.validation_clicks
         scores: dict[int, list[float]] = {1: [], last: []}
         for start in range(0, len(self.validation), _VALIDATED_TOGETHER):
             batch = load_prompts(self.cache, self.validation[start : start + _VALIDATED_TOGETHER], self.device)
             generator = torch.Generator().manual_seed(start)
-            for click, answer in enumerate(self._dialogue(speaker, batch, last, generator), start=1):
+            for click, answer in enumerate(self._sequence(model, batch, last, generator), start=1):
                 if click in scores:
                     masks = (full_size(answer.logits, batch.target.shape[-1]) > 0).cpu().numpy()
                     scores[click] += [dice(m, t) for m, t in zip(masks, batch.target.cpu().numpy(), strict=True)]
         means = {f"dice_{click}": float(np.mean(values)) for click, values in scores.items()}
         return {"score": float(np.mean(list(means.values()))), **means}
 
-    def _dialogue(
+    def _sequence(
         self,
-        speaker: Speaker,
+        model: InteractiveModel,
         batch: PromptBatch,
         n_clicks: int,
         generator: torch.Generator,
-    ) -> Iterator[Answer]:
-        embedding = speaker.embed(batch.embedding)  # (P, C, g, g, g)
-        encoder, decoder = speaker.prompt_encoder, speaker.decoder
-        return converse(encoder, decoder, embedding, batch.target, n_clicks, generator)
+    ) -> Iterator[InteractionStep]:
+        embedding = model.embed(batch.embedding)  # (P, C, g, g, g)
+        encoder, decoder = model.prompt_encoder, model.decoder
+        return click_sequence(encoder, decoder, embedding, batch.target, n_clicks, generator)
 
     def memory(self) -> dict[str, Tensor]:
-        """All dialogues, of all processes; each of them has to call this."""
-        return self._dialogues.memory()
+        """All click sequences, of all processes; each of them has to call this."""
+        return self._sequences.memory()
 
     def remember(self, memory: dict[str, Tensor]) -> None:
-        """Go on with the dialogues that `memory` gave."""
-        self._dialogues.remember(memory)
+        """Go on with the click sequences that `memory` gave."""
+        self._sequences.remember(memory)
 
     def close(self) -> None:
         """Stop reading ahead."""
-        self._dialogues.close()
+        self._sequences.close()
 
     def _read(self, began: int) -> PromptBatch:
-        """This process's part of the batch of the dialogue that begins in a step."""
+        """This process's part of the batch of the click sequence that begins in a step."""
         random = np.random.default_rng((self.settings.seed, began, 0))
         numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
@@ -195,9 +195,9 @@ class WholeTask(ExpertTask):
         foundation.requires_grad_(False)
         self.identity = sha256_json({"task": self.identity, "whole": self.cache.manifest.foundation_sha256})
         self.module = copy.deepcopy(foundation).requires_grad_(True)
-        self.general = Speaker(foundation.image_encoder, foundation.prompt_encoder, foundation.mask_decoder)
+        self.general = InteractiveModel(foundation.image_encoder, foundation.prompt_encoder, foundation.mask_decoder)
         own = self.module
-        self.learner = Speaker(own.image_encoder, own.prompt_encoder, own.mask_decoder)
+        self.learner = InteractiveModel(own.image_encoder, own.prompt_encoder, own.mask_decoder)
 
     def begin(self) -> None:
         """Nothing: the baseline starts from the foundation as it is."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, StaleCacheError
 from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
-from moe_pipeline.mixture.gate_files import features_path, joined_folder, load_features, save_features
+from moe_pipeline.mixture.gate_files import added_folder, features_path, load_features, save_features
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
@@ -17,12 +17,12 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.gate.fit import GateSettings, fit_gate
 from moe_pipeline.training.gate.report_card import gate_card
 from moe_pipeline.training.gate.threshold import choose_tau
-from moe_pipeline.training.gate.train_gate import ELSEWHERE, LOOP, GateOptions, check_planned, dataset_features
+from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, LOOP, GateOptions, check_planned, dataset_features
 from moe_pipeline.training.planned import open_planned
 from moe_pipeline.workspace import Workspace
 
 OTHERS = "others"
-"""First output of a newcomer's gate: everybody who was there before, and the general expert."""
+"""First output of an added expert's gate: everybody who was there before, and the general expert."""
 
 _LOWEST_THRESHOLD = 0.5  # so that no other weight can be larger
 
@@ -51,7 +51,7 @@ def add_expert(
     """Let one more expert join a model, without the data of the others.
 
     The expert gets a gate of its own over {others, itself}, trained on its own prompts against the features that the
-    model folder keeps of the others, and a guard. It speaks where it claims a prompt; everywhere else the model
+    model folder keeps of the others, and an OOD detector. It speaks where it claims a prompt; everywhere else the model
     answers as before, bit for bit. Its threshold is the smallest at which no kept validation prompt of the others is
     claimed.
 
@@ -92,7 +92,7 @@ def add_expert(
     general = [d for d in (*own, *others) if d.output == GENERAL]
     threshold = choose_tau(trained.router, general, max(_LOWEST_THRESHOLD, described.tau))
     finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
-    folder = joined_folder(model, name)
+    folder = added_folder(model, name)
     written = write_gate(folder, trained, gate_card(finished, options.settings))
     save_features(model, own)
     RunRecord(
@@ -131,8 +131,8 @@ def remove_expert(model: Path, name: str) -> ModelCard:
         raise DatasetError(f"{model} has no expert {name}; it has: {known}")
     changed = described.model_copy(update={"experts": kept})
     changed.save(model / MODEL_CARD)  # first: from now on nothing refers to the files
-    shutil.rmtree(joined_folder(model, name), ignore_errors=True)
-    for known in (name, name + ELSEWHERE):
+    shutil.rmtree(added_folder(model, name), ignore_errors=True)
+    for known in (name, name + BACKGROUND_CLICKS):
         features_path(model, known).unlink(missing_ok=True)
     return changed
 
@@ -143,8 +143,8 @@ def list_experts(model: Path) -> list[ExpertSummary]:
     summaries = []
     for entry in described.experts:
         card = ExpertCard.load(model / entry.folder / "expert.json")
-        later = entry.joined_gate_sha256 is not None
-        gate = GateCard.load((joined_folder(model, entry.dataset) if later else model) / "gate.json")
+        later = entry.added_gate_sha256 is not None
+        gate = GateCard.load((added_folder(model, entry.dataset) if later else model) / "gate.json")
         scores = ", ".join(f"{k} {v:.3f}" for k, v in card.validation.items() if not k.startswith("general"))
         summaries.append(
             ExpertSummary(

@@ -52,11 +52,11 @@ def collect_features(
     device: torch.device,
     progress: Progress = silent,
     *,
-    elsewhere: bool = False,
+    background_clicks: bool = False,
 ) -> PromptFeatures:
     """Gate features of simulated prompts: 1 to 5 clicks on a random class of cached crops.
 
-    The first click lies in the object; later ones in it or, one in three, beside it. Prompts `elsewhere` mean
+    The first click lies in the object; later ones in it or, one in three, beside it. Prompts `background_clicks` mean
     something else in the same image, with every first click well away from all objects.
 
     Args:
@@ -67,18 +67,20 @@ def collect_features(
         seed: same seed, same prompts.
         device: where to compute.
         progress: told after each batch.
-        elsewhere: prompt the background; crops without any, away from the objects, give no prompt.
+        background_clicks: prompt the background; crops without any, away from the objects, give no prompt.
     """
     random = np.random.default_rng((seed, len(numbers)))
     order = np.concatenate([random.permutation(np.asarray(numbers)) for _ in range(4)])[:limit]
     classes = [int(random.choice(cache.classes_of(int(n)))) for n in order]
-    chosen = [(int(n), _BACKGROUND if elsewhere else class_id) for n, class_id in zip(order, classes, strict=True)]
+    chosen = [
+        (int(n), _BACKGROUND if background_clicks else class_id) for n, class_id in zip(order, classes, strict=True)
+    ]
     features, objects = [], []
     batches = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
     for batch_index, batch in enumerate(track(batches, f"prompts of {cache.manifest.dataset}", progress)):
         prompts = load_prompts(cache, batch, device)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + batch_index)
-        target = _shrunken(prompts.target) if elsewhere else prompts.target  # (P, 1, S, S, S)
+        target = _shrunken(prompts.target) if background_clicks else prompts.target  # (P, 1, S, S, S)
         usable = target.flatten(1).any(1)  # (P,)
         if not usable.any():
             continue

@@ -1,4 +1,4 @@
-"""The gate and the guards, trained on the gate features of all datasets."""
+"""The gate and the OOD detectors, trained on the gate features of all datasets."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.gate_files import DatasetFeatures, TrainedGate
-from moe_pipeline.model.moe.gate import N_FEATURE_GROUPS, N_IMAGE_GROUPS, Gate, GateConfig, Guard
+from moe_pipeline.model.moe.gate import N_FEATURE_GROUPS, N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.engine.ema import copy_into
 from moe_pipeline.training.engine.loop import LoopSettings, run_loop
 
-_GUARD_FOLDS = 5
+_OOD_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,22 @@ class GateSettings:
     """Prompts per step, the same share from each dataset."""
     feature_noise: float = 1.0
     """Standard deviations of noise on what describes the image, in training: with few patients the gate would otherwise
-    learn them by heart and take the next one for a stranger."""
+    learn them by heart and take the next one for somebody else's."""
     prompt_noise: float = 0.3
     """The same on what describes the prompt, which says less about the patient and more about what is meant."""
-    guarded: bool = True
-    """Whether guards keep experts away from images unlike their own."""
+    out_of_distribution: bool = True
+    """Whether OOD detectors keep experts away from images unlike their own."""
     calibrated: bool = True
     """Whether validation sets the temperature; else it is 1."""
-    guard_rank: int = 32
-    """Principal directions of a guard."""
-    guard_percentile: float = 99.5
-    """Percentile of the distances of an expert's own prompts that its guard still lets pass: those of training
-    patients from a guard that was fitted without them, and those of validation patients."""
-    guard_slack: float = 1.1
+    ood_rank: int = 32
+    """Principal directions of an OOD detector."""
+    ood_percentile: float = 99.5
+    """Percentile of the distances of an expert's own prompts that its OOD detector still lets pass: those of training
+    patients from an OOD detector that was fitted without them, and those of validation patients."""
+    ood_slack: float = 1.1
     """Factor on that distance."""
     few_patients: int = 50
-    """With fewer training patients than this, one odd patient would set the limit for every stranger: then another
+    """With fewer training patients than this, one odd patient would set the limit for all others: then another
     percentile counts, without slack, and the odd patient's own kind stays with the general expert."""
     few_percentile: float = 95.0
     """That percentile."""
@@ -61,12 +61,12 @@ def fit_gate(
     folder: Path,
     progress: Progress = silent,
 ) -> TrainedGate:
-    """Train the gate, set its temperature, fit the guards.
+    """Train the gate, set its temperature, fit the OOD detectors.
 
     Args:
         datasets: features; the expert datasets' outputs are 1..N.
         n_experts: N.
-        settings: of gate and guards.
+        settings: of gate and OOD detectors.
         loop: for how long and how fast.
         folder: for checkpoint and log.
         progress: told after each step.
@@ -76,12 +76,12 @@ def fit_gate(
     copy_into(task.module, result.best)
     gate = task.module.eval().requires_grad_(False)
     own = {d.output: d for d in datasets}
-    guards = [_fit_guard(own[k], settings) for k in range(1, n_experts + 1)]
+    ood_detectors = [_fit_ood_detector(own[k], settings) for k in range(1, n_experts + 1)]
     if settings.calibrated:
         features = torch.cat([d.validation for d in datasets])
         wanted = torch.cat([d.wanted_in_validation for d in datasets])
         gate.temperature.copy_(_best_temperature(gate(features), wanted))
-    return TrainedGate(gate, guards)
+    return TrainedGate(gate, ood_detectors)
 
 
 class GateTask:
@@ -134,36 +134,36 @@ def _mean_and_spread(datasets: list[DatasetFeatures]) -> tuple[Tensor, Tensor]:
     return centre, torch.stack([(d.train - centre).square().mean(0) for d in datasets]).mean(0).sqrt()
 
 
-def _fit_guard(own: DatasetFeatures, settings: GateSettings) -> Guard:
+def _fit_ood_detector(own: DatasetFeatures, settings: GateSettings) -> OODDetector:
     image_part = own.train.shape[1] // N_FEATURE_GROUPS * N_IMAGE_GROUPS
     train, validation = own.train[:, :image_part], own.validation[:, :image_part]
-    guard = Guard.fit(train, settings.guard_rank)
-    if not settings.guarded:
-        guard.limit.fill_(torch.inf)
-        return guard
-    unseen = [_left_out_distances(train, own.train_cases, settings.guard_rank), guard.distance(validation)]
+    ood_detector = OODDetector.fit(train, settings.ood_rank)
+    if not settings.out_of_distribution:
+        ood_detector.limit.fill_(torch.inf)
+        return ood_detector
+    unseen = [_left_out_distances(train, own.train_cases, settings.ood_rank), ood_detector.distance(validation)]
     few = own.train_cases is not None and len(set(own.train_cases)) < settings.few_patients
-    percentile, slack = (settings.few_percentile, 1.0) if few else (settings.guard_percentile, settings.guard_slack)
+    percentile, slack = (settings.few_percentile, 1.0) if few else (settings.ood_percentile, settings.ood_slack)
     limits = [torch.quantile(part, percentile / 100) for part in unseen if len(part)]
-    guard.limit.copy_(torch.stack(limits).max() * slack)
-    return guard
+    ood_detector.limit.copy_(torch.stack(limits).max() * slack)
+    return ood_detector
 
 
 def _left_out_distances(train: Tensor, cases: tuple[str, ...] | None, rank: int) -> Tensor:
-    """Each prompt's distance from guards that never saw its patient, (n,); in sample where there is one patient.
+    """Each prompt's distance from OOD detectors that never saw its patient, (n,); in sample where there is one patient.
 
-    How far the next patient lies, the distances of the fitted patients do not tell: there a guard has as many
+    How far the next patient lies, the distances of the fitted patients do not tell: there an OOD detector has as many
     directions as it likes.
     """
     names = sorted(set(cases or ()))
     if cases is None or len(names) < 2:
-        return Guard.fit(train, rank).distance(train)
-    part_of = {name: number % _GUARD_FOLDS for number, name in enumerate(names)}
+        return OODDetector.fit(train, rank).distance(train)
+    part_of = {name: number % _OOD_FOLDS for number, name in enumerate(names)}
     parts = torch.tensor([part_of[case] for case in cases])
     distances = torch.empty(len(train))
-    for part in range(min(len(names), _GUARD_FOLDS)):
+    for part in range(min(len(names), _OOD_FOLDS)):
         out = parts == part
-        distances[out] = Guard.fit(train[~out], rank).distance(train[out])
+        distances[out] = OODDetector.fit(train[~out], rank).distance(train[out])
     return distances
 
 

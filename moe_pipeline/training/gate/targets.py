@@ -16,7 +16,7 @@ from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.training.expert.task import load_prompts
 from moe_pipeline.training.gate.features import ObjectKey
-from moe_pipeline.training.interactive.simulated_clicks import converse, full_size
+from moe_pipeline.training.interactive.simulated_clicks import click_sequence, full_size
 
 _CLICKS = 3
 _BATCH = 8
@@ -63,7 +63,9 @@ def object_dice(
     for index, batch in enumerate(track(batches, f"answers on {cache.manifest.dataset}", progress)):
         prompts = load_prompts(cache, batch, device)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        answers = converse(foundation.prompt_encoder, decoder, prompts.embedding, prompts.target, _CLICKS, generator)
+        answers = click_sequence(
+            foundation.prompt_encoder, decoder, prompts.embedding, prompts.target, _CLICKS, generator
+        )
         for answer in answers:
             masks = (full_size(answer.logits, prompts.target.shape[-1]) > 0).cpu().numpy()
             pairs = zip(batch, masks, prompts.target.cpu().numpy(), strict=True)

@@ -25,7 +25,7 @@ def choose_tau(router: Router, general: Sequence[DatasetFeatures], lowest: float
     or `lowest` if that is more.
 
     Args:
-        router: gate and guards.
+        router: gate and OOD detectors.
         general: datasets that belong to output 0.
         lowest: the first one to try.
     """
@@ -47,7 +47,7 @@ def set_priors(router: Router, general: Sequence[DatasetFeatures]) -> None:
     general dataset than that may lose. Without general data priors stay 0.
 
     Args:
-        router: gate and guards; the gate's priors are changed.
+        router: gate and OOD detectors; the gate's priors are changed.
         general: datasets that belong to output 0.
     """
     for _ in range(2 if general else 0):  # each depends a little on the others
@@ -69,7 +69,7 @@ def sweep(router: Router, datasets: Sequence[DatasetFeatures]) -> tuple[Threshol
 
 
 def reliability(router: Router, datasets: Sequence[DatasetFeatures]) -> tuple[ReliabilityBin, ...]:
-    """Confidence of the gate against how often it is right, on validation prompts and before the guards."""
+    """Confidence of the gate against how often it is right, on validation prompts and before the OOD detectors."""
     features, wanted = _validation(datasets)
     return reliability_table(router.gate.weights(features), wanted)
 
@@ -108,7 +108,7 @@ def confusion(
     """Share of each dataset's validation prompts that each output answers.
 
     Args:
-        router: gate and guards.
+        router: gate and OOD detectors.
         datasets: to be routed.
         tau: of the selector.
         outputs: names, general first.
@@ -121,7 +121,7 @@ def confusion(
 
 
 def known(router: Router, datasets: Sequence[DatasetFeatures]) -> dict[str, float]:
-    """Share of each dataset's validation prompts whose image its own guard knows; any guard for general datasets."""
+    """Share of each dataset's validation prompts whose image its own OOD detector knows; any for general datasets."""
     shares = {}
     for dataset in datasets:
         passed = router.knows(dataset.validation)  # (P, N)

@@ -1,4 +1,4 @@
-"""From experts to a model folder: features of all datasets, gate, guards."""
+"""From experts to a model folder: features of all datasets, gate, OOD detectors."""
 
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -30,14 +30,14 @@ from moe_pipeline.workspace import Workspace
 LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 """How long and how fast a gate learns."""
 
-ELSEWHERE = "-elsewhere"
+BACKGROUND_CLICKS = "-background_clicks"
 """Behind a dataset's name: prompts on what is not labelled in its images."""
 
 _FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
 _SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
-_ELSEWHERE_LOSS = 0.05  # what lies elsewhere is not labelled: some of it is what the expert segments
+_BACKGROUND_LOSS = 0.05  # what lies elsewhere is not labelled: some of it is what the expert segments
 _PAPERS_TAU = 0.5  # the paper does not state its own
-_LOWEST_TAU = 0.9  # nobody can show the gate all that it will be asked: strangers look at least a little like somebody
+_LOWEST_TAU = 0.9  # nobody can show the gate all that it will be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,17 @@ class GateOptions:
     """Where to encode and to draw prompts; the gate itself is trained on the CPU."""
     synthetic: int = 160
     """Synthetic volumes that belong to the general expert, besides the general datasets; 0 for none."""
-    elsewhere: bool = True
+    background_clicks: bool = True
     """Whether clicks on unlabelled places of the experts' own images belong to the general expert, too."""
     rule: Rule = "moe"
-    """"paper": targets by dataset, no guards, no synthetic volumes, no clicks elsewhere, no noise on the features,
+    """"paper": targets by dataset, no OOD detectors, synthetic volumes, background clicks, noise on the features, and
     no temperature."""
     targets: Targets = "dataset"
     """Which output should answer a training prompt: its dataset's expert, or whoever segments the object better."""
     margin: float = 0.02
     """Dice by which the expert must be better than the general one, for the targets "dice"."""
     settings: GateSettings = field(default_factory=GateSettings)
-    """Of gate and guards."""
+    """Of gate and OOD detectors."""
 
     def effective(self) -> "GateOptions":
         """The same with the consequences of the rule.
@@ -72,8 +72,10 @@ class GateOptions:
             return self
         if self.targets != "dataset":
             raise PipelineError("the paper's rule has targets by dataset; leave out --targets, or --rule paper")
-        settings = replace(self.settings, guarded=False, calibrated=False, feature_noise=0.0, prompt_noise=0.0)
-        return replace(self, synthetic=0, elsewhere=False, settings=settings)
+        settings = replace(
+            self.settings, out_of_distribution=False, calibrated=False, feature_noise=0.0, prompt_noise=0.0
+        )
+        return replace(self, synthetic=0, background_clicks=False, settings=settings)
 
 
 def train_gate(
@@ -151,7 +153,7 @@ def dataset_features(
         progress: told after each case and batch.
 
     Returns:
-        The features, and those of clicks elsewhere in an expert's images, which belong to the general expert; and by
+        The features, and those of background clicks in an expert's images, which belong to the general expert; and by
         its name the share of its objects that its expert segments better, if that was asked for.
     """
     shared = card is not None and view == planned.plan.view  # the expert's own cache, copies and all
@@ -162,7 +164,9 @@ def dataset_features(
         for cases, share in ((planned.fold.train, 1.0), (planned.fold.validation, 0.25))
     )
     plain = DatasetFeatures(planned.plan.dataset, output, train.rows, validation.rows, train_cases=train.cases)
-    others = _elsewhere(planned, cache, options, progress) if card is not None and options.elsewhere else []
+    others = (
+        _background_clicks(planned, cache, options, progress) if card is not None and options.background_clicks else []
+    )
     if card is None or options.targets == "dataset":
         return [plain, *others], {}
     better = _judge(place, planned, card, cache, options, progress).better(options.margin)
@@ -229,7 +233,7 @@ def _prompts(
     options: GateOptions,
     progress: Progress,
     *,
-    elsewhere: bool = False,
+    background_clicks: bool = False,
 ) -> PromptFeatures:
     numbers = cache.of_cases(cases, augmented=len(cases) < _FEW_CASES)
     if not numbers:
@@ -237,21 +241,23 @@ def _prompts(
     limit = int(options.settings.prompts_per_dataset * share)
     device = open_device(options.device)
     seed = options.settings.seed
-    return collect_features(cache, numbers, limit, planned.foundation, seed, device, progress, elsewhere=elsewhere)
+    return collect_features(
+        cache, numbers, limit, planned.foundation, seed, device, progress, background_clicks=background_clicks
+    )
 
 
-def _elsewhere(
+def _background_clicks(
     planned: PlannedDataset, cache: EmbeddingCache, options: GateOptions, progress: Progress
 ) -> list[DatasetFeatures]:
     """Prompts on unlabelled places of an expert's images; none where its objects fill the crops."""
     train, validation = (
-        _prompts(planned, cache, cases, share, options, progress, elsewhere=True).rows
+        _prompts(planned, cache, cases, share, options, progress, background_clicks=True).rows
         for cases, share in ((planned.fold.train, 0.5), (planned.fold.validation, 0.25))
     )
     if not (len(train) and len(validation)):
         return []
-    name = f"{planned.plan.dataset}{ELSEWHERE}"
-    return [DatasetFeatures(name, GENERAL, train, validation, may_lose=_ELSEWHERE_LOSS)]
+    name = f"{planned.plan.dataset}{BACKGROUND_CLICKS}"
+    return [DatasetFeatures(name, GENERAL, train, validation, may_lose=_BACKGROUND_LOSS)]
 
 
 def _judge(

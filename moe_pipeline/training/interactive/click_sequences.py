@@ -1,4 +1,4 @@
-"""Dialogues that take turns: a step of training answers the next click of one of them, and learns from the answer.
+"""Click sequences take turns: a step of training answers the next click of one of them, and learns from it.
 
 So every answer that is paid for is learnt from, and the ones before it need not be given again.
 """
@@ -16,7 +16,7 @@ from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.engine.runtime import quiet_worker
-from moe_pipeline.training.interactive.simulated_clicks import BatchPart, Said, converse
+from moe_pipeline.training.interactive.simulated_clicks import BatchPart, ClickState, click_sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class PromptBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class InteractiveModel:
     """Who answers prompts."""
 
     embed: Callable[[Tensor], Tensor]
@@ -45,12 +45,12 @@ class Speaker:
 
 
 def as_it_is(embedding: Tensor) -> Tensor:
-    """For a `Speaker` on batches that hold embeddings."""
+    """For a `InteractiveModel` on batches that hold embeddings."""
     return embedding
 
 
 @dataclass(frozen=True, slots=True)
-class DialogueSettings:
+class SequenceSettings:
     """Who is prompted how often."""
 
     prompts: int
@@ -58,7 +58,7 @@ class DialogueSettings:
     max_clicks: int
     """Clicks per prompt at most."""
     count: int
-    """Dialogues that take turns."""
+    """Click sequences that take turns."""
     iou_weight: float
     """Weight of the IoU head's loss."""
     seed: int
@@ -66,7 +66,7 @@ class DialogueSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dialogue:
+class _ClickSequence:
     """One batch that is prompted from step `began` on, and not any more in step `ended`."""
 
     began: int
@@ -74,47 +74,47 @@ class _Dialogue:
     batch: PromptBatch
 
 
-class Dialogues:
+class ClickSequences:
     """Batches that are prompted in turn, the next one read meanwhile.
 
     Args:
-        read: gives this process's part of the batch of the dialogue that begins in some step.
+        read: gives this process's part of the batch of the click sequence that begins in some step.
         settings: see there.
         processes: who shares the batches.
     """
 
-    def __init__(self, read: Callable[[int], PromptBatch], settings: DialogueSettings, processes: Processes) -> None:
+    def __init__(self, read: Callable[[int], PromptBatch], settings: SequenceSettings, processes: Processes) -> None:
         self.settings = settings
         self.processes = processes
         self._read = read
         self._reader = quiet_worker()
         self._ahead: tuple[int, Future[PromptBatch]] | None = None
-        self._open: dict[int, _Dialogue] = {}  # by number, from 0 to settings.count
-        self._said: dict[int, Said] = {}  # by number, too
+        self._open: dict[int, _ClickSequence] = {}  # by number, from 0 to settings.count
+        self._states: dict[int, ClickState] = {}  # by number, too
 
-    def loss(self, step: int, learner: Speaker) -> Tensor:
-        """Interaction loss after the next click of the dialogue whose turn it is; a scalar.
+    def loss(self, step: int, learner: InteractiveModel) -> Tensor:
+        """Interaction loss after the next click of the click sequence whose turn it is; a scalar.
 
         Args:
-            step: its number; a dialogue's steps have to be asked for in order.
+            step: its number; a click sequence's steps have to be asked for in order.
             learner: who answers.
         """
         s, number = self.settings, step % self.settings.count
-        dialogue = self._dialogue(step)
-        batch, after = dialogue.batch, self._said[number] if dialogue.began < step else None
+        sequence = self._sequence(step)
+        batch, after = sequence.batch, self._states[number] if sequence.began < step else None
         seed = np.random.default_rng((s.seed, step, 1)).integers(2**62)
         generator = torch.Generator().manual_seed(int(seed))
         part = BatchPart(self.processes.part_of(s.prompts).start, s.prompts)
         embedding = learner.embed(batch.embedding)  # (P, C, g, g, g)
         encoder, decoder = learner.prompt_encoder, learner.decoder
-        answer = next(converse(encoder, decoder, embedding, batch.target, 1, generator, part, after))
-        self._said[number] = answer.remembered()
+        answer = next(click_sequence(encoder, decoder, embedding, batch.target, 1, generator, part, after))
+        self._states[number] = answer.remembered()
         truth = occupancy(batch.target, answer.logits.shape[-1])
         share = len(batch.target) * self.processes.size / s.prompts  # 1 if all processes have as many prompts
         return interaction_loss(answer.candidates, truth, s.iou_weight) * share
 
     def begun(self, steps: int) -> int:
-        """How many dialogues begin in the first steps of a run."""
+        """How many click sequences begin in the first steps of a run."""
         total = 0
         for number in range(self.settings.count):
             began = number
@@ -123,32 +123,32 @@ class Dialogues:
         return total
 
     def memory(self) -> dict[str, Tensor]:
-        """What was said in all dialogues, of all processes; each of them has to call this."""
+        """What was said in all click sequences, of all processes; each of them has to call this."""
         return {
-            f"{number}.{field.name}": self.processes.collect(getattr(said, field.name))
-            for number, said in sorted(self._said.items())
-            for field in fields(Said)
+            f"{number}.{field.name}": self.processes.collect(getattr(state, field.name))
+            for number, state in sorted(self._states.items())
+            for field in fields(ClickState)
         }
 
     def remember(self, memory: dict[str, Tensor]) -> None:
-        """Go on with the dialogues that `memory` gave."""
-        part, names = self.processes.part_of(self.settings.prompts), [field.name for field in fields(Said)]
+        """Go on with the click sequences that `memory` gave."""
+        part, names = self.processes.part_of(self.settings.prompts), [field.name for field in fields(ClickState)]
         device = self.processes.device
         for number in range(self.settings.count):
             if f"{number}.{names[0]}" in memory:
-                self._said[number] = Said(*(memory[f"{number}.{name}"][part].to(device) for name in names))
+                self._states[number] = ClickState(*(memory[f"{number}.{name}"][part].to(device) for name in names))
 
     def close(self) -> None:
         """Stop reading ahead."""
         self._reader.shutdown(cancel_futures=True)
 
-    def _dialogue(self, step: int) -> _Dialogue:
-        """The dialogue of a step, with its batch; the batch that the following step needs is read meanwhile."""
+    def _sequence(self, step: int) -> _ClickSequence:
+        """The click sequence of a step, with its batch; the batch that the following step needs is read meanwhile."""
         number = step % self.settings.count
         if not self._is_open(step):
             began, ended = self._span(step)
             reading = self._ahead[1] if self._ahead and self._ahead[0] == step else self._ask(began)
-            self._open[number] = _Dialogue(began, ended, reading.result())
+            self._open[number] = _ClickSequence(began, ended, reading.result())
         if not self._is_open(step + 1):
             self._ahead = (step + 1, self._ask(self._span(step + 1)[0]))
         return self._open[number]
@@ -162,7 +162,7 @@ class Dialogues:
         return known is not None and known.began <= step < known.ended
 
     def _span(self, step: int) -> tuple[int, int]:
-        """The first step of the dialogue that a step belongs to, and the step in which the next one begins."""
+        """The first step of the click sequence that a step belongs to, and the step in which the next one begins."""
         known = self._open.get(step % self.settings.count)
         ended = known.ended if known and known.ended <= step else step % self.settings.count
         began = ended
@@ -176,7 +176,7 @@ class Dialogues:
 
 
 def clicks_until(share: float, most: int) -> int:
-    """Length of a dialogue that a share of all are at least as long as: many have one click, and many of the rest all.
+    """Length that a share of all click sequences reach: many have one click, and many of the rest all.
 
     Answers to k clicks are then as frequent as where the square of a uniform number is drawn for each of them: those to
     the first most of all, those to the last still a quarter as often, as an expert that is to be corrected needs.

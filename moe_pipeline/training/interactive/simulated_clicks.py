@@ -1,4 +1,4 @@
-"""The simulated user: clicks drawn from where a mask is still wrong, and the dialogue they make with a decoder."""
+"""The simulated user: clicks drawn from where a mask is still wrong, and the sequence they make with a decoder."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a dialogue goes on from.
+class ClickState:
+    """What a click sequence goes on from.
 
     Attributes:
         coordinates: (P, n, 3) voxels of the crop, in tensor axis order, all clicks so far.
@@ -27,7 +27,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Said):
+class InteractionStep(ClickState):
     """What the decoder says after each click.
 
     Attributes:
@@ -38,9 +38,9 @@ class Answer(Said):
     iou: Tensor
     candidates: Candidates
 
-    def remembered(self) -> Said:
-        """What the dialogue goes on from, without gradient."""
-        return Said(self.coordinates, self.labels, self.logits.detach().float())
+    def remembered(self) -> ClickState:
+        """What the click sequence goes on from, without gradient."""
+        return ClickState(self.coordinates, self.labels, self.logits.detach().float())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def next_click(
     return voxels.float()[:, None], labels[:, None]
 
 
-def converse(
+def click_sequence(
     prompt_encoder: PromptEncoder,
     mask_decoder: MaskDecoder,
     embedding: Tensor,
@@ -115,9 +115,9 @@ def converse(
     n_clicks: int,
     generator: torch.Generator,
     part: BatchPart | None = None,
-    after: Said | None = None,
-) -> Iterator[Answer]:
-    """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `Answer` per click.
+    after: ClickState | None = None,
+) -> Iterator[InteractionStep]:
+    """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `InteractionStep` per click.
 
     Every step sees all clicks so far and the previous low-resolution logits (zeros before the first), detached, so
     that the caller may sum losses over steps or go backward after each. Whoever wants no gradient from a step asks for
@@ -131,7 +131,7 @@ def converse(
         n_clicks: how many clicks.
         generator: source of the clicks.
         part: which prompts of a batch these are; all if None.
-        after: to go on with an earlier dialogue.
+        after: to go on with an earlier click sequence.
     """
     prepared = mask_decoder.prepare(embedding)
     return _turns(prompt_encoder, mask_decoder, prepared, target, n_clicks, generator, part, after)
@@ -145,24 +145,24 @@ def _turns(
     n_clicks: int,
     generator: torch.Generator,
     part: BatchPart | None,
-    after: Said | None,
-) -> Iterator[Answer]:
-    said = after or _nothing_said(target, prompt_encoder.mask_size)
+    after: ClickState | None,
+) -> Iterator[InteractionStep]:
+    state = after or _initial_state(target, prompt_encoder.mask_size)
     for _ in range(n_clicks):
-        mask = full_size(said.logits, target.shape[-1]) > 0  # (P, 1, S, S, S)
+        mask = full_size(state.logits, target.shape[-1]) > 0  # (P, 1, S, S, S)
         new_coordinates, new_labels = next_click(mask, target, generator, part)
-        coordinates = torch.cat((said.coordinates, new_coordinates), dim=1)  # (P, n, 3)
-        labels = torch.cat((said.labels, new_labels), dim=1)  # (P, n)
-        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=said.logits)
+        coordinates = torch.cat((state.coordinates, new_coordinates), dim=1)  # (P, n, 3)
+        labels = torch.cat((state.labels, new_labels), dim=1)  # (P, n)
+        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=state.logits)
         candidates = mask_decoder.candidates(embedding, sparse, dense)
-        answer = Answer(coordinates, labels, *candidates.answer(), candidates)
+        answer = InteractionStep(coordinates, labels, *candidates.answer(), candidates)
         yield answer
-        said = answer.remembered()
+        state = answer.remembered()
 
 
-def _nothing_said(target: Tensor, low: int) -> Said:
+def _initial_state(target: Tensor, low: int) -> ClickState:
     """No clicks and an empty answer of edge `low`."""
-    return Said(
+    return ClickState(
         coordinates=torch.empty(len(target), 0, 3, device=target.device),
         labels=torch.empty(len(target), 0, dtype=torch.long, device=target.device),
         logits=torch.zeros(len(target), 1, low, low, low, device=target.device),

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from dataset_conversion.checking import check as stage
 from dataset_conversion.checking.check import check
-from dataset_conversion.checking.findings_text import as_table, as_text
+from dataset_conversion.checking.findings_text import as_table, findings_as_text
 from dataset_conversion.label_map import LabelMap
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file
@@ -370,8 +370,8 @@ def test_table_and_text_say_what_to_do(folder: Path, tmp_path: Path) -> None:
     assert table[2].split()[:4] == ["p001", "error", "float_labels", "round"]
     assert max(len(line) for line in as_table(report, 100).splitlines()[1:]) <= 100
     text = (tmp_path / "out" / "check.txt").read_text()
-    assert text == as_text(report)
-    assert "to do: moe convert --fix round mends it, or: Round them." in text
+    assert text == findings_as_text(report)
+    assert "to do: moe convert --fix round repairs it, or: Round them." in text
 
 
 def test_a_folder_in_no_known_layout_is_checked_all_the_same(folder: Path, tmp_path: Path) -> None:

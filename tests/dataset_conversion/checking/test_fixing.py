@@ -1,4 +1,4 @@
-"""What --fix mends, that it says so, and what it leaves alone."""
+"""What --fix repairs, that it says so, and what it leaves alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -63,9 +63,9 @@ def test_headers_within_the_tolerance_are_snapped_and_others_are_not(folder: Pat
     assert "label: header set to that of the image (origin" in message
     assert "voxels moved by 0.049 at most" in message  # 0.05 mm along an axis 10 degrees off
     assert rows(report)["p001"][0] == "failed"
-    mended, original = read_native(label(out, "p000")), read_native(image(out, "p000"))
-    assert mended.geometry.differences(original.geometry, 1e-4) == []
-    np.testing.assert_array_equal(mended.array, read_native(label(folder, "p000")).array)
+    repaired, original = read_native(label(out, "p000")), read_native(image(out, "p000"))
+    assert repaired.geometry.differences(original.geometry, 1e-4) == []
+    np.testing.assert_array_equal(repaired.array, read_native(label(folder, "p000")).array)
 
 
 def test_what_was_mended_is_still_said_by_a_second_run(folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_label_is_resampled_only_if_that_is_asked_for(folder: Path) -> None:
     assert set(np.unique(written.array)) == {0, 1, 3}
 
 
-def test_a_label_elsewhere_is_not_resampled_into_nothing(folder: Path) -> None:
+def test_a_label_in_the_background_is_not_resampled_into_nothing(folder: Path) -> None:
     shift(label(folder, "p000"), 500)
     report, _ = converted(folder, "resample-labels")
     assert rows(report)["p000"] == (
@@ -140,7 +140,7 @@ def test_4d_images_become_channels_if_that_is_asked_for(folder: Path) -> None:
     assert "MR0_1" in (out / "dataset.json").read_text()
 
 
-def test_slightly_sheared_files_are_straightened(folder: Path, shear: Callable[[Path, float], None]) -> None:
+def test_slightly_sheared_files_are_freed_of_shear(folder: Path, shear: Callable[[Path, float], None]) -> None:
     before = read_native(label(folder, "p000")).array
     for path in (image(folder, "p000"), label(folder, "p000")):
         shear(path, 0.002)

@@ -77,7 +77,7 @@ def test_channels_by_number_and_test_images(tmp_path: Path, write_volume: Write)
     assert [case.case_id for case in dataset.test_cases] == ["t"]
 
 
-def test_orphans_and_doubles_are_rows(tmp_path: Path, write_volume: Write) -> None:
+def test_orphans_and_duplicates_are_rows(tmp_path: Path, write_volume: Write) -> None:
     source = tmp_path / "in"
     for name in ("a", "b", "c"):
         write_volume(source / f"{name}.nii.gz")

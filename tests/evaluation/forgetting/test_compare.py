@@ -11,7 +11,7 @@ from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.evaluation.forgetting import score as prompts_module
 from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, MatrixReport, compare, forgetting_report
 from moe_pipeline.evaluation.forgetting.datasets import folder_set, raw_set
-from moe_pipeline.evaluation.forgetting.models import load_columns
+from moe_pipeline.evaluation.forgetting.models import load_compared_models
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
 from moe_pipeline.mixture.model import Mixture
@@ -53,7 +53,7 @@ def test_rows_are_sets_and_columns_are_models(compared: tuple[MatrixReport, Path
     assert list(matrix["dataset"].unique()) == [ONE, TWO, "Strangers"]
     assert set(matrix.loc[matrix["dataset"] == "Strangers", "kind"]) == {"unseen"}
     assert set(matrix.loc[matrix["dataset"] == ONE, "kind"]) == {"finetuned"}
-    assert {"general", ONE, TWO, "moe", "best"} <= set(matrix.columns)
+    assert {"general", ONE, TWO, "moe", "best"} <= set(matrix.models)
     assert {path.name for path in out.iterdir()} == {
         *(f"{name}_{n}.csv" for name in ("prompts", "matrix", "sets") for n in ("1_click", "2_clicks")),
         "cases",
@@ -66,19 +66,19 @@ def test_the_general_expert_is_also_shown_what_the_expert_sees(
     trained_workspace: Workspace, compared: tuple[MatrixReport, Path]
 ) -> None:
     card = json.loads((trained_workspace.expert(ONE) / "expert.json").read_text())
-    column = "general in expert's view"
+    model = "general in expert's view"
     assert card["view"]["spacing_mm"] != 1.5  # else there would be nothing to show
     matrix = compared[0].comparisons[0].matrix.set_index("dataset")
-    assert matrix.loc[[ONE, TWO], column].notna().all()
-    assert matrix.loc[["Strangers"], column].isna().all()
-    assert f"{card['view']['spacing_mm']:g} mm" in compared[0].views[column]
+    assert matrix.loc[[ONE, TWO], model].notna().all()
+    assert matrix.loc[["Strangers"], model].isna().all()
+    assert f"{card['view']['spacing_mm']:g} mm" in compared[0].views[model]
 
 
 def test_what_goes_to_the_general_expert_is_its_mask_exactly(compared: tuple[MatrixReport, Path]) -> None:
     table = pd.read_csv(compared[1] / "prompts_2_clicks.csv")
     key = ["dataset", "case", "class_id"]
-    moe = table[table["column"] == "moe"].set_index(key)
-    general = table[table["column"] == "general"].set_index(key)
+    moe = table[table["model"] == "moe"].set_index(key)
+    general = table[table["model"] == "general"].set_index(key)
     silent = moe["weight"] == 0
     assert (moe["mask_sha256"] == general["mask_sha256"])[silent].all()
     for _, row in compared[0].comparisons[1].sets.iterrows():
@@ -92,11 +92,11 @@ def test_scores_are_those_of_the_label_map_where_objects_do_not_meet(
 ) -> None:
     case = folder_set(unseen, 0).cases[0]
     scores = CaseScores.load(compared[1] / "cases" / "Strangers" / f"{case.case}.json")
-    (general, *_) = load_columns(trained_workspace, trained_workspace.model, "cpu")
+    (general, *_) = load_compared_models(trained_workspace, trained_workspace.model, "cpu")
     model = general.model_for("Strangers")
     assert model is not None
     reference = read_label_map(case.reference)
-    for score in scores.columns["general, 1 click"].prompts:
+    for score in scores.models["general, 1 click"].prompts:
         classes = {score.class_id: score.class_name}
         request = Request(case.case, read_volume(case.image), reference=reference, classes=classes)
         mask = segment_case(model, request).labels.array == score.class_id
@@ -117,8 +117,8 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     (out / "matrix_1_click.csv").unlink()
     path = next((out / "cases" / "Strangers").iterdir())
     scores = CaseScores.load(path)
-    left = {key: value for key, value in scores.columns.items() if key != "moe, 2 clicks"}
-    scores.model_copy(update={"columns": left}).save(path)
+    left = {key: value for key, value in scores.models.items() if key != "moe, 2 clicks"}
+    scores.model_copy(update={"models": left}).save(path)
     damaged = next((out / "cases" / ONE).iterdir())
     damaged.write_text("{")
     asked: list[str] = []
@@ -155,7 +155,7 @@ def test_the_report_says_what_was_forgotten_and_what_was_seen(compared: tuple[Ma
     text = describe(compared[0])
     for words in ("Mean Dice, 1 click per object", "Mean Dice, 2 clicks", "mean drop", "exactly the foundation's"):
         assert words in text
-    forgetting = {row.column: row for row in compared[0].comparisons[0].forgetting}
+    forgetting = {row.model: row for row in compared[0].comparisons[0].forgetting}
     assert set(forgetting) == {ONE, TWO, "moe"}
     assert forgetting["moe"].n_classes == 2
     assert compared[0].comparisons[0].regressions(1.0) == []
@@ -170,12 +170,12 @@ def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
     save_foundation(small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", view=view)
     report = forgetting_report(place, tmp_path / "out", MatrixOptions(datasets=(ONE,), unseen=(unseen,)))
     matrix = report.comparisons[0].matrix.set_index("dataset")
-    column = f"sft of {ONE}"
-    assert matrix.loc["Strangers", column].tolist() == matrix.loc["Strangers", "general"].tolist()
-    assert matrix.loc[ONE, column].tolist() == matrix.loc[ONE, "general in expert's view"].tolist()
-    assert matrix.loc[ONE, column].tolist() != matrix.loc[ONE, "general"].tolist()
-    assert f"{view.spacing_mm:g} mm, 32 voxels on its own set, 1.5 mm" in report.views[column]
-    (forgetting,) = [row for row in report.comparisons[0].forgetting if row.column == column]
+    model = f"sft of {ONE}"
+    assert matrix.loc["Strangers", model].tolist() == matrix.loc["Strangers", "general"].tolist()
+    assert matrix.loc[ONE, model].tolist() == matrix.loc[ONE, "general in expert's view"].tolist()
+    assert matrix.loc[ONE, model].tolist() != matrix.loc[ONE, "general"].tolist()
+    assert f"{view.spacing_mm:g} mm, 32 voxels on its own set, 1.5 mm" in report.views[model]
+    (forgetting,) = [row for row in report.comparisons[0].forgetting if row.model == model]
     assert forgetting.mean_drop == 0
 
 

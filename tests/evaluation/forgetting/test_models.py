@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.evaluation.forgetting.models import Column, Remembering, load_columns
+from moe_pipeline.evaluation.forgetting.models import ComparedModel, EncodingMemory, load_compared_models
 from moe_pipeline.workspace import Workspace
 
 
@@ -17,7 +17,7 @@ class Counting(nn.Module):
 
 def test_the_same_cube_is_encoded_once_until_it_is_forgotten() -> None:
     encoder = Counting()
-    memory = Remembering(encoder)
+    memory = EncodingMemory(encoder)
     one, other = torch.randn(1, 1, 4, 4, 4), torch.randn(1, 1, 4, 4, 4)
     first = memory(one)
     assert torch.equal(memory(one.clone()), first)
@@ -30,21 +30,21 @@ def test_the_same_cube_is_encoded_once_until_it_is_forgotten() -> None:
 
 
 def test_columns_share_one_foundation_and_name_what_they_see(trained_workspace: Workspace) -> None:
-    columns = load_columns(trained_workspace, trained_workspace.model, "cpu")
+    models = load_compared_models(trained_workspace, trained_workspace.model, "cpu")
     names = ["general", "general in expert's view", "Dataset001_One", "Dataset002_Two", "moe"]
-    assert [column.name for column in columns] == names
-    foundations = {id(model.foundation) for column in columns for model in column.models()}
+    assert [model.name for model in models] == names
+    foundations = {id(model.foundation) for model in models for model in model.models()}
     assert len(foundations) == 1
-    assert columns[0].view == "1.5 mm, 32 voxels"
-    assert columns[1].model_for("elsewhere") is None
-    assert columns[4].model_for("elsewhere") is columns[4].everywhere
+    assert models[0].view == "1.5 mm, 32 voxels"
+    assert models[1].model_for("elsewhere") is None
+    assert models[4].model_for("elsewhere") is models[4].everywhere
 
 
 def test_an_answer_is_known_by_all_that_made_it(trained_workspace: Workspace) -> None:
-    general, _, one, two, moe = load_columns(trained_workspace, trained_workspace.model, "cpu")
-    identities = [column.identity("Dataset001_One") for column in (general, one, two, moe)]
+    general, _, one, two, moe = load_compared_models(trained_workspace, trained_workspace.model, "cpu")
+    identities = [model.identity("Dataset001_One") for model in (general, one, two, moe)]
     assert len(set(identities)) == 4
-    again = load_columns(trained_workspace, trained_workspace.model, "cpu")
-    assert [column.identity("Dataset001_One") for column in (again[0], *again[2:])] == identities
-    other_gate = Column(moe.name, moe.view, moe.everywhere, gate="another")
+    again = load_compared_models(trained_workspace, trained_workspace.model, "cpu")
+    assert [model.identity("Dataset001_One") for model in (again[0], *again[2:])] == identities
+    other_gate = ComparedModel(moe.name, moe.view, moe.everywhere, gate="another")
     assert other_gate.identity("Dataset001_One") != identities[-1]

@@ -37,7 +37,7 @@ def only(findings: list[Finding]) -> tuple[str, str, str | None, str]:
 def test_every_kind_has_its_advice(kind: Kind) -> None:
     made = finding(kind, "a", "this")
     assert made.expected
-    assert made.mend.endswith(("?", "."))
+    assert made.repair.endswith(("?", "."))
 
 
 def test_a_grid_that_differs_is_named_by_what_differs() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from moe_pipeline.imaging.checks.outliers import doubles, outliers, patients_on_both_sides
+from moe_pipeline.imaging.checks.outliers import duplicates, outliers, patients_on_both_sides
 from moe_pipeline.records.check import CaseNumbers, ChannelNumbers
 
 
@@ -21,15 +21,15 @@ def case(
     )
 
 
-def test_doubles_are_told_of_the_later_case() -> None:
-    found = doubles({"b": case("x"), "a": case("x"), "c": case("y"), "d": case(), "e": case()})
+def test_duplicates_are_told_of_the_later_case() -> None:
+    found = duplicates({"b": case("x"), "a": case("x"), "c": case("y"), "d": case(), "e": case()})
     assert [(one.case_id, one.found, one.severity) for one in found] == [("b", "the same image as a", "warning")]
 
 
-def test_doubles_that_contradict_or_leak_are_errors() -> None:
-    found = doubles({"a": case("x", label="1"), "b": case("x", label="2")})
+def test_duplicates_that_contradict_or_leak_are_errors() -> None:
+    found = duplicates({"a": case("x", label="1"), "b": case("x", label="2")})
     assert [(one.found, one.severity) for one in found] == [("the same image as a, with another label", "error")]
-    found = doubles({"a": case("x"), "b": case("x")}, test_cases={"b"})
+    found = duplicates({"a": case("x"), "b": case("x")}, test_cases={"b"})
     assert [one.severity for one in found] == ["error"]
 
 

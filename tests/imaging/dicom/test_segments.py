@@ -82,7 +82,7 @@ def test_a_label_map_has_its_segments_in_the_pixels(
         masks(write(), series)
 
 
-def test_frames_in_other_orientations_of_the_same_lattice_are_placed(
+def test_frames_in_other_orientations_of_the_same_crop_grid_are_placed(
     tmp_path: Path, dicom_phantoms: ModuleType, series: Geometry
 ) -> None:
     # Rows run to the right from the last column: pixel (0, y) is voxel (3, y).
@@ -92,7 +92,7 @@ def test_frames_in_other_orientations_of_the_same_lattice_are_placed(
     assert np.argwhere(masks(path, series)["a"]).tolist() == [[3, 1, 1]]
 
 
-def test_frames_off_the_lattice_are_refused_with_figures(
+def test_frames_off_the_crop_grid_are_refused_with_figures(
     tmp_path: Path, dicom_phantoms: ModuleType, series: Geometry
 ) -> None:
     path = dicom_phantoms.write_seg(tmp_path / "s.dcm", ["a"], [(1, frame((0, 1)), (7, 8, 12))])

@@ -65,7 +65,7 @@ def test_one_decoder_alone_is_in_doubt_where_it_is_undecided(follower: Mixture, 
     p = result.probability(3).array / 255
     seen = result.uncertainty.array > 0
     assert np.allclose(result.uncertainty.array[seen] / 255, (1 - np.abs(2 * p - 1))[seen], atol=0.01)
-    assert result.uncertainty.array.max() > 120  # where the mask's border runs between two cells
+    assert result.uncertainty.array.max() > 120  # where the mask's border runs between two low-resolution voxels
 
 
 def test_two_decoders_are_in_doubt_where_they_disagree(
@@ -76,7 +76,7 @@ def test_two_decoders_are_in_doubt_where_they_disagree(
     two[5:8, 5:8, 6:9] = 100.0  # bright, apart: only the greedy decoder takes it
     expert = Expert("Dataset001_Greedy", follower.view, greedy.foundation.mask_decoder)
     both = replace(follower, experts=(expert,), settings=replace(follower.settings, both=True))
-    monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, guarded=False))
+    monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     result = ask(both, Volume(two, image.geometry), Maps(uncertainty=True), 3)
     assert result.uncertainty is not None
     assert result.labels.array[6, 6, 7] == 3  # the expert alone decides
@@ -96,7 +96,7 @@ def test_an_expert_looks_only_at_mirror_images_that_it_knows(
     follower: Mixture, greedy: Mixture, image: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = greedy.foundation.mask_decoder
-    monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, guarded=False))
+    monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     for mirror_axes, looks in (((), 1), ((0, 2), 3), ((0, 1, 2), 4)):
         expert = Expert("Dataset001_Greedy", follower.view, decoder, mirror_axes=mirror_axes)
         settings = replace(follower.settings, flips=True, max_windows=1)

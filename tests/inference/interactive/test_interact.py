@@ -99,22 +99,22 @@ def test_a_class_that_is_not_in_the_reference_is_absent(general: Mixture, image:
     assert not result.labels.array.any()
 
 
-def test_given_clicks_answer_like_the_robots_own(general: Mixture, image: Volume) -> None:
-    robot = segment_case(general, request(image, n_clicks=1))
+def test_given_clicks_answer_like_the_simulated_users_own(general: Mixture, image: Volume) -> None:
+    user = segment_case(general, request(image, n_clicks=1))
     voxels = np.flatnonzero(request(image).reference.array == 3)  # type: ignore[union-attr]
     assert voxels.size
     centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
     prompt = Prompt(3, "organ", centre, np.array([1]), "prompts")
     given = segment_case(general, Request("case", image, prompts=(prompt,)))
     assert given.rows[0].prompt_source == "prompts"
-    assert given.rows[0].n_clicks == robot.rows[0].n_clicks == 1
+    assert given.rows[0].n_clicks == user.rows[0].n_clicks == 1
 
 
 def test_prompts_close_together_share_one_encoding(general: Mixture, image: Volume) -> None:
-    lattice = CropBank(image, general.foundation, general.device).lattice(VIEW)
+    crop_grid = CropBank(image, general.foundation, general.device).crop_grid(VIEW)
     centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
     far = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 17.0]]))
-    one, same, other = plan_windows(lattice, [centre, centre + 1.0, far])
+    one, same, other = plan_windows(crop_grid, [centre, centre + 1.0, far])
     assert one == same != other
 
 
@@ -145,14 +145,18 @@ def test_followed_beyond_the_crop_the_general_answer_is_the_same_in_any_company(
     mixture = replace(with_expert(alone, other_expert(general, fine)), selector="weighted")
 
     def route(_self: Mixture, _embedding: torch.Tensor, _coordinates: torch.Tensor, labels: torch.Tensor) -> Route:
-        return Route(1, 0.7, 1, 0.7, guarded=False) if labels.shape[1] == 2 else Route(0, 0.0, 1, 0.2, guarded=False)
+        return (
+            Route(1, 0.7, 1, 0.7, out_of_distribution=False)
+            if labels.shape[1] == 2
+            else Route(0, 0.0, 1, 0.2, out_of_distribution=False)
+        )
 
     foundations_own = segment_case(alone, Request("case", large, prompts=prompts, keep_answers=True))
     monkeypatch.setattr(Mixture, "route", route)
     routed = segment_case(mixture, Request("case", large, prompts=prompts, keep_answers=True))
     assert [row.expert for row in routed.rows] == ["Dataset001_Other", "general"]
-    (before,), (after,) = foundations_own.answers[2][0].heard, routed.answers[2][0].heard
+    (before,), (after,) = foundations_own.answers[2][0].output, routed.answers[2][0].output
     assert before.n_windows > 1
-    assert before.canvas.box == after.canvas.box
-    assert np.array_equal(before.canvas.logits, after.canvas.logits)
+    assert before.stitched.box == after.stitched.box
+    assert np.array_equal(before.stitched.logits, after.stitched.logits)
     assert np.array_equal(foundations_own.probability(2).array, routed.probability(2).array)

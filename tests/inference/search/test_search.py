@@ -11,14 +11,14 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
 from moe_pipeline.inference.search import proposals, search
-from moe_pipeline.inference.search.experts import Search, searchers_of
+from moe_pipeline.inference.search.experts import SearchOptions, class_searches
 from moe_pipeline.inference.search.search import search_case
 from moe_pipeline.inference.windows.embedding_cache import CropBank
-from moe_pipeline.mixture.click_proposer import ExpertPrompter
+from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.moe.click_proposer import Prompter, PrompterConfig
-from moe_pipeline.model.moe.gate import Gate, GateConfig, Guard
+from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig
+from moe_pipeline.model.moe.gate import Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.model.moe.selector import GENERAL, Route
 from moe_pipeline.records.foundation import View
@@ -30,13 +30,13 @@ Routing = Callable[[int], Route]
 
 
 @dataclass(frozen=True, slots=True)
-class Bright(ExpertPrompter):
+class Bright(ExpertClickProposer):
     """Finds what is bright; all its classes are the same to it."""
 
     def look(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         inside = (embedding[0, 0] > 3).float()  # (16, 16, 16)
-        cells = torch.nn.functional.avg_pool3d(inside[None, None], 4)[0]  # (1, 4, 4, 4)
-        heat = cells / cells.sum().clamp(min=1e-6)
+        voxels = torch.nn.functional.avg_pool3d(inside[None, None], 4)[0]  # (1, 4, 4, 4)
+        heat = voxels / voxels.sum().clamp(min=1e-6)
         chance = float(inside.sum() > 20)
         n = len(self.classes)
         return (heat * chance).repeat(n, 1, 1, 1), torch.full((n,), chance)
@@ -51,14 +51,15 @@ class PlainBank(CropBank):
 
 
 def bright(classes: dict[int, str], objects: dict[int, int] | None = None) -> Bright:
-    net = Prompter(PrompterConfig(width=48, n_classes=len(classes), hidden=8, depth=0, upscaling=2))
+    net = ClickProposer(ClickProposerConfig(width=48, n_classes=len(classes), hidden=8, depth=0, upscaling=2))
     return Bright(net, classes, objects or {})
 
 
-def model_of(foundation: Foundation, *prompters: ExpertPrompter | None) -> Mixture:
+def model_of(foundation: Foundation, *click_proposers: ExpertClickProposer | None) -> Mixture:
     names = ("Dataset001_One", "Dataset022_Two")
     experts = tuple(
-        Expert(name, VIEW, foundation.mask_decoder, prompter) for name, prompter in zip(names, prompters, strict=False)
+        Expert(name, VIEW, foundation.mask_decoder, click_proposer)
+        for name, click_proposer in zip(names, click_proposers, strict=False)
     )
     return Mixture(foundation, VIEW, experts, None, 0.0, "weighted", torch.device("cpu"), {})
 
@@ -82,8 +83,8 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Routing], None]:
     return set_routes
 
 
-def to(output: int, weight: float = 0.9, *, guarded: bool = False) -> Route:
-    return Route(output, weight if output else 0.0, output, weight, guarded)
+def to(output: int, weight: float = 0.9, *, out_of_distribution: bool = False) -> Route:
+    return Route(output, weight if output else 0.0, output, weight, out_of_distribution)
 
 
 def bank_of(model: Mixture, image: Volume) -> CropBank:
@@ -94,7 +95,7 @@ def test_a_class_is_found_wherever_it_is(tiny_foundation: Foundation, routed: Ca
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
     image = image_with(CENTRE)
-    found = search_case(model, bank_of(model, image), Search())
+    found = search_case(model, bank_of(model, image), SearchOptions())
     assert [(p.class_id, p.class_name, p.source, p.labels.tolist()) for p in found.prompts] == [
         (4, "ball", "automatic", [1])
     ]
@@ -106,7 +107,7 @@ def test_a_class_is_found_wherever_it_is(tiny_foundation: Foundation, routed: Ca
 def test_an_absent_class_gets_no_click(tiny_foundation: Foundation, routed: Callable[[Routing], None]) -> None:
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
-    found = search_case(model, bank_of(model, image_with()), Search())
+    found = search_case(model, bank_of(model, image_with()), SearchOptions())
     assert found.prompts == ()
     assert found.missing[0].message.startswith("not found")
 
@@ -119,42 +120,44 @@ def test_several_objects_where_a_scan_usually_has_several(
     image = image_with(*centres)
     for usual, expected in ((2, 2), (1, 1)):
         model = model_of(tiny_foundation, bright({4: "ball"}, {4: usual}))
-        found = search_case(model, bank_of(model, image), Search())
+        found = search_case(model, bank_of(model, image), SearchOptions())
         assert len(found.prompts) == expected
         for prompt in found.prompts:
             gaps = image.geometry.voxel_to_world(np.array(centres, dtype=float)) - prompt.clicks_mm[0]
             assert np.linalg.norm(gaps, axis=1).min() < 3
 
 
-@pytest.mark.parametrize(("strangeness", "looks"), [(0.4, True), (1.9, True), (2.1, False)])
+@pytest.mark.parametrize(("ood_scores", "looks"), [(0.4, True), (1.9, True), (2.1, False)])
 def test_an_expert_does_not_look_where_everything_is_strange(
     tiny_foundation: Foundation,
     routed: Callable[[Routing], None],
     monkeypatch: pytest.MonkeyPatch,
-    strangeness: float,
+    ood_scores: float,
     looks: bool,
 ) -> None:
     routed(lambda _: to(1))
-    monkeypatch.setattr(search, "_strangeness", lambda *_: [strangeness])
+    monkeypatch.setattr(search, "_ood_scores", lambda *_: [ood_scores])
     model = model_of(tiny_foundation, bright({4: "ball"}))
     bank = bank_of(model, image_with(CENTRE))
-    found = search_case(model, bank, Search())
+    found = search_case(model, bank, SearchOptions())
     assert bool(found.prompts) == looks
     assert bool(bank.n_encoded) == looks
-    assert [gap.stranger for gap in found.missing] == ([] if looks else [True])
+    assert [gap.out_of_distribution for gap in found.missing] == ([] if looks else [True])
 
 
 def test_a_scan_is_as_strange_as_its_most_familiar_window(tiny_foundation: Foundation) -> None:
     width = tiny_foundation.config.encoder.out_chans
-    guards = [Guard(2 * width, 1) for _ in range(2)]
-    for guard, limit in zip(guards, (0.5, torch.inf), strict=True):
-        guard.limit.fill_(limit)
-    router = Router(Gate(GateConfig(width=width, n_experts=2, hidden=4)), guards)
+    ood_detectors = [OODDetector(2 * width, 1) for _ in range(2)]
+    for in_distribution, limit in zip(ood_detectors, (0.5, torch.inf), strict=True):
+        in_distribution.limit.fill_(limit)
+    router = Router(Gate(GateConfig(width=width, n_experts=2, hidden=4)), ood_detectors)
     model = replace(model_of(tiny_foundation, None, None), router=router)
     bank = CropBank(image_with(CENTRE), tiny_foundation, torch.device("cpu"))
-    first, second = search._strangeness(model, bank)
+    first, second = search._ood_scores(model, bank)
     means = [
-        guards[0].distance(torch.cat((crop.embedding.flatten(2).mean(2), crop.embedding.flatten(2).std(2)), dim=1))
+        ood_detectors[0].distance(
+            torch.cat((crop.embedding.flatten(2).mean(2), crop.embedding.flatten(2).std(2)), dim=1)
+        )
         for crop in bank
     ]
     assert first == pytest.approx(2 * float(torch.stack(means).min()), rel=1e-5)
@@ -162,21 +165,21 @@ def test_a_scan_is_as_strange_as_its_most_familiar_window(tiny_foundation: Found
 
 
 @pytest.mark.parametrize(
-    ("route", "stranger", "reason"),
+    ("route", "out_of_distribution", "reason"),
     [
-        (to(GENERAL, guarded=True), True, "the image is unlike those of Dataset001_One"),
+        (to(GENERAL, out_of_distribution=True), True, "the image is unlike those of Dataset001_One"),
         (to(GENERAL), False, "the gate leaves this place"),
         (to(2), False, "the gate leaves this place"),
     ],
 )
 def test_nothing_is_proposed_where_the_expert_may_not_answer(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None], route: Route, stranger: bool, reason: str
+    tiny_foundation: Foundation, routed: Callable[[Routing], None], route: Route, out_of_distribution: bool, reason: str
 ) -> None:
     routed(lambda _: route)
     model = model_of(tiny_foundation, bright({4: "ball"}))
-    found = search_case(model, bank_of(model, image_with(CENTRE)), Search())
+    found = search_case(model, bank_of(model, image_with(CENTRE)), SearchOptions())
     assert found.prompts == ()
-    assert found.missing[0].stranger == stranger
+    assert found.missing[0].out_of_distribution == out_of_distribution
     assert found.missing[0].message.startswith(reason)
 
 
@@ -185,7 +188,7 @@ def test_a_label_value_belongs_to_one_expert_in_an_image(
 ) -> None:
     routed(lambda n: to(1, 0.6) if n == 0 else to(2, 0.9))  # the first proposal is the first expert's
     model = model_of(tiny_foundation, bright({4: "ball"}), bright({4: "pear"}))
-    found = search_case(model, bank_of(model, image_with(CENTRE)), Search())
+    found = search_case(model, bank_of(model, image_with(CENTRE)), SearchOptions())
     assert [prompt.class_name for prompt in found.prompts] == ["pear"]
     (lost,) = found.missing
     assert lost.class_name == "ball"
@@ -197,7 +200,7 @@ def test_the_same_class_of_two_experts_is_found_once(
 ) -> None:
     routed(lambda n: to(1, 0.6) if n == 0 else to(2, 0.9))
     model = model_of(tiny_foundation, bright({4: "ball"}), bright({4: "ball"}))
-    found = search_case(model, bank_of(model, image_with(CENTRE)), Search())
+    found = search_case(model, bank_of(model, image_with(CENTRE)), SearchOptions())
     assert len(found.prompts) == 1
     assert found.missing == ()
 
@@ -205,15 +208,15 @@ def test_the_same_class_of_two_experts_is_found_once(
 @pytest.mark.parametrize(
     ("search", "expected"),
     [
-        (Search(classes=("ball",)), {"ball"}),
-        (Search(classes=("5",)), {"cone"}),
-        (Search(experts=("22",)), {"cone"}),
-        (Search(experts=("One",)), {"ball", "bar"}),
-        (Search(experts=("Dataset001_One",), classes=("6", "ball")), {"ball", "bar"}),
+        (SearchOptions(classes=("ball",)), {"ball"}),
+        (SearchOptions(classes=("5",)), {"cone"}),
+        (SearchOptions(experts=("22",)), {"cone"}),
+        (SearchOptions(experts=("One",)), {"ball", "bar"}),
+        (SearchOptions(experts=("Dataset001_One",), classes=("6", "ball")), {"ball", "bar"}),
     ],
 )
 def test_the_search_can_be_restricted(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None], search: Search, expected: set[str]
+    tiny_foundation: Foundation, routed: Callable[[Routing], None], search: SearchOptions, expected: set[str]
 ) -> None:
     routed(lambda _: to(GENERAL))
     model = model_of(tiny_foundation, bright({4: "ball", 6: "bar"}), bright({5: "cone"}))
@@ -224,20 +227,20 @@ def test_the_search_can_be_restricted(
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        (Search(classes=("liver",)), "--classes liver: no expert knows that; there are: Dataset001_One: 4 ball"),
-        (Search(experts=("Three",)), "--experts Three: no such expert .* there are: Dataset001_One"),
+        (SearchOptions(classes=("liver",)), "--classes liver: no expert knows that; there are: Dataset001_One: 4 ball"),
+        (SearchOptions(experts=("Three",)), "--experts Three: no such expert .* there are: Dataset001_One"),
     ],
 )
 def test_what_nobody_knows_is_refused_before_the_first_case(
-    tiny_foundation: Foundation, search: Search, message: str
+    tiny_foundation: Foundation, search: SearchOptions, message: str
 ) -> None:
     with pytest.raises(PromptError, match=message):
-        searchers_of(model_of(tiny_foundation, bright({4: "ball"})), search)
+        class_searches(model_of(tiny_foundation, bright({4: "ball"})), search)
 
 
-def test_a_model_without_prompters_says_how_to_get_one(tiny_foundation: Foundation) -> None:
+def test_a_model_without_click_proposers_says_how_to_get_one(tiny_foundation: Foundation) -> None:
     with pytest.raises(PromptError, match=r"no expert of this model can propose .*`moe finetune`"):
-        searchers_of(model_of(tiny_foundation, None), Search())
+        class_searches(model_of(tiny_foundation, None), SearchOptions())
 
 
 def test_a_search_gives_a_row_for_every_class(
@@ -246,7 +249,7 @@ def test_a_search_gives_a_row_for_every_class(
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
     monkeypatch.setattr(search, "_found", lambda *_: {4: []})
-    result = segment_case(model, Request("scan", image_with(CENTRE), search=Search()))
+    result = segment_case(model, Request("scan", image_with(CENTRE), search=SearchOptions()))
     (row,) = result.rows
     assert (row.status, row.prompt_source, row.expert, row.class_id) == ("absent", "automatic", "Dataset001_One", 4)
     assert not result.labels.array.any()
@@ -263,5 +266,5 @@ def test_the_general_selector_answers_at_the_experts_clicks(
 
     monkeypatch.setattr(proposals, "route_of", note)
     model = replace(model_of(tiny_foundation, bright({4: "ball"})), selector="general")
-    assert search_case(model, bank_of(model, image_with(CENTRE)), Search()).prompts
+    assert search_case(model, bank_of(model, image_with(CENTRE)), SearchOptions()).prompts
     assert asked == ["weighted"]

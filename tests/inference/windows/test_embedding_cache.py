@@ -49,7 +49,7 @@ def test_together_they_get_what_each_gets_alone(tiny_foundation: Foundation, ima
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     bank.encode(VIEW, STARTS)
     for start in STARTS:
-        cube = extract_crop(image, bank.lattice(VIEW).cube(start), VIEW)
+        cube = extract_crop(image, bank.crop_grid(VIEW).cube(start), VIEW)
         with torch.no_grad():
             alone = tiny_foundation.image_encoder(torch.from_numpy(cube)[None, None])
         assert torch.equal(bank.crop(VIEW, start).embedding, alone)
@@ -74,7 +74,7 @@ def test_what_was_used_longest_ago_is_forgotten_first(
 def test_mirror_images_are_looked_at_too(tiny_foundation: Foundation, image: Volume) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"), flips=True)
     crop = bank.crop(VIEW, STARTS[2])
-    cube = extract_crop(image, bank.lattice(VIEW).cube(STARTS[2]), VIEW)
+    cube = extract_crop(image, bank.crop_grid(VIEW).cube(STARTS[2]), VIEW)
     assert len(crop.looks) == 4
     with torch.no_grad():
         mirrored = tiny_foundation.image_encoder(torch.from_numpy(cube[:, ::-1].copy())[None, None])

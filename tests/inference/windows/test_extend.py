@@ -14,7 +14,7 @@ from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.prompts.prompt import Prompt
 
-CELL = 2  # voxels
+VOXEL = 2  # voxels
 SURE = 4.0
 
 
@@ -23,18 +23,18 @@ def grid(shape: tuple[int, int, int]) -> Geometry:
 
 
 def tube(shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """A bent tube of 3 x 3 cells along z, made of whole cells, three crops of 16 voxels long."""
-    mask = np.zeros([side // CELL for side in shape], dtype=bool)
+    """A bent tube of 3 x 3 low-resolution voxels along z, three crops of 16 voxels long."""
+    mask = np.zeros([side // VOXEL for side in shape], dtype=bool)
     for z in range(mask.shape[2] - 1):
         x, y = round(6 + 3 * np.sin(z / 4)), round(6 + 2 * np.cos(z / 3))
         mask[x - 1 : x + 2, y - 1 : y + 2, z] = True
-    return mask.repeat(CELL, 0).repeat(CELL, 1).repeat(CELL, 2)
+    return mask.repeat(VOXEL, 0).repeat(VOXEL, 1).repeat(VOXEL, 2)
 
 
 def as_one_crop_would(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What comes back where one crop holds everything: the cells' answer, interpolated, so that corners are rounded."""
-    cells = torch.from_numpy(np.where(mask[::CELL, ::CELL, ::CELL], SURE, -SURE))[None, None]
-    return (functional.interpolate(cells, size=mask.shape, mode="trilinear")[0, 0] > 0).numpy()
+    """What comes back where one crop holds everything: the low-resolution answer, interpolated, corners rounded."""
+    low_res_voxels = torch.from_numpy(np.where(mask[::VOXEL, ::VOXEL, ::VOXEL], SURE, -SURE))[None, None]
+    return (functional.interpolate(low_res_voxels, size=mask.shape, mode="trilinear")[0, 0] > 0).numpy()
 
 
 def painted(mask: NDArray[np.bool_]) -> Volume:

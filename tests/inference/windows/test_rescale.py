@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moe_pipeline.imaging.crop_grid import CellLattice
+from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
 from moe_pipeline.inference.options import zoom_steps_mm
-from moe_pipeline.inference.windows.rescale import both_looks, closer_view, farther_views, is_wide, onto_lattice
-from moe_pipeline.inference.windows.stitch import Canvas, blend
+from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
+from moe_pipeline.inference.windows.stitch import StitchedLogits, stitch
 from moe_pipeline.inference.windows.to_image import logits_in
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
@@ -21,20 +21,22 @@ IMAGE = Geometry((80, 72, 64), (1.0, 1.0, 1.0))
 SEED = np.array([[10, 10, 10]])
 
 
-def canvas_with(first: tuple[int, int, int], last: tuple[int, int, int], view: View = VIEW) -> Canvas:
-    """One window from cell (6, 6, 6) on, with an object from the first to before the last of its cells."""
+def stitched_with(first: tuple[int, int, int], last: tuple[int, int, int], view: View = VIEW) -> StitchedLogits:
+    """One window from low-resolution voxel (6, 6, 6) on, with an object from the first to before the last of it."""
     logits = np.full((8, 8, 8), -4.0, np.float32)
     logits[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = 4.0
-    return blend(CellLattice(IMAGE, view, 8), {(6, 6, 6): logits})
+    return stitch(CropGrid(IMAGE, view, 8), {(6, 6, 6): logits})
 
 
 def test_a_small_object_is_seen_in_the_finest_view_that_it_does_not_fill_too_much() -> None:
-    found = closer_view(canvas_with((3, 3, 3), (4, 4, 4)), SEED)
+    found = closer_view(stitched_with((3, 3, 3), (4, 4, 4)), SEED)
     assert found is not None
     view, middle_mm = found
-    assert view.spacing_mm == 0.75  # a cell of 3 mm is 0.25 of 16 voxels of 0.75 mm, but 0.375 of those of 0.5 mm
-    lattice = CellLattice(IMAGE, VIEW, 8)
-    assert np.allclose(lattice.geometry.world_to_voxel(middle_mm), 9.0)
+    assert (
+        view.spacing_mm == 0.75
+    )  # a low-resolution voxel of 3 mm is 0.25 of 16 voxels of 0.75 mm, but 0.375 of those of 0.5 mm
+    crop_grid = CropGrid(IMAGE, VIEW, 8)
+    assert np.allclose(crop_grid.geometry.world_to_voxel(middle_mm), 9.0)
 
 
 @pytest.mark.parametrize(
@@ -43,19 +45,19 @@ def test_a_small_object_is_seen_in_the_finest_view_that_it_does_not_fill_too_muc
     ids=["larger than a quarter of the cube", "nothing found"],
 )
 def test_other_objects_are_not_looked_at_again(first: tuple[int, int, int], last: tuple[int, int, int]) -> None:
-    assert closer_view(canvas_with(first, last), SEED) is None
+    assert closer_view(stitched_with(first, last), SEED) is None
 
 
 def test_there_is_nothing_finer_than_the_finest_view() -> None:
     finest = VIEW.model_copy(update={"spacing_mm": zoom_steps_mm()[0]})
-    assert closer_view(canvas_with((3, 3, 3), (4, 4, 4), finest), np.array([[9, 9, 9]])) is None
+    assert closer_view(stitched_with((3, 3, 3), (4, 4, 4), finest), np.array([[9, 9, 9]])) is None
 
 
 def test_wide_is_what_touches_two_opposite_cut_faces() -> None:
-    assert is_wide(canvas_with((0, 3, 3), (8, 5, 5)), SEED)
-    assert not is_wide(canvas_with((0, 3, 3), (7, 5, 5)), SEED)
+    assert is_wide(stitched_with((0, 3, 3), (8, 5, 5)), SEED)
+    assert not is_wide(stitched_with((0, 3, 3), (7, 5, 5)), SEED)
     logits = np.full((8, 8, 8), 4.0, np.float32)
-    at_the_end = blend(CellLattice(Geometry((24, 24, 24), (1.0,) * 3), VIEW, 8), {(0, 0, 0): logits})
+    at_the_end = stitch(CropGrid(Geometry((24, 24, 24), (1.0,) * 3), VIEW, 8), {(0, 0, 0): logits})
     assert not is_wide(at_the_end, np.array([[4, 4, 4]]))  # the image ends there too
 
 
@@ -63,17 +65,17 @@ def test_coarser_views_come_finest_first() -> None:
     assert [view.spacing_mm for view in farther_views(VIEW)] == [2.0, 3.0]
 
 
-def test_a_coarse_canvas_is_interpolated_on_finer_cells() -> None:
-    coarse = canvas_with((2, 2, 2), (6, 6, 6), VIEW.model_copy(update={"spacing_mm": 3.0}))
-    lattice = CellLattice(IMAGE, VIEW, 8)
-    fine = onto_lattice(coarse, lattice)
-    assert fine.lattice is lattice
+def test_a_coarse_stitched_logits_is_interpolated_on_finer_cells() -> None:
+    coarse = stitched_with((2, 2, 2), (6, 6, 6), VIEW.model_copy(update={"spacing_mm": 3.0}))
+    crop_grid = CropGrid(IMAGE, VIEW, 8)
+    fine = onto_crop_grid(coarse, crop_grid)
+    assert fine.crop_grid is crop_grid
     place = fine.read(fine.box, fine.logits, fill=0.0)
-    assert np.allclose(place, logits_in(coarse, lattice.geometry, fine.box, 0.0))
+    assert np.allclose(place, logits_in(coarse, crop_grid.geometry, fine.box, 0.0))
     assert np.isclose((fine.logits > 0).sum(), 8 * (coarse.logits > 0).sum(), rtol=0.4)
 
 
-CENTRE = 38.5, 38.5, 32.5  # the middle of a cell of 6 mm
+CENTRE = 38.5, 38.5, 32.5  # the middle of a low-resolution voxel of 6 mm
 
 
 def ball_of(radius: float) -> Volume:
@@ -119,9 +121,9 @@ def test_where_no_more_crops_are_allowed_the_coarse_answer_stays(follower: Mixtu
 
 
 def test_where_the_first_look_does_not_reach_the_closer_one_stands_alone() -> None:
-    first = canvas_with((0, 0, 0), (8, 8, 8))
-    lattice = CellLattice(IMAGE, VIEW.model_copy(update={"spacing_mm": 0.75}), 8)
-    start = lattice.around(first.geometry.voxel_to_world(np.full(3, -0.5)))  # half of it is outside
-    mixed = both_looks(np.full((8, 8, 8), -2.0, np.float32), lattice, start, first)
+    first = stitched_with((0, 0, 0), (8, 8, 8))
+    crop_grid = CropGrid(IMAGE, VIEW.model_copy(update={"spacing_mm": 0.75}), 8)
+    start = crop_grid.around(first.geometry.voxel_to_world(np.full(3, -0.5)))  # half of it is outside
+    mixed = mean_of_views(np.full((8, 8, 8), -2.0, np.float32), crop_grid, start, first)
     assert set(np.unique(mixed)) == {-2.0, 1.0}
     assert (mixed == 1.0).sum() == 4**3

@@ -1,19 +1,25 @@
 import pytest
 import torch
 
-from moe_pipeline.model.moe.click_proposer import Prompter, PrompterConfig, best_place, heat_maps, neighbourhood
+from moe_pipeline.model.moe.click_proposer import (
+    ClickProposer,
+    ClickProposerConfig,
+    best_place,
+    heat_maps,
+    neighbourhood,
+)
 
-CONFIG = PrompterConfig(width=6, n_classes=3, hidden=8, depth=2, upscaling=2)
+CONFIG = ClickProposerConfig(width=6, n_classes=3, hidden=8, depth=2, upscaling=2)
 
 
 @pytest.fixture
-def prompter() -> Prompter:
+def click_proposer() -> ClickProposer:
     torch.manual_seed(0)
-    return Prompter(CONFIG)
+    return ClickProposer(CONFIG)
 
 
-def test_every_class_has_a_distribution_over_cells_and_absence(prompter: Prompter) -> None:
-    log_places = prompter(torch.randn(2, 6, 4, 4, 4))
+def test_every_class_has_a_distribution_over_cells_and_absence(click_proposer: ClickProposer) -> None:
+    log_places = click_proposer(torch.randn(2, 6, 4, 4, 4))
     assert log_places.shape == (2, 3, 8**3 + 1)
     assert torch.allclose(log_places.exp().sum(2), torch.ones(2, 3), atol=1e-5)
     heat, absent = heat_maps(log_places)
@@ -23,7 +29,7 @@ def test_every_class_has_a_distribution_over_cells_and_absence(prompter: Prompte
 
 def test_the_cells_of_a_token_lie_where_the_token_is() -> None:
     torch.manual_seed(0)
-    alone = Prompter(PrompterConfig(width=6, n_classes=2, hidden=8, depth=0, upscaling=2))
+    alone = ClickProposer(ClickProposerConfig(width=6, n_classes=2, hidden=8, depth=0, upscaling=2))
     plain = torch.randn(1, 6, 1, 1, 1).expand(-1, -1, 4, 4, 4).clone()
     other = plain.clone()
     other[0, :, 1, 2, 3] = torch.randn(6)
@@ -34,14 +40,16 @@ def test_the_cells_of_a_token_lie_where_the_token_is() -> None:
     assert torch.equal(moved, expected)
 
 
-def test_a_batch_answers_like_its_parts(prompter: Prompter) -> None:
+def test_a_batch_answers_like_its_parts(click_proposer: ClickProposer) -> None:
     both = torch.randn(2, 6, 4, 4, 4)
-    assert torch.allclose(prompter(both)[1:], prompter(both[1:]), atol=1e-5)
+    assert torch.allclose(click_proposer(both)[1:], click_proposer(both[1:]), atol=1e-5)
 
 
-def test_details_behind_the_embedding_do_not_matter(prompter: Prompter) -> None:
+def test_details_behind_the_embedding_do_not_matter(click_proposer: ClickProposer) -> None:
     embedding = torch.randn(1, 6, 4, 4, 4)
-    assert torch.equal(prompter(torch.cat((embedding, torch.randn(1, 64, 4, 4, 4)), dim=1)), prompter(embedding))
+    assert torch.equal(
+        click_proposer(torch.cat((embedding, torch.randn(1, 64, 4, 4, 4)), dim=1)), click_proposer(embedding)
+    )
 
 
 def test_the_best_place_is_the_centre_of_the_heat() -> None:

@@ -1,6 +1,6 @@
 import torch
 
-from moe_pipeline.model.moe.gate import Gate, GateConfig, Guard, gate_features
+from moe_pipeline.model.moe.gate import Gate, GateConfig, OODDetector, gate_features
 
 
 def test_features_are_pooled_by_hand() -> None:
@@ -56,28 +56,28 @@ def test_standardised_features_have_the_same_say_whatever_their_range() -> None:
     assert torch.isfinite(gate(features)).all()
 
 
-def test_the_guard_knows_its_own_and_rejects_strangers() -> None:
+def test_the_ood_detector_knows_its_own_and_rejects_unlike_images() -> None:
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(5, 30, generator=generator)
     own = torch.randn(400, 5, generator=generator) @ directions + 0.1 * torch.randn(400, 30, generator=generator)
-    guard = Guard.fit(own[:300], rank=8)
-    guard.limit.copy_(torch.quantile(guard.distance(own[:300]), 0.995) * 1.1)
-    assert guard.knows(own[300:]).float().mean() > 0.97
+    ood_detector = OODDetector.fit(own[:300], rank=8)
+    ood_detector.limit.copy_(torch.quantile(ood_detector.distance(own[:300]), 0.995) * 1.1)
+    assert ood_detector.knows(own[300:]).float().mean() > 0.97
     shifted = own[300:] + 3.0
-    assert guard.knows(shifted).float().mean() < 0.03
-    assert abs(float(guard.distance(own[:300]).square().mean()) - 1) < 0.6
+    assert ood_detector.knows(shifted).float().mean() < 0.03
+    assert abs(float(ood_detector.distance(own[:300]).square().mean()) - 1) < 0.6
 
 
-def test_the_guard_works_with_fewer_samples_than_features() -> None:
+def test_the_ood_detector_works_with_fewer_samples_than_features() -> None:
     samples = torch.randn(10, 50, generator=torch.Generator().manual_seed(1))
-    guard = Guard.fit(samples, rank=32)
-    assert guard.whitener.shape == (50, 9)
-    assert torch.isfinite(guard.distance(samples)).all()
+    ood_detector = OODDetector.fit(samples, rank=32)
+    assert ood_detector.whitener.shape == (50, 9)
+    assert torch.isfinite(ood_detector.distance(samples)).all()
 
 
-def test_the_guard_looks_at_the_image_part_only() -> None:
+def test_the_ood_detector_looks_at_the_image_part_only() -> None:
     generator = torch.Generator().manual_seed(2)
     image = torch.randn(60, 8, generator=generator)
-    guard = Guard.fit(image, rank=4)
+    ood_detector = OODDetector.fit(image, rank=4)
     prompts = torch.randn(60, 12, generator=generator) * 100
-    assert torch.equal(guard.distance(image), guard.distance(torch.cat([image, prompts], dim=1)))
+    assert torch.equal(ood_detector.distance(image), ood_detector.distance(torch.cat([image, prompts], dim=1)))

@@ -8,12 +8,12 @@ def test_cells_know_their_own_place_and_what_lies_far_away() -> None:
     pyramid = Pyramid(width=24, middle=16, fine=8, n_out=16)
     tokens, middle = torch.randn(2, 24, 2, 2, 2, requires_grad=True), torch.randn(2, 16, 4, 4, 4, requires_grad=True)
     fine = torch.randn(2, 8, 8, 8, 8, requires_grad=True)
-    cells = pyramid(tokens, middle, fine)
-    assert cells.shape == (2, 16, 8, 8, 8)
-    groups = cells.reshape(2, 2, -1)  # groups of eight channels
+    voxels = pyramid(tokens, middle, fine)
+    assert voxels.shape == (2, 16, 8, 8, 8)
+    groups = voxels.reshape(2, 2, -1)  # groups of eight channels
     torch.testing.assert_close(groups.mean(2), torch.zeros(2, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(groups.std(2, correction=0), torch.ones(2, 2), atol=1e-3, rtol=0)
-    cells[0, :, 0, 0, 0].sum().backward()
+    voxels[0, :, 0, 0, 0].sum().backward()
     assert fine.grad[0, :, 0, 0, 0].abs().sum() > 0
     assert middle.grad[0, :, 0, 0, 0].abs().sum() > 0
     assert tokens.grad[0, :, 1, 1, 1].abs().sum() > 0

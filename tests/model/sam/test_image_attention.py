@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.sam.image_attention import read_image, write_image
+from moe_pipeline.model.sam.image_attention import attend_image, attend_tokens
 
 N_PROMPTS, N_TOKENS, WIDTH, HEADS, N_KEYS = 3, 40, 24, 2, 5
 ROWS = HEADS * N_KEYS
@@ -37,7 +37,7 @@ def test_reading_and_its_gradients_are_torchs(n_images: int) -> None:
     torch.manual_seed(0)
     positions = draw(1, N_TOKENS, WIDTH)
     agree(
-        lambda queries, image: read_image(queries, image, positions.to(image.dtype)),
+        lambda queries, image: attend_tokens(queries, image, positions.to(image.dtype)),
         [draw(N_PROMPTS, ROWS, WIDTH) / 3, draw(n_images, N_TOKENS, WIDTH)],
     )
 
@@ -47,7 +47,7 @@ def test_writing_and_its_gradients_are_torchs(n_images: int) -> None:
     torch.manual_seed(0)
     positions = draw(1, N_TOKENS, WIDTH)
     agree(
-        lambda keys, constant, values, image: write_image(
+        lambda keys, constant, values, image: attend_image(
             keys, constant, values, image, positions.to(image.dtype), HEADS
         ),
         [
@@ -61,7 +61,7 @@ def test_writing_and_its_gradients_are_torchs(n_images: int) -> None:
 
 def test_a_frozen_image_gets_no_gradient() -> None:
     queries, image = torch.randn(2, ROWS, WIDTH, requires_grad=True), torch.randn(2, N_TOKENS, WIDTH)
-    read_image(queries, image, torch.zeros(1, N_TOKENS, WIDTH)).sum().backward()
+    attend_tokens(queries, image, torch.zeros(1, N_TOKENS, WIDTH)).sum().backward()
     assert queries.grad is not None
     assert image.grad is None
 
@@ -69,6 +69,6 @@ def test_a_frozen_image_gets_no_gradient() -> None:
 def test_each_prompt_gets_the_same_bits_in_any_company() -> None:
     queries, image = torch.randn(4, ROWS, WIDTH), torch.randn(4, N_TOKENS, WIDTH)
     positions = torch.randn(1, N_TOKENS, WIDTH)
-    together = read_image(queries, image, positions)
-    alone = [read_image(queries[i : i + 1], image[i : i + 1], positions) for i in range(4)]
+    together = attend_tokens(queries, image, positions)
+    alone = [attend_tokens(queries[i : i + 1], image[i : i + 1], positions) for i in range(4)]
     assert torch.equal(together, torch.cat(alone))

@@ -28,7 +28,7 @@ def test_parts_of_one_size_are_worth_the_same() -> None:
 
 
 def test_a_small_part_has_a_peak_of_its_own() -> None:
-    target = click_target(ball((8, 8, 8), 7) | ball((26, 26, 26), 2), 32, 2.0)  # cells are voxels here
+    target = click_target(ball((8, 8, 8), 7) | ball((26, 26, 26), 2), 32, 2.0)  # low-resolution voxels are voxels here
     assert target[26, 26, 26] == pytest.approx(target[8, 8, 8], rel=1e-3)
 
 

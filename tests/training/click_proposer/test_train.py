@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.moe.click_proposer import Prompter
+from moe_pipeline.model.moe.click_proposer import ClickProposer
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.click_proposer.samples import Samples, SeenCrop, make_samples
-from moe_pipeline.training.click_proposer.train import PrompterSettings, PrompterTask
+from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask
 from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
 
 VIEW = View(spacing_mm=2.0, size_voxels=32)
-SETTINGS = PrompterSettings(steps=90, batch_size=8, hidden=16, depth=1)
+SETTINGS = ClickProposerSettings(steps=90, batch_size=8, hidden=16, depth=1)
 CPU = torch.device("cpu")
 
 
@@ -35,11 +35,11 @@ def samples(count: int, seed: int, *, with_voxels: bool = False) -> Samples:
     return make_samples(iter(made_up(count, seed)), (1, 2), 8, 8, 2.0, with_voxels=with_voxels)
 
 
-def task() -> PrompterTask:
-    return PrompterTask([samples(48, 0), samples(6, 1)], samples(12, 2, with_voxels=True), SETTINGS, VIEW, {}, CPU)
+def task() -> ClickProposerTask:
+    return ClickProposerTask([samples(48, 0), samples(6, 1)], samples(12, 2, with_voxels=True), SETTINGS, VIEW, {}, CPU)
 
 
-def train(folder: Path, one: PrompterTask, steps: int = SETTINGS.steps) -> LoopResult:
+def train(folder: Path, one: ClickProposerTask, steps: int = SETTINGS.steps) -> LoopResult:
     return run_loop(one, LoopSettings(steps, 5e-3, 5, min(steps // 3, 30)), folder, CPU)
 
 
@@ -55,15 +55,15 @@ def test_it_learns_where_things_are_and_what_is_not_there(tmp_path: Path) -> Non
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(tmp_path / "whole", task(), steps=12)
-    loss = PrompterTask.loss
+    loss = ClickProposerTask.loss
 
-    def killed(one: PrompterTask, step: int) -> Tensor:
+    def killed(one: ClickProposerTask, step: int) -> Tensor:
         if step == 8:
             raise MemoryError
         return loss(one, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PrompterTask, "loss", killed)
+        patch.setattr(ClickProposerTask, "loss", killed)
         with pytest.raises(MemoryError):
             train(tmp_path / "parts", task(), steps=12)
     resumed = train(tmp_path / "parts", task(), steps=12)
@@ -74,8 +74,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypat
 def test_a_proposal_beside_the_object_is_measured_in_mm(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = task()
     corner = torch.zeros(2, 8**3 + 1)
-    corner[:, 0] = 1.0  # always the first cell, its centre at voxel 1.5
-    monkeypatch.setattr(Prompter, "forward", lambda _, embedding: corner.log()[None].expand(len(embedding), -1, -1))
+    corner[:, 0] = 1.0  # always the first low-resolution voxel, its centre at voxel 1.5
+    monkeypatch.setattr(
+        ClickProposer, "forward", lambda _, embedding: corner.log()[None].expand(len(embedding), -1, -1)
+    )
     labels = np.zeros((32, 32, 32), np.uint8)
     labels[4:6, 0:6, 0:6] = 1  # begins at 3.5 along x: 2 voxels, 4 mm, from the click
     empty = torch.zeros(8, 4, 4, 4, dtype=torch.half)

@@ -1,10 +1,10 @@
-"""Drawing silent channels anew."""
+"""Drawing dead channels anew."""
 
 import torch
 from torch import nn
 
 from moe_pipeline.model.nano.residual import LeanBlock
-from moe_pipeline.training.engine.dead_channels import waken
+from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 
 
 def test_silent_channels_answer_again_and_the_others_stay() -> None:
@@ -20,7 +20,7 @@ def test_silent_channels_answer_again_and_the_others_stay() -> None:
     others = [k for k in range(16) if not 3 <= k < 8]
     kept = block.conv1.weight[others].clone(), block.conv2.weight[:, others].clone()
 
-    assert waken(network, lambda: network(grid), seed=1) == {"0": 0, "1": 5}
+    assert reinitialise_dead_channels(network, lambda: network(grid), seed=1) == {"0": 0, "1": 5}
 
     assert torch.equal(block.conv1.weight[others], kept[0])
     assert torch.equal(block.conv2.weight[:, others], kept[1])
@@ -29,4 +29,4 @@ def test_silent_channels_answer_again_and_the_others_stay() -> None:
         share = (block.conv1(block.norm(network[0](grid))) > 0).float().mean((0, 2, 3, 4))
         assert (share[3:8] > 0.2).all()
         assert (network(grid) - before).abs().max() < 0.05 * before.abs().max()  # the little that passed below zero
-    assert waken(network, lambda: network(grid), seed=1) == {"0": 0, "1": 0}
+    assert reinitialise_dead_channels(network, lambda: network(grid), seed=1) == {"0": 0, "1": 0}

@@ -28,7 +28,7 @@ NAME = "Dataset001_One"
 
 def test_an_expert_learns_in_bf16_too(place: Workspace) -> None:
     path = place.expert(NAME) / "expert.safetensors"
-    options = FinetuneOptions(epochs=1, precision="fp32", overwrite=True, prompter=None)
+    options = FinetuneOptions(epochs=1, precision="fp32", overwrite=True, click_proposer=None)
     finetune(place, place.raw(NAME), options)
     in_fp32 = load_tensors(path)
     card = finetune(place, place.raw(NAME), replace(options, precision="bf16"))
@@ -81,7 +81,7 @@ def one_crop(nano: Foundation) -> EmbeddingCache:
     return cast("EmbeddingCache", cache)
 
 
-SHORT = ExpertSettings(batch_size=3, max_clicks=3, dialogues=2)
+SHORT = ExpertSettings(batch_size=3, max_clicks=3, sequences=2)
 
 
 def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes | None = None) -> ExpertTask:
@@ -91,26 +91,26 @@ def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes
     return ExpertTask(session.planned.foundation, session.cache, *cases, settings, cpu, processes)
 
 
-def test_each_step_answers_the_next_click_of_a_dialogue(place: Workspace) -> None:
+def test_each_step_answers_the_next_click_of_a_click_sequence(place: Workspace) -> None:
     task, seen = expert_task(place, SHORT), []
     for step in range(16):
-        before = task._dialogues._said.get(step % 2)
+        before = task._sequences._states.get(step % 2)
         task.loss(step)
-        said = task._dialogues._said[step % 2]
-        clicks = said.labels.shape[1]
+        state = task._sequences._states[step % 2]
+        clicks = state.labels.shape[1]
         if clicks > 1:
             assert before is not None
-            assert torch.equal(said.coordinates[:, :-1], before.coordinates)
+            assert torch.equal(state.coordinates[:, :-1], before.coordinates)
         seen.append(clicks)
     assert set(seen) == {1, 2, 3}
-    for own in (seen[::2], seen[1::2]):  # click by click, then a new dialogue
+    for own in (seen[::2], seen[1::2]):  # click by click, then a new click sequence
         assert own[0] == 1
         assert all(after in (1, before + 1) for before, after in pairwise(own))
     task.close()
 
 
 @pytest.mark.parametrize("interrupt_at", [2, 5])
-def test_dialogues_go_on_in_a_resumed_run(
+def test_click_sequences_go_on_in_a_resumed_run(
     place: Workspace, whole_and_in_parts: Callable[..., tuple[dict[str, torch.Tensor], ...]], interrupt_at: int
 ) -> None:
     settings = LoopSettings(steps=9, learning_rate=1e-3, warmup_steps=1, validate_every=4)
@@ -143,8 +143,10 @@ def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: Foundatio
     own = one.module.state_dict()
     changed = {name for name, tensor in own.items() if not torch.equal(tensor, before[f"mask_decoder.{name}"])}
     hidden = {f"{layer}.{part}" for layer in ("conv1", "conv2") for part in ("weight", "bias")}
-    assert {"cell_network.coarse.0.conv1.weight", "cell_network.coarse.0.conv2.weight"} <= changed
-    assert all(name.startswith("cell_network.") and name.split(".", 2)[-1].endswith(tuple(hidden)) for name in changed)
+    assert {"refinement_unet.coarse.0.conv1.weight", "refinement_unet.coarse.0.conv2.weight"} <= changed
+    assert all(
+        name.startswith("refinement_unet.") and name.split(".", 2)[-1].endswith(tuple(hidden)) for name in changed
+    )
     assert all(torch.equal(tensor, own[name]) for name, tensor in again.module.state_dict().items())
     assert all(torch.equal(tensor, before[name]) for name, tensor in nano.state_dict().items())
     for task in (one, again):

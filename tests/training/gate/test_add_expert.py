@@ -9,12 +9,12 @@ import torch
 
 from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
-from moe_pipeline.mixture.gate_files import features_path, joined_folder
-from moe_pipeline.mixture.model import load_model
+from moe_pipeline.mixture.gate_files import added_folder, features_path
+from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.training.gate.add_expert import add_expert, list_experts, remove_expert
-from moe_pipeline.training.gate.train_gate import ELSEWHERE, GateOptions, train_gate
+from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
@@ -42,19 +42,25 @@ def features_of(place: Workspace, name: str) -> torch.Tensor:
     return load_tensors(features_path(place.model, name))["validation"].float()
 
 
-def test_a_newcomer_needs_no_data_of_the_others(enlarged: Workspace) -> None:
-    model = load_model(enlarged.model, weights_root=enlarged.weights)
+def test_a_added_expert_needs_no_data_of_the_others(enlarged: Workspace) -> None:
+    model = load_mixture(enlarged.model, weights_root=enlarged.weights)
     assert [expert.name for expert in model.experts] == [ONE, TWO, THREE]
-    card = GateCard.load(joined_folder(enlarged.model, THREE) / "gate.json")
+    card = GateCard.load(added_folder(enlarged.model, THREE) / "gate.json")
     assert card.outputs == ("others", THREE)
-    assert set(card.confusion) == {ONE, TWO, THREE, "synthetic", *(name + ELSEWHERE for name in (ONE, TWO, THREE))}
+    assert set(card.confusion) == {
+        ONE,
+        TWO,
+        THREE,
+        "synthetic",
+        *(name + BACKGROUND_CLICKS for name in (ONE, TWO, THREE)),
+    }
     assert card.tau >= 0.5
-    assert (joined_folder(enlarged.model, THREE) / "gate.png").is_file()
+    assert (added_folder(enlarged.model, THREE) / "gate.png").is_file()
 
 
 def test_the_others_keep_their_prompts_bit_for_bit(trained_workspace: Workspace, enlarged: Workspace) -> None:
-    before = load_model(trained_workspace.model, weights_root=trained_workspace.weights)
-    after = load_model(enlarged.model, weights_root=enlarged.weights)
+    before = load_mixture(trained_workspace.model, weights_root=trained_workspace.weights)
+    after = load_mixture(enlarged.model, weights_root=enlarged.weights)
     assert before.router is not None
     assert after.router is not None
     owned = torch.cat([features_of(enlarged, name) for name in (ONE, TWO)])
@@ -64,7 +70,7 @@ def test_the_others_keep_their_prompts_bit_for_bit(trained_workspace: Workspace,
         assert (enlarged.model / name).read_bytes() == (trained_workspace.model / name).read_bytes()
 
 
-def test_label_maps_change_only_where_the_newcomer_speaks(
+def test_label_maps_change_only_where_the_added_expert_speaks(
     trained_workspace: Workspace, enlarged: Workspace, tmp_path: Path
 ) -> None:
     raw = trained_workspace.raw(ONE)
@@ -93,10 +99,10 @@ def test_leaving_restores_the_model_file_by_file(
 def test_an_expert_of_the_first_hour_may_leave_too(enlarged: Workspace, tmp_path: Path) -> None:
     shutil.copytree(enlarged.root, tmp_path / "ws", symlinks=True)
     place = Workspace(tmp_path / "ws")
-    before = load_model(place.model, weights_root=place.weights)
+    before = load_mixture(place.model, weights_root=place.weights)
     features = torch.cat([features_of(place, name) for name in (ONE, TWO, THREE)])
     remove_expert(place.model, ONE)
-    after = load_model(place.model, weights_root=place.weights)
+    after = load_mixture(place.model, weights_root=place.weights)
     assert before.router is not None
     assert after.router is not None
     assert [expert.name for expert in after.experts] == [TWO, THREE]
@@ -110,7 +116,7 @@ def test_the_last_one_leaves_the_foundation_alone(trained_workspace: Workspace, 
     place = Workspace(tmp_path / "ws")
     for name in (ONE, TWO):
         remove_expert(place.model, name)
-    model = load_model(place.model, weights_root=place.weights)
+    model = load_mixture(place.model, weights_root=place.weights)
     assert model.experts == ()
     assert model.router is None
 
@@ -128,7 +134,7 @@ def test_joining_twice_gives_the_same_gate(enlarged: Workspace, tmp_path: Path) 
     remove_expert(place.model, THREE)
     add_expert(place, place.model, place.raw(THREE))
     for name in ("gate.safetensors", "gate.json"):
-        again, first = (joined_folder(where.model, THREE) / name for where in (place, enlarged))
+        again, first = (added_folder(where.model, THREE) / name for where in (place, enlarged))
         assert again.read_bytes() == first.read_bytes()
 
 

@@ -44,29 +44,29 @@ def collect(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(features, "load_prompts", cache.prompts)
     monkeypatch.setattr(features, "prompt_features", first_click)
 
-    def collected(numbers: list[int], *, elsewhere: bool) -> PromptFeatures:
-        return collect_features(cache, numbers, 40, None, 0, torch.device("cpu"), elsewhere=elsewhere)
+    def collected(numbers: list[int], *, background_clicks: bool) -> PromptFeatures:
+        return collect_features(cache, numbers, 40, None, 0, torch.device("cpu"), background_clicks=background_clicks)
 
     return collected
 
 
 def test_the_first_click_lies_in_the_object(collect) -> None:
-    found = collect([3, 5, 20], elsewhere=False)
+    found = collect([3, 5, 20], background_clicks=False)
     assert len(found.rows) == 12  # four for each sample
     for case, row in zip(found.cases, found.rows[:, 0].tolist(), strict=True):
         assert row < int(case.split("_")[1])
 
 
-def test_clicks_elsewhere_keep_away_from_the_object(collect) -> None:
-    found = collect([3, 5], elsewhere=True)
+def test_clicks_in_the_background_keep_away_from_the_object(collect) -> None:
+    found = collect([3, 5], background_clicks=True)
     assert {class_id for _, class_id in found.objects} == {0}
     for case, row in zip(found.cases, found.rows[:, 0].tolist(), strict=True):
         assert row >= int(case.split("_")[1]) + 4
 
 
-def test_an_object_that_leaves_no_room_gives_no_click_elsewhere(collect) -> None:
-    found = collect([3, 17, 20], elsewhere=True)  # three slabs are too few to keep away
+def test_an_object_that_leaves_no_room_gives_no_click_in_the_background(collect) -> None:
+    found = collect([3, 17, 20], background_clicks=True)  # three slabs are too few to keep away
     assert set(found.cases) == {"case_3"}
     assert len(found.rows) == len(found.objects) == 4
-    nothing = collect([17, 20], elsewhere=True)
+    nothing = collect([17, 20], background_clicks=True)
     assert len(nothing.rows) == len(nothing.objects) == 0

@@ -59,17 +59,17 @@ def test_targets_overrule_the_dataset(tmp_path: Path) -> None:
     assert (routed == torch.where(stays, 0, 1)).float().mean() > 0.8
 
 
-def test_without_guards_and_calibration_everybody_is_known_at_temperature_one(tmp_path: Path) -> None:
-    bare = GateSettings(hidden=16, guarded=False, calibrated=False)
+def test_without_ood_detectors_and_calibration_everybody_is_known_at_temperature_one(tmp_path: Path) -> None:
+    bare = GateSettings(hidden=16, out_of_distribution=False, calibrated=False)
     trained = fit_gate(two_clouds(), 1, bare, LOOP, tmp_path)
-    assert trained.guards[0].limit == math.inf
+    assert trained.ood_detectors[0].limit == math.inf
     assert trained.gate.temperature == 1
     assert trained.router.knows(torch.full((3, 20), 1e6)).all()
 
 
 def test_a_gate_survives_its_tensors(tmp_path: Path) -> None:
     trained = fit_gate(two_clouds(), 1, SETTINGS, LOOP, tmp_path)
-    config, ranks = trained.gate.config, [guard.whitener.shape[1] for guard in trained.guards]
+    config, ranks = trained.gate.config, [ood_detector.whitener.shape[1] for ood_detector in trained.ood_detectors]
     again = TrainedGate.from_tensors(trained.tensors(), config, ranks)
     features = torch.randn(5, 20)
     assert torch.equal(trained.router.weights(features), again.router.weights(features))
@@ -86,23 +86,23 @@ def patients(seed: int, n: int, prompts: int = 30) -> tuple[torch.Tensor, tuple[
     return rows, tuple(f"patient_{i // prompts}" for i in range(n * prompts))
 
 
-def test_a_guard_expects_patients_unlike_those_it_was_fitted_to(tmp_path: Path) -> None:
+def test_a_ood_detector_expects_patients_unlike_those_it_was_fitted_to(tmp_path: Path) -> None:
     train, cases = patients(0, 12)
     own = DatasetFeatures("own", 1, train, train[:0], train_cases=cases)
     general = cloud("general", 0, -1.5, 1)
     loop = LoopSettings(steps=1, learning_rate=1e-3, warmup_steps=1, validate_every=2)
-    guards = {}
+    ood_detectors = {}
     for name, dataset in {"by patient": own, "in sample": replace(own, train_cases=None)}.items():
         dataset = replace(dataset, validation=train[:1])
         settings = GateSettings(hidden=8, calibrated=False, few_patients=0)
-        (guards[name],) = fit_gate([dataset, general], 1, settings, loop, tmp_path / name).guards
+        (ood_detectors[name],) = fit_gate([dataset, general], 1, settings, loop, tmp_path / name).ood_detectors
     fresh, _ = patients(7, 12)
-    assert guards["by patient"].knows(fresh).float().mean() > 0.9
-    assert guards["in sample"].knows(fresh).float().mean() < 0.5
-    assert not guards["by patient"].knows(fresh + 6).any()
+    assert ood_detectors["by patient"].knows(fresh).float().mean() > 0.9
+    assert ood_detectors["in sample"].knows(fresh).float().mean() < 0.5
+    assert not ood_detectors["by patient"].knows(fresh + 6).any()
 
 
-def test_one_odd_patient_among_few_does_not_open_the_guard(tmp_path: Path) -> None:
+def test_one_odd_patient_among_few_does_not_open_the_ood_detector(tmp_path: Path) -> None:
     train, cases = patients(0, 25, prompts=8)
     train[:8] += 6  # the first patient is unlike the others
     own = DatasetFeatures("own", 1, train, train[8:9], train_cases=cases)
@@ -111,7 +111,7 @@ def test_one_odd_patient_among_few_does_not_open_the_guard(tmp_path: Path) -> No
     knows = {}
     for many in (20, 50):  # 25 patients are many, or few
         settings = GateSettings(hidden=8, calibrated=False, few_patients=many)
-        (guard,) = fit_gate(datasets, 1, settings, loop, tmp_path / str(many)).guards
-        knows[many] = guard.knows(2.5 * patients(7, 12)[0]).float().mean()
+        (ood_detector,) = fit_gate(datasets, 1, settings, loop, tmp_path / str(many)).ood_detectors
+        knows[many] = ood_detector.knows(2.5 * patients(7, 12)[0]).float().mean()
     assert knows[20] > 0.5
     assert knows[50] < 0.1

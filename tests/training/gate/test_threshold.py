@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moe_pipeline.mixture.gate_files import DatasetFeatures
-from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, Guard
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.training.gate.threshold import (
     TAUS,
@@ -21,13 +21,13 @@ PROMPTS = torch.zeros(4, 10)
 
 
 def constant_router(weight: float, limit: float = torch.inf) -> Router:
-    """A gate that gives its only expert the same weight always, behind a guard that lets all or nothing pass."""
+    """A gate that always gives its only expert the same weight, behind a detector that lets all or nothing pass."""
     gate = Gate(GateConfig(width=2, n_experts=1, hidden=1)).requires_grad_(False)
     gate.out.weight.zero_()
     gate.out.bias.copy_(torch.tensor([1 - weight, weight]).log())
-    guard = Guard(N_IMAGE_GROUPS * 2, 1)
-    guard.limit.fill_(limit)
-    return Router(gate, [guard])
+    ood_detector = OODDetector(N_IMAGE_GROUPS * 2, 1)
+    ood_detector.limit.fill_(limit)
+    return Router(gate, [ood_detector])
 
 
 def test_reliability_and_calibration_error_by_hand() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from moe_pipeline.errors import DatasetError, PipelineError
-from moe_pipeline.mixture.model import load_model
+from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.moe import GateCard
 from moe_pipeline.training.gate import features as gate_features
 from moe_pipeline.training.gate.fit import GateTask
-from moe_pipeline.training.gate.train_gate import ELSEWHERE, GateOptions, train_gate
+from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
 ONE, TWO, THREE = "Dataset001_One", "Dataset002_Two", "Dataset003_Three"
@@ -74,14 +74,20 @@ def test_dice_decides_who_should_answer(place: Workspace) -> None:
     assert json.loads((place.model / "run.json").read_text())["settings"]["targets"] == "dice"
 
 
-def test_the_papers_rule_has_no_guards_no_background_and_no_temperature(place: Workspace) -> None:
+def test_the_papers_rule_has_no_ood_detectors_no_background_and_no_temperature(place: Workspace) -> None:
     card = train_gate(place, [place.raw(ONE)], [place.raw(THREE)], GateOptions(rule="paper"))
-    assert (card.rule, card.targets, card.guarded, card.temperature, card.tau) == ("paper", "dataset", False, 1.0, 0.5)
+    assert (card.rule, card.targets, card.out_of_distribution, card.temperature, card.tau) == (
+        "paper",
+        "dataset",
+        False,
+        1.0,
+        0.5,
+    )
     assert card.general_datasets == (THREE,)
     assert card.known == {}
-    router = load_model(place.model, weights_root=place.weights).router
+    router = load_mixture(place.model, weights_root=place.weights).router
     assert router is not None
-    assert all(guard.limit == math.inf for guard in router.guards)
+    assert all(ood_detector.limit == math.inf for ood_detector in router.ood_detectors)
 
 
 def test_the_papers_rule_needs_general_data_and_plain_targets(place: Workspace) -> None:
@@ -98,10 +104,10 @@ def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: W
     assert sum(row.n for row in card.reliability) > 0
     gaps = [row.n * abs(row.confidence - row.accuracy) for row in card.reliability]
     assert card.calibration_error == pytest.approx(sum(gaps) / sum(row.n for row in card.reliability))
-    elsewhere = {name + ELSEWHERE for name in (ONE, TWO)}
-    assert set(card.coverage) == set(card.known) == {ONE, TWO, "synthetic", *elsewhere}
+    background_clicks = {name + BACKGROUND_CLICKS for name in (ONE, TWO)}
+    assert set(card.coverage) == set(card.known) == {ONE, TWO, "synthetic", *background_clicks}
     assert card.coverage["synthetic"] <= 0.02 + 1e-9
-    assert all(card.coverage[name] <= 0.05 + 1e-9 for name in elsewhere)
+    assert all(card.coverage[name] <= 0.05 + 1e-9 for name in background_clicks)
     for name, row in card.confusion.items():
         assert card.coverage[name] == pytest.approx(1 - row["general"])
     assert (trained_workspace.model / "gate.png").stat().st_size > 1000
@@ -110,9 +116,18 @@ def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: W
 def test_a_card_of_an_earlier_version_can_be_read(place: Workspace) -> None:
     path = place.model / "gate.json"
     fields = json.loads(path.read_text())
-    for name in ("rule", "targets", "margin", "better_expert", "guarded", "reliability", "known", "coverage"):
+    for name in (
+        "rule",
+        "targets",
+        "margin",
+        "better_expert",
+        "out_of_distribution",
+        "reliability",
+        "known",
+        "coverage",
+    ):
         del fields[name]
     for row in fields["sweep"]:
         del row["coverage"]
     path.write_text(json.dumps(fields))
-    assert load_model(place.model, weights_root=place.weights).experts[0].name == ONE
+    assert load_mixture(place.model, weights_root=place.weights).experts[0].name == ONE

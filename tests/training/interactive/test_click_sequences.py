@@ -5,15 +5,15 @@ from torch import Tensor
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.interactive.click_sequences import (
-    Dialogues,
-    DialogueSettings,
+    ClickSequences,
+    InteractiveModel,
     PromptBatch,
-    Speaker,
+    SequenceSettings,
     clicks_until,
 )
 
 CPU = torch.device("cpu")
-SETTINGS = DialogueSettings(prompts=2, max_clicks=3, count=2, iou_weight=0.2, seed=5)
+SETTINGS = SequenceSettings(prompts=2, max_clicks=3, count=2, iou_weight=0.2, seed=5)
 
 
 def test_answers_to_k_clicks_are_as_frequent_as_squares_of_uniform_numbers_make_them() -> None:
@@ -24,35 +24,35 @@ def test_answers_to_k_clicks_are_as_frequent_as_squares_of_uniform_numbers_make_
     np.testing.assert_allclose(answers / answers.sum(), squares / squares.sum(), atol=1e-4)
 
 
-def test_a_batch_is_read_once_for_each_dialogue(small_foundation: Foundation) -> None:
+def test_a_batch_is_read_once_for_each_click_sequence(small_foundation: Foundation) -> None:
     began: list[int] = []
-    dialogues, speaker = talk(small_foundation, began)
+    sequences, model = talk(small_foundation, began)
     for step in range(20):
-        dialogues.loss(step, speaker)
-    dialogues.close()
+        sequences.loss(step, model)
+    sequences.close()
     assert sorted(set(began)) == sorted(began)
     assert {step % 2 for step in began} == {0, 1}
     assert 2 < len(began) < 20
-    assert dialogues.begun(20) == sum(step < 20 for step in began)
+    assert sequences.begun(20) == sum(step < 20 for step in began)
 
 
 def test_a_run_that_stops_again_at_once_forgets_nothing(small_foundation: Foundation) -> None:
-    first, speaker = talk(small_foundation, [])
+    first, model = talk(small_foundation, [])
     for step in range(3):
-        first.loss(step, speaker)
+        first.loss(step, model)
     memory = first.memory()
     second, _ = talk(small_foundation, [])
     second.remember(memory)
     again = second.memory()
     assert set(again) == set(memory)
     assert all(torch.equal(again[name], tensor) for name, tensor in memory.items())
-    assert torch.equal(first.loss(3, speaker), second.loss(3, speaker))
-    for dialogues in (first, second):
-        dialogues.close()
+    assert torch.equal(first.loss(3, model), second.loss(3, model))
+    for sequences in (first, second):
+        sequences.close()
 
 
-def talk(foundation: Foundation, began: list[int]) -> tuple[Dialogues, Speaker]:
-    """Dialogues about noise, and who answers; the steps in which batches are read are noted."""
+def talk(foundation: Foundation, began: list[int]) -> tuple[ClickSequences, InteractiveModel]:
+    """Click sequences about noise, and who answers; the steps in which batches are read are noted."""
     encoder, size = foundation.config.encoder, foundation.config.encoder.img_size
 
     def read(step: int) -> PromptBatch:
@@ -66,4 +66,6 @@ def talk(foundation: Foundation, began: list[int]) -> tuple[Dialogues, Speaker]:
         return foundation.image_encoder(images)
 
     assert encoder.in_chans == 1
-    return Dialogues(read, SETTINGS, Processes(CPU)), Speaker(embed, foundation.prompt_encoder, foundation.mask_decoder)
+    return ClickSequences(read, SETTINGS, Processes(CPU)), InteractiveModel(
+        embed, foundation.prompt_encoder, foundation.mask_decoder
+    )

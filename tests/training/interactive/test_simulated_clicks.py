@@ -6,9 +6,9 @@ from torch import Tensor
 
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.training.interactive.simulated_clicks import (
-    Answer,
-    Said,
-    converse,
+    ClickState,
+    InteractionStep,
+    click_sequence,
     draw_click,
     full_size,
     next_click,
@@ -62,13 +62,13 @@ def test_labels_tell_missed_from_invented() -> None:
         assert not target[1, 0, x, y, z]
 
 
-def test_the_dialogue_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: Foundation) -> None:
+def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: Foundation) -> None:
     foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1)))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
     target[:, :, 4:9, 4:9, 4:9] = True
     answers = list(
-        converse(
+        click_sequence(
             foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 3, torch.Generator().manual_seed(2)
         )
     )
@@ -83,7 +83,7 @@ def test_the_dialogue_collects_clicks_and_feeds_back_detached_logits(tiny_founda
     assert full_size(last.logits, 16).shape == (2, 1, 16, 16, 16)
 
 
-def test_same_seed_same_dialogue(tiny_foundation: Foundation) -> None:
+def test_same_seed_same_click_sequence(tiny_foundation: Foundation) -> None:
     foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
@@ -91,7 +91,9 @@ def test_same_seed_same_dialogue(tiny_foundation: Foundation) -> None:
 
     def clicks(seed: int) -> list[list[float]]:
         generator = torch.Generator().manual_seed(seed)
-        answers = list(converse(foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 4, generator))
+        answers = list(
+            click_sequence(foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 4, generator)
+        )
         result: list[list[float]] = answers[-1].coordinates[0].tolist()
         return result
 
@@ -99,15 +101,15 @@ def test_same_seed_same_dialogue(tiny_foundation: Foundation) -> None:
     assert clicks(3) != clicks(4)
 
 
-def test_a_dialogue_goes_on_where_it_was_left(tiny_foundation: Foundation) -> None:
+def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: Foundation) -> None:
     foundation, generator = tiny_foundation, torch.Generator().manual_seed(5)
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
     target[:, 0, :8] = True
 
-    def answers(n_clicks: int, after: Said | None = None) -> list[Answer]:
+    def answers(n_clicks: int, after: ClickState | None = None) -> list[InteractionStep]:
         parts = foundation.prompt_encoder, foundation.mask_decoder
-        return list(converse(*parts, embedding, target, n_clicks, generator, after=after))
+        return list(click_sequence(*parts, embedding, target, n_clicks, generator, after=after))
 
     whole = answers(4)
     generator.manual_seed(5)
@@ -131,13 +133,13 @@ def test_an_answer_keeps_its_gradient_though_the_ones_before_have_none(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
             generator = torch.Generator().manual_seed(0)
-            dialogue = converse(
+            sequence = click_sequence(
                 foundation.prompt_encoder, foundation.mask_decoder, embedding, target, n_clicks, generator
             )
             with torch.no_grad():
                 for _ in range(n_clicks - 1):
-                    next(dialogue)
-            next(dialogue).logits.mean().backward()
+                    next(sequence)
+            next(sequence).logits.mean().backward()
         return {name: float(p.grad.abs().max()) for name, p in foundation.named_parameters() if p.grad is not None}
 
     first, third = moved(1), moved(3)
