@@ -30,7 +30,7 @@ from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, compare
 from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, paired_set
 from moe_pipeline.imaging.io.files import case_id_of, read_geometry, read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.report.forgetting import describe
+from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.report.tables import as_markdown
 from moe_pipeline.workspace import Workspace
 
@@ -148,7 +148,7 @@ def compare_alone(place: Workspace, dataset: str, sets: list[EvaluationSet], wor
     shutil.copytree(place.root, alone.root, copy_function=os.link, ignore=shutil.ignore_patterns("model", "sft"))
     bare = ("--synthetic", "0", "--no-background_clicks", "--workspace", str(alone.root))
     timed("train-gate of one expert", "train-gate", dataset, *bare)
-    return describe(compare(alone, sets, work / "compared_alone", MatrixOptions(clicks=(1,))), as_markdown)
+    return matrix_as_text(compare(alone, sets, work / "compared_alone", MatrixOptions(clicks=(1,))), as_markdown)
 
 
 def main() -> None:
@@ -190,7 +190,7 @@ def main() -> None:
     print("| step | wall s | peak GB |\n|---|---|---|")
     print("\n".join(f"| {name} | {seconds:.1f} | {memory:.2f} |" for name, seconds, memory in rows))
     clicks = MatrixOptions(clicks=n_clicks)
-    print(f"\n{describe(compare(place, sets, options.work / 'compared', clicks), as_markdown)}\n")
+    print(f"\n{matrix_as_text(compare(place, sets, options.work / 'compared', clicks), as_markdown)}\n")
     if options.alone:
         print(f"\nOne expert, no general data:\n\n{compare_alone(place, names[0], sets, options.work)}\n")
     print(f"label maps on their images' grids: {grids_agree(sets, options.work / 'predicted')}")

@@ -37,7 +37,7 @@ def match_files(
     return image_files, mask_files
 
 
-def pair_up(
+def pair_by_fields(
     source: Path,
     images: Sequence[Match],
     masks: Sequence[Match],

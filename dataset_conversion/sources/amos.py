@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataset_conversion.common import files_of
 from dataset_conversion.layout import Options, Part, SourceDataset
-from dataset_conversion.pairing import pair_up, together
+from dataset_conversion.pairing import pair_by_fields, together
 from dataset_conversion.templates import Match
 from moe_pipeline.errors import DatasetError
 
@@ -44,7 +44,8 @@ def describe(source: Path, options: Options) -> SourceDataset:
     channel = kinds.pop() if len(kinds) == 1 else "CT or MRI"
     labels = {name: value for value, name in enumerate(_ORGANS)}
     parts = [
-        pair_up(source, *found[ending], channels=[channel], labels=labels, part=part) for ending, part in _PARTS.items()
+        pair_by_fields(source, *found[ending], channels=[channel], labels=labels, part=part)
+        for ending, part in _PARTS.items()
     ]
     return together(*parts)
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import pair_up
+from dataset_conversion.pairing import pair_by_fields
 from dataset_conversion.templates import CHANNEL, CLASS, Match, Template, all_files
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
@@ -54,7 +54,7 @@ def describe(source: Path, options: Options) -> SourceDataset:
     labelled = {match.case for match in chosen}
     others = [name for name in sorted(contrasts) if name != main]
     fitting = [name for name in others if _fits([image for image in images if image.case in labelled], main, name)]
-    dataset = pair_up(
+    dataset = pair_by_fields(
         source,
         [image for image in images if image.case in labelled],
         chosen,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import pair_up
+from dataset_conversion.pairing import pair_by_fields
 from dataset_conversion.templates import CHANNEL, Match, all_files
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
@@ -57,7 +57,9 @@ def describe(source: Path, options: Options) -> SourceDataset:
     if unknown or not there:
         raise DatasetError(f"{source}: no {', '.join(unknown) or 'contrast'}; there is {', '.join(there) or 'none'}")
     labels = _labels([match.path for match in (*masks, *images)])
-    dataset = pair_up(source, images, masks, channels=options.channels or there, labels={"background": 0} | labels)
+    dataset = pair_by_fields(
+        source, images, masks, channels=options.channels or there, labels={"background": 0} | labels
+    )
     meaning = ", ".join(f"{value} {name}" for name, value in labels.items())
     return replace(
         dataset,

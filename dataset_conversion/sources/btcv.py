@@ -6,7 +6,7 @@ Both folders may lie deeper, as in RawData/Training. Images below a folder Testi
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import match_files, pair_up, together
+from dataset_conversion.pairing import match_files, pair_by_fields, together
 from dataset_conversion.templates import Match, Template, all_files
 
 _IMAGES, _MASKS = r"**/img/img{case:\d+}.nii*", r"**/label/label{case:\d+}.nii*"
@@ -32,8 +32,8 @@ def describe(source: Path, _: Options) -> SourceDataset:
     training, tests = ([match for match in images if _is_test(match.path, source) is test] for test in (False, True))
     labels = {name: value for value, name in enumerate(_ORGANS)}
     return together(
-        pair_up(source, training, masks, channels=["CT"], labels=labels),
-        pair_up(source, tests, [], channels=["CT"], labels=labels, part="test"),
+        pair_by_fields(source, training, masks, channels=["CT"], labels=labels),
+        pair_by_fields(source, tests, [], channels=["CT"], labels=labels, part="test"),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import match_files, pair_up, together
+from dataset_conversion.pairing import match_files, pair_by_fields, together
 from dataset_conversion.templates import Template, all_files
 from moe_pipeline.errors import DatasetError
 
@@ -42,7 +42,7 @@ def describe(source: Path, options: Options) -> SourceDataset:
     labelled = {match.case_id for match in masks}
     training, tests = ([m for m in images if (m.case_id in labelled) is wanted] for wanted in (True, False))
     dataset = together(
-        pair_up(source, training, masks, channels=["CT"], labels=_LABELS),
-        pair_up(source, tests, [], channels=["CT"], labels=_LABELS, part="test"),
+        pair_by_fields(source, training, masks, channels=["CT"], labels=_LABELS),
+        pair_by_fields(source, tests, [], channels=["CT"], labels=_LABELS, part="test"),
     )
     return replace(dataset, optional=frozenset({"cyst"}))

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import match_files, pair_up, together
+from dataset_conversion.pairing import match_files, pair_by_fields, together
 from dataset_conversion.templates import CHANNEL, Match, Template, all_files
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
@@ -58,15 +58,15 @@ def describe(source: Path, options: Options) -> SourceDataset:
         )
     if options.images:
         images, labels = match_files(source, all_files(source), Template(options.images), Template(options.masks))
-        return pair_up(source, images, labels, channels=options.channels)
+        return pair_by_fields(source, images, labels, channels=options.channels)
     images, labels, tests = _by_rules(source, options.channels)
     if not (images and labels):
         raise DatasetError(
             f"{source}: {len(images)} images and {len(labels)} labels, judged by their names. Say which are pairs, "
             "such as --images '{case}/ct.nii.gz' --masks '{case}/organs.nii.gz'"
         )
-    training = pair_up(source, images, labels, channels=options.channels)
-    return together(training, pair_up(source, tests, [], channels=training.channel_names, part="test"))
+    training = pair_by_fields(source, images, labels, channels=options.channels)
+    return together(training, pair_by_fields(source, tests, [], channels=training.channel_names, part="test"))
 
 
 def _by_rules(source: Path, channels: Sequence[str]) -> tuple[list[Match], list[Match], list[Match]]:

@@ -9,7 +9,7 @@ its grid, as their headers place them. That does for any dataset of that kind: `
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import match_files, pair_up
+from dataset_conversion.pairing import match_files, pair_by_fields
 from dataset_conversion.templates import CHANNEL, PATIENT, Template, all_files
 from moe_pipeline.errors import DatasetError
 
@@ -35,4 +35,4 @@ def describe(source: Path, options: Options) -> SourceDataset:
         raise DatasetError(f"{source}: --images needs {named}, such as {_IMAGES}; found {template.text}")
     images, masks = match_files(source, all_files(source), template, Template(options.masks or _MASKS))
     found = sorted({match.fields[CHANNEL] for match in images}, key=lambda name: (not name.startswith("T1"), name))
-    return pair_up(source, images, masks, channels=options.channels or found, labels=_LABELS, on_first_grid=True)
+    return pair_by_fields(source, images, masks, channels=options.channels or found, labels=_LABELS, on_first_grid=True)

@@ -7,7 +7,7 @@ of organ files elsewhere is a matter of templates: `--images scan.nii.gz --masks
 from pathlib import Path
 
 from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.pairing import match_files, pair_up
+from dataset_conversion.pairing import match_files, pair_by_fields
 from dataset_conversion.templates import Template, all_files
 from moe_pipeline.errors import DatasetError
 
@@ -33,7 +33,7 @@ def describe(source: Path, options: Options) -> SourceDataset:
         raise DatasetError(f"{source}: needs one kind of scan, found {there}; --channels CT or --channels MRI chooses")
     image, mask = Template(f"{folder}{wanted[0]}.nii.gz"), Template(folder + "segmentations/{class}.nii.gz")
     images, masks = match_files(source, all_files(source), image, mask)
-    return pair_up(source, images, masks, channels=[_SCANS[wanted[0]]])
+    return pair_by_fields(source, images, masks, channels=[_SCANS[wanted[0]]])
 
 
 def _scans(folder: Path) -> list[str]:

@@ -153,11 +153,11 @@ def _forgetting(
     limit: float | None,
 ) -> None:
     from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
-    from moe_pipeline.report.forgetting import describe
+    from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
         report = forgetting_report(place, out, MatrixOptions(*options), progress)
-    typer.echo(f"{describe(report)}\n\nTables: {out}")
+    typer.echo(f"{matrix_as_text(report)}\n\nTables: {out}")
     worse = [] if limit is None else [line for one in report.comparisons for line in one.regressions(limit)]
     for line in worse:
         typer.echo(f"  worse: {line}", err=True)

@@ -13,7 +13,7 @@ from moe_pipeline.inference.interactive.segment_case import Request, segment_cas
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import Progress, silent
-from moe_pipeline.report.forgetting import describe as matrix_text
+from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.report.pictures import PictureRow, side_by_side
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
@@ -53,13 +53,13 @@ def run_demo(root: Path | None = None, minutes: float | None = None, progress: P
     out = place.predictions("demo")
     report = compare(place, held_back, out, MatrixOptions(), progress)
     draw(place, held_back, out / "demo.png")
-    return describe(report, place)
+    return demo_as_text(report, place)
 
 
-def describe(report: MatrixReport, place: Workspace) -> str:
+def demo_as_text(report: MatrixReport, place: Workspace) -> str:
     """The comparison in words and tables."""
     picture = place.predictions("demo") / "demo.png"
-    return f"{matrix_text(report)}\n\nPicture: {picture}\nEverything else is in {place.root}"
+    return f"{matrix_as_text(report)}\n\nPicture: {picture}\nEverything else is in {place.root}"
 
 
 def draw(place: Workspace, sets: list[EvaluationSet], path: Path) -> None:

@@ -11,7 +11,7 @@ from moe_pipeline.report.tables import as_text
 TableMaker = Callable[[pd.DataFrame], str]
 
 
-def describe(report: MatrixReport, as_table: TableMaker = as_text) -> str:
+def matrix_as_text(report: MatrixReport, as_table: TableMaker = as_text) -> str:
     """Every table of a report, what was forgotten, and the view of each column.
 
     Args:

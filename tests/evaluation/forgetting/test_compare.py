@@ -18,7 +18,7 @@ from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.comparison import CaseScores
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.report.forgetting import describe
+from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
@@ -146,13 +146,13 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(
     report = forgetting_report(trained_workspace, tmp_path / "out", MatrixOptions(datasets=(ONE,), unseen=(folder,)))
     assert len(report.failures) == 1
     assert broken.name in report.failures[0]
-    assert "Not compared:" in describe(report)
+    assert "Not compared:" in matrix_as_text(report)
     row = report.comparisons[0].sets.set_index("dataset").loc["Strangers"]
     assert row["cases"] == 1
 
 
 def test_the_report_says_what_was_forgotten_and_what_was_seen(compared: tuple[MatrixReport, Path]) -> None:
-    text = describe(compared[0])
+    text = matrix_as_text(compared[0])
     for words in ("Mean Dice, 1 click per object", "Mean Dice, 2 clicks", "mean drop", "exactly the foundation's"):
         assert words in text
     forgetting = {row.model: row for row in compared[0].comparisons[0].forgetting}
