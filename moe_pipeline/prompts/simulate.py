@@ -48,7 +48,7 @@ class SimulatedUserOptions:
         if (self.user == "error") != (self.predictions is not None):
             raise PromptError(
                 "the simulated user 'error' clicks where a prediction is wrong: give --predictions DIR with "
-                "--user error, and only then. To correct a model click by click, use `moe predict --labels DIR --clicks N`."
+                "--user error, and only then. To correct a model click by click: `moe predict --labels DIR --clicks N`."
             )
 
     def __str__(self) -> str:
