@@ -12,7 +12,7 @@ from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 
 from moe_pipeline.model.foundation import Foundation, build_foundation
-from moe_pipeline.weights.presets import load_preset, preset_names
+from moe_pipeline.presets import load_preset, preset_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

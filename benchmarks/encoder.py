@@ -15,7 +15,7 @@ from torch import Tensor
 
 from moe_pipeline.model.config import EncoderConfig
 from moe_pipeline.model.sam.image_encoder import ImageEncoder
-from moe_pipeline.weights.presets import load_preset
+from moe_pipeline.presets import load_preset
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.presets import load_preset, preset_names
 from moe_pipeline.training.engine.loop import LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, mask_loss, occupancy
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.expert.task import trainable_decoder
 from moe_pipeline.training.interactive.simulated_clicks import ClickState, click_sequence
-from moe_pipeline.weights.presets import load_preset, preset_names
 
 CPU = torch.device("cpu")
 

@@ -41,9 +41,9 @@ from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size
-from moe_pipeline.weights.presets import load_preset
 
 CLINICAL_MM = (0.75, 0.75, 2.5)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

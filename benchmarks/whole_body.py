@@ -34,9 +34,9 @@ from moe_pipeline.inference.interactive.segment_case import Request, segment_cas
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.presets import load_preset
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.presets import load_preset
 
 SPACING_MM = (0.8, 0.8, 1.0)
 N_CLASSES = 20

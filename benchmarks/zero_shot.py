@@ -24,9 +24,9 @@ from machine import describe
 
 from moe_pipeline.charts import Chart, Curve, save_charts
 from moe_pipeline.files import write_text
+from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.io.files import list_images, list_label_maps
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.imaging.resampling import crop_volume
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import Clicks, ProbabilityMap, interact
 from moe_pipeline.inference.interactive.objects import SimulatedUser

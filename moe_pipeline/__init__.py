@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moe_pipeline.inference.api import Model
 
-__version__ = "0.1.0"
 __all__ = ["load_model"]
 
 

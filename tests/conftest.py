@@ -5,13 +5,18 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
 
+from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
@@ -119,7 +124,9 @@ def make_planned_workspace(small_foundation: Foundation) -> Callable[..., Worksp
     def make(root: Path, name: str, n_cases: int, **of_plan: int) -> Workspace:
         place = Workspace(root)
         view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-        save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="free", view=view)
+        save_foundation(
+            small_foundation, place.weights, name="tiny", source="test", licence="free", preset="nano", view=view
+        )
         folder = write_phantom_dataset(place.raw(name), n_cases=n_cases)
         plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
         plan.model_copy(update=of_plan).save(place.plan(name))
@@ -136,7 +143,9 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation
     """
     place = Workspace(tmp_path_factory.mktemp("trained"))
     view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(small_foundation, place.weights, name="tiny", source="test", licence="none", view=view)
+    save_foundation(
+        small_foundation, place.weights, name="tiny", source="test", licence="none", preset="nano", view=view
+    )
     for seed, name in enumerate(("Dataset001_One", "Dataset002_Two", "Dataset003_Three")):
         folder = write_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
         plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
@@ -145,3 +154,78 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation
         finetune(place, place.raw(name), FinetuneOptions(epochs=1, click_proposer=None))
     train_gate(place, [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")], [], GateOptions(synthetic=4))
     return place
+
+
+# A foundation whose answers are known: it sees brightness, and its decoders follow what is bright from the clicks.
+
+LOW = 8  # low-resolution voxels along the edge of a cube of 16 voxels
+SURE = 4.0
+
+
+class SeesBrightness:
+    """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
+
+    def __init__(self, *, connected: bool = True) -> None:
+        self.config = SimpleNamespace(low_resolution_size=LOW)
+        self.mask_decoder = Follows(connected=connected)
+
+    def image_encoder(self, image: Tensor) -> Tensor:
+        return functional.avg_pool3d(image, image.shape[-1] // LOW)
+
+    def prompt_encoder(self, points: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Any, Tensor]:
+        return points, mask
+
+
+class Follows:
+    """Says +-4: the bright voxels that touch a click inside, or simply all bright voxels."""
+
+    def __init__(self, *, connected: bool) -> None:
+        self.connected = connected
+        self.asked: list[tuple[int, bool]] = []
+
+    def __call__(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], dense: Tensor) -> tuple[Tensor, None]:
+        coordinates, labels = sparse
+        self.asked.append((int(labels.numel()), bool(dense.any())))
+        bright = embedding[0, 0].numpy() > 0
+        if self.connected:
+            numbers, _ = ndimage.label(bright, np.ones((3, 3, 3)))
+            low_res_voxels = (coordinates[0][labels[0] == 1].numpy() + 0.5) // 2
+            bright = np.isin(numbers, [numbers[tuple(voxel.astype(int))] for voxel in low_res_voxels]) & (numbers > 0)
+        return torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None], None
+
+
+@pytest.fixture
+def bright_view() -> View:
+    return View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
+
+
+@pytest.fixture
+def no_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bright is what is above 50, in whatever company."""
+    monkeypatch.setattr("moe_pipeline.imaging.views.normalise", lambda crop, *_: crop - 50.0)
+
+
+@pytest.fixture
+def follower(bright_view: View, no_scaling: None) -> Mixture:  # noqa: ARG001 - for what it does
+    """A foundation alone that follows what is bright."""
+    return foundation_alone(SeesBrightness(), bright_view)
+
+
+@pytest.fixture
+def greedy(bright_view: View, no_scaling: None) -> Mixture:  # noqa: ARG001
+    """A foundation alone that takes everything bright that it sees."""
+    return foundation_alone(SeesBrightness(connected=False), bright_view)
+
+
+def foundation_alone(foundation: Any, view: View) -> Mixture:
+    """A mixture without experts."""
+    return Mixture(
+        foundation=foundation,
+        view=view,
+        experts=(),
+        router=None,
+        tau=0.0,
+        selector="general",
+        device=torch.device("cpu"),
+        hashes={},
+    )

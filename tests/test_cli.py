@@ -117,7 +117,7 @@ def test_what_is_in_the_way_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     view = View(spacing_mm=2, size_voxels=16)
-    save_foundation(tiny_foundation, tmp_path, name="tiny", source="a test", licence="CC0", view=view)
+    save_foundation(tiny_foundation, tmp_path, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
     names = {"raw": "raw", "file": "file", "broken": "broken.json", "weights": "tiny.safetensors", "tmp": "."}
     places = {key: tmp_path / name for key, name in names.items()}
     write_raw_source(places["raw"])

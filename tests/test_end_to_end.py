@@ -38,7 +38,7 @@ OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
     place = Workspace(root)
     view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", view=view)
+    save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", preset="nano", view=view)
     for seed, name in enumerate(DATASETS):
         folder = make_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
         plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan

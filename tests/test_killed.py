@@ -23,13 +23,13 @@ place = Workspace(Path(sys.argv[1]))
 folder = place.raw(sys.argv[2])
 """
 FINETUNE = f"""{_OPEN}
-from moe_pipeline.training.finetune import FinetuneOptions, finetune
-from moe_pipeline.training.click proposer import PrompterSettings
-click proposer = PrompterSettings(steps=60, search_crops=18, synthetic=2)
-finetune(place, folder, FinetuneOptions(epochs=6, click proposer=click proposer))
+from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.click_proposer.train import ClickProposerSettings
+click_proposer = ClickProposerSettings(steps=60, search_crops=18, synthetic=2)
+finetune(place, folder, FinetuneOptions(epochs=6, click_proposer=click_proposer))
 """
 GATE = f"""{_OPEN}
-from moe_pipeline.training.mixture import GateOptions, train_gate
+from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 train_gate(place, [folder], [], GateOptions(synthetic=12))
 """
 

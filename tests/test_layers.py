@@ -1,6 +1,8 @@
-"""The house's order: a package imports only from those before it."""
+"""The order of the packages: a package imports only from those before it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,11 @@ ORDER = (
     "parallel",
     "charts",
     "records",
-    "presets",
     "workspace",
     "imaging",
     "datasets",
     "model",
+    "presets",
     "weights",
     "planning",
     "embeddings",
@@ -52,7 +54,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def rooms(path: Path) -> set[str]:
+def packages(path: Path) -> set[str]:
     """First part below moe_pipeline of everything that a module imports from it."""
     return {name.split(".")[1] for name in imported(path) if name.startswith("moe_pipeline.")}
 
@@ -63,15 +65,38 @@ def test_a_package_imports_only_from_those_before_it(path: Path) -> None:
     if parts == ("__init__",):
         return
     own = ORDER.index(parts[0])
-    later = {room for room in rooms(path) if room in ORDER and ORDER.index(room) > own}
-    unknown = {room for room in rooms(path) if room not in ORDER}
+    later = {package for package in packages(path) if package in ORDER and ORDER.index(package) > own}
+    unknown = {package for package in packages(path) if package not in ORDER}
     assert not later, f"{parts[0]} stands before {later}"
     assert not unknown
 
 
+def test_the_public_api_is_lazy_and_nobody_inside_uses_it() -> None:
+    tree = ast.parse((ROOT / "moe_pipeline" / "__init__.py").read_text(encoding="utf-8"))
+    eager = [node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("moe_")]
+    assert not eager
+    users = [str(path) for path in modules("moe_pipeline") if "moe_pipeline" in imported(path)]
+    assert not users
+
+
+@pytest.mark.parametrize("package", sorted({path.parent for path in modules("moe_pipeline")}), ids=str)
+def test_no_package_is_crowded(package: Path) -> None:
+    own = [path for path in package.glob("*.py") if path.name != "__init__.py"]
+    assert len(own) <= 15, sorted(path.name for path in own)
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    where: dict[str, list[str]] = {}
+    for path in (*modules("moe_pipeline"), *modules("dataset_conversion")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: paths for name, paths in where.items() if len(paths) > 1}
+
+
 @pytest.mark.parametrize("path", modules("dataset_conversion"), ids=lambda path: path.name)
 def test_conversion_stands_apart(path: Path) -> None:
-    assert rooms(path) <= CONVERSION_MAY_USE
+    assert packages(path) <= CONVERSION_MAY_USE
 
 
 def test_only_the_command_line_and_the_demo_convert() -> None:
@@ -91,4 +116,9 @@ def test_the_model_is_pure_torch(path: Path) -> None:
 def test_the_rule_is_not_blind(tmp_path: Path) -> None:
     module = tmp_path / "example.py"
     module.write_text("from moe_pipeline.cli import app\nimport moe_pipeline.training.loop\n")
-    assert rooms(module) == {"cli", "training"}
+    assert packages(module) == {"cli", "training"}
+
+
+def test_presets_need_no_torch() -> None:
+    code = "import sys, moe_pipeline.presets as p; p.load_preset('nano'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

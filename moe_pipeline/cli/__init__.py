@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from moe_pipeline import __version__
 from moe_pipeline.cli import data, models, prediction, prompts, system, training, weights
 from moe_pipeline.errors import PipelineError
 
@@ -43,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        from moe_pipeline.records.run import package_version
+
+        typer.echo(package_version())
         raise typer.Exit
 
 

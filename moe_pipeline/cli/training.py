@@ -117,9 +117,9 @@ def pretrain(
     overwrite: Overwrite = False,
 ) -> None:
     """Pretrain a foundation on synthetic volumes."""
+    from moe_pipeline.presets import load_preset
     from moe_pipeline.training.pretrain import PretrainOptions, pretrain_foundation
     from moe_pipeline.weights.device import open_device
-    from moe_pipeline.weights.presets import load_preset
 
     options = PretrainOptions(
         preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder

@@ -3,22 +3,11 @@
 from typing import Any, Literal
 
 import numpy as np
-from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.itk import image_from_volume, set_grid, sitk
 from moe_pipeline.imaging.volume import Volume
-
-
-def crop_volume(volume: Volume, box: Box, *, outside: float) -> Volume:
-    """The voxels inside a box, which may reach beyond the volume or miss it; missing voxels become `outside`."""
-    geometry = volume.geometry.cropped(box)
-    missed = any(stop <= 0 or start >= side for (start, stop), side in zip(box, volume.geometry.shape, strict=True))
-    if missed:  # acvl_utils fills such a crop with zeros, whatever the padding value
-        return Volume(np.full(geometry.shape, outside, volume.array.dtype), geometry)
-    return Volume(crop_and_pad_nd(volume.array, [list(side) for side in box], pad_value=outside), geometry)
-
 
 Order = Literal["linear", "nearest"]
 _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}
@@ -41,6 +30,8 @@ def resample(volume: Volume, grid: Geometry, *, order: Order, outside: float) ->
     dtype = np.dtype(np.float32) if order == "linear" else volume.array.dtype
     box = shared_voxel_grid(volume.geometry, grid)
     if box is not None:
+        from moe_pipeline.imaging.cropping import crop_volume  # imports torch, which most callers here do without
+
         return Volume(crop_volume(volume, box, outside=outside).array.astype(dtype), grid)
     within = inside(volume.geometry, grid)
     if not within.any():

@@ -1,9 +1,7 @@
 """How a case is answered, apart from who answers it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,14 +11,6 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture
 from moe_pipeline.mixture.settings import Settings, Zoom
 from moe_pipeline.model.moe.selector import SelectorMode
-from moe_pipeline.planning.preset import ViewRules
-
-
-def zoom_steps_mm() -> tuple[float, ...]:
-    """Spacings to choose from, ascending; the planner's."""
-    defaults = json.loads((files("plans") / "defaults.json").read_text(encoding="utf-8"))
-    return tuple(sorted(ViewRules.model_validate(defaults["view"]).zoom_steps_mm))
-
 
 Choice = TypeVar("Choice")
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

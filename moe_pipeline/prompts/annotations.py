@@ -15,7 +15,7 @@ class Annotation:
     """One click, or one box.
 
     Attributes:
-        label syntax: what its label says.
+        label: what is written beside it.
         place: of the click; None for a box.
         box: two opposite corners; None for a click.
     """

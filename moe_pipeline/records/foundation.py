@@ -42,6 +42,8 @@ class FoundationCard(Record):
     """sha256 of the imported file, if there was one."""
     licence: str
     """Licence of the weights as stated by their authors."""
+    preset: str
+    """Preset (plans/foundations) whose rules and costs hold when a dataset is planned for it."""
     view: View
     """The view the weights were trained for."""
     config: dict[str, Any]

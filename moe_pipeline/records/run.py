@@ -8,7 +8,8 @@ from pydantic import Field
 
 from moe_pipeline.records.base import Record
 
-_LIBRARIES = ("moe-pipeline", "torch", "numpy", "SimpleITK", "batchgenerators", "acvl-utils", "pandas")
+_PACKAGE = "moe-pipeline"
+_LIBRARIES = (_PACKAGE, "torch", "numpy", "SimpleITK", "batchgenerators", "acvl-utils", "pandas")
 
 
 class RunRecord(Record):
@@ -30,6 +31,11 @@ class RunRecord(Record):
     """Figures worth a second look."""
     files: list[str] = Field(default_factory=list)
     """Files written, relative to the folder of run.json."""
+
+
+def package_version() -> str:
+    """Version of the installed package."""
+    return version(_PACKAGE)
 
 
 def library_versions() -> dict[str, str]:

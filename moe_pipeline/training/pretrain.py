@@ -11,6 +11,7 @@ from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.presets import load_preset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.records.run import library_versions
@@ -31,7 +32,6 @@ from moe_pipeline.training.interactive.click_sequences import (
 )
 from moe_pipeline.training.interactive.simulated_clicks import click_sequence, full_size
 from moe_pipeline.weights.device import open_device
-from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
@@ -274,6 +274,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         name=options.name,
         source=_command(options),
         licence="Apache-2.0",
+        preset=chosen.name,
         view=chosen.view,
         training={
             "volumes": "synthetic only",

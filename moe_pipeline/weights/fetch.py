@@ -1,40 +1,11 @@
 """Download of published weights through huggingface_hub, an extra."""
 
-import json
-from importlib.resources import files
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.records.base import Part
+from moe_pipeline.presets import PublishedWeights, load_preset, published_weights
 from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.weights.load import import_checkpoint
-from moe_pipeline.weights.presets import load_preset
-
-
-class PublishedWeights(Part):
-    """Weights that someone published."""
-
-    preset: str
-    """Preset with their sizes and view."""
-    repository: str
-    """Repository on the Hugging Face hub."""
-    file: str
-    """File in it."""
-    licence: str
-    """As stated there."""
-
-    @property
-    def page(self) -> str:
-        """Page to download the file by hand."""
-        return f"https://huggingface.co/{self.repository}"
-
-
-def published_weights() -> dict[str, PublishedWeights]:
-    """All weights that can be fetched, by name."""
-    text = (files("plans") / "published_weights.json").read_text(encoding="utf-8")
-    return TypeAdapter(dict[str, PublishedWeights]).validate_python(json.loads(text))
 
 
 def fetch_foundation(name: str, weights_root: Path, *, overwrite: bool = False) -> FoundationCard:

@@ -12,10 +12,10 @@ from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
-from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import check_view, find_foundation, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
@@ -110,6 +110,7 @@ def import_checkpoint(
         source=origin or str(source),
         source_sha256=sha256_file(source),
         licence=licence or "unknown: see the source",
+        preset=preset.name,
         view=view or preset.view.model_copy(update={"size_voxels": sizes.encoder.img_size}),
         overwrite=overwrite,
     )

@@ -40,6 +40,7 @@ def save_foundation(
     name: str,
     source: str,
     licence: str,
+    preset: str,
     view: View,
     source_sha256: str | None = None,
     training: Mapping[str, Any] | None = None,
@@ -54,6 +55,7 @@ def save_foundation(
         name: letters, digits, dot, dash and underscore.
         source: file, URL or command the weights come from.
         licence: as stated by their authors.
+        preset: whose rules and costs hold when a dataset is planned for it.
         view: what the encoder was trained on.
         source_sha256: of the imported file.
         training: how the weights were made and how well they do.
@@ -75,6 +77,7 @@ def save_foundation(
         source=source,
         source_sha256=source_sha256,
         licence=licence,
+        preset=preset,
         view=view,
         config=foundation.config.to_dict(),
         training=dict(training or {}),

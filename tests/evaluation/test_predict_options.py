@@ -24,7 +24,9 @@ def place(
     """A workspace with one foundation and one raw folder."""
     workspace = Workspace(tmp_path_factory.mktemp("options"))
     view = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
-    save_foundation(tiny_foundation, workspace.weights, name="tiny", source="test", licence="none", view=view)
+    save_foundation(
+        tiny_foundation, workspace.weights, name="tiny", source="test", licence="none", preset="nano", view=view
+    )
     make_phantom_dataset(workspace.raw("Dataset001_One"), n_cases=1)
     return workspace
 

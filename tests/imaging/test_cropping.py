@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.geometry import Box, Geometry
-from moe_pipeline.imaging.resampling import crop_volume
 from moe_pipeline.imaging.volume import Volume
 
 VOLUME = Volume(np.arange(60, dtype=np.float32).reshape(3, 4, 5), Geometry((3, 4, 5), (1, 2, 3), (7, 8, 9)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moe_pipeline.model.foundation import Foundation, build_foundation
-from moe_pipeline.weights.presets import load_preset
+from moe_pipeline.presets import load_preset
 
 
 def test_same_seed_same_weights(small: Foundation) -> None:

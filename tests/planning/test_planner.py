@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from moe_pipeline.errors import CheckpointError, DatasetError
+from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
@@ -99,11 +100,11 @@ def test_each_class_counts_by_its_own_size() -> None:
     thick = [summary(f"organ {number}", 45, 40) for number in range(5)]
     view, reason = choose_view(preset(), [*thick, summary("nerve", 30, 18)])
     assert view.spacing_mm == 1.0
-    assert "at the foundation's own 1.5 mm nerve (6.0 cells) would be thin" in reason
+    assert "at the foundation's own 1.5 mm nerve (6.0 low-resolution voxels) would be thin" in reason
     large = [summary(f"organ {number}", 75, 40) for number in range(5)]  # at 1 mm none of them would fit into 51 mm
     view, reason = choose_view(preset(), [*large, summary("nerve", 30, 18)])
     assert view.spacing_mm == 1.5
-    assert "not served: nerve (6.0 cells) would be thin" in reason
+    assert "not served: nerve (6.0 low-resolution voxels) would be thin" in reason
 
 
 def test_detail_is_judged_by_the_shortest_side() -> None:
@@ -211,9 +212,21 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
     nano = load_planning_preset("nano")
     assert (nano.limits.min_object_low_res_voxels, nano.view.size_voxels, nano.low_res_voxels) == (8, 64, 32)
-    config = {"encoder": {"img_size": 32, "patch_size": 8, "out_chans": 48}}
+    config = FoundationConfig(
+        encoder=EncoderConfig(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, out_chans=48),
+        prompt=PromptConfig(embed_dim=48),
+        decoder=DecoderConfig(transformer_dim=48, num_heads=4),
+    )
     view = View(spacing_mm=2, size_voxels=32)
-    card = FoundationCard(name="mine", weights_sha256="0" * 64, source="x", licence="CC0", view=view, config=config)
+    card = FoundationCard(
+        name="mine",
+        weights_sha256="0" * 64,
+        source="x",
+        licence="CC0",
+        preset="nano",
+        view=view,
+        config=config.to_dict(),
+    )
     card.save(tmp_path / "mine.json")
     mine = load_planning_preset("mine", tmp_path)
     assert (mine.view, mine.embedding_values, mine.limits) == (view, 48 * 4**3, nano.limits)
@@ -221,4 +234,6 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
     with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
         load_planning_preset("other", tmp_path)
-    assert planning_preset("x", view, config, like="sam_med3d").limits.min_object_low_res_voxels == 4
+    assert planning_preset("x", view, config, "sam_med3d").limits.min_object_low_res_voxels == 4
+    with pytest.raises(CheckpointError, match="x: its card names the preset 'large'; rules are known for: nano"):
+        planning_preset("x", view, config, "large")

@@ -77,7 +77,7 @@ def test_arrays_inside_arrays_are_read(tmp_path: Path) -> None:
     entry = {"fg": np.array([[1, 2, 3], [4, 5, 6]], order="F"), "bg": [np.array([7.0, 8.0, 9.0], np.float32)]}
     np.savez_compressed(tmp_path / "a.npz", clicks=np.array([entry], dtype=object))
     annotations = read(tmp_path / "a.npz").annotations
-    assert [(mark.place, mark.parse_label.inside) for mark in annotations] == [
+    assert [(mark.place, mark.label.inside) for mark in annotations] == [
         ((1, 2, 3), True),
         ((4, 5, 6), True),
         ((7, 8, 9), False),

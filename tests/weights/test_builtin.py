@@ -1,7 +1,7 @@
 import torch
 
+from moe_pipeline.presets import load_preset
 from moe_pipeline.weights.load import load_foundation
-from moe_pipeline.weights.presets import load_preset
 from moe_pipeline.weights.store import find_foundation
 
 LIMIT_BYTES = 16_000_000

@@ -22,7 +22,7 @@ from moe_pipeline.weights.load import read_config
 
 def save(foundation: Foundation, folder: Path) -> Path:
     view = View(spacing_mm=2, size_voxels=16)
-    save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", view=view)
+    save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
     return folder / "tiny.safetensors"
 
 

@@ -14,7 +14,9 @@ VIEW = View(spacing_mm=2, size_voxels=16)
 
 
 def save(foundation: Foundation, folder: Path, name: str = "mine", **options: object) -> FoundationCard:
-    return save_foundation(foundation, folder, name=name, source="a test", licence="CC0", view=VIEW, **options)  # type: ignore[arg-type]
+    return save_foundation(
+        foundation, folder, name=name, source="a test", licence="CC0", preset="nano", view=VIEW, **options
+    )  # type: ignore[arg-type]
 
 
 def test_card_tells_what_the_file_is(tiny: Foundation, tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_nothing_is_overwritten_unasked(tiny: Foundation, tmp_path: Path) -> Non
 def test_a_view_of_another_size_is_not_saved(tiny: Foundation, tmp_path: Path) -> None:
     view = VIEW.model_copy(update={"size_voxels": 128})
     with pytest.raises(CheckpointError, match=r"mine\.safetensors: its view has 128 voxels .* encoder takes 16"):
-        save_foundation(tiny, tmp_path, name="mine", source="a test", licence="CC0", view=view)
+        save_foundation(tiny, tmp_path, name="mine", source="a test", licence="CC0", preset="nano", view=view)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline import __version__
 from moe_pipeline.errors import ImageError
 from moe_pipeline.files import atomic_path, sha256_json
 from moe_pipeline.imaging.dicom.library import highdicom, pydicom, read_dataset
 from moe_pipeline.imaging.dicom.series import find_stack
 from moe_pipeline.imaging.dicom.stack import Stack
 from moe_pipeline.imaging.volume import Volume, to_grid_orientation
+from moe_pipeline.records.run import package_version
 
 _MAKER = "moe-pipeline"
 _CODING_SCHEME = "99MOE"  # 99 marks codes that are not in a public dictionary
@@ -91,7 +91,7 @@ def _segmentation(pixels: NDArray[np.unsignedinteger[Any]], classes: dict[int, s
             instance_number=1,
             manufacturer=_MAKER,
             manufacturer_model_name=_MAKER,
-            software_versions=__version__,
+            software_versions=package_version(),
             device_serial_number="1",
             series_description=f"{_MAKER} segmentation",
             omit_empty_frames=bool(pixels.any()),  # a SEG without any frame is none
@@ -132,7 +132,7 @@ def _sources(stack: Stack) -> tuple[list[Any], list[int]]:
 
 def _descriptions(library: Any, classes: dict[int, str]) -> list[Any]:
     category, family = (library.sr.CodedConcept(*code) for code in (_CATEGORY, _FAMILY))
-    algorithm = library.AlgorithmIdentificationSequence(name=_MAKER, version=__version__, family=family)
+    algorithm = library.AlgorithmIdentificationSequence(name=_MAKER, version=package_version(), family=family)
     return [
         library.seg.SegmentDescription(
             segment_number=number,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from moe_pipeline import __version__
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import remove_leftovers, sha256_json, write_text
 from moe_pipeline.imaging.io.files import list_images
@@ -20,6 +19,7 @@ from moe_pipeline.inference.search.experts import class_searches
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
+from moe_pipeline.records.run import package_version
 
 CASES_CSV = "cases.csv"
 
@@ -170,7 +170,7 @@ def write_rows(path: Path, rows: list[CaseRow]) -> None:
 def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:
     """Hash of all that is the same for every case of a run."""
     parts = {
-        "version": __version__,
+        "version": package_version(),
         "model": [model.identity, sorted(model.hashes.items()), model.tau, model.selector, model.channel],
         "settings": asdict(model.settings),
         "maps": asdict(maps),

@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.inference.options import zoom_steps_mm
 from moe_pipeline.inference.windows.extend import connected, in_image
 from moe_pipeline.inference.windows.stitch import FAR_OUTSIDE, StitchedLogits, as_box
 from moe_pipeline.inference.windows.to_image import image_box, logits_in
+from moe_pipeline.presets import zoom_steps_mm
 from moe_pipeline.records.foundation import View
 
 _SMALL = 0.25

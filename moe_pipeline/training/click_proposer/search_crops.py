@@ -16,9 +16,9 @@ from moe_pipeline.embeddings.crops import Crop, cut_crop
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.crop_grid import CropGrid
+from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.geometry import Box
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
-from moe_pipeline.imaging.resampling import crop_volume
 from moe_pipeline.imaging.views import view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation

@@ -49,13 +49,15 @@ def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard
     planned, plan, result = session.planned, session.planned.plan, trained.result
     out = session.place.sft(plan.dataset)
     copy_into(task.module, result.best)
+    start = find_foundation(plan.foundation, session.place.weights).card
     card = save_foundation(
         task.module,
         out,
         name=NAME,
         source=f"moe finetune {plan.dataset} --trainable all, from {plan.foundation}",
         source_sha256=planned.foundation_sha256,
-        licence=find_foundation(plan.foundation, session.place.weights).card.licence,
+        licence=start.licence,
+        preset=start.preset,
         view=plan.view,
         training={
             "dataset": plan.dataset,

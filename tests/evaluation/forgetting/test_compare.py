@@ -167,7 +167,9 @@ def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
     shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
     place = Workspace(tmp_path / "ws")
     view = ExpertCard.load(place.expert(ONE) / "expert.json").view
-    save_foundation(small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", view=view)
+    save_foundation(
+        small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", preset="nano", view=view
+    )
     report = forgetting_report(place, tmp_path / "out", MatrixOptions(datasets=(ONE,), unseen=(unseen,)))
     matrix = report.comparisons[0].matrix.set_index("dataset")
     model = f"sft of {ONE}"

@@ -235,7 +235,7 @@ def test_sheared_grids_are_refused_without_noise(tmp_path: Path) -> None:
         read_volume(tmp_path / "x.nii")
     code = (
         "from pathlib import Path\n"
-        "from moe_pipeline.errors import GeometryError\nfrom moe_pipeline.imaging.files import read_volume\n"
+        "from moe_pipeline.errors import GeometryError\nfrom moe_pipeline.imaging.io.files import read_volume\n"
         f"try: read_volume(Path({str(tmp_path / 'x.nii')!r}))\nexcept GeometryError: pass"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
@@ -244,7 +244,8 @@ def test_sheared_grids_are_refused_without_noise(tmp_path: Path) -> None:
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     path = write(tmp_path / "x.nii.gz", np.zeros((4, 5, 6), np.int16))
     code = (
-        "import sys; from pathlib import Path; from moe_pipeline.imaging import files, views\n"
+        "import sys; from pathlib import Path; import moe_pipeline.imaging.views\n"
+        "from moe_pipeline.imaging.io import files\n"
         f"files.read_volume(Path({str(path)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

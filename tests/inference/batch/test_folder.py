@@ -92,7 +92,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation)
     """A workspace with a foundation, 30 images of which 8 are bad, and clicks for all."""
     place = Workspace(tmp_path_factory.mktemp("night"))
     view = View(spacing_mm=1.0, size_voxels=16)
-    save_foundation(tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", view=view)
+    save_foundation(
+        tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view
+    )
     images = place.root / "images"
     images.mkdir()
     write_bad(images)

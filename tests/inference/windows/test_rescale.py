@@ -7,12 +7,12 @@ from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
-from moe_pipeline.inference.options import zoom_steps_mm
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, stitch
 from moe_pipeline.inference.windows.to_image import logits_in
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.presets import zoom_steps_mm
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
 

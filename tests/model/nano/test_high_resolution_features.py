@@ -11,7 +11,7 @@ from moe_pipeline.model.moe.gate import gate_features
 from moe_pipeline.model.nano.high_resolution_features import PROMPT_FEATURES, pack, prompt_features_per_voxel, unpack
 from moe_pipeline.model.nano.refinement_unet import RefinementUNet
 from moe_pipeline.model.sam.mask_decoder import Candidates
-from moe_pipeline.weights.presets import load_preset
+from moe_pipeline.presets import load_preset
 
 
 def small_nano(high_res_chans: int) -> FoundationConfig:

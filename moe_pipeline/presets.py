@@ -1,0 +1,151 @@
+"""What plans/ states as data: sizes of foundations, planning rules, published weights. Nothing else reads plans/."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field, TypeAdapter
+
+from moe_pipeline.errors import CheckpointError
+from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.records.base import Part
+from moe_pipeline.records.foundation import View
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Sizes of a foundation, and the view it was made for."""
+
+    name: str
+    """Of its file in plans/foundations."""
+    config: FoundationConfig
+    """All sizes."""
+    view: View
+    """What its encoder sees."""
+
+
+class Limits(Part):
+    """Rules that go with a foundation; plans/defaults.json."""
+
+    min_object_low_res_voxels: float = Field(gt=0)
+    """The median object of a class should be at least so many low-resolution voxels thick."""
+    target_crops: int = Field(gt=0)
+    """Crops that a cache should hold, copies included."""
+    passes: float = Field(gt=0)
+    """How often training sees each crop, on average."""
+    steps_per_epoch: int = Field(gt=0)
+    """Optimiser steps between validations."""
+    batch_size: int = Field(gt=0)
+    """Prompts per step, if memory allows."""
+
+
+class Costs(Part):
+    """What a foundation costs one thread of the machine that it was measured on; plans/defaults.json."""
+
+    product_gflops: float = Field(gt=0)
+    """Speed of matrix products of one thread there, from `machine.product_gflops`."""
+    fixed_seconds: float = Field(ge=0)
+    """To start, and to train the click proposer."""
+    search_crops: int = Field(ge=0)
+    """Crops that are encoded for the click proposer alone, at least."""
+    encode_seconds: float = Field(gt=0)
+    """To cut, augment and encode one crop."""
+    voxel_seconds: float = Field(ge=0)
+    """Per voxel of a case, each time that it is read and searched for places to cut from."""
+    prompt_seconds: float = Field(gt=0)
+    """Per prompt of a training step, with its share of the validations."""
+    fixed_memory_mb: float = Field(gt=0)
+    """Program, weights and the encoding of a few crops."""
+    expert_mb: float = Field(ge=0)
+    """Disk for the expert and for what continues its training."""
+    prompt_memory_mb: float = Field(gt=0)
+    """Per prompt of a training step."""
+    label_bytes: float = Field(gt=0)
+    """Per voxel of a label crop, packed."""
+
+
+class ViewRules(Part):
+    """How a view is chosen."""
+
+    zoom_steps_mm: tuple[float, ...]
+    """Spacings to choose from, besides the foundation's own."""
+    fit_fraction: float = Field(gt=0, le=1)
+    """Part of the cube that the large objects should fit into."""
+
+
+class PresetRules(Part):
+    """How datasets are planned for foundations of one preset; plans/defaults.json."""
+
+    limits: Limits
+    """Rules that go with it."""
+    costs: Costs
+    """What it costs."""
+
+
+class PlanningDefaults(Part):
+    """plans/defaults.json."""
+
+    view: ViewRules
+    """How a view is chosen."""
+    folds: int = Field(ge=2)
+    """Folds of the splits."""
+    foundations: dict[str, PresetRules]
+    """By preset."""
+
+
+class PublishedWeights(Part):
+    """Weights that someone published; plans/published_weights.json."""
+
+    preset: str
+    """Preset with their sizes and view."""
+    repository: str
+    """Repository on the Hugging Face hub."""
+    file: str
+    """File in it."""
+    licence: str
+    """As stated there."""
+
+    @property
+    def page(self) -> str:
+        """Page to download the file by hand."""
+        return f"https://huggingface.co/{self.repository}"
+
+
+def preset_names() -> list[str]:
+    """Names of all presets."""
+    folder = files("plans") / "foundations"
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def load_preset(name: str) -> Preset:
+    """One preset by name.
+
+    Raises:
+        CheckpointError: if there is none of that name; lists those there are.
+    """
+    if name not in preset_names():
+        raise CheckpointError(f"no preset {name!r}; there are: {', '.join(preset_names())}")
+    values = _read(f"foundations/{name}.json")
+    return Preset(name, FoundationConfig.from_dict(values["config"]), View.model_validate(values["view"]))
+
+
+@cache
+def planning_defaults() -> PlanningDefaults:
+    """The planner's rules."""
+    return PlanningDefaults.model_validate(_read("defaults.json"))
+
+
+def zoom_steps_mm() -> tuple[float, ...]:
+    """Spacings that a view may have besides the foundation's own, ascending."""
+    return tuple(sorted(planning_defaults().view.zoom_steps_mm))
+
+
+def published_weights() -> dict[str, PublishedWeights]:
+    """All weights that can be fetched, by name."""
+    return TypeAdapter(dict[str, PublishedWeights]).validate_python(_read("published_weights.json"))
+
+
+def _read(name: str) -> Any:
+    return json.loads((files("plans") / name).read_text(encoding="utf-8"))
