@@ -14,19 +14,21 @@ from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging.io.native import write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.dataset import ConversionRow
+from moe_pipeline.records.written import Written
 
 FILE_ENDING = ".nii.gz"
 
 
-def convert_case(case: SourceCase, dataset: SourceDataset, out: Path, state: ConversionState) -> ConversionRow:
+def convert_case(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow:
     """Check one case, write it and note what it was made from, unless that was done before.
 
-    A failure becomes a row with its reason, and leaves no file of the case behind.
+    A failure becomes a row with its reason, and leaves no file of the case behind but those that are not ours.
     """
-    targets = target_paths(case, len(dataset.channel_names), out)
+    targets, own = target_names(case, len(dataset.channel_names)), state.own
     try:
-        if all(path.is_file() for path in targets) and (known := state.find(case)):
+        if all((own.folder / name).is_file() for name in targets) and (known := state.find(case)):
             return ConversionRow(case_id=case.case_id, status="present", message=known.message)
+        own.check(targets)
         stamps = state.stamp(case)  # first: the files may change meanwhile
         fixes = fixes_of(dataset)
         loaded = repair(load(case, fixes), fixes)
@@ -35,21 +37,21 @@ def convert_case(case: SourceCase, dataset: SourceDataset, out: Path, state: Con
             raise ImageError("; ".join(inspected.errors))
         label = _final_label(loaded, inspected, dataset)
         written = [*loaded.channels, *([label] if label else [])]
-        notes = [note for part, target in zip(written, targets, strict=True) if (note := _write(part, target))]
+        notes = [note for part, target in zip(written, targets, strict=True) if (note := _write(part, own, target))]
         message = "; ".join((*loaded.notes, *inspected.warnings, *notes))
         state.add(case, stamps, _values(inspected, dataset), message)
     except (PipelineError, OSError) as error:
-        for path in targets:
-            path.unlink(missing_ok=True)
+        for name in targets:
+            own.remove(name)
         return ConversionRow(case_id=case.case_id, status="failed", message=str(error))
     return ConversionRow(case_id=case.case_id, status="converted", message=message)
 
 
-def target_paths(case: SourceCase, n_channels: int, out: Path) -> list[Path]:
-    """Files of a converted case: channels in order, then the label."""
+def target_names(case: SourceCase, n_channels: int) -> list[str]:
+    """Files of a converted case, relative to the new dataset: channels in order, then the label."""
     suffix = "Tr" if case.part == "training" else "Ts"
-    paths = [out / f"images{suffix}" / f"{case.case_id}_{channel:04d}{FILE_ENDING}" for channel in range(n_channels)]
-    return paths + ([out / f"labels{suffix}" / f"{case.case_id}{FILE_ENDING}"] if case.labels else [])
+    names = [f"images{suffix}/{case.case_id}_{channel:04d}{FILE_ENDING}" for channel in range(n_channels)]
+    return names + ([f"labels{suffix}/{case.case_id}{FILE_ENDING}"] if case.labels else [])
 
 
 def _final_label(loaded: LoadedCase, inspected: InspectedCase, dataset: SourceDataset) -> Loaded | None:
@@ -74,11 +76,12 @@ def _remapped(labels: Volume, value_map: dict[int, int]) -> Volume:
     return Volume(new[labels.array], labels.geometry)
 
 
-def _write(part: Loaded, target: Path) -> str:
+def _write(part: Loaded, own: Written, target: str) -> str:
     """Copy the file where its format fits, write it anew otherwise; says so in that case."""
-    if part.file is not None and part.file.name.lower().endswith(FILE_ENDING):
-        with atomic_path(target) as temporary:
-            shutil.copyfile(part.file, temporary)
-        return ""
-    write_native(part.volume, target)
-    return f"{target.name} written anew ({part.volume.array.dtype})"
+    with own.writing(target) as path:
+        if part.file is not None and part.file.name.lower().endswith(FILE_ENDING):
+            with atomic_path(path) as temporary:
+                shutil.copyfile(part.file, temporary)
+            return ""
+        write_native(part.volume, path)
+    return f"{Path(target).name} written anew ({part.volume.array.dtype})"

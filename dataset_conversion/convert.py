@@ -1,14 +1,12 @@
 """Any known source to an nnU-Net v2 raw folder."""
 
-import glob
 import time
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from dataset_conversion.case import FILE_ENDING, convert_case, target_paths
+from dataset_conversion.case import FILE_ENDING, convert_case, target_names
 from dataset_conversion.checking.fixing import with_fixes
 from dataset_conversion.label_map import LabelMap, apply
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
@@ -20,8 +18,11 @@ from moe_pipeline.parallel import run_each
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
+from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
+from moe_pipeline.records.written import Written
 
 REPORT = "conversion.json"
+_DATASET_JSON = "dataset.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
 
@@ -64,8 +65,10 @@ def convert(
     described = with_fixes(described, fixes)
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
-    earlier = _claim(source, name, out) | state.case_ids
-    rows = _convert_all(described, out, state, progress, source.name)
+    own = state.own
+    own.check((REPORT, _DATASET_JSON))
+    _claim(source, name, own)
+    rows = _convert_all(described, state, progress, source.name)
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
@@ -74,9 +77,9 @@ def convert(
     if not done or (has_training and not any(case.part == "training" for case in done)):
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
-    _remove_vanished(out, earlier, {path for case in done for path in target_paths(case, n_channels, out)})
+    _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
     labels = _final_labels(described, state.label_values(case.case_id for case in done))
-    _describe(described, labels, done).save(out / "dataset.json")
+    own.write_text(_DATASET_JSON, _describe(described, labels, done).as_text())
     report = ConversionReport(
         source=str(source.resolve()),
         source_format=name,
@@ -86,7 +89,7 @@ def convert(
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )
-    report.save(out / REPORT)
+    own.write_text(REPORT, report.as_text())
     return report
 
 
@@ -95,14 +98,14 @@ def describe(
 ) -> tuple[str, SourceDataset]:
     """Name of the layout of a source, and what it holds, in the classes of the label map; raises as `convert`."""
     name = choose_source(source, source_format, by_template=bool(options.images))
-    described = _without_duplicates(describe_source(source, name, options))
+    described = _without_duplicates(_with_sound_names(source, describe_source(source, name, options)))
     return name, described if label_map is None else apply(label_map, described)
 
 
 def _convert_all(
-    described: SourceDataset, out: Path, state: ConversionState, progress: Progress, stage: str
+    described: SourceDataset, state: ConversionState, progress: Progress, stage: str
 ) -> list[ConversionRow]:
-    work = partial(convert_case, dataset=described, out=out, state=state)
+    work = partial(convert_case, dataset=described, state=state)
     return list(run_each(work, described.cases, source_bytes, f"converting {stage}", progress))
 
 
@@ -111,10 +114,26 @@ def source_bytes(case: SourceCase) -> int:
     return case_bytes(case.images) * len(case.images) if case.load is None else case_bytes(case.images)
 
 
+def _with_sound_names(source: Path, described: SourceDataset) -> SourceDataset:
+    """Without the cases whose id cannot be a file name."""
+    for name in described.labels or {}:
+        if why := fault_of_title(name):
+            raise DatasetError(f"{source}: {shown(name)} cannot be the name of a class: {why}; rename it")
+    whys = {case.case_id: fault_of_name(case.case_id) for case in described.cases}
+    unsound = {name: f"{shown(name)} cannot be a case id: {why}; rename its files" for name, why in whys.items() if why}
+    kept = tuple(case for case in described.cases if case.case_id not in unsound)
+    return replace(described, cases=kept, faults=described.faults | unsound)
+
+
 def _without_duplicates(described: SourceDataset) -> SourceDataset:
-    counts = Counter(case.case_id for case in described.cases)
+    of_id: dict[str, list[SourceCase]] = {}
+    for case in described.cases:
+        of_id.setdefault(case.case_id, []).append(case)
     doubled = {
-        case_id: f"{n} cases have this id; give each a name of its own" for case_id, n in counts.items() if n > 1
+        case_id: f"{len(cases)} cases have this id: {' and '.join(str(case.images[0]) for case in cases[:2])}; "
+        "give each a name of its own"
+        for case_id, cases in of_id.items()
+        if len(cases) > 1
     }
     kept = tuple(case for case in described.cases if case.case_id not in doubled)
     return replace(described, cases=kept, faults=described.faults | doubled)
@@ -130,28 +149,25 @@ def _check_target(source: Path, source_format: str, out: Path) -> None:
                 f"{out}: already holds a conversion of {earlier.source} ({earlier.source_format}). "
                 "Remove it, or choose another name."
             )
-    elif any((out / name).exists() for name in ("dataset.json", *_FOLDERS)):
+    elif any((out / name).exists() for name in (_DATASET_JSON, *_FOLDERS)):
         raise DatasetError(f"{out}: already holds a dataset that was not made by `moe convert`. Choose another name.")
 
 
-def _claim(source: Path, source_format: str, out: Path) -> set[str]:
-    """Write down whose folder this is before anything else is in it; gives the cases of an earlier run."""
-    if (out / REPORT).is_file():
-        return {row.case_id for row in ConversionReport.load(out / REPORT).rows}
-    ConversionReport(
-        source=str(source.resolve()), source_format=source_format, folder=str(out), rows=(), seconds=0
-    ).save(out / REPORT)
-    return set()
+def _claim(source: Path, source_format: str, own: Written) -> None:
+    """Write down whose folder this is before anything else is in it."""
+    if not (own.folder / REPORT).is_file():
+        claim = ConversionReport(
+            source=str(source.resolve()), source_format=source_format, folder=str(own.folder), rows=(), seconds=0
+        )
+        own.write_text(REPORT, claim.as_text())
 
 
-def _remove_vanished(out: Path, earlier: set[str], kept: set[Path]) -> None:
+def _remove_vanished(own: Written, kept: set[str]) -> None:
     """Delete what earlier runs made and this one did not, such as cases that the source no longer has."""
-    for case_id in earlier:
-        for folder in _FOLDERS:
-            channels = (out / folder).glob(f"{glob.escape(case_id)}_[0-9][0-9][0-9][0-9]{FILE_ENDING}")
-            made = channels if folder.startswith("images") else [out / folder / f"{case_id}{FILE_ENDING}"]
-            for path in set(made) - kept:
-                path.unlink(missing_ok=True)
+    for folder in _FOLDERS:
+        for name in own.names_in(folder):
+            if name not in kept:
+                own.remove(name)
 
 
 def _final_labels(described: SourceDataset, values: list[int]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from dataset_conversion.layout import Loader, Part, SourceCase, SourceDataset
 from dataset_conversion.templates import CHANNEL, CLASS, Match, Template
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.files import has_image_suffix
+from moe_pipeline.records.names import joined
 
 _Key = TypeVar("_Key")
 
@@ -113,7 +114,7 @@ def _channel_of(match: Match) -> str:
 
 
 def _class_of(match: Match) -> str:
-    return match.fields.get(CLASS, "")
+    return joined(match.fields.get(CLASS, ""))
 
 
 def _key(match: Match, names: set[str]) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.records.dataset import ConvertedCase
 from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.stamp import FileStamp
+from moe_pipeline.records.written import Written
 
 STATE = "cases.jsonl"
 
@@ -18,11 +19,8 @@ class ConversionState:
     def __init__(self, path: Path, source: Path, dataset: SourceDataset) -> None:
         self._description = description_sha256(dataset)
         self._journal = Journal(path, ConvertedCase, source, self._description)
-
-    @property
-    def case_ids(self) -> set[str]:
-        """Cases that were ever converted into this folder."""
-        return set(self._journal.known)
+        self.own = Written(path)
+        """What is ours in the new dataset."""
 
     def find(self, case: SourceCase) -> ConvertedCase | None:
         """What is known of a case, if it was made from these very files and checked against the same description."""

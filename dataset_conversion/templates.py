@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.records.names import joined
 
 CHANNEL, CLASS, PATIENT = "channel", "class", "patient"
 _PIECE = re.compile(
@@ -42,8 +43,8 @@ class Match:
 
     @property
     def case_id(self) -> str:
-        """Those fields joined; without any the name of the file before its first dot."""
-        return "_".join(text for _, text in self.case) or self.path.name.split(".")[0]
+        """Those fields joined, also where one spans folders; without any the name of the file before its first dot."""
+        return joined("_".join(text for _, text in self.case)) or self.path.name.split(".")[0]
 
 
 class Template:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 _CHUNK_BYTES = 1 << 20
-_TEMPORARY = re.compile(r"\.(\d+)\.(?:tmp|old)\.")
+_TEMPORARY = re.compile(r"\.moe-(\d+)\.(?:tmp|old)\.")
 _UMASK = os.umask(0)  # the only way to ask for it is to set it
 os.umask(_UMASK)
 
@@ -25,7 +25,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because writers choose the format by it.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{os.getpid()}.tmp.{final.name}")
+    temporary = temporary_for(final)
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -36,21 +36,49 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(final: Path) -> Iterator[Path]:
-    """As `atomic_path`, for a folder. An existing `final` is replaced as a whole."""
+def atomic_folder(final: Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """As `atomic_path`, for a folder. An existing `final` is replaced as a whole if `check` lets it.
+
+    Args:
+        final: the folder.
+        check: looks at what stands there and raises if it must not be lost; without one nothing is replaced.
+
+    Raises:
+        FileExistsError: if something stands there and there is no check.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{os.getpid()}.tmp.{final.name}")
+    temporary = temporary_for(final)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        retired = final.with_name(f".{os.getpid()}.old.{final.name}")
-        if final.exists():
+        retired = final.with_name(f".moe-{os.getpid()}.old.{final.name}")
+        if os.path.lexists(final):
+            if check is None:
+                raise FileExistsError(f"{final}: exists already")
+            check(final)
             final.replace(retired)
         temporary.replace(final)
         shutil.rmtree(retired, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_for(final: Path) -> Path:
+    """Where this process writes a file or folder before it gets its name; no other program names files so."""
+    return final.with_name(f".moe-{os.getpid()}.tmp.{final.name}")
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line in one piece, so that several processes can write to one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rest = memoryview(f"\n{text}\n".encode())  # whatever was cut off before ends here
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:

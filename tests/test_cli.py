@@ -18,6 +18,7 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation
+from moe_pipeline.weights.training_state import save_training_state
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Geometry((12, 10, 8), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), IDENTITY)
@@ -147,7 +148,7 @@ def test_pretraining_anew_removes_the_old_checkpoint(
         raise PipelineError(f"checkpoint: {(out / 'checkpoint.safetensors').exists()}")
 
     monkeypatch.setattr("moe_pipeline.training.pretrain.pretrain_foundation", pretrain)
-    (tmp_path / "checkpoint.safetensors").write_text("of another run")
+    save_training_state(tmp_path / "checkpoint.safetensors", {}, [], {})
     assert "checkpoint: True" in run(capsys, "pretrain", "--out", str(tmp_path))[1]
     assert "checkpoint: False" in run(capsys, "pretrain", "--out", str(tmp_path), "--overwrite")[1]
 
@@ -166,6 +167,7 @@ def test_references_without_names_are_scored_by_value(capsys: pytest.CaptureFixt
     code, text = run(capsys, "evaluate", "-i", str(predictions), "-r", str(references))
     assert code == 0
     assert "class 2" in text
+    assert len(list(tmp_path.rglob("*"))) == 7  # two folders, five label maps: nothing is written without -o
     assert "two: label 5 is not in the class map" in text
     assert "three: " in text
     assert "no reference of this name" in text

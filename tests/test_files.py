@@ -1,5 +1,6 @@
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,17 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old").write_text("old")
-    with atomic_folder(folder) as temporary:
-        (temporary / "new").write_text("new")
+
+    def replace(check: Callable[[Path], None] | None) -> None:
+        with atomic_folder(folder, check) as temporary:
+            (temporary / "new").write_text("new")
+
+    with pytest.raises(FileExistsError, match="model: exists already"):
+        replace(None)
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    looked_at: list[Path] = []
+    replace(looked_at.append)
+    assert looked_at == [folder]
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

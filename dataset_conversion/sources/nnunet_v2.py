@@ -7,6 +7,7 @@ from typing import Any
 from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from moe_pipeline.records.dataset import DatasetJson
+from moe_pipeline.records.names import check_name
 
 _KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_version", "dataset", "regions_class_order"}
 
@@ -20,10 +21,11 @@ def describe(source: Path, _: Options) -> SourceDataset:
     """Cases by file name, or as dataset.json lists them.
 
     Raises:
+        DatasetError: if it lists a case under a name that files cannot have.
         RecordError: if dataset.json breaks its schema.
     """
     description = DatasetJson.load(source / "dataset.json")
-    pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}")
+    pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}", re.DOTALL)
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
     ending, n_channels = description.file_ending, len(channels)
     if description.dataset is not None:
@@ -44,6 +46,7 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
     cases: list[SourceCase] = []
     faults: dict[str, str] = {}
     for case_id, entry in sorted(listed.items()):
+        check_name(case_id, f"{source / 'dataset.json'}: key `dataset`")
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             faults[case_id] = "in dataset.json, it needs a list `images` and a `label`"
             continue

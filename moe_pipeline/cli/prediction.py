@@ -104,7 +104,9 @@ def evaluate(
     references: Annotated[
         Path | None, typer.Option("-r", "--references", help="Folder of reference label maps.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the tables.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the tables; else they are only shown.")
+    ] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Compare foundation, experts and mixture on held-back cases instead.")
     ] = False,
@@ -143,7 +145,7 @@ def evaluate(
         raise typer.BadParameter("give -i and -r, or --matrix")
     if dataset or unseen or clicks or model or fail_on_regression is not None:
         raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
-    _folder(predictions, references, out or predictions)
+    _folder(predictions, references, out)
 
 
 def _forgetting(
@@ -165,7 +167,7 @@ def _forgetting(
         raise typer.Exit(1)
 
 
-def _folder(predictions: Path, references: Path, out: Path) -> None:
+def _folder(predictions: Path, references: Path, out: Path | None) -> None:
     from moe_pipeline.datasets.classes import classes_beside, classes_of
     from moe_pipeline.evaluation.folder import evaluate_folder
     from moe_pipeline.evaluation.summary import summarise

@@ -120,12 +120,13 @@ def pretrain(
     from moe_pipeline.presets import load_preset
     from moe_pipeline.training.pretrain import PretrainOptions, pretrain_foundation
     from moe_pipeline.weights.device import open_device
+    from moe_pipeline.weights.training_state import remove_training_state
 
     options = PretrainOptions(
         preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
     )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
-        (out / "checkpoint.safetensors").unlink(missing_ok=True)
+        remove_training_state(out / "checkpoint.safetensors")
     with progress_bar() as progress:
         card = pretrain_foundation(out, options, progress)
     typer.echo(f"{out / card.name}.safetensors: validation Dice {card.training['best_score']:.3f}")

@@ -1,7 +1,7 @@
 """The predict command: load a model, predict a folder, score it where there are references."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from moe_pipeline.datasets.classes import classes_beside
@@ -13,6 +13,7 @@ from moe_pipeline.imaging.io.files import list_label_maps
 from moe_pipeline.inference.batch.extra_outputs import Maps
 from moe_pipeline.inference.batch.folder import Running, predict_folder
 from moe_pipeline.inference.batch.prompt_sources import PromptSource
+from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.options import ModelChoice
 from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.mixture.model import Mixture
@@ -20,8 +21,11 @@ from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.records.written import Written
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
+
+RUN_JSON = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,12 @@ class PredictOptions:
     overwrite: bool = False
     """Also do what an earlier run has finished."""
 
+    @property
+    def reads(self) -> list[Path]:
+        """Every path of these options but the one that is written to."""
+        paths = (getattr(self, one.name) for one in fields(self) if one.name != "out")
+        return [path for path in paths if isinstance(path, Path)]
+
 
 @dataclass(frozen=True, slots=True)
 class PredictReport:
@@ -99,9 +109,10 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     model = choice.load()
     names = classes_beside(options.labels) if options.labels else {}
     source = PromptSource(options.prompts, options.labels, names, options.clicks, options.seed, _search(options))
-    kept = () if references is None else (references,)
+    tables = (RUN_JSON,) if references is None else (RUN_JSON, METRICS_CSV)
+    reads = [path for path in (*options.reads, choice.folder, choice.weights_root, references) if path is not None]
     maps = Maps(options.probabilities, options.uncertainty, options.dicom_seg)
-    rows = predict_folder(model, options.images, options.out, source, progress, kept, maps, running)
+    rows = predict_folder(model, options.images, options.out, source, progress, reads, maps, running, tables)
     failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
     lines = [f"{options.out}: {len(cases)} label maps, {len(failures)} failed cases", *failures]
@@ -136,7 +147,7 @@ def _score(options: PredictOptions, references: Path, rows: list[CaseRow], cases
 
 
 def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_cases: int, seconds: float) -> None:
-    RunRecord(
+    record = RunRecord(
         command="predict",
         versions=library_versions(),
         device=options.device,
@@ -145,7 +156,8 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), "failed": n_failed_cases},
         files=["cases.csv", *(f"{case}.nii.gz" for case in cases)],
-    ).save(options.out / "run.json")
+    )
+    Written(options.out / FINISHED).write_text(RUN_JSON, record.as_text())
 
 
 def _references(options: PredictOptions) -> Path | None:

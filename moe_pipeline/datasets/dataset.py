@@ -8,6 +8,7 @@ from typing import Any
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.dataset import DatasetJson
+from moe_pipeline.records.names import check_name, fault_of_name, fault_of_title, shown
 from moe_pipeline.records.planning import Fault
 
 _MAX_LISTED = 20
@@ -69,7 +70,8 @@ def open_dataset(folder: Path) -> RawDataset:
     Faults of single cases are part of the result; whether to go on without these cases is for the caller to say.
 
     Raises:
-        DatasetError: if the folder is missing, dataset.json contradicts itself, or no case is complete.
+        DatasetError: if the folder is missing, dataset.json contradicts itself or lists a case under a name that files
+            cannot have, or no case is complete.
         RecordError: if dataset.json is missing or breaks its schema.
     """
     if not folder.is_dir():
@@ -108,6 +110,9 @@ def _label_faults(description: DatasetJson) -> list[str]:
     if description.regions:
         names = ", ".join(description.regions)
         faults.append(f"dataset.json: regions are not supported ({names}): give each label value a name of its own")
+    for name in description.labels:
+        if why := fault_of_title(name):
+            faults.append(f"dataset.json: labels: {shown(name)} cannot be the name of a class: {why}; rename it")
     values = [value for value in description.labels.values() if isinstance(value, int)]
     if len(set(values)) < len(values):
         faults.append("dataset.json: two labels share a value")
@@ -143,6 +148,7 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
     cases, faults = [], []
     listed: dict[str, Any] = description.dataset or {}
     for case_id, entry in sorted(listed.items()):
+        check_name(case_id, f"{folder / 'dataset.json'}: key `dataset`")
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             faults.append(_fault(case_id, "in dataset.json, it needs a list `images` and a `label`"))
             continue
@@ -159,12 +165,16 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
 def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tuple[Path, ...]], list[Fault]]:
     """Files in channel order of each case that has all channels, and what is wrong with the others."""
     ending = description.file_ending
-    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}")
+    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}", re.DOTALL)
     found: dict[str, dict[int, Path]] = {}
     faults = []
     for path in _files(folder):
         match = pattern.fullmatch(path.name)
-        if match:
+        if match and (why := fault_of_name(match[1])):
+            faults.append(
+                _fault(match[1], f"{shown(path.name)}: {shown(match[1])} cannot be a case id: {why}; rename it")
+            )
+        elif match:
             found.setdefault(match[1], {})[int(match[2])] = path
         elif path.name.endswith(ending):
             message = f"{path.name}: no channel number; expected a name like case_0000{ending}"

@@ -11,8 +11,10 @@ from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
+from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MetricRow
+from moe_pipeline.records.written import Written, refuse_inputs
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +49,13 @@ def evaluate_folder(
 
     Raises:
         ImageError: if a folder is missing or holds two files for one case.
+        PipelineError: if `out` is the folder of references, or holds a dice.csv that is not ours.
         DatasetError: if there is nothing to score, or `cases` names one without a reference.
     """
+    own = None if out is None else Written(out / FINISHED)
+    if own is not None:
+        refuse_inputs(own.folder, [references])
+        own.check([METRICS_CSV])
     predicted, expected = dict(list_label_maps(predictions)), dict(list_label_maps(references))
     wanted = _wanted(expected, cases, references)
     unmatched = set(predicted) - set(expected) if cases is None else set()
@@ -62,8 +69,9 @@ def evaluate_folder(
         else:
             rows += _case_rows(predicted[case], expected[case], classes, case, tolerance_mm)
     table = to_table(rows)
-    if out is not None:
-        write_table(out / METRICS_CSV, table)
+    if own is not None:
+        with own.writing(METRICS_CSV) as temporary:
+            write_table(temporary, table)
     return table
 
 

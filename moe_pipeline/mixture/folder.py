@@ -14,6 +14,7 @@ from moe_pipeline.mixture.gate_files import (
     DatasetFeatures,
     TrainedGate,
     draw_gate,
+    own_files,
     save_features,
     save_gate,
 )
@@ -21,6 +22,7 @@ from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ExpertEntry, GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.records.written import files_below
 from moe_pipeline.workspace import Workspace
 
 EXPERTS, MODEL_CARD = "experts", "moe.json"
@@ -50,13 +52,16 @@ def check_replaceable(model: Path) -> None:
     """Look whether a model folder may be written anew.
 
     Raises:
-        PipelineError: if the model that stands there was imported: its experts are nowhere else.
+        PipelineError: if the model that stands there was imported: its experts are nowhere else; or if the folder
+            holds files that are not ours.
     """
     if (model / EXPERTS).exists():
         raise PipelineError(
             f"{model} holds an imported model with experts of its own, which would be lost; "
             "move it elsewhere, or add to it with `moe experts add`"
         )
+    if os.path.lexists(model):
+        own_files(model).check_all()
 
 
 def save_model(
@@ -79,7 +84,7 @@ def save_model(
         settings: for run.json.
         seconds: that all of it took.
     """
-    with atomic_folder(place.model) as folder:
+    with atomic_folder(place.model, check_replaceable) as folder:
         card = write_gate(folder, finished.trained, described)
         save_features(folder, finished.datasets)
         ModelCard(
@@ -101,6 +106,7 @@ def save_model(
             results={"calibration_error": card.calibration_error, "tau": card.tau},
             files=[MODEL_CARD, GATE_CARD, GATE_WEIGHTS, GATE_CHART],
         ).save(folder / "run.json")
+        own_files(folder).adopt(files_below(folder))
     return card
 
 

@@ -2,7 +2,8 @@
 
 moe.json                            which foundation, which experts
 gate.safetensors gate.json gate.png the gate that the first experts were trained with
-added/<dataset>/                   the same three of each expert that added later
+added/<dataset>/                   the same three of each expert that was added later
+written.jsonl                       what of all this is ours, by its hash
 features/<dataset>.safetensors      gate features of every dataset, for experts that join later
 """
 
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from moe_pipeline.charts import Chart, Curve, save_charts
 from moe_pipeline.errors import CheckpointError, DatasetError
+from moe_pipeline.files import sha256_file
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
-from moe_pipeline.records.moe import GateCard, ReliabilityBin, ThresholdRow
+from moe_pipeline.records.moe import MANIFEST, GateCard, ReliabilityBin, ShareManifest, ThresholdRow
+from moe_pipeline.records.written import Written, WrittenFile
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
 
 
@@ -107,13 +110,24 @@ class TrainedGate:
         }
 
 
+WRITTEN = "written.jsonl"
 GATE_WEIGHTS, GATE_CARD, GATE_CHART = "gate.safetensors", "gate.json", "gate.png"
 
 _KEPT_PROMPTS = {"train": 1000, "validation": 500}
 
 
+def own_files(model: Path) -> Written:
+    """What is ours in a model folder, trained here or imported."""
+    manifest = model / MANIFEST
+    listed = ShareManifest.load(manifest).files.items() if manifest.is_file() else ()
+    also = [WrittenFile(file=name, size_bytes=file.n_bytes, sha256=file.sha256) for name, file in listed]
+    if also:
+        also.append(WrittenFile(file=MANIFEST, size_bytes=manifest.stat().st_size, sha256=sha256_file(manifest)))
+    return Written(model / WRITTEN, also)
+
+
 def added_folder(model: Path, dataset: str) -> Path:
-    """Where the gate of an expert is that added later."""
+    """Where the gate of an added expert is."""
     return model / "added" / dataset
 
 

@@ -1,25 +1,27 @@
 """A model as one folder or zip file that can be given away: every file listed with its hash, nothing else let in."""
 
 import logging
+import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 from moe_pipeline.errors import CheckpointError, PipelineError, RecordError
 from moe_pipeline.files import atomic_folder, atomic_path, sha256_file
 from moe_pipeline.mixture.archive import Archive, copy_checked, is_plain, open_archive, safe_name
+from moe_pipeline.mixture.gate_files import own_files
 from moe_pipeline.mixture.model import foundation_of, load_router
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.moe import ModelCard, SharedFile, ShareManifest
+from moe_pipeline.records.moe import MANIFEST, ModelCard, SharedFile, ShareManifest
 from moe_pipeline.weights.store import StoredFoundation, card_path, find_foundation
 from moe_pipeline.weights.tensors import check_sha256
 
 _log = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST_MANIFEST_BYTES = 1 << 24
@@ -46,11 +48,12 @@ def export_model(
         overwrite: replace `out`.
 
     Raises:
-        PipelineError: if `out` exists, or lies inside the model.
+        PipelineError: if `out` exists and is not to be replaced, or holds files that are not ours, or lies inside the
+            model.
         StaleCacheError: if experts or gate are not those that belong together.
         CheckpointError: if weights are missing or damaged.
     """
-    if out.exists() and not overwrite:
+    if os.path.lexists(out) and not overwrite:
         raise PipelineError(f"{out}: exists already; give another name or --overwrite")
     if model.resolve() in (out.resolve(), *out.resolve().parents):
         raise PipelineError(f"{out}: lies inside the model that is exported; give another place")
@@ -61,8 +64,10 @@ def export_model(
     files = _files_to_share(model, card, stored, with_foundation, with_features)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix != ".zip":
-        with atomic_folder(out) as folder:
+        with atomic_folder(out, check_ours) as folder:
             return _gather(card, stored, files, folder)
+    if out.exists():
+        _check_zip(out)
     with TemporaryDirectory(prefix=f".{out.stem}.", dir=out.parent) as name:
         manifest = _gather(card, stored, files, Path(name))
         _zip(Path(name), [*manifest.files, MANIFEST], out)
@@ -78,12 +83,15 @@ def import_model(source: Path, target: Path, *, overwrite: bool = False) -> Shar
         overwrite: replace a model that stands there.
 
     Raises:
-        PipelineError: if `target` exists, or `source` holds a path that would leave it, a link, a file that is not in
-            its manifest, a file of another kind, or one whose size or hash differs; nothing is written then.
+        PipelineError: if `target` exists and is not to be replaced, or holds files that are not ours; if `source` holds
+            a path that would leave it, a link, a file that is not in its manifest, a file of another kind, or one whose
+            size or hash differs; nothing is written then.
         RecordError: if manifest, cards or gates do not fit each other.
     """
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         raise PipelineError(f"{target}: exists already; give another place with --out, or --overwrite")
+    if os.path.lexists(target):
+        check_ours(target)
     with open_archive(source) as archive:
         manifest = _manifest(archive)
         listed = {safe_name(name, source) for name in manifest.files}
@@ -93,7 +101,7 @@ def import_model(source: Path, target: Path, *, overwrite: bool = False) -> Shar
             raise PipelineError(
                 f"{source}: {', '.join(odd)}: listed but missing, or there but not listed; get it again"
             )
-        with atomic_folder(target) as folder:
+        with atomic_folder(target, check_ours) as folder:
             for name, expected in manifest.files.items():
                 copy_checked(archive, name, expected, folder / name)
             manifest.save(folder / MANIFEST)
@@ -183,6 +191,38 @@ def _below(model: Path, part: str) -> Mapping[str, Path]:
 
 def _described(path: Path) -> SharedFile:
     return SharedFile(sha256=sha256_file(path), n_bytes=path.stat().st_size)
+
+
+def check_ours(folder: Path) -> None:
+    """Look whether a folder holds nothing but a model as we wrote it.
+
+    Raises:
+        PipelineError: names what would be lost.
+    """
+    own_files(folder).check_all()
+
+
+def _check_zip(out: Path) -> None:
+    """The same for a zip file."""
+    fault = f"{out}: was not written by `moe export`, or was changed since; give another name, or move it away"
+    try:
+        with open_archive(out) as archive:
+            manifest = _manifest(archive)
+            if set(archive.names()) != {*manifest.files, MANIFEST}:
+                raise PipelineError(fault)
+            for name, expected in manifest.files.items():
+                with archive.open(name) as stream:
+                    if _sha256(stream) != expected.sha256:
+                        raise PipelineError(fault)
+    except PipelineError as error:
+        raise PipelineError(fault) from error
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    digest = sha256()
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _zip(folder: Path, names: list[str], out: Path) -> None:

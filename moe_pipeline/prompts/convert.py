@@ -9,7 +9,9 @@ from moe_pipeline.imaging.io.files import case_id_of, list_images, read_geometry
 from moe_pipeline.prompts.formats import FORMATS, OURS
 from moe_pipeline.prompts.prompt import corners, from_world, to_world
 from moe_pipeline.prompts.read import Given, read_prompts
+from moe_pipeline.records.names import fault_of_name, shown
 from moe_pipeline.records.prompts import ObjectPrompt, Point, PromptFile, Space
+from moe_pipeline.records.written import refuse_existing
 
 TARGETS = (OURS, *(name for name, kind in FORMATS.items() if kind.write is not None))
 """What we write."""
@@ -31,7 +33,7 @@ def convert_prompts(source: Path, target: str, out: Path, images: Path | None = 
         Why a case was left out, by case; empty if all is well.
 
     Raises:
-        PipelineError: if source or target do not fit; nothing is written then.
+        PipelineError: if source or target do not fit, or a file to be written exists; nothing is written then.
     """
     if target not in TARGETS:
         raise PromptError(f"--to {target}: cannot be written; expected one of {', '.join(TARGETS)}")
@@ -49,7 +51,9 @@ def convert_prompts(source: Path, target: str, out: Path, images: Path | None = 
         raise PromptError(f"{source}: nothing could be converted: {'; '.join(failed.values())}")
     if target == OURS:
         cases = {case: tuple(objects) for case, objects in converted.items()}
-        PromptFile(space=space, cases=cases).save(out / OURS if out.is_dir() else out)
+        file = out / OURS if out.is_dir() else out
+        refuse_existing(file)
+        PromptFile(space=space, cases=cases).save(file)
         return failed
     return failed | _write_each(target, converted, out)
 
@@ -60,10 +64,15 @@ def _write_each(target: str, converted: Mapping[str, list[ObjectPrompt]], out: P
     one_file = out.name.lower().endswith(kind.suffix)
     if one_file and len(converted) > 1:
         raise PromptError(f"{out}: one file, but there are {len(converted)} cases; give a folder")
-    failed = {}
-    for case, objects in converted.items():
+    failed = {case: f"{shown(case)} cannot be a file name: {why}" for case in converted if (why := fault_of_name(case))}
+    files = {
+        case: out if one_file else out / f"{case}{kind.suffix}" for case in converted if one_file or case not in failed
+    }
+    for file in files.values():
+        refuse_existing(file)
+    for case, file in files.items():
         try:
-            kind.write(out if one_file else out / f"{case}{kind.suffix}", objects)
+            kind.write(file, converted[case])
         except PromptError as error:
             failed[case] = str(error)
     return failed

@@ -17,6 +17,7 @@ from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.prompts.prompt import LPS_TO_RAS, seed_of
 from moe_pipeline.prompts.thickest import deepest, deepest_of_parts
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
+from moe_pipeline.records.written import refuse_existing
 
 SimulatedUserName = Literal["random", "centre", "jitter", "error"]
 SIMULATED_USERS: tuple[SimulatedUserName, ...] = ("random", "centre", "jitter", "error")
@@ -72,8 +73,10 @@ def simulate_prompts(
         Why a case was left out, by case; empty if all is well.
 
     Raises:
-        PipelineError: if the folder is missing or nothing in it can be clicked on; nothing is written then.
+        PipelineError: if `out` exists, the folder is missing or nothing in it can be clicked on; then nothing is
+            written.
     """
+    refuse_existing(out)
     names = classes_beside(labels)
     predictions = dict(list_label_maps(options.predictions)) if options.predictions else {}
     cases: dict[str, tuple[ObjectPrompt, ...]] = {}

@@ -30,7 +30,11 @@ class Record(Part):
 
     def save(self, path: Path) -> None:
         """Write as indented JSON, whole or not at all."""
-        write_text(path, json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
+        write_text(path, self.as_text())
+
+    def as_text(self) -> str:
+        """Indented JSON, as in the file."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import ValidationError
 
+from moe_pipeline.files import append_line
 from moe_pipeline.records.stamp import FileStamp
 
 
@@ -66,9 +67,7 @@ class Journal(Generic[LineT]):
     def add(self, line: LineT) -> None:
         """Append a line."""
         with self._lock:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write("\n" + line.model_dump_json() + "\n")  # whatever was cut off before ends here
+            append_line(self._path, line.model_dump_json())
             self.known[line.case_id] = line
 
 

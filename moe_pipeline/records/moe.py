@@ -7,6 +7,8 @@ from pydantic import Field
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
+MANIFEST = "manifest.json"
+
 
 class SharedFile(Part):
     """One file of an exported model."""

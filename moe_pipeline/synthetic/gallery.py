@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.files import atomic_path
+from moe_pipeline.records.written import refuse_existing
 from moe_pipeline.synthetic.volumes import make_batch
 
 _COLUMNS = 4
@@ -20,9 +21,13 @@ def write_gallery(path: Path, seed: int, n: int, size: int = 64) -> None:
         seed: which synthetic set.
         n: number of samples, four in a row.
         size: voxels per edge.
+
+    Raises:
+        PipelineError: if `path` exists.
     """
     from PIL import Image
 
+    refuse_existing(path)
     tiles = [
         _tile(sample.image[0, 0], sample.target[0, 0])
         for sample in (make_batch(seed, 1, size, first=i) for i in range(n))

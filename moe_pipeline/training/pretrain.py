@@ -32,7 +32,7 @@ from moe_pipeline.training.interactive.click_sequences import (
 )
 from moe_pipeline.training.interactive.simulated_clicks import click_sequence, full_size
 from moe_pipeline.weights.device import open_device
-from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.store import check_ours, find_foundation, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
 _log = logging.getLogger(__name__)
@@ -238,10 +238,11 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         progress: told after each step.
 
     Raises:
+        CheckpointError: if weights of that name are there that are not ours.
         InterruptedRunError: if Ctrl-C ended the training; the checkpoint is in `out`.
     """
     chosen = load_preset(options.preset)
-    weights_path(out, options.name)  # a bad name is an error now, not after hours
+    check_ours(weights_path(out, options.name))  # a bad name, or one that is taken, is an error now, not after hours
     device = open_device(options.device)
     torch.manual_seed(options.seed)
     foundation = build_foundation(chosen.config).to(device)

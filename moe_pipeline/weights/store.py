@@ -1,5 +1,6 @@
 """Foundations on disk: a safetensors file with a card beside it, in the package or in a workspace."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moe_pipeline.errors import CheckpointError
+from moe_pipeline.errors import CheckpointError, RecordError
+from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import FoundationCard, View
@@ -63,12 +65,14 @@ def save_foundation(
         overwrite: replace a foundation of that name.
 
     Raises:
-        CheckpointError: if the name is no file name, or taken, or the view is not what the encoder takes.
+        CheckpointError: if the name is no file name, or taken, also by files that are not ours, or the view is not what
+            the encoder takes.
     """
     path = weights_path(folder, name)
     check_view(view, foundation.config, str(path))
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: exists already; choose another name or overwrite it")
+    check_ours(path)
     tensors = {key: _narrow(value, dtype) for key, value in foundation.state_dict().items()}
     card_path(path).unlink(missing_ok=True)
     card = FoundationCard(
@@ -84,6 +88,24 @@ def save_foundation(
     )
     card.save(card_path(path))
     return card
+
+
+def check_ours(path: Path) -> None:
+    """Refuse to replace weights or a card that are not as we wrote them.
+
+    Raises:
+        CheckpointError: names the one that is not.
+    """
+    card, fault = card_path(path), "was not written by moe, or was changed since; choose another name, or move it away"
+    if os.path.lexists(card):
+        try:
+            known = FoundationCard.load(card).weights_sha256
+        except RecordError as error:
+            raise CheckpointError(f"{card}: {fault}") from error
+        if path.is_file() and sha256_file(path) == known:
+            return
+    if os.path.lexists(path):
+        raise CheckpointError(f"{path}: {fault}")
 
 
 def check_view(view: View, config: FoundationConfig, origin: str) -> None:

@@ -1,6 +1,7 @@
 """The exact state of a training run in one file, so that it continues bit for bit as if it had never stopped."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,18 @@ def load_training_state(path: Path, optimizers: Sequence[Optimizer]) -> tuple[di
         except ValueError as error:
             raise CheckpointError(f"{path}: its optimizer does not fit this network: {error}") from error
     return tensors, values["metadata"]
+
+
+def remove_training_state(path: Path) -> None:
+    """Remove the checkpoint of an earlier run, if there is one.
+
+    Raises:
+        CheckpointError: if it is no training state of ours; it stays.
+    """
+    if os.path.lexists(path):
+        if load_metadata(path).get(_KEY) is None:
+            raise CheckpointError(f"{path}: is in the way and was not written by moe; move it away")
+        path.unlink()
 
 
 def _check_shapes(path: Path, state: Mapping[int, Mapping[str, Any]], optimizer: Optimizer) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase
 from dataset_conversion.registry import choose_source
 from moe_pipeline.datasets.dataset import open_dataset
-from moe_pipeline.errors import DatasetError, RecordError
+from moe_pipeline.errors import DatasetError, PipelineError, RecordError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow
 
@@ -465,3 +466,99 @@ def test_regions_become_plain_classes(tmp_path: Path, make_phantom_dataset: Make
     (source / "dataset.json").write_text(json.dumps(changed | {"labels": labels}))
     convert(source, tmp_path / "out")
     assert open_dataset(tmp_path / "out").classes == {1: "whole", 3: "whole_3"}
+
+
+def listed_source(folder: Path, make: MakeDataset, case_id: str) -> Path:
+    """A dataset whose only case is listed under an id of one's choice."""
+    source = make(folder / "Dataset001_X", 2)
+    description = json.loads((source / "dataset.json").read_text())
+    entry = {"images": ["imagesTr/p001_0000.nii.gz"], "label": "labelsTr/p001.nii.gz"}
+    (source / "dataset.json").write_text(json.dumps(description | {"dataset": {case_id: entry}}))
+    return source
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "case_id", ["../../../in/Dataset001_X/imagesTr/p001", "a/b", "", ".hidden", "a\nb", "{source}"]
+)
+def test_a_listed_id_that_is_a_path_is_refused(tmp_path: Path, make_phantom_dataset: MakeDataset, case_id: str) -> None:
+    case_id = case_id.format(source=tmp_path / "in" / "Dataset001_X" / "imagesTr" / "p001")
+    source = listed_source(tmp_path / "in", make_phantom_dataset, case_id)
+    before = files_in(tmp_path)
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=r"dataset\.json: key `dataset`: .* cannot be a case id: .*; rename it"):
+            convert(source, tmp_path / "out" / "Dataset001_X")
+    with pytest.raises(DatasetError, match=r"dataset\.json: key `dataset`: .* cannot be a case id"):
+        open_dataset(source)
+    assert files_in(tmp_path) == before
+
+
+def test_a_file_whose_name_cannot_be_a_case_id_is_a_row(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 2)
+    (source / "imagesTr" / "p000_0000.nii.gz").rename(source / "imagesTr" / "a\nb_0000.nii.gz")
+    (source / "labelsTr" / "p000.nii.gz").rename(source / "labelsTr" / "a\nb.nii.gz")
+    found = rows(convert(source, tmp_path / "out"))
+    assert found["p001"][0] == "converted"
+    assert found["a\nb"] == ("failed", r"'a\nb' cannot be a case id: it holds control characters; rename its files")
+    dataset = open_dataset(source)
+    assert [case.case_id for case in dataset.cases] == ["p001"]
+    assert r"'a\nb' cannot be a case id" in dataset.faults[0].message
+
+
+def test_a_class_without_a_printable_name_is_refused(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 1)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | {"labels": {"background": 0, "a\nb": 1, "bar": 3}}))
+    with pytest.raises(DatasetError, match=r"'a\\nb' cannot be the name of a class: it holds control characters"):
+        convert(source, tmp_path / "out")
+    with pytest.raises(DatasetError, match=r"labels: 'a\\nb' cannot be the name of a class"):
+        open_dataset(source)
+
+
+def test_fields_over_several_folders_are_joined(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    made = make_phantom_dataset(tmp_path / "made", 2)
+    for place in ("A/p0", "B/p0"):
+        (tmp_path / "in" / place / "organs").mkdir(parents=True)
+        shutil.copy(made / "imagesTr" / "p001_0000.nii.gz", tmp_path / "in" / place / "ct.nii.gz")
+        shutil.copy(made / "labelsTr" / "p001.nii.gz", tmp_path / "in" / place / "organs" / "liver.nii.gz")
+    options = Options("{case:.+}/ct.nii.gz", "{case:.+}/{class:organs/.+}.nii.gz")
+    report = convert(tmp_path / "in", tmp_path / "out", options=options)
+    assert {row.case_id for row in report.rows} == {"A_p0", "B_p0"}
+    assert sorted(path.name for path in (tmp_path / "out" / "labelsTr").iterdir()) == ["A_p0.nii.gz", "B_p0.nii.gz"]
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {"background": 0, "organs_liver": 1}
+    (tmp_path / "in" / "A_p0" / "organs").mkdir(parents=True)
+    for name in ("ct.nii.gz", "organs/liver.nii.gz"):
+        shutil.copy(tmp_path / "in" / "A" / "p0" / name, tmp_path / "in" / "A_p0" / name)
+    found = {row.case_id: row for row in convert(tmp_path / "in", tmp_path / "out2", options=options).rows}
+    assert found["A_p0"].status == "failed"
+    assert re.search("2 cases have this id: .*A/p0/ct.nii.gz and .*A_p0/ct.nii.gz", found["A_p0"].message)
+    assert found["B_p0"].status == "converted"
+
+
+def test_what_others_put_into_a_converted_dataset_stays(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = make_phantom_dataset(tmp_path / "in", 3), tmp_path / "out"
+    convert(source, out)
+    theirs = {
+        "labelsTr/p000.nii.gz": (source / "labelsTr" / "p002.nii.gz").read_bytes(),  # corrected by hand
+        "labelsTr/p001.nii.gz": b"theirs",
+        "imagesTr/p001_0007.nii.gz": b"theirs",
+        "imagesTr/p009_0000.nii.gz": b"theirs",
+        "notes.txt": b"theirs",
+    }
+    for name, content in theirs.items():
+        (out / name).write_bytes(content)
+    for path in (source / "imagesTr" / "p000_0000.nii.gz", source / "imagesTr" / "p001_0000.nii.gz"):
+        path.write_bytes(path.read_bytes()[:-20])  # both fail now
+    (source / "imagesTr" / "p002_0000.nii.gz").rename(source / "imagesTr" / "p009_0000.nii.gz")
+    (source / "labelsTr" / "p002.nii.gz").rename(source / "labelsTr" / "p009.nii.gz")
+    for _ in range(2):
+        with pytest.raises(DatasetError, match="no training case could be converted"):
+            convert(source, out)
+        assert {name: (out / name).read_bytes() for name in theirs} == theirs
+    (out / "dataset.json").write_text("{}")
+    with pytest.raises(PipelineError, match=r"dataset\.json: is in the way and was not written by moe.*--out"):
+        convert(source, out)
+    assert (out / "dataset.json").read_text() == "{}"

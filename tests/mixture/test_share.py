@@ -4,12 +4,14 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from moe_pipeline.errors import CheckpointError, PipelineError, RecordError, StaleCacheError
+from moe_pipeline.mixture.folder import check_replaceable
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.mixture.share import MANIFEST, export_model, foundation_is_there, import_model
 from moe_pipeline.records.moe import ShareManifest
@@ -209,6 +211,10 @@ def test_nothing_is_replaced_unasked(exported: Path, trained_workspace: Workspac
     with pytest.raises(PipelineError, match="exists already"):
         import_model(exported, tmp_path / "model")
     import_model(exported, tmp_path / "model", overwrite=True)
+    (tmp_path / "model" / "notes.txt").write_text("theirs")
+    with pytest.raises(PipelineError, match=r"notes\.txt: would be lost, but was not written by moe"):
+        import_model(exported, tmp_path / "model", overwrite=True)
+    assert (tmp_path / "model" / "notes.txt").read_text() == "theirs"
     with pytest.raises(PipelineError, match="exists already"):
         export_model(trained_workspace.model, exported, trained_workspace.weights)
     with pytest.raises(PipelineError, match="lies inside the model"):
@@ -229,3 +235,36 @@ def test_the_manifest_lists_everything(exported: Path) -> None:
     with zipfile.ZipFile(exported) as archive:
         manifest = ShareManifest.model_validate_json(archive.read(MANIFEST))
         assert {*manifest.files, MANIFEST} == set(archive.namelist())
+
+
+@pytest.mark.parametrize("name", ["out.zip", "out"])
+def test_only_an_exported_model_is_replaced_by_one(trained_workspace: Workspace, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    give = partial(export_model, trained_workspace.model, out, trained_workspace.weights)
+    give()
+    give(overwrite=True)
+    if out.is_dir():
+        (out / "gate.json").write_text("{}")
+    else:
+        with zipfile.ZipFile(out, "a") as archive:
+            archive.writestr("notes.txt", "theirs")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(PipelineError, match=r"not written by .*, or was changed since; give another"):
+        give(overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    shutil.rmtree(out, ignore_errors=True)
+    out.unlink(missing_ok=True)
+    out.write_text("theirs")  # a file where a folder or an archive is to be
+    with pytest.raises(PipelineError, match=r"not written by .*, or was changed since; give another"):
+        give(overwrite=True)
+    assert out.read_text() == "theirs"
+
+
+def test_a_model_folder_that_holds_other_files_is_not_trained_over(
+    trained_workspace: Workspace, tmp_path: Path
+) -> None:
+    model = shutil.copytree(trained_workspace.model, tmp_path / "model")
+    check_replaceable(model)
+    (model / "notes.txt").write_text("theirs")
+    with pytest.raises(PipelineError, match=r"notes\.txt: would be lost"):
+        check_replaceable(model)

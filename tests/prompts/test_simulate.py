@@ -70,8 +70,8 @@ def test_centre_is_the_deepest_voxel(labels: Path, tmp_path: Path) -> None:
 def test_jitter_moves_the_centre_but_not_out_of_the_image(labels: Path, tmp_path: Path) -> None:
     moved = []
     for seed in range(30):
-        simulate_prompts(labels, tmp_path / "p.json", SimulatedUserOptions("jitter", seed=seed, jitter_mm=6))
-        moved += [place for *_, places, _ in voxels(tmp_path / "p.json", labels)[:1] for place in places]
+        simulate_prompts(labels, tmp_path / f"{seed}.json", SimulatedUserOptions("jitter", seed=seed, jitter_mm=6))
+        moved += [place for *_, places, _ in voxels(tmp_path / f"{seed}.json", labels)[:1] for place in places]
     away_mm = (np.array(moved) - (5, 6, 4)) * (1.0, 1.5, 2.0)
     assert (np.array(moved) >= 0).all()
     assert (np.array(moved) < SHAPE).all()

@@ -47,6 +47,19 @@ def test_nothing_is_overwritten_unasked(tiny: Foundation, tmp_path: Path) -> Non
     save(tiny, tmp_path, overwrite=True)
 
 
+@pytest.mark.parametrize("name", ["mine.safetensors", "mine.json"])
+def test_files_of_others_are_not_overwritten_even_if_asked(tiny: Foundation, tmp_path: Path, name: str) -> None:
+    for before in (False, True):
+        if before:
+            save(tiny, tmp_path)
+        (tmp_path / name).write_text("theirs")
+        found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(CheckpointError, match=r"was not written by moe, or was changed since; choose another name"):
+            save(tiny, tmp_path, overwrite=True)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == found
+        (tmp_path / name).unlink()
+
+
 def test_a_view_of_another_size_is_not_saved(tiny: Foundation, tmp_path: Path) -> None:
     view = VIEW.model_copy(update={"size_voxels": 128})
     with pytest.raises(CheckpointError, match=r"mine\.safetensors: its view has 128 voxels .* encoder takes 16"):

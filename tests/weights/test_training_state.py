@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.weights.tensors import save_tensors
-from moe_pipeline.weights.training_state import load_training_state, save_training_state
+from moe_pipeline.weights.training_state import load_training_state, remove_training_state, save_training_state
 
 
 def make_network(width: int = 4) -> tuple[nn.Module, torch.optim.AdamW]:
@@ -74,3 +74,19 @@ def test_plain_weights_are_no_training_state(tmp_path: Path) -> None:
     save_tensors(tmp_path / "weights.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="holds no training state"):
         load_training_state(tmp_path / "weights.safetensors", [make_network()[1]])
+
+
+def test_only_a_training_state_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    remove_training_state(path)
+    network, optimizer = make_network()
+    save_training_state(path, network.state_dict(), [optimizer], {})
+    remove_training_state(path)
+    assert not path.exists()
+    save_tensors(path, {"a": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="was not written by moe; move it away"):
+        remove_training_state(path)
+    path.write_text("theirs")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
+        remove_training_state(path)
+    assert path.read_text() == "theirs"

@@ -15,15 +15,19 @@ from moe_pipeline.evaluation.forgetting.models import ComparedModel, EncodingMem
 from moe_pipeline.evaluation.forgetting.score import Clicking, score_case
 from moe_pipeline.evaluation.forgetting.tables import prompt_table, set_table
 from moe_pipeline.evaluation.table import write_table
+from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.comparison import CaseScores, Kind
 from moe_pipeline.records.evaluation import Forgetting
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.records.written import Written
 from moe_pipeline.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+
+_RUN_JSON = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +113,24 @@ def compare(
         progress: told after each case.
 
     Raises:
-        PipelineError: if the model folder is incomplete, two sets have one name, or no case at all could be compared.
+        PipelineError: if a table that is not ours is in the way, the model folder is incomplete, two sets have one
+            name, or no case at all could be compared.
     """
     began, folder = time.monotonic(), options.model or place.model
     if not sets or len({s.name for s in sets}) < len(sets):
         raise DatasetError(
             f"a comparison needs sets of different names; got {', '.join(s.name for s in sets) or 'none'}"
         )
-    models = load_compared_models(place, folder, options.device)
     clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
-    scores, failures = _score_all(sets, models, clickings, out, progress)
+    own = Written(out / FINISHED)
+    own.check([_RUN_JSON, *(file for clicking in clickings for file in _tables(clicking.n_clicks))])
+    models = load_compared_models(place, folder, options.device)
+    scores, failures = _score_all(sets, models, clickings, own, progress)
     if not scores:
         raise PipelineError("not a single case could be compared: " + "; ".join(failures[:3]))
     kinds = _kinds(folder, sets)
-    comparisons = tuple(_compared(scores, sets, models, clicking, kinds, out) for clicking in clickings)
-    _record(out, options, models, comparisons, failures, time.monotonic() - began)
+    comparisons = tuple(_compared(scores, sets, models, clicking, kinds, own) for clicking in clickings)
+    _record(own, options, models, comparisons, failures, time.monotonic() - began)
     return MatrixReport(comparisons, {model.name: model.view for model in models}, tuple(failures))
 
 
@@ -131,15 +138,14 @@ def _score_all(
     sets: Sequence[EvaluationSet],
     models: Sequence[ComparedModel],
     clickings: Sequence[Clicking],
-    out: Path,
+    own: Written,
     progress: Progress,
 ) -> tuple[list[CaseScores], list[str]]:
     scores, failures = [], []
     everything = [(of, case) for of in sets for case in of.cases]
     for of, case in track(everything, "comparing", progress):
-        path = out / "cases" / of.name / f"{case.case}.json"
         try:
-            scores.append(score_case(case, of, models, clickings, path))
+            scores.append(score_case(case, of, models, clickings, own, f"cases/{of.name}/{case.case}.json"))
         except (PipelineError, OSError) as error:
             _log.warning("%s, %s: %s", of.name, case.case, error)
             failures.append(f"{of.name}, {case.case}: {error}")
@@ -168,7 +174,7 @@ def _compared(
     models: Sequence[ComparedModel],
     clicking: Clicking,
     kinds: dict[str, Kind],
-    out: Path,
+    own: Written,
 ) -> Comparison:
     prompts = prompt_table(scores, [model.name for model in models], clicking)
     tables: dict[str, dict[str, pd.DataFrame]] = {}
@@ -180,15 +186,20 @@ def _compared(
     judged = [model.name for model in models if model.everywhere is not None and model.name != GENERAL]
     forgetting = tuple(forgotten(matrix, finetuned, model) for model in judged)
     described = set_table(prompts, matrix, {s.name: s.origin for s in sets}, kinds)
-    suffix = f"{clicking.n_clicks}_clicks" if clicking.n_clicks > 1 else "1_click"
-    write_table(out / f"prompts_{suffix}.csv", prompts)
-    write_table(out / f"matrix_{suffix}.csv", matrix)
-    write_table(out / f"sets_{suffix}.csv", described)
+    for name, table in zip(_tables(clicking.n_clicks), (prompts, matrix, described), strict=True):
+        with own.writing(name) as temporary:
+            write_table(temporary, table)
     return Comparison(clicking.n_clicks, matrix, described, forgetting)
 
 
+def _tables(n_clicks: int) -> tuple[str, str, str]:
+    """Names of the tables of a number of clicks: prompts, matrix, sets."""
+    suffix = f"{n_clicks}_clicks" if n_clicks > 1 else "1_click"
+    return f"prompts_{suffix}.csv", f"matrix_{suffix}.csv", f"sets_{suffix}.csv"
+
+
 def _record(
-    out: Path,
+    own: Written,
     options: MatrixOptions,
     models: Sequence[ComparedModel],
     comparisons: Sequence[Comparison],
@@ -204,7 +215,7 @@ def _record(
         }
         for one in comparisons
     }
-    RunRecord(
+    record = RunRecord(
         command="evaluate --matrix",
         versions=library_versions(),
         device=options.device,
@@ -212,9 +223,6 @@ def _record(
         inputs=mixture.hashes if mixture else {},
         seconds=round(seconds, 1),
         results={"forgotten": results, "failures": list(failures)},
-        files=[
-            f"{name}_{c.n_clicks}_click{'s' * (c.n_clicks > 1)}.csv"
-            for c in comparisons
-            for name in ("prompts", "matrix", "sets")
-        ],
-    ).save(out / "run.json")
+        files=[name for one in comparisons for name in _tables(one.n_clicks)],
+    )
+    own.write_text(_RUN_JSON, record.as_text())

@@ -19,6 +19,7 @@ from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.comparison import CaseScores, ModelScores, PromptScore
+from moe_pipeline.records.written import Written
 
 _INSIDE = 0.5  # probability above which a voxel belongs to an object
 
@@ -38,21 +39,28 @@ class Clicking:
 
 
 def score_case(
-    case: EvaluationCase, of: EvaluationSet, models: Sequence[ComparedModel], clickings: Sequence[Clicking], path: Path
+    case: EvaluationCase,
+    of: EvaluationSet,
+    models: Sequence[ComparedModel],
+    clickings: Sequence[Clicking],
+    own: Written,
+    name: str,
 ) -> CaseScores:
-    """Segment every object of a case with every model; what `path` has already is not done again.
+    """Segment every object of a case with every model; what its record has already is not done again.
 
     Args:
         case: image and reference.
         of: the set it belongs to.
         models: the models.
         clickings: how often to click.
-        path: of the case's record, written anew after each model.
+        own: what is ours in the output folder.
+        name: of the case's record in it, written anew after each model.
 
     Raises:
-        PipelineError: if image or reference cannot be used.
+        PipelineError: if image or reference cannot be used, or what stands in the record's place is not ours.
     """
-    known = _known(path, of.name, case.case)
+    own.check([name])
+    known = _known(own.folder / name, of.name, case.case)
     inputs = {"image": sha256_file(case.image), "reference": sha256_file(case.reference)}
     volumes: tuple[Volume, Volume] | None = None
     for model in models:
@@ -69,7 +77,7 @@ def score_case(
             prompts = _score_prompts(mixture, case.case, *volumes, of.classes, clicking)
             scored = {**known.models, key: ModelScores(made_of=made_of, prompts=prompts)}
             known = known.model_copy(update={"models": scored})
-            known.save(path)
+            own.write_text(name, known.as_text())
     return known
 
 
@@ -127,12 +135,11 @@ def _read(case: EvaluationCase) -> tuple[Volume, Volume]:
 
 
 def _known(path: Path, dataset: str, case: str) -> CaseScores:
-    """What an earlier run left; a record that cannot be read is made again."""
+    """What an earlier run left; a record of another version is made again."""
     nothing = CaseScores(dataset=dataset, case=case, models={})
     if not path.is_file():
         return nothing
     try:
         return CaseScores.load(path)
     except RecordError:
-        path.unlink()
         return nothing

@@ -17,6 +17,7 @@ from moe_pipeline.inference.interactive.segment_case import CaseResult, Request,
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.stamp import FileStamp
+from moe_pipeline.records.written import Written
 
 _log = logging.getLogger(__name__)
 
@@ -76,14 +77,14 @@ class CaseFiles:
 
     Attributes:
         images: folder of images.
-        out: folder of label maps.
+        own: what is ours in the folder of label maps.
         prompting: where clicks come from.
         channel: that the model looks at.
         maps: what to write beside the label maps.
     """
 
     images: Path
-    out: Path
+    own: Written
     prompting: Prompting
     channel: int
     maps: Maps
@@ -128,18 +129,23 @@ class CaseFiles:
             return result if isinstance(result, Outcome) else Outcome(result.rows)
         case = ready.task.case
         try:
-            beside = self.maps.write(result, self.out, case, ready.native, ready.task.path)
-            write_label_map(result.labels, self.out / f"{case}.nii.gz", ready.native)
+            beside = self.maps.write(result, self.own, case, ready.native, ready.task.path)
+            with self.own.writing(f"{case}.nii.gz") as temporary:
+                write_label_map(result.labels, temporary, ready.native)
         except (PipelineError, OSError, MemoryError) as error:
             if is_full(error):
                 raise
             return self._failed(ready.task, ready.began, error)
         return Outcome(result.rows, ready.files, (f"{case}.nii.gz", *beside))
 
+    def names(self, case: str) -> list[str]:
+        """Every file that may be written or removed, relative to the output folder."""
+        return [f"{case}.nii.gz", *self.maps.names(self.own, case)]
+
     def forget(self, case: str) -> None:
-        """Remove what is there of a case: an older answer must not pass for this run's."""
-        (self.out / f"{case}.nii.gz").unlink(missing_ok=True)
-        self.maps.forget(self.out, case)
+        """Remove what we wrote of a case: an older answer must not pass for this run's."""
+        self.own.remove(f"{case}.nii.gz")
+        self.maps.forget(self.own, case)
 
     def _failed(self, task: CaseTask, began: float, error: BaseException) -> Outcome:
         message = str(error) or f"{task.case}: {type(error).__name__}"

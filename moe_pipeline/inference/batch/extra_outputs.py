@@ -1,17 +1,16 @@
 """Files beside a label map: how probable each class is, and where to look twice."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moe_pipeline.files import atomic_folder
 from moe_pipeline.imaging.dicom.writing import write_dicom_seg
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.probability_maps import write_fractions
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request
 from moe_pipeline.records.cases import CaseRow
+from moe_pipeline.records.written import Written
 
 PROBABILITIES = "probabilities"
 UNCERTAINTY = "uncertainty"
@@ -35,44 +34,61 @@ class Maps:
         """The same request, for what these maps are made of."""
         return replace(request, uncertainty=self.uncertainty, keep_answers=self.probabilities)
 
-    def write(self, result: CaseResult, out: Path, case: str, native: Geometry, image: Path) -> tuple[str, ...]:
+    def write(self, result: CaseResult, own: Written, case: str, native: Geometry, image: Path) -> tuple[str, ...]:
         """Write the maps of one case on its image's grid, one class after the other.
 
         Args:
             result: of `segment_case`.
-            out: folder of the label maps.
+            own: what is ours in the folder of the label maps.
             case: case id.
             native: grid of the image as stored.
             image: its file, or the folder of its DICOM series.
 
         Returns:
-            What was written, relative to `out`.
+            What was written, relative to the folder.
+
+        Raises:
+            PipelineError: if something that is not ours is in the way.
         """
-        self.forget(out, case)
+        self.forget(own, case)
         written = []
-        if self.probabilities:
-            with atomic_folder(out / PROBABILITIES / case) as folder:
-                for class_id in result.answers:
-                    write_fractions(result.probability(class_id), folder / f"{class_id}.nii.gz", native)
-            written += [f"{PROBABILITIES}/{case}/{class_id}.nii.gz" for class_id in result.answers]
+        for class_id in result.answers if self.probabilities else ():
+            written.append(f"{PROBABILITIES}/{case}/{class_id}.nii.gz")
+            with own.writing(written[-1]) as temporary:
+                write_fractions(result.probability(class_id), temporary, native)
         if result.uncertainty is not None:
-            write_fractions(result.uncertainty, out / UNCERTAINTY / f"{case}.nii.gz", native)
             written.append(f"{UNCERTAINTY}/{case}.nii.gz")
+            with own.writing(written[-1]) as temporary:
+                write_fractions(result.uncertainty, temporary, native)
         names = _names(result.rows)
         if self.dicom_seg and image.is_dir() and names:
-            write_dicom_seg(result.labels, names, image, out / f"{case}.dcm")
             written.append(f"{case}.dcm")
+            with own.writing(written[-1]) as temporary:
+                write_dicom_seg(result.labels, names, image, temporary)
         return tuple(written)
 
     def folders(self, out: Path) -> tuple[Path, ...]:
         """Every folder that is written to."""
-        return out, out / PROBABILITIES, out / UNCERTAINTY
+        return out, out / UNCERTAINTY, *(out / PROBABILITIES).glob("*/")
 
-    def forget(self, out: Path, case: str) -> None:
-        """Remove the maps of an older answer."""
-        shutil.rmtree(out / PROBABILITIES / case, ignore_errors=True)
-        (out / UNCERTAINTY / f"{case}.nii.gz").unlink(missing_ok=True)
-        (out / f"{case}.dcm").unlink(missing_ok=True)
+    def names(self, own: Written, case: str) -> list[str]:
+        """Everything that may be written or removed of a case, beside its label map."""
+        wanted = [f"{UNCERTAINTY}/{case}.nii.gz"] if self.uncertainty else []
+        wanted += [f"{case}.dcm"] if self.dicom_seg else []
+        if self.probabilities:
+            there = (own.folder / PROBABILITIES / case).glob("*")
+            wanted += [path.relative_to(own.folder).as_posix() for path in there]
+        return [*wanted, *(name for name in _ever_written(own, case) if name not in wanted)]
+
+    def forget(self, own: Written, case: str) -> None:
+        """Remove the maps of an older answer, as far as they are ours."""
+        for name in _ever_written(own, case):
+            own.remove(name)
+
+
+def _ever_written(own: Written, case: str) -> list[str]:
+    single = (f"{UNCERTAINTY}/{case}.nii.gz", f"{case}.dcm")
+    return [*own.names_in(f"{PROBABILITIES}/{case}"), *(name for name in single if name in own)]
 
 
 def _names(rows: Iterable[CaseRow]) -> dict[int, str]:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError, PipelineError
-from moe_pipeline.files import remove_leftovers, sha256_json, write_text
+from moe_pipeline.files import remove_leftovers, sha256_json
 from moe_pipeline.imaging.io.files import list_images
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome, is_full
 from moe_pipeline.inference.batch.extra_outputs import NO_MAPS, Maps
 from moe_pipeline.inference.batch.prompt_sources import Prompting, PromptSource
-from moe_pipeline.inference.batch.resume import Finished
+from moe_pipeline.inference.batch.resume import FINISHED, Finished
 from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
 from moe_pipeline.inference.options import ModelChoice
 from moe_pipeline.inference.search.experts import class_searches
@@ -20,6 +20,7 @@ from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import package_version
+from moe_pipeline.records.written import Written, refuse_inputs
 
 CASES_CSV = "cases.csv"
 
@@ -45,15 +46,16 @@ def predict_folder(
     out: Path,
     source: PromptSource,
     progress: Progress = silent,
-    never_write: Sequence[Path] = (),
+    reads: Sequence[Path] = (),
     maps: Maps = NO_MAPS,
     running: Running = Running(),
+    tables: Sequence[str] = (),
 ) -> list[CaseRow]:
     """Predict every image of a folder.
 
     A case that fails becomes a row with its reason and the others go on. cases.csv is written anew after each case, and
     finished.jsonl says what it was made from: a case whose image, prompts, model and settings are the same is not done
-    again.
+    again. It also says what is ours: a file in `out` that we did not write, or that was changed since, is left alone.
 
     Args:
         model: the mixture.
@@ -61,9 +63,10 @@ def predict_folder(
         out: folder for `<case>.nii.gz` and cases.csv.
         source: of the clicks.
         progress: told after each case.
-        never_write: further folders that `out` must not be, such as references to compare with afterwards.
+        reads: what else is read and never written to, such as references to compare with afterwards.
         maps: what to write beside the label maps.
         running: whether to begin anew, and how many cases at once.
+        tables: further files that the caller will write into `out`.
 
     Returns:
         The rows of cases.csv.
@@ -71,23 +74,25 @@ def predict_folder(
     Raises:
         ImageError: if there is no image at all.
         PromptError: if references are asked for and their folder is missing, or the model cannot search as asked.
-        PipelineError: if the output folder is one of the inputs, the disk is full, or a process was killed.
+        PipelineError: if the output folder is one of the inputs or holds files that are not ours where we would write,
+            the disk is full, or a process was killed.
     """
-    for folder in (images, source.labels, *never_write):
-        if folder is not None and folder.resolve() == out.resolve():
-            raise PipelineError(f"{out}: is one of the inputs, which are never written to; give another output folder")
+    reads = [path for path in (images, source.file, source.labels, *reads) if path is not None]
+    refuse_inputs(out, reads)
+    own = Written(out / FINISHED)
     tasks = [CaseTask(case, path) for case, path in list_images(images)]
     if not tasks:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
     if source.search is not None:
         class_searches(model, source.search)  # a class or expert that there is none of is an error before any case
     prompting = Prompting.of(source, [task.case for task in tasks])
-    files = CaseFiles(images, out, prompting, model.channel, maps)
+    files = CaseFiles(images, own, prompting, model.channel, maps)
     finished = Finished(out, images, _description(model, source, maps))
-    book = _Book(out, tasks, files, finished, progress)
+    book = _Book(tasks, files, finished, progress)
+    to_do = tasks if running.overwrite else [task for task in tasks if not book.is_done(task)]
+    own.check([CASES_CSV, *tables, *(name for task in to_do for name in files.names(task.case))], reads)
     try:
         _tidy(files)
-        to_do = tasks if running.overwrite else [task for task in tasks if not book.is_done(task)]
         book.save()
         if running.jobs > 1 and running.choice is not None and len(to_do) > 1:
             run_in_processes(running.choice, files, to_do, min(running.jobs, len(to_do)), book.keep)
@@ -106,17 +111,15 @@ def predict_folder(
 
 
 def _tidy(files: CaseFiles) -> None:
-    for folder in files.maps.folders(files.out):
+    for folder in files.maps.folders(files.own.folder):
         remove_leftovers(folder)
 
 
 class _Book:
     """What has become of the cases."""
 
-    def __init__(
-        self, out: Path, tasks: Sequence[CaseTask], files: CaseFiles, finished: Finished, progress: Progress
-    ) -> None:
-        self._out, self._tasks, self._files, self._finished = out, tasks, files, finished
+    def __init__(self, tasks: Sequence[CaseTask], files: CaseFiles, finished: Finished, progress: Progress) -> None:
+        self._tasks, self._files, self._finished = tasks, files, finished
         self._progress = progress
         self._rows: dict[str, tuple[CaseRow, ...]] = {}
         self._report()
@@ -152,19 +155,19 @@ class _Book:
 
     def save(self) -> None:
         """Write cases.csv."""
-        write_rows(self._out / CASES_CSV, self.rows())
+        self._files.own.write_text(CASES_CSV, rows_as_csv(self.rows()))
 
     def _report(self) -> None:
         self._progress("predicting", len(self._rows), len(self._tasks))
 
 
-def write_rows(path: Path, rows: list[CaseRow]) -> None:
-    """Write cases.csv as a whole."""
+def rows_as_csv(rows: list[CaseRow]) -> str:
+    """Text of cases.csv."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(CaseRow.model_fields), lineterminator="\n")
     writer.writeheader()
     writer.writerows(row.model_dump() for row in rows)
-    write_text(path, stream.getvalue())
+    return stream.getvalue()
 
 
 def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:

@@ -18,6 +18,7 @@ from moe_pipeline.training.expert.session import (
 )
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.weights.tensors import save_tensors
+from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
 __all__ = ["FinetuneOptions", "finetune"]
@@ -52,7 +53,7 @@ def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
     planned, cache, options = session.planned, session.cache, session.options
     out = session.place.expert(card.dataset)
     if options.overwrite:
-        (out / "click_proposer" / "checkpoint.safetensors").unlink(missing_ok=True)
+        remove_training_state(out / "click_proposer" / "checkpoint.safetensors")
     if options.click_proposer is None:
         (out / "click_proposer.safetensors").unlink(missing_ok=True)  # of an earlier expert
         return card

@@ -18,6 +18,7 @@ from moe_pipeline.training.engine.task import Precision
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
+from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
 _Task = TypeVar("_Task", bound=ExpertTask)
@@ -130,7 +131,7 @@ def train(
     try:
         _check_prompts(task, plan, options.fold)
         if options.overwrite:
-            processes.from_first(lambda: (out / "checkpoint.safetensors").unlink(missing_ok=True))
+            processes.from_first(lambda: remove_training_state(out / "checkpoint.safetensors"))
         if processes.from_first(lambda: not (out / "checkpoint.safetensors").is_file()):
             task.begin()
         general = processes.from_first(lambda: task.measure(task.general))

@@ -1,14 +1,23 @@
 """Experts that join or leave a finished model; nobody else's weights, data or answers are touched."""
 
-import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, StaleCacheError
 from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
-from moe_pipeline.mixture.gate_files import added_folder, features_path, load_features, save_features
+from moe_pipeline.mixture.gate_files import (
+    GATE_CARD,
+    GATE_CHART,
+    GATE_WEIGHTS,
+    added_folder,
+    features_path,
+    load_features,
+    own_files,
+    save_features,
+)
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
@@ -19,6 +28,7 @@ from moe_pipeline.training.gate.report_card import gate_card
 from moe_pipeline.training.gate.threshold import choose_tau
 from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, LOOP, GateOptions, check_planned, dataset_features
 from moe_pipeline.training.planned import open_planned
+from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
 OTHERS = "others"
@@ -87,11 +97,12 @@ def add_expert(
     check_planned(planned, card, card, card.fold)
     own, _ = dataset_features(place, planned, card, 1, described.view, options, progress)
     training = place.root / "gate_training"
-    (training / "checkpoint.safetensors").unlink(missing_ok=True)
+    remove_training_state(training / "checkpoint.safetensors")
     trained = fit_gate([*own, *others], 1, options.settings, LOOP, training, progress)
     general = [d for d in (*own, *others) if d.output == GENERAL]
     threshold = choose_tau(trained.router, general, max(_LOWEST_THRESHOLD, described.tau))
     finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
+    own_files(model).check(_files_of(model, name))
     folder = added_folder(model, name)
     written = write_gate(folder, trained, gate_card(finished, options.settings))
     save_features(model, own)
@@ -108,6 +119,7 @@ def add_expert(
     described.model_copy(update={"experts": (*described.experts, entry)}).save(
         model / MODEL_CARD
     )  # last: now it counts
+    own_files(model).adopt([MODEL_CARD, *(file for file in _files_of(model, name) if (model / file).is_file())])
     return written
 
 
@@ -131,10 +143,20 @@ def remove_expert(model: Path, name: str) -> ModelCard:
         raise DatasetError(f"{model} has no expert {name}; it has: {known}")
     changed = described.model_copy(update={"experts": kept})
     changed.save(model / MODEL_CARD)  # first: from now on nothing refers to the files
-    shutil.rmtree(added_folder(model, name), ignore_errors=True)
-    for known in (name, name + BACKGROUND_CLICKS):
-        features_path(model, known).unlink(missing_ok=True)
+    own = own_files(model)
+    own.adopt([MODEL_CARD])
+    for file in _files_of(model, name):
+        own.remove(file)
+    with suppress(OSError):  # what others put there stays
+        added_folder(model, name).rmdir()
     return changed
+
+
+def _files_of(model: Path, name: str) -> list[str]:
+    """What belongs to an expert that was added, relative to the model folder."""
+    gate = [added_folder(model, name) / file for file in (GATE_WEIGHTS, GATE_CARD, GATE_CHART, "run.json")]
+    features = [features_path(model, known) for known in (name, name + BACKGROUND_CLICKS)]
+    return [path.relative_to(model).as_posix() for path in (*gate, *features)]
 
 
 def list_experts(model: Path) -> list[ExpertSummary]:

@@ -25,6 +25,7 @@ from moe_pipeline.training.gate.threshold import choose_tau, set_priors
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
+from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
 LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
@@ -119,7 +120,7 @@ def train_gate(
     if options.synthetic:
         features.append(_synthetic(place, planned, view, options, progress))
     training = place.root / "gate_training"
-    (training / "checkpoint.safetensors").unlink(missing_ok=True)  # seconds of work: always anew
+    remove_training_state(training / "checkpoint.safetensors")  # seconds of work: always anew
     trained = fit_gate(features, len(cards), options.settings, LOOP, training, progress)
     general = [d for d in features if d.output == GENERAL]
     if options.rule != "paper":

@@ -13,11 +13,13 @@ from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, MatrixRepo
 from moe_pipeline.evaluation.forgetting.datasets import folder_set, raw_set
 from moe_pipeline.evaluation.forgetting.models import load_compared_models
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
+from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.comparison import CaseScores
 from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.written import Written
 from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
@@ -57,6 +59,7 @@ def test_rows_are_sets_and_columns_are_models(compared: tuple[MatrixReport, Path
     assert {path.name for path in out.iterdir()} == {
         *(f"{name}_{n}.csv" for name in ("prompts", "matrix", "sets") for n in ("1_click", "2_clicks")),
         "cases",
+        "finished.jsonl",
         "run.json",
     }
     assert (matrix["best"] >= matrix[["general", ONE, TWO]].max(axis=1) - 1e-12).all()
@@ -118,9 +121,11 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     path = next((out / "cases" / "Strangers").iterdir())
     scores = CaseScores.load(path)
     left = {key: value for key, value in scores.models.items() if key != "moe, 2 clicks"}
-    scores.model_copy(update={"models": left}).save(path)
+    Written(out / FINISHED).write_text(
+        path.relative_to(out).as_posix(), scores.model_copy(update={"models": left}).as_text()
+    )
     damaged = next((out / "cases" / ONE).iterdir())
-    damaged.write_text("{")
+    Written(out / FINISHED).write_text(damaged.relative_to(out).as_posix(), "{")  # as if of another version
     asked: list[str] = []
     whole = prompts_module.segment_case
 
@@ -134,6 +139,22 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     assert set(asked) == {path.stem, damaged.stem}
     for name in ("matrix_1_click.csv", "matrix_2_clicks.csv", "sets_2_clicks.csv"):
         assert (out / name).read_bytes() == (compared[1] / name).read_bytes()
+
+
+def test_tables_and_records_of_others_are_not_replaced(
+    trained_workspace: Workspace, unseen: Path, compared: tuple[MatrixReport, Path], tmp_path: Path
+) -> None:
+    out = shutil.copytree(compared[1], tmp_path / "out")
+    options = MatrixOptions(unseen=(unseen,), clicks=CLICKS)
+    record = next((out / "cases" / ONE).iterdir())
+    record.write_text("theirs")
+    report = forgetting_report(trained_workspace, out, options)
+    assert f"{record}: is in the way and was not written by moe" in report.failures[0]
+    assert record.read_text() == "theirs"
+    (out / "matrix_1_click.csv").write_text("theirs")
+    with pytest.raises(PipelineError, match=r"matrix_1_click\.csv: is in the way"):
+        forgetting_report(trained_workspace, out, options)
+    assert (out / "matrix_1_click.csv").read_text() == "theirs"
 
 
 def test_a_case_that_fails_is_named_and_the_others_go_on(

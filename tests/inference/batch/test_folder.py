@@ -314,10 +314,20 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     assert result_of(out) == result_of(undisturbed)
 
 
-def test_a_file_in_the_way_costs_one_case(place: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "out" / "uncertainty" / "good_03.nii.gz" / "full").mkdir(parents=True)
-    report = predict(place, tmp_path / "out", uncertainty=True)
+def test_a_file_that_comes_in_the_way_costs_one_case(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, segment = tmp_path / "out" / "good_03.nii.gz", case_files.segment_case
+
+    def meanwhile(*arguments: Any) -> Any:
+        theirs.write_text("by hand")
+        return segment(*arguments)
+
+    monkeypatch.setattr(case_files, "segment_case", meanwhile)
+    report = predict(place, tmp_path / "out")
     assert "21 label maps, 9 failed cases" in report.text
+    assert f"good_03: {theirs}: is in the way and was not written by moe" in report.text
+    assert theirs.read_text() == "by hand"
 
 
 def test_several_processes_say_the_same_also_when_one_was_killed(
