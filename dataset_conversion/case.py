@@ -13,8 +13,8 @@ from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging.io.native import write_native
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.journal.written import Written
 from moe_pipeline.records.dataset import ConversionRow
-from moe_pipeline.records.written import Written
 
 FILE_ENDING = ".nii.gz"
 

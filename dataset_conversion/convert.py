@@ -14,12 +14,12 @@ from dataset_conversion.registry import choose_source, describe_source
 from dataset_conversion.state import STATE, ConversionState
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.memory import case_bytes
+from moe_pipeline.journal.written import Written
 from moe_pipeline.parallel import run_each
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
 from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
-from moe_pipeline.records.written import Written
 
 REPORT = "conversion.json"
 _DATASET_JSON = "dataset.json"

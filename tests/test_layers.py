@@ -15,6 +15,7 @@ ORDER = (
     "parallel",
     "charts",
     "records",
+    "journal",
     "workspace",
     "imaging",
     "datasets",
@@ -36,7 +37,17 @@ ORDER = (
     "cli",
     "__main__",
 )
-CONVERSION_MAY_USE = {"errors", "files", "progress", "parallel", "records", "workspace", "imaging", "datasets"}
+CONVERSION_MAY_USE = {
+    "errors",
+    "files",
+    "progress",
+    "parallel",
+    "records",
+    "journal",
+    "workspace",
+    "imaging",
+    "datasets",
+}
 MODEL_MAY_NOT_USE = {"numpy", "pathlib", "os", "SimpleITK", "safetensors"}
 
 

@@ -20,8 +20,8 @@ from moe_pipeline.imaging.checks.statistics import case_numbers
 from moe_pipeline.imaging.io.files import has_image_suffix
 from moe_pipeline.imaging.io.native import read_channels
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.journal.journal import Journal
 from moe_pipeline.records.check import CheckedCase, Finding, Fix, Kind
-from moe_pipeline.records.journal import Journal
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,10 +20,10 @@ from moe_pipeline.files import write_text
 from moe_pipeline.imaging.checks.inspection import finding
 from moe_pipeline.imaging.checks.outliers import duplicates, outliers, patients_on_both_sides
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
+from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import SEVERITIES, CheckedCase, CheckReport, Finding, Kind
-from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.planning import Splits
 
 REPORT, TEXT, JOURNAL = "check.json", "check.txt", "cases.jsonl"

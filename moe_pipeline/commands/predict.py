@@ -16,12 +16,12 @@ from moe_pipeline.inference.batch.prompt_sources import PromptSource
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.options import ModelChoice
 from moe_pipeline.inference.search.experts import SearchOptions
+from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
-from moe_pipeline.records.written import Written
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
 

@@ -12,9 +12,9 @@ from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.inference.batch.resume import FINISHED
+from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MetricRow
-from moe_pipeline.records.written import Written, refuse_inputs
 
 log = logging.getLogger(__name__)
 

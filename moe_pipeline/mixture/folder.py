@@ -7,6 +7,7 @@ from typing import Any
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import atomic_folder
+from moe_pipeline.journal.written import files_below
 from moe_pipeline.mixture.gate_files import (
     GATE_CARD,
     GATE_CHART,
@@ -22,7 +23,6 @@ from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ExpertEntry, GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
-from moe_pipeline.records.written import files_below
 from moe_pipeline.workspace import Workspace
 
 EXPERTS, MODEL_CARD = "experts", "moe.json"

@@ -17,10 +17,10 @@ from torch import Tensor
 from moe_pipeline.charts import Chart, Curve, save_charts
 from moe_pipeline.errors import CheckpointError, DatasetError
 from moe_pipeline.files import sha256_file
+from moe_pipeline.journal.written import Written, WrittenFile
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.records.moe import MANIFEST, GateCard, ReliabilityBin, ShareManifest, ThresholdRow
-from moe_pipeline.records.written import Written, WrittenFile
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
 
 

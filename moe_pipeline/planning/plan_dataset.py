@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.imaging.io.memory import case_bytes
+from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
 from moe_pipeline.planning.explain import explain
 from moe_pipeline.planning.fingerprint import case_files, description_sha256, fingerprint_case
@@ -16,7 +17,6 @@ from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import keep_splits, make_splits
 from moe_pipeline.planning.summary import summarise_cases
 from moe_pipeline.progress import Progress, silent
-from moe_pipeline.records.journal import Journal
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
 
 _log = logging.getLogger(__name__)

@@ -6,12 +6,12 @@ from pathlib import Path
 from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import case_id_of, list_images, read_geometry
+from moe_pipeline.journal.written import refuse_existing
 from moe_pipeline.prompts.formats import FORMATS, OURS
 from moe_pipeline.prompts.prompt import corners, from_world, to_world
 from moe_pipeline.prompts.read import Given, read_prompts
 from moe_pipeline.records.names import fault_of_name, shown
 from moe_pipeline.records.prompts import ObjectPrompt, Point, PromptFile, Space
-from moe_pipeline.records.written import refuse_existing
 
 TARGETS = (OURS, *(name for name, kind in FORMATS.items() if kind.write is not None))
 """What we write."""

@@ -13,11 +13,11 @@ from moe_pipeline.errors import ImageError, PipelineError, PromptError
 from moe_pipeline.imaging.components import regions
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.journal.written import refuse_existing
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.prompts.prompt import LPS_TO_RAS, seed_of
 from moe_pipeline.prompts.thickest import deepest, deepest_of_parts
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
-from moe_pipeline.records.written import refuse_existing
 
 SimulatedUserName = Literal["random", "centre", "jitter", "error"]
 SIMULATED_USERS: tuple[SimulatedUserName, ...] = ("random", "centre", "jitter", "error")

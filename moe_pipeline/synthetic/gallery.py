@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.files import atomic_path
-from moe_pipeline.records.written import refuse_existing
+from moe_pipeline.journal.written import refuse_existing
 from moe_pipeline.synthetic.volumes import make_batch
 
 _COLUMNS = 4

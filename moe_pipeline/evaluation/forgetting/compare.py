@@ -16,13 +16,13 @@ from moe_pipeline.evaluation.forgetting.score import Clicking, score_case
 from moe_pipeline.evaluation.forgetting.tables import prompt_table, set_table
 from moe_pipeline.evaluation.table import write_table
 from moe_pipeline.inference.batch.resume import FINISHED
+from moe_pipeline.journal.written import Written
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.comparison import CaseScores, Kind
 from moe_pipeline.records.evaluation import Forgetting
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
-from moe_pipeline.records.written import Written
 from moe_pipeline.workspace import Workspace
 
 _log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from moe_pipeline.imaging.io.files import label_counts, read_label_map, read_vol
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.comparison import CaseScores, ModelScores, PromptScore
-from moe_pipeline.records.written import Written
 
 _INSIDE = 0.5  # probability above which a voxel belongs to an object
 

@@ -9,8 +9,8 @@ from moe_pipeline.imaging.dicom.writing import write_dicom_seg
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.probability_maps import write_fractions
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request
+from moe_pipeline.journal.written import Written
 from moe_pipeline.records.cases import CaseRow
-from moe_pipeline.records.written import Written
 
 PROBABILITIES = "probabilities"
 UNCERTAINTY = "uncertainty"

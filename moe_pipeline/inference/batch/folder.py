@@ -16,11 +16,11 @@ from moe_pipeline.inference.batch.resume import FINISHED, Finished
 from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
 from moe_pipeline.inference.options import ModelChoice
 from moe_pipeline.inference.search.experts import class_searches
+from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import package_version
-from moe_pipeline.records.written import Written, refuse_inputs
 
 CASES_CSV = "cases.csv"
 

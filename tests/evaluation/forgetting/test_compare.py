@@ -15,11 +15,11 @@ from moe_pipeline.evaluation.forgetting.models import load_compared_models
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.comparison import CaseScores
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.written import Written
 from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace

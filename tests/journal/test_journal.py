@@ -1,7 +1,7 @@
 from pathlib import Path
 
+from moe_pipeline.journal.journal import Journal
 from moe_pipeline.records.check import CheckedCase
-from moe_pipeline.records.journal import Journal
 
 
 def test_a_line_holds_while_files_and_description_are_the_same(tmp_path: Path) -> None:

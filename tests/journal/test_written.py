@@ -5,7 +5,7 @@ import pytest
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import sha256_file
-from moe_pipeline.records.written import Written, WrittenFile, files_below, refuse_existing, refuse_inputs
+from moe_pipeline.journal.written import Written, WrittenFile, files_below, refuse_existing, refuse_inputs
 
 
 def test_only_what_we_wrote_and_nobody_changed_is_ours(tmp_path: Path) -> None:
