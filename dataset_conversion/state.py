@@ -6,9 +6,9 @@ from pathlib import Path
 from dataset_conversion.layout import SourceCase, SourceDataset
 from moe_pipeline.files import sha256_json
 from moe_pipeline.journal.journal import Journal
-from moe_pipeline.journal.stamp import FileStamp
 from moe_pipeline.journal.written import Written
 from moe_pipeline.records.dataset import ConvertedCase
+from moe_pipeline.records.stamp import FileStamp
 
 STATE = "cases.jsonl"
 

@@ -1,1 +1,1 @@
-"""What is finished, from what, and which files are ours: how runs resume, and why nobody else's file is ever replaced."""
+"""What is finished and from what, and which files are ours: how runs resume without touching anybody else's."""

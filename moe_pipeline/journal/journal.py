@@ -12,7 +12,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from pydantic import ValidationError
 
 from moe_pipeline.files import append_line
-from moe_pipeline.journal.stamp import FileStamp
+from moe_pipeline.records.stamp import FileStamp
 
 
 class Line(Protocol):

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from moe_pipeline.datasets.dataset import Case, RawDataset
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.components import Region
-from moe_pipeline.journal.stamp import FileStamp
 from moe_pipeline.planning.check import CaseCheck
 from moe_pipeline.planning.intensities import measure_channel
 from moe_pipeline.planning.measures import body_box, find_classes, measure_class
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.planning import CaseFingerprint, CaseMeasures, ChannelMeasures, ClassMeasures, Intensity
+from moe_pipeline.records.stamp import FileStamp
 
 
 def fingerprint_case(case: Case, dataset: RawDataset) -> CaseFingerprint:

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from moe_pipeline.journal.stamp import FileStamp
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.stamp import FileStamp
 
 Severity = Literal["error", "warning", "note"]
 """error: the case is not used; warning: it is, but look at it; note: it is handled, and said so."""

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from moe_pipeline.journal.stamp import FileStamp
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.stamp import FileStamp
 
 
 class DatasetJson(Record):

@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from moe_pipeline.files import sha256_json
-from moe_pipeline.journal.stamp import FileStamp
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
+from moe_pipeline.records.stamp import FileStamp
 
 
 class Intensity(Part):

@@ -116,7 +116,7 @@ def test_no_file_that_was_there_is_changed_or_lost(place: Workspace, tmp_path: P
 @pytest.mark.parametrize("name", ["good.nii.gz", "lost.nii.gz", "cases.csv", "run.json", "dice.csv", "finished.jsonl"])
 def test_a_foreign_file_is_named_before_anything_is_written(place: Workspace, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("theirs")
-    with pytest.raises(PipelineError, match=rf"{name}: is in the way and was not written by moe.*\(-o\)"):
+    with pytest.raises(PipelineError, match=rf"{name}: is in the way and was not written by moe.*\(-o or --out\)"):
         predict(place, tmp_path, references=place.root / "masks")
     assert contents(tmp_path) == {name: b"theirs"}
 

@@ -14,10 +14,10 @@ from moe_pipeline.imaging.io.files import read_geometry, write_label_map
 from moe_pipeline.inference.batch.extra_outputs import Maps
 from moe_pipeline.inference.batch.prompt_sources import Prompting, channel_file
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
-from moe_pipeline.journal.stamp import FileStamp
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
+from moe_pipeline.records.stamp import FileStamp
 
 _log = logging.getLogger(__name__)
 
