@@ -1,0 +1,54 @@
+"""What two decoders and a click proposer make of one prompt: evidence, the same in training and in prediction."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moe_pipeline.mixture.click_proposer import ExpertClickProposer
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.moe.claim import FirstMask, Proposal, evidence
+from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWindow:
+    """A cube that shows a prompt.
+
+    Attributes:
+        embedding: (1, C, g, g, g).
+        click: (3,) voxels of the cube, in tensor axis order: the first click, inside the object.
+        spacing_mm: of a voxel.
+    """
+
+    embedding: Tensor
+    click: Tensor
+    spacing_mm: float
+
+
+@torch.no_grad()
+def first_mask(foundation: Foundation, decoder: MaskDecoder, window: PromptWindow) -> FirstMask:
+    """A decoder's answer to the first click, without any earlier mask; on the CPU."""
+    device, low = window.embedding.device, foundation.config.low_resolution_size
+    labels = torch.ones(1, 1, dtype=torch.long, device=device)
+    points = window.click.to(device).float()[None, None], labels  # (1, 1, 3), (1, 1)
+    sparse, dense = foundation.prompt_encoder(points=points, mask=torch.zeros(1, 1, low, low, low, device=device))
+    logits, iou = decoder(window.embedding, sparse, dense)
+    size = foundation.config.encoder.img_size
+    return FirstMask(logits[0, 0].float().cpu(), float(iou[0, 0]), window.click.cpu().float(), window.spacing_mm, size)
+
+
+def claim_evidence(
+    expert: FirstMask, general: FirstMask, proposer: ExpertClickProposer | None, window: PromptWindow, ood: float
+) -> Tensor:
+    """The evidence of one prompt for one expert, (E,).
+
+    Args:
+        expert: its first answer.
+        general: the general expert's.
+        proposer: the expert's, if it has one.
+        window: in the expert's view.
+        ood: the expert's OOD score.
+    """
+    proposal = None if proposer is None else Proposal(*proposer.look(window.embedding))
+    return evidence(expert, general, proposal, ood)

@@ -1,0 +1,172 @@
+"""The claim: how sure it is that the expert whom the gate would ask does no worse than the general one.
+
+Pooled features of an image hardly tell a click on an organ from one beside it, or a painted image from a real one. What
+both decoders make of the click, and where the expert would have clicked by itself, do.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EVIDENCE = (
+    "heat_at_click",
+    "heat_of_hottest",
+    "presence",
+    "heat_in_mask",
+    "expert_at_click",
+    "expert_certainty",
+    "expert_iou",
+    "general_at_click",
+    "general_certainty",
+    "general_iou",
+    "agreement",
+    "size_ratio",
+    "ood",
+)
+"""What a claim rests on; see `evidence`."""
+
+_MOST = 4.0  # standard deviations that one number may count
+_LITTLE = 1e-6
+_OUTSIDE = -10.0  # logit where a decoder sees nothing
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMask:
+    """A decoder's answer to the first click, in its own window.
+
+    Attributes:
+        logits: (l, l, l), low resolution.
+        iou: the decoder's own estimate.
+        click: (3,) voxels of the window.
+        spacing_mm: of a voxel.
+        size: voxels along the window's edge.
+    """
+
+    logits: Tensor
+    iou: float
+    click: Tensor
+    spacing_mm: float
+    size: int
+
+    @property
+    def voxel(self) -> float:
+        """Window voxels along the edge of a low-resolution voxel."""
+        return self.size / len(self.logits)
+
+    @property
+    def volume_ml(self) -> float:
+        """Sum of the probabilities."""
+        return float(self.logits.sigmoid().sum()) * (self.voxel * self.spacing_mm) ** 3 / 1000
+
+    @property
+    def certainty(self) -> float:
+        """Mean |2 p - 1| inside the mask, weighted by p."""
+        p = self.logits.sigmoid()
+        return float(((2 * p - 1).abs() * p).sum() / p.sum().clamp(min=_LITTLE))
+
+    @property
+    def at_click(self) -> float:
+        """Probability at the click."""
+        place = ((self.click + 0.5) / self.voxel).long().clamp(0, len(self.logits) - 1)
+        return float(self.logits[tuple(place)].sigmoid())
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an expert's click proposer makes of its window.
+
+    Attributes:
+        heat: (K, G, G, G), chance of a click in each place.
+        presence: (K,), chance that the window shows the class.
+    """
+
+    heat: Tensor
+    presence: Tensor
+
+
+def evidence(expert: FirstMask, general: FirstMask, proposal: Proposal | None, ood: float) -> Tensor:
+    """What is known of one prompt before an expert may answer it.
+
+    Args:
+        expert: its first answer, in its own window.
+        general: the general expert's, in the foundation's.
+        proposal: of the expert's click proposer; NaN stands where there is none.
+        ood: how far the image is from the expert's own, over what its OOD detector lets pass.
+
+    Returns:
+        (E,) float32, in the order of `EVIDENCE`.
+    """
+    heat = [float("nan")] * 4 if proposal is None else _heat(expert, proposal)
+    overlap = agreement(expert, general)
+    ratio = torch.tensor(expert.volume_ml + 1e-4).log() - torch.tensor(general.volume_ml + 1e-4).log()
+    own = [expert.at_click, expert.certainty, expert.iou]
+    theirs = [general.at_click, general.certainty, general.iou]
+    return torch.tensor([*heat, *own, *theirs, overlap, float(ratio), float(torch.tensor(ood + _LITTLE).log())])
+
+
+def _heat(expert: FirstMask, proposal: Proposal) -> list[float]:
+    """The first four numbers, of the class whose heat is highest around the click."""
+    side = proposal.heat.shape[-1]
+    around = functional.avg_pool3d(proposal.heat[:, None], 3, stride=1, padding=1, divisor_override=1)[:, 0]
+    x, y, z = ((expert.click + 0.5) / expert.size * side).long().clamp(0, side - 1).tolist()
+    here = around[:, x, y, z]  # (K,)
+    k = int(here.argmax())
+    mask = functional.adaptive_avg_pool3d(expert.logits[None, None], side)[0, 0].sigmoid()
+    inside = (proposal.heat[k] * mask).sum() / proposal.heat[k].sum().clamp(min=1e-9)
+    hottest = here[k] / around[k].max().clamp(min=1e-9)
+    return [float((here[k] + _LITTLE).log()), float(hottest), float(proposal.presence[k]), float(inside)]
+
+
+def agreement(expert: FirstMask, general: FirstMask) -> float:
+    """Soft Dice of both answers where both decoders look, on the finer one's low-resolution voxels."""
+    fine, coarse = (expert, general) if expert.spacing_mm < general.spacing_mm else (general, expert)
+    there, seen = _onto(coarse, fine)
+    p, q = fine.logits.sigmoid() * seen, there.sigmoid() * seen
+    return float(2 * (p * q).sum() / (p.sum() + q.sum()).clamp(min=_LITTLE))
+
+
+def _onto(source: FirstMask, target: FirstMask) -> tuple[Tensor, Tensor]:
+    """One window's logits on the low-resolution voxels of another, and where that window sees them: (l, l, l) both."""
+    centres = (torch.arange(len(target.logits)) + 0.5) * target.voxel - 0.5  # voxels of the target
+    axes = []
+    for axis in range(3):
+        away_mm = (centres - target.click[axis]) * target.spacing_mm  # from the click, which both windows show
+        voxels = away_mm / source.spacing_mm + source.click[axis]
+        axes.append(2 * (voxels + 0.5) / source.size - 1)  # (l,), in (-1, 1) inside
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # (l, l, l, 3)
+    seen = (place.abs() <= 1).all(-1)
+    lifted = (source.logits - _OUTSIDE)[None, None]
+    grid = place.flip(-1)[None].to(lifted)  # last axis first, as grid_sample wants it
+    found = functional.grid_sample(lifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return found[0, 0] + _OUTSIDE, seen
+
+
+class ClaimHead(nn.Module):
+    """Evidence -> chance that an expert does no worse than the general one, and from which chance on it may answer.
+
+    What is unknown counts as average.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    weight: Tensor
+    threshold: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        size = len(EVIDENCE)
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("weight", torch.zeros(size + 1))  # bias last
+        self.register_buffer("threshold", torch.tensor(0.5))
+
+    def standardised(self, evidence: Tensor) -> Tensor:
+        """(P, E) -> (P, E + 1), with a one for the bias."""
+        values = ((evidence - self.centre) / self.scale).nan_to_num(0.0).clamp(-_MOST, _MOST)
+        return torch.cat((values, torch.ones_like(values[:, :1])), dim=1)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        """Claims: (P, E) -> (P,) in (0, 1)."""
+        return (self.standardised(evidence) @ self.weight).sigmoid()
