@@ -22,11 +22,21 @@ from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
 torch.set_num_threads(1)  # tests run side by side; more threads each only fight
+
+
+_CHEAP_CLAIMS = ClaimSettings(risk=0.5, confidence=0.5, own=4, background=2, foreign=1, synthetic=2, named=2)
+
+
+@pytest.fixture(scope="session")
+def cheap_claims() -> ClaimSettings:
+    """Two scans instead of 1,650: enough to show that what is asked for is done, not that it is worth anything."""
+    return _CHEAP_CLAIMS
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +162,12 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation
         small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}
         plan.model_copy(update=small).save(place.plan(name))
         finetune(place, place.raw(name), FinetuneOptions(epochs=1, click_proposer=None))
-    train_gate(place, [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")], [], GateOptions(synthetic=4))
+    train_gate(
+        place,
+        [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")],
+        [],
+        GateOptions(synthetic=4, claims=_CHEAP_CLAIMS),
+    )
     return place
 
 

@@ -30,7 +30,7 @@ def place(trained_workspace: Workspace, tmp_path: Path) -> Workspace:
 
 def test_experts_join_are_listed_and_leave(capsys: pytest.CaptureFixture[str], place: Workspace) -> None:
     root = ("--workspace", str(place.root))
-    code, text = run(capsys, "experts", "add", "3", *root)
+    code, text = run(capsys, "experts", "add", "3", "--risk", "0.5", "--confidence", "0.5", *root)
     assert code == 0
     assert f"{THREE} joined; it speaks where its weight is above" in text
     assert f"{ONE}: others 100.0%" in text

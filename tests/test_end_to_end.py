@@ -25,6 +25,7 @@ from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.fit import GateTask
+from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
@@ -49,13 +50,16 @@ def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[.
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory,
+    small_foundation: Foundation,
+    make_phantom_dataset: Callable[..., Path],
+    cheap_claims: ClaimSettings,
 ) -> Workspace:
     """A workspace after finetuning two datasets and training the gate with a third as general."""
     place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation, make_phantom_dataset)
     for name in DATASETS[:2]:
         finetune(place, place.raw(name), OPTIONS)
-    gate = GateOptions(synthetic=4)
+    gate = GateOptions(synthetic=4, claims=cheap_claims)
     train_gate(place, [place.raw(name) for name in DATASETS[:2]], [place.raw(DATASETS[2])], gate)
     return place
 
@@ -338,8 +342,13 @@ def test_a_gate_needs_each_dataset_once(trained: Workspace) -> None:
         train_gate(trained, twice, [])
 
 
-def test_one_expert_without_general_data_makes_a_model(workspace: Workspace) -> None:
-    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0, elsewhere=False))
+def test_one_expert_without_general_data_makes_a_model(workspace: Workspace, cheap_claims: ClaimSettings) -> None:
+    card = train_gate(
+        workspace,
+        [workspace.raw(DATASETS[0])],
+        [],
+        GateOptions(synthetic=0, background_clicks=False, claims=cheap_claims),
+    )
     assert card.outputs == ("general", DATASETS[0])
     assert card.general_datasets == ()
     assert load_mixture(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]

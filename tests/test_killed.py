@@ -29,8 +29,10 @@ click_proposer = ClickProposerSettings(steps=60, search_crops=18, synthetic=2)
 finetune(place, folder, FinetuneOptions(epochs=6, click_proposer=click_proposer))
 """
 GATE = f"""{_OPEN}
+from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
-train_gate(place, [folder], [], GateOptions(synthetic=12))
+claims = ClaimSettings(risk=0.5, confidence=0.5, own=4, background=2, foreign=1, synthetic=2, named=2)
+train_gate(place, [folder], [], GateOptions(synthetic=12, claims=claims))
 """
 
 

@@ -18,6 +18,11 @@ Dataset = Annotated[str, typer.Argument(help="Dataset number, name, or the path 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 
+Risk = Annotated[
+    float, typer.Option(help="Mean Dice that experts may cost on prompts they are not meant for.", min=1e-4, max=0.9)
+]
+Confidence = Annotated[float, typer.Option(help="That this is held.", min=0.5, max=0.9999)]
+
 ROOT = Path("moe_workspace")
 FIXES = ("safe", "snap", "round", "resample-labels", "split-4d")
 """Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
@@ -47,10 +52,38 @@ def progress_bar() -> Iterator["Progress"]:
         yield show
 
 
+_HEARD = 0.5
+"""An expert that answers less of its own prompts is called silent."""
+
+
 def show_routing(card: "GateCard") -> None:
     """Print who answers the validation prompts of each dataset."""
     for name, shares in card.confusion.items():
         typer.echo(f"  {name}: " + ", ".join(f"{output} {share:.1%}" for output, share in shares.items()))
+
+
+def show_claims(card: "GateCard") -> None:
+    """Print what the gate guarantees, and when each expert answers; warn of those that stay silent."""
+    if card.claims is None:
+        return
+    of = card.claims.guarantee
+    held = "" if of.held else f"; the {of.risk:g} asked for cannot be shown with so few prompts"
+    typer.echo(
+        f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence, measured "
+        f"{of.mean_loss:.4f} on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
+    )
+    for name, claim in card.claims.experts.items():
+        typer.echo(
+            f"  {name}: answers {claim.answered:.0%} of its own {claim.prompts} validation prompts and wins "
+            f"{claim.wins:+.3f} Dice on average (all of them: {claim.could_win:+.3f})"
+        )
+        if claim.answered < _HEARD:
+            typer.secho(
+                f"  {name} stays silent on {1 - claim.answered:.0%} of its own prompts: its images or its answers are "
+                "too like what it may not touch; more patients, more training or a higher --risk let it speak",
+                fg="yellow",
+                err=True,
+            )
 
 
 class BareFix(TyperCommand):

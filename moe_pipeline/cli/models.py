@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar, show_routing
+from moe_pipeline.cli.common import (
+    ROOT,
+    Confidence,
+    Dataset,
+    Device,
+    Overwrite,
+    Risk,
+    Root,
+    progress_bar,
+    show_claims,
+    show_routing,
+)
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
@@ -27,15 +38,26 @@ def experts_list(model: Model = None, workspace: Root = ROOT) -> None:
 
 
 @experts.command("add")
-def experts_add(dataset: Dataset, model: Model = None, device: Device = "cpu", workspace: Root = ROOT) -> None:
+def experts_add(
+    dataset: Dataset,
+    model: Model = None,
+    risk: Risk = 0.002,
+    confidence: Confidence = 0.95,
+    device: Device = "cpu",
+    workspace: Root = ROOT,
+) -> None:
     """Let a finetuned expert join a model, without the data of the others; their answers stay what they are."""
     from moe_pipeline.training.gate.add_expert import add_expert
+    from moe_pipeline.training.gate.learn_claims import ClaimSettings
 
-    place = Workspace(workspace)
+    place, claims = Workspace(workspace), ClaimSettings(risk=risk, confidence=confidence)
     with progress_bar() as progress:
-        card = add_expert(place, model or place.model, place.raw_folder(dataset), device, progress=progress)
+        card = add_expert(
+            place, model or place.model, place.raw_folder(dataset), device, claims=claims, progress=progress
+        )
     typer.echo(f"{model or place.model}: {card.outputs[1]} joined; it speaks where its weight is above {card.tau:g}")
     show_routing(card)
+    show_claims(card)
 
 
 @experts.command("remove")

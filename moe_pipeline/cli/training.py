@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar, show_routing
+from moe_pipeline.cli.common import (
+    ROOT,
+    Confidence,
+    Dataset,
+    Device,
+    Overwrite,
+    Risk,
+    Root,
+    progress_bar,
+    show_claims,
+    show_routing,
+)
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
@@ -85,20 +96,25 @@ def train_gate(
     rule: Annotated[
         Rule, typer.Option(help="paper: the published rule, without OOD detectors and background.")
     ] = "moe",
+    risk: Risk = 0.002,
+    confidence: Confidence = 0.95,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
+    from moe_pipeline.training.gate.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.train_gate import GateOptions
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     place = Workspace(workspace)
-    options = GateOptions(fold, device, synthetic, background_clicks, rule, targets, margin)
+    claims = ClaimSettings(risk=risk, confidence=confidence)
+    options = GateOptions(fold, device, synthetic, background_clicks, rule, targets, margin, claims=claims)
     experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
     with progress_bar() as progress:
         card = train(place, experts, others, options, progress)
     typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}")
     show_routing(card)
+    show_claims(card)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.report.pictures import PictureRow, side_by_side
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
@@ -48,8 +49,9 @@ def run_demo(root: Path | None = None, minutes: float | None = None, progress: P
         )
     experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
     general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
-    no_background = GateOptions(synthetic=0)  # these datasets look like synthetic volumes, because they are
-    train_gate(place, experts, general, no_background, progress)
+    few = ClaimSettings(risk=0.05, confidence=0.9)  # some fifty scans instead of 1,650, for a demo's patience
+    options = GateOptions(synthetic=0, claims=few)  # these datasets look like synthetic volumes, because they are
+    train_gate(place, experts, general, options, progress)
     out = place.predictions("demo")
     report = compare(place, held_back, out, MatrixOptions(), progress)
     draw(place, held_back, out / "demo.png")

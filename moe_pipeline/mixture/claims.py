@@ -8,6 +8,7 @@ from torch import Tensor
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.claim import FirstMask, Proposal, evidence
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, OODDetector, image_features
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 
 
@@ -39,7 +40,12 @@ def first_mask(foundation: Foundation, decoder: MaskDecoder, window: PromptWindo
 
 
 def claim_evidence(
-    expert: FirstMask, general: FirstMask, proposer: ExpertClickProposer | None, window: PromptWindow, ood: float
+    expert: FirstMask,
+    general: FirstMask,
+    proposer: ExpertClickProposer | None,
+    window: PromptWindow,
+    ood_score: float,
+    own_detector: OODDetector,
 ) -> Tensor:
     """The evidence of one prompt for one expert, (E,).
 
@@ -48,7 +54,10 @@ def claim_evidence(
         general: the general expert's.
         proposer: the expert's, if it has one.
         window: in the expert's view.
-        ood: the expert's OOD score.
+        ood_score: the expert's in the foundation's view.
+        own_detector: its OOD detector in its own view.
     """
     proposal = None if proposer is None else Proposal(*proposer.look(window.embedding))
-    return evidence(expert, general, proposal, ood)
+    image = image_features(window.embedding, len(own_detector.mean) // N_IMAGE_GROUPS)
+    own_score = float(own_detector.distance(image)[0] / own_detector.limit)
+    return evidence(expert, general, proposal, (ood_score, own_score))

@@ -8,7 +8,7 @@ features/<dataset>.safetensors      gate features of every dataset, for experts 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from moe_pipeline.charts import Chart, Curve, save_charts
 from moe_pipeline.errors import CheckpointError, DatasetError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.journal.written import Written, WrittenFile
+from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.records.moe import MANIFEST, GateCard, ReliabilityBin, ShareManifest, ThresholdRow
@@ -64,10 +65,11 @@ class DatasetFeatures:
 
 @dataclass(frozen=True, slots=True)
 class TrainedGate:
-    """A gate with one OOD detector per expert, in the order of its outputs."""
+    """A gate with one OOD detector per expert, in the order of its outputs, and one claim head each if it has any."""
 
     gate: Gate
     ood_detectors: list[OODDetector]
+    claims: list[ClaimHead] = field(default_factory=list)
 
     @property
     def router(self) -> Router:
@@ -75,25 +77,30 @@ class TrainedGate:
         return Router(self.gate, self.ood_detectors)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors: gate.<name>, and ood_detector.<k>.<name> from k = 1."""
-        named = {f"gate.{name}": tensor for name, tensor in self.gate.state_dict().items()}
-        for k, ood_detector in enumerate(self.ood_detectors, start=1):
-            named |= {f"ood_detector.{k}.{name}": tensor for name, tensor in ood_detector.state_dict().items()}
-        return named
+        """All tensors: gate.<name>, and ood_detector.<k>.<name> and claim.<k>.<name> from k = 1."""
+        return {
+            prefix + name: tensor
+            for prefix, part in self._parts().items()
+            for name, tensor in part.state_dict().items()
+        }
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], config: GateConfig, ranks: Sequence[int]) -> "TrainedGate":
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], config: GateConfig, ranks: Sequence[int], own_ranks: Sequence[int] = ()
+    ) -> "TrainedGate":
         """Undo `tensors`.
 
         Args:
             tensors: of a file.
             config: sizes of the gate.
             ranks: principal directions of each OOD detector.
+            own_ranks: of those in the experts' own views, one per claim head.
 
         Raises:
             CheckpointError: if a tensor is missing or has another shape.
         """
-        trained = cls(Gate(config), [OODDetector(N_IMAGE_GROUPS * config.width, rank) for rank in ranks])
+        ood_detectors = [OODDetector(N_IMAGE_GROUPS * config.width, rank) for rank in ranks]
+        trained = cls(Gate(config), ood_detectors, [ClaimHead(config.width, rank) for rank in own_ranks])
         for prefix, module in trained._parts().items():
             own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             try:
@@ -103,10 +110,11 @@ class TrainedGate:
         trained.gate.requires_grad_(False).eval()
         return trained
 
-    def _parts(self) -> dict[str, Gate | OODDetector]:
+    def _parts(self) -> dict[str, Gate | OODDetector | ClaimHead]:
         return {
             "gate.": self.gate,
             **{f"ood_detector.{k}.": ood_detector for k, ood_detector in enumerate(self.ood_detectors, start=1)},
+            **{f"claim.{k}.": head for k, head in enumerate(self.claims, start=1)},
         }
 
 
@@ -150,9 +158,10 @@ def load_gate(folder: Path, sha256: str) -> tuple[TrainedGate, GateCard]:
     """
     card = GateCard.load(folder / GATE_CARD)
     tensors = load_tensors(folder / GATE_WEIGHTS, sha256)
+    own_ranks = card.claims.ood_ranks if card.claims else ()
     config = GateConfig(width=card.width, n_experts=len(card.outputs) - 1, hidden=card.hidden)
     try:
-        return TrainedGate.from_tensors(tensors, config, card.ood_ranks), card
+        return TrainedGate.from_tensors(tensors, config, card.ood_ranks, own_ranks), card
     except CheckpointError as error:
         raise CheckpointError(
             f"{folder / GATE_WEIGHTS}: does not fit {GATE_CARD} ({error}); run `moe train-gate` again"

@@ -1,5 +1,6 @@
 """The whole mixture in memory: foundation, experts, gate, OOD detectors."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.gate_files import added_folder, load_gate
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import AddedExpert, Router
 from moe_pipeline.model.moe.selector import GENERAL, Route, SelectorMode
@@ -67,20 +69,55 @@ class Mixture:
     """Image channel that is shown."""
     settings: Settings = field(default_factory=Settings)
     """How far crops may follow an object, whether other views are tried, and the like."""
+    claims: tuple[ClaimHead | None, ...] = ()
+    """By expert, what decides whether it answers where the gate names it; empty or None: the weight alone."""
+
+    def claim_head(self, output: int) -> ClaimHead | None:
+        """That of an output; None if its weight alone decides."""
+        return self.claims[output - 1] if output != GENERAL and self.claims else None
 
     @torch.no_grad()
-    def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Route:
-        """Who answers one prompt, from the general view's embedding.
+    def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor, refused: Collection[int] = ()) -> Route:
+        """Who answers one prompt, or with claims who may claim it, from the general view's embedding.
 
         Args:
             embedding: (1, C, g, g, g).
             coordinates: (1, n, 3) voxels of the crop.
             labels: (1, n).
+            refused: outputs of added experts whose claim did not hold.
         """
         if self.router is None or self.selector == "general":
             return Route(GENERAL, 0.0, GENERAL, 0.0, out_of_distribution=False)
         features = prompt_features(self.foundation, embedding, coordinates, labels)  # (1, 5C)
-        return self.router.route(features, self.tau, self.selector)
+        if not any(self.claims):
+            return self.router.route(features, self.tau, self.selector)
+        named = self.router.route(features, 0.0, self.selector, refused)
+        if self.claim_head(named.expert) is not None:
+            return named
+        return self.router.route(features, self.tau, self.selector, refused)
+
+    @torch.no_grad()
+    def ood_score(self, output: int, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> float:
+        """How far an image is from those of an expert, over what its OOD detector lets pass; args as for `route`."""
+        assert self.router is not None, "no expert without a router"
+        features = prompt_features(self.foundation, embedding, coordinates, labels)  # (1, 5C)
+        return float(self.router.ood_scores(features)[0, output - 1])
+
+    @torch.no_grad()
+    def decided(self, named: Route, evidence: Tensor) -> Route:
+        """Whether an expert that the gate named answers, by its claim; its mask's weight is the claim.
+
+        Args:
+            named: by `route`.
+            evidence: (E,) of the prompt.
+        """
+        head = self.claim_head(named.expert)
+        assert head is not None, "a route without a claim"
+        claim = float(head(evidence.to(head.weight)[None])[0])
+        if claim <= float(head.threshold):
+            return Route(GENERAL, 0.0, named.expert, claim, named.out_of_distribution)
+        weight = claim if self.selector == "weighted" else 1.0
+        return Route(named.expert, weight, named.expert, claim, named.out_of_distribution)
 
     def name_of(self, output: int) -> str:
         """Name of an output: "general" or the expert's dataset."""
@@ -102,7 +139,7 @@ def load_mixture(
         folder: with moe.json, gate.json, gate.safetensors.
         device: where to put it.
         selector: instead of the folder's own.
-        tau: instead of the folder's own.
+        tau: instead of the folder's own, and of every expert's.
         weights_root: a workspace's weights folder, for imported foundations.
         dtype: of the image encoder's matrix products.
 
@@ -118,6 +155,7 @@ def load_mixture(
     _expect_same(f"foundation {card.foundation}", found, card.foundation_sha256, folder)
     experts = tuple(load_expert(folder / entry.folder, mixture.foundation, entry) for entry in card.experts)
     router = load_router(folder, card).to(torch.device(device)) if card.experts else None
+    claims = load_claims(folder, card, tau, torch.device(device))
     return Mixture(
         foundation=mixture.foundation,
         view=card.view,
@@ -127,6 +165,7 @@ def load_mixture(
         selector=selector or card.selector,
         device=torch.device(device),
         channel=card.channel,
+        claims=claims,
         identity=sha256_json([mixture.identity, _gate_hashes(folder)]),
         hashes={**mixture.hashes, **{entry.dataset: entry.weights_sha256 for entry in card.experts}},
     )
@@ -202,6 +241,7 @@ def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
         router=Router(gate.requires_grad_(False), [ood_detector]).to(mixture.device),
         tau=0.0,
         selector="specific",
+        claims=(),
     )
 
 
@@ -225,6 +265,32 @@ def load_router(folder: Path, card: ModelCard) -> Router:
         joined, added_card = load_gate(added_folder(folder, entry.dataset), entry.added_gate_sha256)
         added_experts.append(AddedExpert(joined.gate, joined.ood_detectors[0], added_card.tau))
     return Router(trained.gate, trained.ood_detectors, kept, added_experts)
+
+
+def load_claims(folder: Path, card: ModelCard, tau: float | None, device: torch.device) -> tuple[ClaimHead | None, ...]:
+    """The claim head of each expert of a model folder, None for those whose weight alone decides.
+
+    Args:
+        folder: of the model.
+        card: its moe.json.
+        tau: threshold instead of their own.
+        device: where to put them.
+    """
+    trained, gate = load_gate(folder, card.gate_sha256)
+    together = dict(zip(gate.outputs[1:], trained.claims, strict=False))
+    heads: list[ClaimHead | None] = []
+    for entry in card.experts:
+        if entry.added_gate_sha256 is None:
+            heads.append(together.get(entry.dataset))
+        else:
+            added, _ = load_gate(added_folder(folder, entry.dataset), entry.added_gate_sha256)
+            heads.append(added.claims[0] if added.claims else None)
+    for head in heads:
+        if head is not None:
+            head.to(device)
+            if tau is not None:
+                head.threshold.fill_(tau)
+    return tuple(heads)
 
 
 def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:

@@ -84,6 +84,67 @@ class ReliabilityBin(Part):
     """How often that output is the right one."""
 
 
+class Guarantee(Part):
+    """How much Dice the mixture loses at most on prompts that no expert is meant for, and what that rests on."""
+
+    risk: float = Field(gt=0, lt=1)
+    """Mean Dice that may be lost, as it was asked for."""
+    confidence: float = Field(gt=0, lt=1)
+    """That it is held."""
+    bound: float = Field(ge=0, le=1)
+    """What the mean loss does not exceed with that confidence."""
+    held: bool
+    """Whether the bound is within the risk; if not, there were too few prompts to show it."""
+    mean_loss: float = Field(ge=0, le=1)
+    """Measured on the same prompts."""
+    prompts: int
+    """Independent prompts, each on a scan of its own."""
+    synthetic: int
+    """How many of them are on synthetic scans; the others are on validation cases of the general datasets."""
+    named: float
+    """Share of them for which the gate names an expert."""
+    answered: float
+    """Share of them that this expert then answers."""
+    rests_on: str = (
+        "Loss: by how much the expert's first answer has less Dice than the general expert's, 0 where it has more or "
+        "does not answer. Threshold: the lowest that holds the risk (risk-controlling prediction sets, Bates et al. "
+        "2021), with a bound by betting (Waudby-Smith and Ramdas 2024). Holds for prompts like these: independent, on "
+        "synthetic scans of random shape, texture and spacing, and on scans like those of the general datasets. Real "
+        "scans of another kind are no sample of them; measure there with `moe evaluate --matrix --unseen`."
+    )
+    """What is counted, how, and what is assumed."""
+
+
+class ExpertClaim(Part):
+    """When one expert answers, and what that is worth on its own validation prompts."""
+
+    threshold: float
+    """It answers where its claim is above this; 1 where it may never."""
+    prompts: int
+    """Validation prompts of its dataset, one click each."""
+    answered: float
+    """Share of them that it answers."""
+    wins: float
+    """Dice that the mixture wins over the general expert by these answers, mean over all of them."""
+    could_win: float
+    """The same if it answered all."""
+    background: float | None
+    """Share of the background clicks in the same images that it answers; null if there are none."""
+
+
+class Claims(Part):
+    """Who may answer, decided by what both decoders and the expert's click proposer make of a prompt."""
+
+    evidence: tuple[str, ...]
+    """What a claim rests on, in the order of the weights."""
+    ood_ranks: tuple[int, ...]
+    """Principal directions of each expert's OOD detector in its own view."""
+    guarantee: Guarantee
+    """Of the mixture of these experts."""
+    experts: dict[str, ExpertClaim]
+    """By dataset."""
+
+
 class GateCard(Record):
     """gate.json beside gate.safetensors: how the gate was trained and how well it routes.
 
@@ -119,7 +180,8 @@ class GateCard(Record):
     ood_percentile: float
     """Percentile of the distances of unseen patients behind an OOD detector's limit."""
     confusion: dict[str, dict[str, float]]
-    """Share of each dataset's validation prompts that each output answers, at tau and behind the OOD detector."""
+    """Share of each dataset's validation prompts that each output answers, at the thresholds and behind the OOD
+    detectors."""
     calibration_error: float
     """Expected calibration error: mean gap in `reliability`, weighted by n."""
     reliability: tuple[ReliabilityBin, ...] = ()
@@ -129,12 +191,14 @@ class GateCard(Record):
     coverage: dict[str, float] = Field(default_factory=dict)
     """Share of each dataset's validation prompts that an expert answers, at tau and behind the OOD detectors."""
     tau: float = Field(ge=0, lt=1)
-    """Chosen threshold: the smallest from 0.9 on that sends no validation prompt of the general datasets to an expert,
-    at most 2 % of the synthetic ones and 5 % of the background clicks; 0.5 by the paper's rule."""
+    """Threshold: 0.5 by the paper's rule; with claims the lowest of the experts'. Of an added expert, the weight of its
+    own gate above which it claims a prompt."""
     sweep: tuple[ThresholdRow, ...]
     """What other thresholds do."""
     seed: int
     """Of prompts and weights."""
+    claims: Claims | None = None
+    """When the experts answer; null by the paper's rule, where the weight alone decides."""
 
 
 class ModelCard(Record):

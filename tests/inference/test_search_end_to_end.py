@@ -16,6 +16,7 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
 
@@ -25,13 +26,15 @@ OPTIONS = FinetuneOptions(epochs=1, click_proposer=SMALL)
 
 
 @pytest.fixture(scope="module")
-def searching(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def searching(
+    trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, cheap_claims: ClaimSettings
+) -> Workspace:
     """A workspace whose one expert can search."""
     root = tmp_path_factory.mktemp("searching") / "ws"
     shutil.copytree(trained_workspace.root, root, symlinks=True)
     place = Workspace(root)
     finetune(place, place.raw(NAME), OPTIONS)
-    train_gate(place, [place.raw(NAME)], [], GateOptions(synthetic=4))
+    train_gate(place, [place.raw(NAME)], [], GateOptions(synthetic=4, claims=cheap_claims))
     return place
 
 

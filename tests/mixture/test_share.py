@@ -16,6 +16,7 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.mixture.share import MANIFEST, export_model, foundation_is_there, import_model
 from moe_pipeline.records.moe import ShareManifest
 from moe_pipeline.training.gate.add_expert import add_expert
+from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.workspace import Workspace
 
 ONE = "Dataset001_One"
@@ -87,12 +88,14 @@ def test_without_the_foundation_its_card_goes_along(trained_workspace: Workspace
     assert load_mixture(tmp_path / "model", weights_root=trained_workspace.weights).experts[0].name == ONE
 
 
-def test_an_expert_may_join_an_imported_model(trained_workspace: Workspace, exported: Path, tmp_path: Path) -> None:
+def test_an_expert_may_join_an_imported_model(
+    trained_workspace: Workspace, exported: Path, tmp_path: Path, cheap_claims: ClaimSettings
+) -> None:
     shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
     place = Workspace(tmp_path / "ws")
     shutil.rmtree(place.model)
     import_model(exported, place.model)
-    add_expert(place, place.model, place.raw("Dataset003_Three"))
+    add_expert(place, place.model, place.raw("Dataset003_Three"), claims=cheap_claims)
     assert len(load_mixture(place.model, weights_root=place.weights).experts) == 3
     export_model(place.model, tmp_path / "three.zip", place.weights)
     with zipfile.ZipFile(tmp_path / "three.zip") as archive:

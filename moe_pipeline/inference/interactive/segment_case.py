@@ -14,11 +14,11 @@ from moe_pipeline.inference.interactive.rows import absent_row, answered_row, mi
 from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.inference.search.search import search_case
-from moe_pipeline.inference.windows.decode import route_of
+from moe_pipeline.inference.windows.decode import routes_of
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.moe.selector import GENERAL, Route
+from moe_pipeline.model.moe.selector import Route
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.cases import CaseRow
 
@@ -132,23 +132,5 @@ def _plan(
     known, shown = [clicks for clicks, _ in clicked], [points for _, points in clicked]
     initial_windows = plan_windows(bank.crop_grid(model.view), shown)
     bank.encode(model.view, initial_windows)
-    routes = [
-        route_of(model, bank, initial_window, clicks)
-        for initial_window, clicks in zip(initial_windows, known, strict=True)
-    ]
-    experts: list[WindowIndex | None] = [None] * len(known)
-    for output in sorted({route.expert for route in routes} - {GENERAL}):
-        view = model.experts[output - 1].view
-        own = [index for index, route in enumerate(routes) if route.expert == output]
-        if view == model.view:
-            starts = [initial_windows[index] for index in own]
-        else:
-            starts = plan_windows(bank.crop_grid(view), [shown[index] for index in own])
-        for index, start in zip(own, starts, strict=True):
-            experts[index] = start
-    return iter(
-        [
-            (route, (initial_window, expert))
-            for route, initial_window, expert in zip(routes, initial_windows, experts, strict=True)
-        ]
-    )
+    routes = routes_of(model, bank, initial_windows, known, shown)
+    return iter([(route, (initial, own)) for initial, (route, own) in zip(initial_windows, routes, strict=True)])

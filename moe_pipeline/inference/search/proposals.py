@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.inference.search.experts import ClassSearch
-from moe_pipeline.inference.windows.decode import route_of
+from moe_pipeline.inference.windows.decode import routes_of
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Mixture
@@ -83,10 +83,8 @@ def settle(model: Mixture, bank: CropBank, proposals: list[Proposal]) -> tuple[l
     while True:
         places = [proposal.place_mm[None] for proposal in proposals]
         initial_windows = plan_windows(bank.crop_grid(model.view), places)
-        routes = [
-            route_of(asked, bank, initial_window, (place, _INSIDE))
-            for initial_window, place in zip(initial_windows, places, strict=True)
-        ]
+        clicks = [(place, _INSIDE) for place in places]
+        routes = [route for route, _ in routes_of(asked, bank, initial_windows, clicks, places)]
         best: dict[int, tuple[Proposal, float]] = {}
         for proposal, route in zip(proposals, routes, strict=True):
             if route.expert == proposal.wanted.output and route.weight > best.get(proposal.class_id, (None, 0.0))[1]:

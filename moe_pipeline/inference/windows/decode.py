@@ -1,5 +1,7 @@
 """One decoder on one crop."""
 
+from collections.abc import Collection, Mapping, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,9 +9,11 @@ from torch import Tensor
 
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.inference.windows.embedding_cache import FLIPS, CropBank, EncodedCrop
+from moe_pipeline.inference.windows.placement import plan_windows
+from moe_pipeline.mixture.claims import PromptWindow, claim_evidence, first_mask
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.moe.selector import Route
+from moe_pipeline.model.moe.selector import GENERAL, Route
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -76,7 +80,98 @@ def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: int) -> Tensor:
     return there
 
 
-def route_of(model: Mixture, bank: CropBank, initial_window: WindowIndex, known: Clicks) -> Route:
-    """Who answers a prompt, by the clicks known at the start in the crop of the foundation's view."""
+def routes_of(
+    model: Mixture,
+    bank: CropBank,
+    initial_windows: Sequence[WindowIndex],
+    known: Sequence[Clicks],
+    shown_mm: Sequence[NDArray[np.float64]],
+) -> list[tuple[Route, WindowIndex | None]]:
+    """Who answers each prompt of a case, and in which window of its own view if that is an expert.
+
+    Args:
+        model: the mixture.
+        bank: crops of the case.
+        initial_windows: of the prompts, in the foundation's view.
+        known: the clicks of each prompt that are known at the start.
+        shown_mm: (n, 3) each, what its window shall show.
+    """
+    routes = [route_of(model, bank, window, clicks) for window, clicks in zip(initial_windows, known, strict=True)]
+    answers: dict[int, tuple[Route, WindowIndex | None]] = {}
+    refused: dict[int, set[int]] = {index: set() for index in range(len(routes))}
+    while left := [index for index in range(len(routes)) if index not in answers]:
+        windows = _expert_windows(
+            model, bank, {index: routes[index].expert for index in left}, initial_windows, shown_mm
+        )
+        for index in left:
+            named, own = routes[index], windows.get(index)
+            if own is None:
+                answers[index] = named, None
+                continue
+            route = decided_route(model, bank, named, (initial_windows[index], own), known[index])
+            if route.expert == GENERAL and model.router is not None and model.router.is_added(named.expert):
+                refused[index].add(named.expert)  # as if it were not there
+                routes[index] = route_of(model, bank, initial_windows[index], known[index], refused[index])
+            else:
+                answers[index] = route, own if route.expert != GENERAL else None
+    return [answers[index] for index in range(len(routes))]
+
+
+def _expert_windows(
+    model: Mixture,
+    bank: CropBank,
+    named: Mapping[int, int],
+    initial_windows: Sequence[WindowIndex],
+    shown_mm: Sequence[NDArray[np.float64]],
+) -> dict[int, WindowIndex]:
+    """The window of each prompt that the gate names an expert for, in that expert's view: as few as will do."""
+    found: dict[int, WindowIndex] = {}
+    for output in sorted(set(named.values()) - {GENERAL}):
+        view = model.experts[output - 1].view
+        own = [index for index, expert in named.items() if expert == output]
+        if view == model.view:
+            windows = [initial_windows[index] for index in own]
+        else:
+            windows = plan_windows(bank.crop_grid(view), [shown_mm[index] for index in own])
+        found |= dict(zip(own, windows, strict=True))
+    return found
+
+
+def decided_route(
+    model: Mixture, bank: CropBank, named: Route, windows: tuple[WindowIndex, WindowIndex], known: Clicks
+) -> Route:
+    """Whether the expert that the gate named answers a prompt.
+
+    Args:
+        model: the mixture.
+        bank: crops of the case.
+        named: by `route_of`.
+        windows: in the foundation's view and in the expert's.
+        known: the clicks at the start; the first of them is looked at.
+    """
+    head = model.claim_head(named.expert)
+    if head is None:
+        return named
+    expert, first = model.experts[named.expert - 1], (known[0][:1], known[1][:1])
+    seen, own = bank.crop(model.view, windows[0]), bank.crop(expert.view, windows[1])
+    general_window, own_window = (
+        PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.view.spacing_mm)
+        for crop in (seen, own)
+    )
+    general = first_mask(model.foundation, model.foundation.mask_decoder, general_window)
+    answer = first_mask(model.foundation, expert.decoder, own_window)
+    ood = model.ood_score(named.expert, seen.embedding, *in_crop(known, seen))
+    return model.decided(
+        named, claim_evidence(answer, general, expert.click_proposer, own_window, ood, head.ood_detector)
+    )
+
+
+def route_of(
+    model: Mixture, bank: CropBank, initial_window: WindowIndex, known: Clicks, refused: Collection[int] = ()
+) -> Route:
+    """Who answers a prompt, or with claims whom the gate names for it.
+
+    It looks at the clicks known at the start, in the crop of the foundation's view.
+    """
     seen = bank.crop(model.view, initial_window)
-    return model.route(seen.embedding, *in_crop(known, seen))
+    return model.route(seen.embedding, *in_crop(known, seen), refused)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, OODDetector
+
 EVIDENCE = (
     "heat_at_click",
     "heat_of_hottest",
@@ -24,12 +26,14 @@ EVIDENCE = (
     "agreement",
     "size_ratio",
     "ood",
+    "own_ood",
 )
 """What a claim rests on; see `evidence`."""
 
 _MOST = 4.0  # standard deviations that one number may count
 _LITTLE = 1e-6
 _OUTSIDE = -10.0  # logit where a decoder sees nothing
+_OWN_OOD = EVIDENCE.index("own_ood")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,17 @@ class Proposal:
     presence: Tensor
 
 
-def evidence(expert: FirstMask, general: FirstMask, proposal: Proposal | None, ood: float) -> Tensor:
+def evidence(
+    expert: FirstMask, general: FirstMask, proposal: Proposal | None, ood_scores: tuple[float, float]
+) -> Tensor:
     """What is known of one prompt before an expert may answer it.
 
     Args:
         expert: its first answer, in its own window.
         general: the general expert's, in the foundation's.
         proposal: of the expert's click proposer; NaN stands where there is none.
-        ood: how far the image is from the expert's own, over what its OOD detector lets pass.
+        ood_scores: how far the image is from the expert's own, over what its OOD detectors let pass: in the
+            foundation's view, and in the expert's.
 
     Returns:
         (E,) float32, in the order of `EVIDENCE`.
@@ -103,7 +110,8 @@ def evidence(expert: FirstMask, general: FirstMask, proposal: Proposal | None, o
     ratio = torch.tensor(expert.volume_ml + 1e-4).log() - torch.tensor(general.volume_ml + 1e-4).log()
     own = [expert.at_click, expert.certainty, expert.iou]
     theirs = [general.at_click, general.certainty, general.iou]
-    return torch.tensor([*heat, *own, *theirs, overlap, float(ratio), float(torch.tensor(ood + _LITTLE).log())])
+    distances = (torch.tensor(ood_scores) + _LITTLE).log().tolist()
+    return torch.tensor([*heat, *own, *theirs, overlap, float(ratio), *distances])
 
 
 def _heat(expert: FirstMask, proposal: Proposal) -> list[float]:
@@ -146,7 +154,12 @@ def _onto(source: FirstMask, target: FirstMask) -> tuple[Tensor, Tensor]:
 class ClaimHead(nn.Module):
     """Evidence -> chance that an expert does no worse than the general one, and from which chance on it may answer.
 
-    What is unknown counts as average.
+    What is unknown counts as average. Nothing is claimed where an OOD detector in the expert's own view does not know
+    the image: there, other things tell it from strangers than in the foundation's view.
+
+    Args:
+        width: channels of the embedding that the OOD detector looks at.
+        ood_rank: its principal directions.
     """
 
     centre: Tensor
@@ -154,9 +167,10 @@ class ClaimHead(nn.Module):
     weight: Tensor
     threshold: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, ood_rank: int) -> None:
         super().__init__()
         size = len(EVIDENCE)
+        self.ood_detector = OODDetector(N_IMAGE_GROUPS * width, ood_rank)
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("weight", torch.zeros(size + 1))  # bias last
@@ -168,5 +182,6 @@ class ClaimHead(nn.Module):
         return torch.cat((values, torch.ones_like(values[:, :1])), dim=1)
 
     def forward(self, evidence: Tensor) -> Tensor:
-        """Claims: (P, E) -> (P,) in (0, 1)."""
-        return (self.standardised(evidence) @ self.weight).sigmoid()
+        """Claims: (P, E) -> (P,) in (0, 1), 0 where the image is unlike the expert's own."""
+        claims = (self.standardised(evidence) @ self.weight).sigmoid()
+        return torch.where(evidence[:, _OWN_OOD] > 0, 0.0, claims)

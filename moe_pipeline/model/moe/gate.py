@@ -51,6 +51,20 @@ def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, points: tupl
     return torch.cat(groups, dim=1)  # (P, 5C)
 
 
+def image_features(embedding: Tensor, width: int) -> Tensor:
+    """What describes an image alone: mean and standard deviation over the grid of the first `width` channels.
+
+    Args:
+        embedding: (B, C, g, g, g).
+        width: channels that are looked at.
+
+    Returns:
+        (B, 2 width) float32.
+    """
+    flat = embedding[:, :width].float().flatten(2)  # (B, width, g^3)
+    return torch.cat((flat.mean(2), flat.std(2)), dim=1)
+
+
 @dataclass(frozen=True, slots=True)
 class GateConfig:
     """Sizes of a gate."""
@@ -69,7 +83,6 @@ class Gate(nn.Module):
     centre: Tensor
     scale: Tensor
     temperature: Tensor
-    prior: Tensor
 
     def __init__(self, config: GateConfig) -> None:
         super().__init__()
@@ -81,7 +94,6 @@ class Gate(nn.Module):
         self.register_buffer("centre", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("prior", torch.zeros(config.n_experts + 1))
 
     def standardise(self, centre: Tensor, scale: Tensor) -> None:
         """Give every feature the same say, whatever its range: (5C,) each, of the training prompts."""
@@ -89,7 +101,7 @@ class Gate(nn.Module):
         self.scale.copy_(scale.clamp(min=_SMALLEST_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits over {general, 1..N}, before temperature and prior: (P, 5C) -> (P, N + 1)."""
+        """Logits over {general, 1..N}, before the temperature: (P, 5C) -> (P, N + 1)."""
         standardised = (features - self.centre) / self.scale  # (P, 5C)
         hidden = functional.gelu(self.hidden(self.norm(standardised)))  # (P, hidden)
         logits: Tensor = self.out(hidden)  # (P, N + 1)
@@ -97,7 +109,7 @@ class Gate(nn.Module):
 
     def weights(self, features: Tensor) -> Tensor:
         """Calibrated probabilities, (P, N + 1), each row summing to 1."""
-        logits: Tensor = self(features) / self.temperature + self.prior
+        logits: Tensor = self(features) / self.temperature
         return logits.softmax(1)
 
 

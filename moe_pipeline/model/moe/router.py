@@ -1,6 +1,6 @@
 """Who answers: the gate behind its OOD detectors, and the experts that joined after it was trained."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -70,11 +70,12 @@ class Router(nn.Module):
         self.ood_detectors = nn.ModuleList(ood_detectors[k - 1] for k in self.kept)
         self.added_experts = nn.ModuleList(added_experts)
 
-    def weights(self, features: Tensor) -> Tensor:
+    def weights(self, features: Tensor, refused: Collection[int] = ()) -> Tensor:
         """Weights before the OOD detectors of the gate's own experts, and behind those of the added experts.
 
         Args:
             features: (P, 5C).
+            refused: outputs of added experts that are not asked.
 
         Returns:
             (P, N + 1), general first, then the kept outputs of the gate, then the added experts.
@@ -82,8 +83,9 @@ class Router(nn.Module):
         raw = self.gate.weights(features)  # (P, M + 1)
         general = raw[:, :1] + raw[:, list(self.removed)].sum(1, keepdim=True)
         weights = torch.cat((general, raw[:, list(self.kept)]), dim=1)
-        for added_expert in self._added_experts():
+        for output, added_expert in enumerate(self._added_experts(), start=1 + len(self.kept)):
             claim = torch.where(added_expert.knows(features), added_expert.wants(features), 0.0)[:, None]  # (P, 1)
+            claim = torch.zeros_like(claim) if output in refused else claim
             weights = torch.cat((weights * (1 - claim), claim), dim=1)
         return weights  # (P, N + 1)
 
@@ -116,15 +118,22 @@ class Router(nn.Module):
         weight, best = allowed[:, 1:].max(1)
         return torch.where(weight > tau, best + 1, GENERAL)
 
-    def route(self, features: Tensor, tau: float, mode: SelectorMode = "weighted") -> Route:
+    def is_added(self, output: int) -> bool:
+        """Whether an output is that of an expert that joined later."""
+        return output > len(self.kept)
+
+    def route(
+        self, features: Tensor, tau: float, mode: SelectorMode = "weighted", refused: Collection[int] = ()
+    ) -> Route:
         """The selector's choice for one prompt.
 
         Args:
             features: (1, 5C).
             tau: threshold of the selector.
             mode: of the selector.
+            refused: outputs of added experts that are not asked.
         """
-        route = choose_route(self.weights(features)[0], self.knows(features)[0], tau, mode)
+        route = choose_route(self.weights(features, refused)[0], self.knows(features)[0], tau, mode)
         turned_away = any(
             bool(n.wants(features)[0] > 0) and not bool(n.knows(features)[0]) for n in self._added_experts()
         )

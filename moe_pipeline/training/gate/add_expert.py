@@ -2,7 +2,7 @@
 
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from moe_pipeline.datasets.dataset import open_dataset
@@ -15,19 +15,33 @@ from moe_pipeline.mixture.gate_files import (
     added_folder,
     features_path,
     load_features,
+    load_gate,
     own_files,
     save_features,
 )
+from moe_pipeline.mixture.model import load_expert
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
+from moe_pipeline.training.gate.claim_samples import Panel
+from moe_pipeline.training.gate.claims import shared_part
 from moe_pipeline.training.gate.fit import GateSettings, fit_gate
+from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, SYNTHETIC, ClaimSettings, described_by
 from moe_pipeline.training.gate.report_card import gate_card
-from moe_pipeline.training.gate.threshold import choose_tau
-from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, LOOP, GateOptions, check_planned, dataset_features
+from moe_pipeline.training.gate.threshold import TAUS, choose_tau
+from moe_pipeline.training.gate.train_gate import (
+    LOOP,
+    GateOptions,
+    check_planned,
+    claims_of,
+    dataset_features,
+    own_detector,
+    prompts_of,
+)
 from moe_pipeline.training.planned import open_planned
+from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
@@ -56,6 +70,7 @@ def add_expert(
     dataset: Path,
     device: str = "cpu",
     settings: GateSettings | None = None,
+    claims: ClaimSettings | None = None,
     progress: Progress = silent,
 ) -> GateCard:
     """Let one more expert join a model, without the data of the others.
@@ -63,7 +78,8 @@ def add_expert(
     The expert gets a gate of its own over {others, itself}, trained on its own prompts against the features that the
     model folder keeps of the others, and an OOD detector. It speaks where it claims a prompt; everywhere else the model
     answers as before, bit for bit. Its threshold is the smallest at which no kept validation prompt of the others is
-    claimed.
+    claimed. Where the model's experts have claims it gets one too: a prompt that its gate takes is answered by it only
+    where its claim holds the risk, and goes to the others as before where not.
 
     Args:
         place: workspace with the finetuned expert.
@@ -71,6 +87,7 @@ def add_expert(
         dataset: raw folder of the expert's dataset.
         device: where to encode.
         settings: of its gate.
+        claims: of its claim.
         progress: told after each case, batch and step.
 
     Raises:
@@ -92,19 +109,35 @@ def add_expert(
         )
     if card.channel != described.channel:
         raise DatasetError(f"expert {name} looks at channel {card.channel}, {model} at channel {described.channel}")
-    options = GateOptions(fold=card.fold, device=device, settings=settings or GateSettings())
+    options = GateOptions(
+        fold=card.fold, device=device, settings=settings or GateSettings(), claims=claims or ClaimSettings()
+    )
     planned = open_planned(place, open_dataset(dataset), card.fold, device)
     check_planned(planned, card, card, card.fold)
+    model_gate, _ = load_gate(model, described.gate_sha256)
+    prior = shared_part(model_gate.claims) if model_gate.claims else None
     own, _ = dataset_features(place, planned, card, 1, described.view, options, progress)
+    if prior is not None:  # its claim decides about all else
+        own, others = [d for d in own if d.output != GENERAL], [d for d in others if _is_real(d.name)] or others
     training = place.root / "gate_training"
     remove_training_state(training / "checkpoint.safetensors")
     trained = fit_gate([*own, *others], 1, options.settings, LOOP, training, progress)
     general = [d for d in (*own, *others) if d.output == GENERAL]
     threshold = choose_tau(trained.router, general, max(_LOWEST_THRESHOLD, described.tau))
     finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
+    written_card = gate_card(finished, options.settings)
+    if prior is not None:
+        experts = (load_expert(place.expert(name), planned.foundation),)
+        detectors = (own_detector(place, planned, options, progress),)
+        panel = Panel(
+            planned.foundation, described.view, trained.router, experts, detectors, open_device(device), threshold
+        )
+        learnt = claims_of(place, planned, panel, [prompts_of(planned, 1)], options, prior, progress)
+        written_card = described_by(written_card, learnt, finished.outputs, TAUS)
+        trained = replace(trained, claims=learnt.heads)
     own_files(model).check(_files_of(model, name))
     folder = added_folder(model, name)
-    written = write_gate(folder, trained, gate_card(finished, options.settings))
+    written = write_gate(folder, trained, written_card)
     save_features(model, own)
     RunRecord(
         command="experts add",
@@ -121,6 +154,11 @@ def add_expert(
     )  # last: now it counts
     own_files(model).adopt([MODEL_CARD, *(file for file in _files_of(model, name) if (model / file).is_file())])
     return written
+
+
+def _is_real(name: str) -> bool:
+    """Whether kept features are of a dataset's own prompts."""
+    return name != SYNTHETIC and not name.endswith(BACKGROUND_CLICKS)
 
 
 def remove_expert(model: Path, name: str) -> ModelCard:

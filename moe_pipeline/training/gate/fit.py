@@ -76,7 +76,7 @@ def fit_gate(
     copy_into(task.module, result.best)
     gate = task.module.eval().requires_grad_(False)
     own = {d.output: d for d in datasets}
-    ood_detectors = [_fit_ood_detector(own[k], settings) for k in range(1, n_experts + 1)]
+    ood_detectors = [_ood_detector_of(own[k], settings) for k in range(1, n_experts + 1)]
     if settings.calibrated:
         features = torch.cat([d.validation for d in datasets])
         wanted = torch.cat([d.wanted_in_validation for d in datasets])
@@ -134,15 +134,29 @@ def _mean_and_spread(datasets: list[DatasetFeatures]) -> tuple[Tensor, Tensor]:
     return centre, torch.stack([(d.train - centre).square().mean(0) for d in datasets]).mean(0).sqrt()
 
 
-def _fit_ood_detector(own: DatasetFeatures, settings: GateSettings) -> OODDetector:
+def _ood_detector_of(own: DatasetFeatures, settings: GateSettings) -> OODDetector:
     image_part = own.train.shape[1] // N_FEATURE_GROUPS * N_IMAGE_GROUPS
     train, validation = own.train[:, :image_part], own.validation[:, :image_part]
+    return fit_ood_detector(train, validation, own.train_cases, settings)
+
+
+def fit_ood_detector(
+    train: Tensor, validation: Tensor, train_cases: tuple[str, ...] | None, settings: GateSettings
+) -> OODDetector:
+    """A detector that lets pass what unseen patients of the dataset look like.
+
+    Args:
+        train: (n, F) image features.
+        validation: (m, F), of other patients.
+        train_cases: of the training rows; one case for all if None.
+        settings: rank and limits.
+    """
     ood_detector = OODDetector.fit(train, settings.ood_rank)
     if not settings.out_of_distribution:
         ood_detector.limit.fill_(torch.inf)
         return ood_detector
-    unseen = [_left_out_distances(train, own.train_cases, settings.ood_rank), ood_detector.distance(validation)]
-    few = own.train_cases is not None and len(set(own.train_cases)) < settings.few_patients
+    unseen = [_left_out_distances(train, train_cases, settings.ood_rank), ood_detector.distance(validation)]
+    few = train_cases is not None and len(set(train_cases)) < settings.few_patients
     percentile, slack = (settings.few_percentile, 1.0) if few else (settings.ood_percentile, settings.ood_slack)
     limits = [torch.quantile(part, percentile / 100) for part in unseen if len(part)]
     ood_detector.limit.copy_(torch.stack(limits).max() * slack)

@@ -14,8 +14,6 @@ TAUS = (*(round(0.05 * step, 2) for step in range(20)), 0.97, 0.99, 0.995, 0.999
 """Thresholds that are tried."""
 
 _BINS = 10
-_USUAL_TAU = 0.5
-_PRIORS = tuple(round(0.25 * step, 2) for step in range(-8, 9))  # in nats: odds from 1 in 7 to 7
 
 
 def choose_tau(router: Router, general: Sequence[DatasetFeatures], lowest: float = 0.0) -> float:
@@ -36,30 +34,6 @@ def choose_tau(router: Router, general: Sequence[DatasetFeatures], lowest: float
         if all(share <= d.may_lose for share, d in zip(lost, general, strict=True)):
             return tau
     return TAUS[-1]
-
-
-@torch.no_grad()
-def set_priors(router: Router, general: Sequence[DatasetFeatures]) -> None:
-    """Let each expert be as likely beforehand as the general datasets' validation prompts bear.
-
-    One threshold for all experts has to suit the one that is hardest to tell from others, and keeps all others
-    waiting. So each expert gets a prior, the largest at which it answers, at a threshold of 0.5, no more prompts of any
-    general dataset than that may lose. Without general data priors stay 0.
-
-    Args:
-        router: gate and OOD detectors; the gate's priors are changed.
-        general: datasets that belong to output 0.
-    """
-    for _ in range(2 if general else 0):  # each depends a little on the others
-        for expert in range(1, router.gate.config.n_experts + 1):
-            for prior in _PRIORS:
-                before = float(router.gate.prior[expert])
-                router.gate.prior[expert] = prior
-                shares = [(router.answering(d.validation, _USUAL_TAU) == expert).float().mean() for d in general]
-                loses = any(float(share) > d.may_lose for share, d in zip(shares, general, strict=True))
-                if loses and prior > _PRIORS[0]:
-                    router.gate.prior[expert] = before
-                    break
 
 
 def sweep(router: Router, datasets: Sequence[DatasetFeatures]) -> tuple[ThresholdRow, ...]:

@@ -4,24 +4,38 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
 from moe_pipeline.mixture.expert import load_decoder
 from moe_pipeline.mixture.folder import FinishedGate, check_replaceable, save_model
 from moe_pipeline.mixture.gate_files import DatasetFeatures
+from moe_pipeline.mixture.model import load_expert
+from moe_pipeline.model.moe.claim import ClaimHead
+from moe_pipeline.model.moe.gate import OODDetector, image_features
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import GateCard, Rule, Targets
 from moe_pipeline.training.engine.loop import LoopSettings
+from moe_pipeline.training.gate.claim_samples import DatasetPrompts, Panel
 from moe_pipeline.training.gate.features import PromptFeatures, collect_features
-from moe_pipeline.training.gate.fit import GateSettings, fit_gate
+from moe_pipeline.training.gate.fit import GateSettings, fit_gate, fit_ood_detector
+from moe_pipeline.training.gate.learn_claims import (
+    BACKGROUND_CLICKS,
+    ClaimSettings,
+    LearntClaims,
+    described_by,
+    learn_claims,
+)
 from moe_pipeline.training.gate.report_card import gate_card
 from moe_pipeline.training.gate.synthetic_negatives import NAME, background_features
+from moe_pipeline.training.gate.synthetic_scans import scan_features
 from moe_pipeline.training.gate.targets import Judgement, dice_targets, object_dice
-from moe_pipeline.training.gate.threshold import choose_tau, set_priors
+from moe_pipeline.training.gate.threshold import TAUS
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.store import find_foundation
@@ -31,14 +45,10 @@ from moe_pipeline.workspace import Workspace
 LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 """How long and how fast a gate learns."""
 
-BACKGROUND_CLICKS = "-background_clicks"
-"""Behind a dataset's name: prompts on what is not labelled in its images."""
-
 _FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
 _SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
 _BACKGROUND_LOSS = 0.05  # what lies elsewhere is not labelled: some of it is what the expert segments
 _PAPERS_TAU = 0.5  # the paper does not state its own
-_LOWEST_TAU = 0.9  # nobody can show the gate all that it will be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class GateOptions:
     """Dice by which the expert must be better than the general one, for the targets "dice"."""
     settings: GateSettings = field(default_factory=GateSettings)
     """Of gate and OOD detectors."""
+    claims: ClaimSettings = field(default_factory=ClaimSettings)
+    """When experts may answer; not looked at by the paper's rule."""
 
     def effective(self) -> "GateOptions":
         """The same with the consequences of the rule.
@@ -109,6 +121,8 @@ def train_gate(
     view = _common_view(place, cards)
     features: list[DatasetFeatures] = []
     better: dict[str, float] = {}
+    drawn: list[DatasetPrompts] = []
+    of_experts: list[PlannedDataset] = []
     for position, folder in enumerate((*expert_folders, *general_folders)):
         card = cards[position] if position < len(cards) else None
         planned = open_planned(place, open_dataset(folder), options.fold, options.device)
@@ -117,20 +131,72 @@ def train_gate(
         found, share = dataset_features(place, planned, card, output, view, options, progress)
         features += found
         better |= share
+        drawn.append(prompts_of(planned, output))
+        of_experts += [planned] if card else []
     if options.synthetic:
         features.append(_synthetic(place, planned, view, options, progress))
     training = place.root / "gate_training"
     remove_training_state(training / "checkpoint.safetensors")  # seconds of work: always anew
     trained = fit_gate(features, len(cards), options.settings, LOOP, training, progress)
-    general = [d for d in features if d.output == GENERAL]
-    if options.rule != "paper":
-        set_priors(trained.router, general)
-    tau = _PAPERS_TAU if options.rule == "paper" else choose_tau(trained.router, general, _LOWEST_TAU)
-    finished = FinishedGate(trained, tau, features, ("general", *(card.dataset for card in cards)))
+    finished = FinishedGate(trained, _PAPERS_TAU, features, ("general", *(card.dataset for card in cards)))
     described = gate_card(finished, options.settings).model_copy(
         update={"rule": options.rule, "targets": options.targets, "margin": options.margin, "better_expert": better}
     )
+    if options.rule != "paper":
+        experts = tuple(load_expert(place.expert(card.dataset), planned.foundation) for card in cards)
+        detectors = tuple(own_detector(place, one, options, progress) for one in of_experts)
+        panel = Panel(planned.foundation, view, trained.router, experts, detectors, open_device(options.device))
+        learnt = claims_of(place, planned, panel, drawn, options, progress=progress)
+        described = described_by(described, learnt, finished.outputs, TAUS)
+        finished = replace(finished, trained=replace(trained, claims=learnt.heads), tau=described.tau)
     return save_model(place, cards, view, finished, described, asdict(options), time.monotonic() - began)
+
+
+def prompts_of(planned: PlannedDataset, output: int) -> DatasetPrompts:
+    """Where prompts for claims are drawn from."""
+    plan, fold = planned.plan, planned.fold
+    everything = (*fold.validation, *fold.train)
+    return DatasetPrompts(planned.raw, output, fold.validation, everything, tuple(sorted(plan.classes)), plan.channel)
+
+
+def own_detector(
+    place: Workspace, planned: PlannedDataset, options: GateOptions, progress: Progress = silent
+) -> OODDetector:
+    """The OOD detector of a dataset's expert in its own view, from the crops that the expert was trained on."""
+    cache = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
+    width, fold = planned.foundation.config.encoder.out_chans, planned.fold
+    parts = []
+    for cases in (fold.train, fold.validation):
+        numbers = cache.of_cases(cases, augmented=True)
+        rows = [image_features(cache.load(number).embedding[None], width) for number in numbers]
+        parts.append((torch.cat(rows), tuple(cache.case_of(number) for number in numbers)))
+    (train, train_cases), (validation, _) = parts
+    return fit_ood_detector(train, validation, train_cases, options.settings)
+
+
+def claims_of(
+    place: Workspace,
+    planned: PlannedDataset,
+    panel: Panel,
+    drawn: list[DatasetPrompts],
+    options: GateOptions,
+    prior: ClaimHead | None = None,
+    progress: Progress = silent,
+) -> LearntClaims:
+    """Claims of a panel of experts.
+
+    Args:
+        place: keeps the features of synthetic scans.
+        planned: any dataset, for its foundation.
+        panel: the experts behind their gate.
+        drawn: their datasets, and general ones.
+        options: of the gate.
+        prior: of a model that an expert is added to.
+        progress: told after each dataset and scan.
+    """
+    foundation, sha256, folder = planned.foundation, planned.foundation_sha256, place.embeddings(NAME)
+    features = scan_features(options.claims.scans, panel.view, foundation, sha256, folder, panel.device, progress)
+    return learn_claims(panel, drawn, features, options.claims, prior, progress)
 
 
 def dataset_features(

@@ -144,7 +144,8 @@ def test_followed_beyond_the_crop_the_general_answer_is_the_same_in_any_company(
     alone = replace(general, settings=settings)
     mixture = replace(with_expert(alone, other_expert(general, fine)), selector="weighted")
 
-    def route(_self: Mixture, _embedding: torch.Tensor, _coordinates: torch.Tensor, labels: torch.Tensor) -> Route:
+    def route(_self: Mixture, *prompt: torch.Tensor) -> Route:
+        labels = prompt[2]
         return (
             Route(1, 0.7, 1, 0.7, out_of_distribution=False)
             if labels.shape[1] == 2

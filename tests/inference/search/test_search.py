@@ -10,9 +10,10 @@ from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
-from moe_pipeline.inference.search import proposals, search
+from moe_pipeline.inference.search import search
 from moe_pipeline.inference.search.experts import SearchOptions, class_searches
 from moe_pipeline.inference.search.search import search_case
+from moe_pipeline.inference.windows import decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.mixture.model import Expert, Mixture
@@ -78,7 +79,7 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Routing], None]:
 
     def set_routes(routing: Routing) -> None:
         asked = iter(range(1000))
-        monkeypatch.setattr(proposals, "route_of", lambda *_: routing(next(asked)))
+        monkeypatch.setattr(decode, "route_of", lambda *_: routing(next(asked)))
 
     return set_routes
 
@@ -176,7 +177,7 @@ def test_nothing_is_proposed_where_the_expert_may_not_answer(
     tiny_foundation: Foundation, routed: Callable[[Routing], None], route: Route, out_of_distribution: bool, reason: str
 ) -> None:
     routed(lambda _: route)
-    model = model_of(tiny_foundation, bright({4: "ball"}))
+    model = model_of(tiny_foundation, bright({4: "ball"}), None)
     found = search_case(model, bank_of(model, image_with(CENTRE)), SearchOptions())
     assert found.prompts == ()
     assert found.missing[0].out_of_distribution == out_of_distribution
@@ -264,7 +265,7 @@ def test_the_general_selector_answers_at_the_experts_clicks(
         asked.append(model.selector)
         return to(1)
 
-    monkeypatch.setattr(proposals, "route_of", note)
+    monkeypatch.setattr(decode, "route_of", note)
     model = replace(model_of(tiny_foundation, bright({4: "ball"})), selector="general")
     assert search_case(model, bank_of(model, image_with(CENTRE)), SearchOptions()).prompts
     assert asked == ["weighted"]

@@ -50,30 +50,41 @@ def test_the_heat_is_that_of_the_class_hottest_at_the_click() -> None:
     heat = torch.zeros(2, 4, 4, 4)
     heat[0, 0, 0, 0] = 0.6  # far from the click, in the corner
     heat[1, 1, 1, 1], heat[1, 3, 3, 3] = 0.1, 0.2
-    found = named(evidence(ball(1.0, 3.0), ball(1.0, 5.0, iou=0.3), Proposal(heat, torch.tensor([0.9, 0.4])), 2.0))
+    found = named(
+        evidence(ball(1.0, 3.0), ball(1.0, 5.0, iou=0.3), Proposal(heat, torch.tensor([0.9, 0.4])), (2.0, 0.5))
+    )
     assert found["heat_at_click"] == pytest.approx(math.log(0.3 + 1e-6), abs=1e-4)  # around (2, 2, 2): both of class 1
     assert found["heat_of_hottest"] == pytest.approx(1.0)
     assert found["presence"] == pytest.approx(0.4)
     assert found["heat_in_mask"] < 0.5
     assert (found["expert_iou"], found["general_iou"]) == (pytest.approx(0.5), pytest.approx(0.3))
     assert found["size_ratio"] < 0
-    assert found["ood"] == pytest.approx(math.log(2.0), abs=1e-5)
+    assert (found["ood"], found["own_ood"]) == (pytest.approx(math.log(2.0)), pytest.approx(math.log(0.5), abs=1e-5))
 
 
 def test_without_a_click_proposer_its_evidence_counts_as_average() -> None:
-    values = evidence(ball(1.0, 3.0), ball(1.0, 3.0), None, 1.0)
+    values = evidence(ball(1.0, 3.0), ball(1.0, 3.0), None, (1.0, 0.9))
     assert values[:4].isnan().all()
     assert not values[4:].isnan().any()
-    head = ClaimHead()
+    head = ClaimHead(2, 1)
     head.weight[:4] = 100.0
     head.weight[-1] = 1.0
     assert float(head(values[None])[0]) == pytest.approx(1 / (1 + math.exp(-1)))
 
 
 def test_a_head_is_a_logistic_regression_of_standardised_evidence_cut_at_four() -> None:
-    head = ClaimHead()
+    head = ClaimHead(2, 1)
     head.centre[0], head.scale[0], head.weight[0], head.weight[-1] = 1.0, 2.0, 0.5, -1.0
     values = torch.zeros(2, len(EVIDENCE))
     values[0, 0], values[1, 0] = 5.0, 1000.0
     wanted = [1 / (1 + math.exp(-(0.5 * z - 1.0))) for z in (2.0, 4.0)]
     assert head(values).tolist() == pytest.approx(wanted)
+
+
+def test_nothing_is_claimed_on_an_image_unlike_the_experts_own() -> None:
+    head = ClaimHead(2, 1)
+    head.weight[-1] = 5.0
+    known, strange = (evidence(ball(1.0, 3.0), ball(1.0, 3.0), None, (0.5, score)) for score in (0.99, 1.01))
+    claims = head(torch.stack([known, strange])).tolist()
+    assert claims[0] > 0.9
+    assert claims[1] == 0.0

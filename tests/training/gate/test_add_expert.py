@@ -14,7 +14,8 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.training.gate.add_expert import add_expert, list_experts, remove_expert
-from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
+from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
+from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
@@ -22,7 +23,9 @@ ONE, TWO, THREE = "Dataset001_One", "Dataset002_Two", "Dataset003_Three"
 
 
 @pytest.fixture(scope="module")
-def enlarged(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def enlarged(
+    trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, cheap_claims: ClaimSettings
+) -> Workspace:
     """The third expert joined; the raw data and embeddings of the others are gone."""
     root = tmp_path_factory.mktemp("enlarged") / "ws"
     shutil.copytree(trained_workspace.root, root, symlinks=True)
@@ -30,7 +33,7 @@ def enlarged(trained_workspace: Workspace, tmp_path_factory: pytest.TempPathFact
     for name in (ONE, TWO):
         shutil.rmtree(place.raw(name))
         shutil.rmtree(place.embeddings(name))
-    add_expert(place, place.model, place.raw(THREE))
+    add_expert(place, place.model, place.raw(THREE), claims=cheap_claims)
     return place
 
 
@@ -47,13 +50,9 @@ def test_a_added_expert_needs_no_data_of_the_others(enlarged: Workspace) -> None
     assert [expert.name for expert in model.experts] == [ONE, TWO, THREE]
     card = GateCard.load(added_folder(enlarged.model, THREE) / "gate.json")
     assert card.outputs == ("others", THREE)
-    assert set(card.confusion) == {
-        ONE,
-        TWO,
-        THREE,
-        "synthetic",
-        *(name + BACKGROUND_CLICKS for name in (ONE, TWO, THREE)),
-    }
+    assert set(card.confusion) == {ONE, TWO, THREE, THREE + BACKGROUND_CLICKS, "synthetic"}
+    assert card.claims is not None
+    assert set(card.claims.experts) == {THREE}
     assert card.tau >= 0.5
     assert (added_folder(enlarged.model, THREE) / "gate.png").is_file()
 
@@ -130,11 +129,11 @@ def test_the_list_names_classes_view_and_share(enlarged: Workspace) -> None:
     assert 0 <= last.answers <= 1
 
 
-def test_joining_twice_gives_the_same_gate(enlarged: Workspace, tmp_path: Path) -> None:
+def test_joining_twice_gives_the_same_gate(enlarged: Workspace, tmp_path: Path, cheap_claims: ClaimSettings) -> None:
     shutil.copytree(enlarged.root, tmp_path / "ws", symlinks=True)
     place = Workspace(tmp_path / "ws")
     remove_expert(place.model, THREE)
-    add_expert(place, place.model, place.raw(THREE))
+    add_expert(place, place.model, place.raw(THREE), claims=cheap_claims)
     for name in ("gate.safetensors", "gate.json"):
         again, first = (added_folder(where.model, THREE) / name for where in (place, enlarged))
         assert again.read_bytes() == first.read_bytes()

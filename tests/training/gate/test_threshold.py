@@ -13,7 +13,6 @@ from moe_pipeline.training.gate.threshold import (
     expected_calibration_error,
     known,
     reliability_table,
-    set_priors,
     sweep,
 )
 
@@ -45,24 +44,6 @@ def test_tau_keeps_general_prompts_with_the_general_expert() -> None:
     assert choose_tau(constant_router(0.42), []) == 0.5
     assert choose_tau(constant_router(0.42), [users], lowest=0.5) == 0.5
     assert choose_tau(constant_router(0.9999), [users]) == TAUS[-1]
-
-
-def test_a_prior_is_as_large_as_the_general_prompts_bear() -> None:
-    users = DatasetFeatures("theirs", 0, PROMPTS, PROMPTS)
-    nobody_cares = DatasetFeatures("synthetic", 0, PROMPTS, PROMPTS, may_lose=1.0)
-    for weight, general, prior in (
-        (0.42, [users], 0.25),  # odds 0.72, with this prior 0.93, with the next one 1.19
-        (0.9999, [users], -2.0),  # the lowest
-        (0.42, [nobody_cares], 2.0),  # the highest
-        (0.42, [], 0.0),
-    ):
-        router = constant_router(weight)
-        set_priors(router, general)
-        assert router.gate.prior.tolist() == [0.0, prior]
-    router = constant_router(0.42)
-    set_priors(router, [users])
-    assert router.gate.weights(PROMPTS)[0, 1].item() == pytest.approx(0.93 / 1.93, abs=2e-3)
-    assert choose_tau(router, [users]) == 0.5
 
 
 def test_what_nobody_misses_may_be_lost() -> None:

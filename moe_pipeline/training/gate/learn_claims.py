@@ -1,0 +1,249 @@
+"""From experts and their gate to claims: evidence on real and synthetic prompts, heads, thresholds, their worth."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
+from moe_pipeline.model.moe.selector import GENERAL
+from moe_pipeline.progress import Progress, silent, track
+from moe_pipeline.records.moe import Claims, ExpertClaim, GateCard, Guarantee, ThresholdRow
+from moe_pipeline.training.gate.claim_samples import (
+    ClaimSample,
+    DatasetPrompts,
+    Panel,
+    foreign_samples,
+    own_samples,
+)
+from moe_pipeline.training.gate.claims import Calibration, claim_of, fit_heads, set_thresholds
+from moe_pipeline.training.gate.risk import samples_needed
+from moe_pipeline.training.gate.synthetic_scans import CALIBRATION, TRAINING, synthetic_scan
+
+BACKGROUND_CLICKS = "-background_clicks"
+"""Behind a dataset's name: prompts on what is not labelled in its images."""
+
+SYNTHETIC = "synthetic"
+"""Name of the synthetic scans."""
+
+GENERAL_NAME = "general"
+"""First output of a gate that was trained with its experts; that of an added expert has another name."""
+
+_SPARE = 1.1  # scans beyond those that suffice without any loss
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSettings:
+    """What claims are learnt from, and how much they may cost."""
+
+    risk: float = 0.002
+    """Mean Dice that the mixture may lose on prompts that no expert is meant for."""
+    confidence: float = 0.95
+    """That this is held."""
+    own: int = 48
+    """Prompts on the objects of each expert's validation cases, about."""
+    background: int = 16
+    """Background clicks in the same images, about."""
+    foreign: int = 6
+    """Prompts on each dataset that all other experts are asked about."""
+    synthetic: int = 12
+    """Synthetic scans that all experts are asked about."""
+    named: int = 200
+    """Further ones that the expert is asked about whom the gate names."""
+    seed: int = 0
+    """Of clicks."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.risk < 1 and 0 < self.confidence < 1):
+            raise PipelineError(
+                f"--risk and --confidence lie between 0 and 1, got {self.risk:g} and {self.confidence:g}"
+            )
+
+    @property
+    def scans(self) -> int:
+        """Synthetic scans on which the risk is measured."""
+        return round(_SPARE * samples_needed(self.risk, self.confidence))
+
+
+@dataclass(frozen=True, slots=True)
+class LearntClaims:
+    """Heads in the order of the experts, and what the samples say about them."""
+
+    heads: list[ClaimHead]
+    own: list[ClaimSample]
+    scans: list[ClaimSample | None]
+    described: Claims
+
+
+def learn_claims(
+    panel: Panel,
+    drawn: Sequence[DatasetPrompts],
+    features: Tensor,
+    settings: ClaimSettings,
+    prior: ClaimHead | None = None,
+    progress: Progress = silent,
+) -> LearntClaims:
+    """Learn when each expert may answer.
+
+    Args:
+        panel: experts behind their gate.
+        drawn: the experts' datasets with their validation cases, and general datasets.
+        features: (n, 5C) of the calibration scans, as `scan_features` gives them.
+        settings: how much of what.
+        prior: of a model that the expert is added to.
+        progress: told after each dataset and scan.
+    """
+    own, foreign = [], []
+    for source in track(list(drawn), "claims", progress):
+        if source.output != GENERAL:
+            own += list(own_samples(panel, source, settings.own, settings.background, settings.seed))
+        foreign += list(foreign_samples(panel, source, settings.foreign, settings.seed))
+    foreign += list(_synthetic(panel, settings, progress))
+    learnt_from = [*own, *foreign]
+    heads = fit_heads(learnt_from, panel.own_detectors, prior)
+    scans = [*_calibration(panel, features, progress), *_general(panel, drawn, settings)]
+    calibration = set_thresholds(heads, learnt_from, scans, settings.risk, settings.confidence)
+    experts = {e.name: _expert_claim(k, heads[k - 1], own) for k, e in enumerate(panel.experts, start=1)}
+    guarantee = _guarantee(calibration, scans, heads, len(features), settings)
+    ranks = tuple(head.ood_detector.whitener.shape[1] for head in heads)
+    described = Claims(evidence=EVIDENCE, ood_ranks=ranks, guarantee=guarantee, experts=experts)
+    return LearntClaims(heads, own, scans, described)
+
+
+def _synthetic(panel: Panel, settings: ClaimSettings, progress: Progress) -> Iterator[ClaimSample]:
+    """Synthetic scans as every expert would claim them, and more as their nominees would."""
+    everybody = tuple(range(1, len(panel.experts) + 1))
+    for number in track(range(settings.synthetic + settings.named), "synthetic claims", progress):
+        case, click = synthetic_scan(TRAINING, number, panel.view, panel.foundation, panel.device)
+        nominee, _ = panel.nominee(case, click)
+        asked = everybody if number < settings.synthetic else (nominee,) if nominee != GENERAL else ()
+        yield from panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL))
+
+
+def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator[ClaimSample | None]:
+    """The calibration scans as their nominees claim them; only those that have one are made again and decoded."""
+    for number in track(range(len(features)), "risk", progress):
+        nominee, _ = panel.named(features[number : number + 1].to(panel.device))
+        if nominee == GENERAL:
+            yield None
+            continue
+        case, click = synthetic_scan(CALIBRATION, number, panel.view, panel.foundation, panel.device)
+        (sample,) = panel.samples(case, click, (nominee,), (SYNTHETIC, str(number), GENERAL))
+        yield sample
+
+
+def _general(panel: Panel, drawn: Sequence[DatasetPrompts], settings: ClaimSettings) -> Iterator[ClaimSample | None]:
+    """One prompt on each case of the general datasets that no head has learnt from."""
+    for source in drawn:
+        for number, case_id in enumerate(source.cases[settings.foreign :] if source.output == GENERAL else ()):
+            case = source.opened(case_id, panel)
+            click = source.click(case, np.random.default_rng((settings.seed, number)))
+            if click is not None:
+                nominee, _ = panel.nominee(case, click)
+                asked = () if nominee == GENERAL else (nominee,)
+                yield next(panel.samples(case, click, asked, (source.raw.name, case_id, GENERAL)), None)
+
+
+def _expert_claim(output: int, head: ClaimHead, own: Sequence[ClaimSample]) -> ExpertClaim:
+    asked = [s for s in own if s.expert == output and s.home == output]
+    prompts, beside = [s for s in asked if s.known], [s for s in asked if not s.known]
+    answers = np.array([_answers(s, head) for s in prompts], dtype=float)
+    gains = np.array([s.gain for s in prompts])
+    background = float(np.mean([_answers(s, head) for s in beside])) if beside else None
+    return ExpertClaim(
+        threshold=round(float(head.threshold), 4),
+        prompts=len(prompts),
+        answered=float(answers.mean()),
+        wins=float((answers * gains).mean()),
+        could_win=float(gains.mean()),
+        background=background,
+    )
+
+
+def _answers(sample: ClaimSample, head: ClaimHead, threshold: float | None = None) -> bool:
+    """Whether the gate names the sample's expert, and its claim is above the head's threshold, or another one."""
+    limit = float(head.threshold) if threshold is None else threshold
+    return sample.nominee == sample.expert and claim_of(sample, head) > limit
+
+
+def _guarantee(
+    calibration: Calibration,
+    scans: Sequence[ClaimSample | None],
+    heads: Sequence[ClaimHead],
+    synthetic: int,
+    settings: ClaimSettings,
+) -> Guarantee:
+    named = [s for s in scans if s is not None]
+    answered = [s for s in named if _answers(s, heads[s.expert - 1])]
+    count = max(1, len(scans))
+    return Guarantee(
+        risk=settings.risk,
+        confidence=settings.confidence,
+        bound=calibration.bound,
+        held=calibration.held,
+        mean_loss=float(calibration.losses.mean()) if len(scans) else 0.0,
+        prompts=len(scans),
+        synthetic=synthetic,
+        named=len(named) / count,
+        answered=len(answered) / count,
+    )
+
+
+def described_by(card: GateCard, learnt: LearntClaims, outputs: Sequence[str], taus: Sequence[float]) -> GateCard:
+    """A gate's card with who answers by the claims, instead of by the gate's weights.
+
+    Args:
+        card: of the gate.
+        learnt: its claims.
+        outputs: names, general (or others) first.
+        taus: thresholds for the sweep.
+    """
+    confusion = {**card.confusion, **_confusion(learnt, outputs)}
+    lowest = min(float(head.threshold) for head in learnt.heads)
+    return card.model_copy(
+        update={
+            "claims": learnt.described,
+            "confusion": confusion,
+            "coverage": {name: 1 - row[outputs[0]] for name, row in confusion.items()},
+            "sweep": tuple(_sweep_row(learnt, tau) for tau in taus),
+            "tau": min(lowest, taus[-1]) if outputs[0] == GENERAL_NAME else card.tau,
+        }
+    )
+
+
+def _confusion(learnt: LearntClaims, outputs: Sequence[str]) -> dict[str, dict[str, float]]:
+    groups: dict[str, dict[str, int]] = {}
+    for sample in learnt.own:
+        name = sample.source if sample.known else sample.source + BACKGROUND_CLICKS
+        row = groups.setdefault(name, dict.fromkeys((*outputs, ""), 0))
+        row[""] += sample.expert == sample.home  # asked once for each prompt, the nominee beside
+        row[outputs[sample.expert]] += _answers(sample, learnt.heads[sample.expert - 1])
+    row = groups.setdefault(SYNTHETIC, dict.fromkeys((*outputs, ""), 0))
+    for scan in learnt.scans:
+        row[""] += 1
+        if scan is not None:
+            row[outputs[scan.expert]] += _answers(scan, learnt.heads[scan.expert - 1])
+    return {name: _shares(row, outputs) for name, row in groups.items() if row[""]}
+
+
+def _shares(row: dict[str, int], outputs: Sequence[str]) -> dict[str, float]:
+    shares = {output: row[output] / row[""] for output in outputs[1:]}
+    return {outputs[0]: 1 - sum(shares.values()), **shares}
+
+
+def _sweep_row(learnt: LearntClaims, tau: float) -> ThresholdRow:
+    """What one threshold for all experts would do."""
+    prompts = [s for s in learnt.own if s.known]
+    right = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert == s.home]
+    wrong = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert != s.home]
+    strange = [s is not None and _answers(s, learnt.heads[s.expert - 1], tau) for s in learnt.scans]
+    count, everything = max(1, len(right)), max(1, len(right) + len(strange))
+    return ThresholdRow(
+        tau=tau,
+        general_kept=1 - sum(strange) / len(strange) if strange else None,
+        own_expert=sum(right) / count,
+        wrong_expert=sum(wrong) / count,
+        coverage=(sum(right) + sum(wrong) + sum(strange)) / everything,
+    )
