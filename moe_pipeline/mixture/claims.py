@@ -59,5 +59,5 @@ def claim_evidence(
     """
     proposal = None if proposer is None else Proposal(*proposer.look(window.embedding))
     image = image_features(window.embedding, len(own_detector.mean) // N_IMAGE_GROUPS)
-    own_score = float(own_detector.distance(image)[0] / own_detector.limit)
+    own_score = float(own_detector.distance(image.to(own_detector.mean))[0] / own_detector.limit)
     return evidence(expert, general, proposal, (ood_score, own_score))

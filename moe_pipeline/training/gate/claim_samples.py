@@ -70,7 +70,7 @@ class Panel:
         router: gate and OOD detectors.
         experts: in the order of the router's outputs, from 1.
         own_detectors: OOD detectors of the experts, each in its own view.
-        device: where all of it lives.
+        device: where foundation and experts live.
         tau: weight above which the gate names an expert; 0 names one wherever an OOD detector knows the image.
     """
 
@@ -89,12 +89,12 @@ class Panel:
         labels = torch.ones(1, 1, dtype=torch.long, device=self.device)
         coordinates = window.click.to(self.device)[None, None]
         features = prompt_features(self.foundation, window.embedding, coordinates, labels)
-        return self.named(features)
+        return self.named(features.cpu())
 
     @torch.no_grad()
     def named(self, features: Tensor) -> tuple[int, Tensor]:
-        """The same of gate features, (1, 5C)."""
-        return int(self.router.answering(features, self.tau)[0]), self.router.ood_scores(features)[0].cpu()
+        """The same of gate features, (1, 5C) on the CPU, where the gate is trained."""
+        return int(self.router.answering(features, self.tau)[0]), self.router.ood_scores(features)[0]
 
     def samples(
         self, case: CaseWindows, click: Click, asked: Sequence[int], source: tuple[str, str, int]

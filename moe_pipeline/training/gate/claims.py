@@ -25,7 +25,7 @@ SILENT = 1.0
 
 _TOLERATED = 0.05  # Dice by which an expert may be worse on its own prompts, and is still who should answer
 _LEAST_OWN, _LEAST_FOREIGN, _UNKNOWN = 0.1, 0.02, 0.3  # weights of prompts where both are alike, or nobody knows
-_RIDGE, _RIDGE_OWN = 3e-3, 3e-2  # of what experts share, and of what each has for itself
+_RIDGE, _RIDGE_OWN = 1e-2, 3e-3  # of what experts share, and of what each has for itself
 _STEPS = 200
 
 
@@ -49,7 +49,7 @@ def fit_heads(
 ) -> list[ClaimHead]:
     """Ridge-regularised logistic regression: does the expert do no worse than the general one?
 
-    All experts share their weights, and each has an offset of its own, which is held back more. Prompts count by the
+    All experts share their weights, and each has an offset of its own. Prompts count by the
     Dice that is at stake; for each expert, those that it should answer count together as much as the others.
 
     Args:

@@ -125,7 +125,7 @@ def _synthetic(panel: Panel, settings: ClaimSettings, progress: Progress) -> Ite
 def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator[ClaimSample | None]:
     """The calibration scans as their nominees claim them; only those that have one are made again and decoded."""
     for number in track(range(len(features)), "risk", progress):
-        nominee, _ = panel.named(features[number : number + 1].to(panel.device))
+        nominee, _ = panel.named(features[number : number + 1])
         if nominee == GENERAL:
             yield None
             continue
