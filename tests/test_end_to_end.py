@@ -339,7 +339,7 @@ def test_a_gate_needs_each_dataset_once(trained: Workspace) -> None:
 
 
 def test_one_expert_without_general_data_makes_a_model(workspace: Workspace) -> None:
-    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0, elsewhere=False))
+    card = train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(synthetic=0, background_clicks=False))
     assert card.outputs == ("general", DATASETS[0])
     assert card.general_datasets == ()
     assert load_mixture(workspace.model, weights_root=workspace.weights).experts[0].name == DATASETS[0]
