@@ -146,7 +146,7 @@ def compare_alone(place: Workspace, dataset: str, sets: list[EvaluationSet], wor
     alone = Workspace(work / "alone")
     shutil.rmtree(alone.root, ignore_errors=True)
     shutil.copytree(place.root, alone.root, copy_function=os.link, ignore=shutil.ignore_patterns("model", "sft"))
-    bare = ("--synthetic", "0", "--no-background_clicks", "--workspace", str(alone.root))
+    bare = ("--synthetic", "0", "--no-background-clicks", "--workspace", str(alone.root))
     timed("train-gate of one expert", "train-gate", dataset, *bare)
     return matrix_as_text(compare(alone, sets, work / "compared_alone", MatrixOptions(clicks=(1,))), as_markdown)
 

@@ -70,7 +70,7 @@ def run_moe(work: Path, minutes: float) -> dict[str, float]:
     root = ("--workspace", str(place.root))
     moe = [sys.executable, "-m", "moe_pipeline"]
     began = time.monotonic()
-    subprocess.run([*moe, "finetune", DATASET, "--max-minutes", "0.01", "--no-click_proposer", *root], check=True)
+    subprocess.run([*moe, "finetune", DATASET, "--max-minutes", "0.01", "--no-click-proposer", *root], check=True)
     left = minutes - (time.monotonic() - began) / 60
     more = ["--max-minutes", f"{left:.2f}", "--epochs", "100", "--overwrite"]
     subprocess.run([*moe, "finetune", DATASET, *more, *root], check=True)

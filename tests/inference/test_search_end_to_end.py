@@ -120,7 +120,7 @@ def test_a_killed_click_proposer_goes_on_to_the_same_weights(
 def test_a_model_refuses_a_click_proposer_that_it_does_not_know(workspace: Workspace) -> None:
     out = workspace.expert(NAME)
     (out / "click_proposer.safetensors").write_bytes(b"other")
-    with pytest.raises(CheckpointError, match=r"click proposer\.safetensors: sha256 is"):
+    with pytest.raises(CheckpointError, match=r"click_proposer\.safetensors: sha256 is"):
         load_mixture(workspace.model, weights_root=workspace.weights)
     finetune(workspace, workspace.raw(NAME), FinetuneOptions(epochs=1, click_proposer=None))
     assert not (out / "click_proposer.safetensors").exists()

@@ -26,7 +26,7 @@ def planned(tmp_path: Path, make_planned_workspace: Callable[..., Workspace]) ->
 
 
 def test_two_processes_learn_what_one_learns(planned: Workspace) -> None:
-    arguments = ("finetune", NAME, "--epochs", "2", "--no-click_proposer", "--devices", "2", "--precision", "fp32")
+    arguments = ("finetune", NAME, "--epochs", "2", "--no-click-proposer", "--devices", "2", "--precision", "fp32")
     shared = subprocess.run(
         [sys.executable, "-m", "moe_pipeline", *arguments, "--workspace", str(planned.root)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

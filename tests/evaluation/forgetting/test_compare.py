@@ -55,7 +55,7 @@ def test_rows_are_sets_and_columns_are_models(compared: tuple[MatrixReport, Path
     assert list(matrix["dataset"].unique()) == [ONE, TWO, "Strangers"]
     assert set(matrix.loc[matrix["dataset"] == "Strangers", "kind"]) == {"unseen"}
     assert set(matrix.loc[matrix["dataset"] == ONE, "kind"]) == {"finetuned"}
-    assert {"general", ONE, TWO, "moe", "best"} <= set(matrix.models)
+    assert {"general", ONE, TWO, "moe", "best"} <= set(matrix.columns)
     assert {path.name for path in out.iterdir()} == {
         *(f"{name}_{n}.csv" for name in ("prompts", "matrix", "sets") for n in ("1_click", "2_clicks")),
         "cases",

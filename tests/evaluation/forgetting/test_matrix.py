@@ -41,7 +41,7 @@ def cell(matrix: pd.DataFrame, dataset: str, class_name: str, model: str) -> flo
 
 def test_cells_and_order() -> None:
     matrix = forgetting_matrix(two_datasets())
-    assert list(matrix.models) == [
+    assert list(matrix.columns) == [
         "dataset",
         "class_id",
         "class_name",
@@ -81,7 +81,7 @@ def test_models_are_compared_on_the_same_objects() -> None:
 def test_a_model_need_not_have_seen_every_dataset() -> None:
     tables = two_datasets() | {"sft": {"CT": two_datasets()["CT"]["CT"]}}
     matrix = forgetting_matrix(tables)
-    assert list(matrix.models[5:]) == ["general", "CT", "sft", "moe", "best"]
+    assert list(matrix.columns[5:]) == ["general", "CT", "sft", "moe", "best"]
     assert math.isnan(cell(matrix, "MR", "liver", "sft"))
     assert cell(matrix, "MR", "liver", "general") == 0.5
 
@@ -145,6 +145,6 @@ def test_sft_stands_behind_the_experts_and_is_no_choice() -> None:
     tables["general in expert's view"] = {"CT": table_of(("a", 1, 1.0), ("b", 1, 1.0), ("a", 2, 1.0))}
     matrix = forgetting_matrix(tables)
     models = ["general", "general in expert's view", "CT", "sft of CT", "moe", "best"]
-    assert list(matrix.models)[5:] == models
+    assert list(matrix.columns)[5:] == models
     assert cell(matrix, "CT", "liver", "best") == pytest.approx((0.9 + 0.6) / 2)
     assert math.isnan(cell(matrix, "MR", "liver", "sft of CT"))
