@@ -13,11 +13,14 @@ from moe_pipeline.mixture.claims import claim_evidence
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.model import Expert
 from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.moe.claim import EVIDENCE
 from moe_pipeline.model.moe.gate import OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.gate.case_windows import CaseWindows, Click, background_clicks_in, clicks_in
+
+_OOD = EVIDENCE.index("ood")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class ClaimSample:
     def gain(self) -> float:
         """Dice that the expert wins over the general one."""
         return self.expert_dice - self.general_dice
+
+    @property
+    def in_distribution(self) -> bool:
+        """Whether the expert's OOD detector in the foundation's view knows the image, so that it might be named."""
+        return bool(self.evidence[_OOD] <= 0)
 
     @property
     def own(self) -> bool:

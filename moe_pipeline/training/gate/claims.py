@@ -166,7 +166,8 @@ def set_thresholds(
     """Set each head's threshold; what it is chosen by.
 
     Each expert first gets the lowest threshold at which it loses nothing on those prompts from elsewhere that its head
-    learnt from and that the gate names it for. From there all thresholds rise together along a path that the scans have
+    learnt from and whose image its OOD detector knows, as if the gate knew nobody better: so each dataset in turn is a
+    stranger to the others' experts. From there all thresholds rise together along a path that the scans have
     no part in, until the scans, of which no head has seen any, hold the risk with the confidence: first those of the
     experts that did lose something, up to silence, then the others'. So nobody waits for an expert that harms.
 
@@ -195,7 +196,7 @@ def _path(heads: Sequence[ClaimHead], learnt_from: Sequence[ClaimSample]) -> lis
     """Thresholds of all experts, each step at least as high as the one before; silent in the end."""
     harmed, lowest = [], []
     for k, head in enumerate(heads, start=1):
-        foreign = [s for s in learnt_from if s.expert == s.nominee == k and s.known and not s.own]
+        foreign = [s for s in learnt_from if s.expert == k and s.known and not s.own and s.in_distribution]
         harm = [claim_of(s, head) for s in foreign if s.gain < 0 and claim_of(s, head) > THRESHOLDS[0]]
         harmed.append(bool(harm))
         lowest.append(next((t for t in THRESHOLDS if not harm or t >= max(harm)), SILENT))

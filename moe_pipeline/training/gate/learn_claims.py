@@ -1,5 +1,6 @@
 """From experts and their gate to claims: evidence on real and synthetic prompts, heads, thresholds, their worth."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -214,22 +215,20 @@ def described_by(card: GateCard, learnt: LearntClaims, outputs: Sequence[str], t
 
 
 def _confusion(learnt: LearntClaims, outputs: Sequence[str]) -> dict[str, dict[str, float]]:
-    groups: dict[str, dict[str, int]] = {}
+    groups: dict[str, list[ClaimSample | None]] = {SYNTHETIC: list(learnt.scans)} if learnt.scans else {}
     for sample in learnt.own:
         name = sample.source if sample.known else sample.source + BACKGROUND_CLICKS
-        row = groups.setdefault(name, dict.fromkeys((*outputs, ""), 0))
-        row[""] += sample.expert == sample.home  # asked once for each prompt, the nominee beside
-        row[outputs[sample.expert]] += _answers(sample, learnt.heads[sample.expert - 1])
-    row = groups.setdefault(SYNTHETIC, dict.fromkeys((*outputs, ""), 0))
-    for scan in learnt.scans:
-        row[""] += 1
-        if scan is not None:
-            row[outputs[scan.expert]] += _answers(scan, learnt.heads[scan.expert - 1])
-    return {name: _shares(row, outputs) for name, row in groups.items() if row[""]}
+        groups.setdefault(name, []).append(sample)
+    return {name: _shares(group, learnt.heads, outputs) for name, group in groups.items()}
 
 
-def _shares(row: dict[str, int], outputs: Sequence[str]) -> dict[str, float]:
-    shares = {output: row[output] / row[""] for output in outputs[1:]}
+def _shares(
+    group: Sequence[ClaimSample | None], heads: Sequence[ClaimHead], outputs: Sequence[str]
+) -> dict[str, float]:
+    """Share of prompts that each output answers; each is there once for its own expert or for nobody."""
+    prompts = sum(s is None or s.home in (GENERAL, s.expert) for s in group)
+    answered = Counter(outputs[s.expert] for s in group if s is not None and _answers(s, heads[s.expert - 1]))
+    shares = {output: answered[output] / prompts for output in outputs[1:]}
     return {outputs[0]: 1 - sum(shares.values()), **shares}
 
 

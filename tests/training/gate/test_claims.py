@@ -86,10 +86,12 @@ def test_with_too_few_scans_the_bound_that_can_be_shown_is_kept_and_said() -> No
 
 def test_each_expert_waits_for_its_own_harm_and_not_for_that_of_the_others() -> None:
     harmful, harmless = sure_head(), sure_head()
-    learnt_from = [claimed(0.71, -0.5), sample(3.0, -0.5, expert=2, nominee=1)]
+    strange = sample(3.0, -0.5, expert=2)
+    strange.evidence[EVIDENCE.index("ood")] = 0.1
+    learnt_from = [claimed(0.71, -0.5), strange]
     set_thresholds([harmful, harmless], learnt_from, [None] * 10, 0.01, 0.5)
     assert float(harmful.threshold) == pytest.approx(0.72)
-    assert float(harmless.threshold) == 0.5  # its harm is on a prompt that the gate would not name it for
+    assert float(harmless.threshold) == 0.5  # its harm is on an image that its OOD detector does not know
     scan = claimed(0.9, -1.0)
     set_thresholds([harmful, harmless], learnt_from, [scan, *[None] * 99], 0.02, 0.8)
     assert float(harmful.threshold) == pytest.approx(0.9)  # what its scan costs, only it pays for
