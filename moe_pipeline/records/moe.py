@@ -102,7 +102,7 @@ class Guarantee(Part):
     synthetic: int
     """How many of them are on synthetic scans; the others are on validation cases of the general datasets."""
     named: float
-    """Share of them for which the gate names an expert."""
+    """Share of them for which the gate names an expert whose OOD detectors know the image."""
     answered: float
     """Share of them that this expert then answers."""
     rests_on: str = (

@@ -166,9 +166,13 @@ def card_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def builtin_file(name: str) -> Path:
+    """A file that comes with the package."""
+    return Path(str(files("moe_pipeline.weights") / "data" / name))
+
+
 def _folders(weights_root: Path | None) -> list[tuple[Path, bool]]:
-    builtin = Path(str(files("moe_pipeline.weights") / "data"))
-    return [(builtin, True)] + ([(weights_root, False)] if weights_root else [])
+    return [(builtin_file(""), True)] + ([(weights_root, False)] if weights_root else [])
 
 
 def _in_folder(folder: Path, builtin: bool) -> Iterator[StoredFoundation]:

@@ -14,7 +14,7 @@ from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.model import Expert
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.claim import EVIDENCE
-from moe_pipeline.model.moe.gate import OODDetector
+from moe_pipeline.model.moe.gate import OODDetector, image_features
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.records.foundation import View
@@ -103,6 +103,13 @@ class Panel:
     def named(self, features: Tensor) -> tuple[int, Tensor]:
         """The same of gate features, (1, 5C) on the CPU, where the gate is trained."""
         return int(self.router.answering(features, self.tau)[0]), self.router.ood_scores(features)[0]
+
+    @torch.no_grad()
+    def may_claim(self, case: CaseWindows, click: Click, output: int) -> bool:
+        """Whether an expert's OOD detector in its own view knows the image; else its claim is 0."""
+        detector, window = self.own_detectors[output - 1], case.window(self.experts[output - 1].view, click)
+        width = self.foundation.config.encoder.out_chans
+        return bool(detector.knows(image_features(window.embedding, width).to(detector.mean))[0])
 
     def samples(
         self, case: CaseWindows, click: Click, asked: Sequence[int], source: tuple[str, str, int]

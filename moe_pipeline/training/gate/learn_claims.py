@@ -119,20 +119,21 @@ def _synthetic(panel: Panel, settings: ClaimSettings, progress: Progress) -> Ite
     for number in track(range(settings.synthetic + settings.named), "synthetic claims", progress):
         case, click = synthetic_scan(TRAINING, number, panel.view, panel.foundation, panel.device)
         nominee, _ = panel.nominee(case, click)
-        asked = everybody if number < settings.synthetic else (nominee,) if nominee != GENERAL else ()
+        named = (nominee,) if nominee != GENERAL and panel.may_claim(case, click, nominee) else ()
+        asked = everybody if number < settings.synthetic else named
         yield from panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL))
 
 
 def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator[ClaimSample | None]:
-    """The calibration scans as their nominees claim them; only those that have one are made again and decoded."""
+    """The calibration scans as their nominees claim them; only those that may be claimed are decoded."""
     for number in track(range(len(features)), "risk", progress):
         nominee, _ = panel.named(features[number : number + 1])
         if nominee == GENERAL:
             yield None
             continue
         case, click = synthetic_scan(CALIBRATION, number, panel.view, panel.foundation, panel.device)
-        (sample,) = panel.samples(case, click, (nominee,), (SYNTHETIC, str(number), GENERAL))
-        yield sample
+        asked = (nominee,) if panel.may_claim(case, click, nominee) else ()
+        yield next(panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL)), None)
 
 
 def _general(panel: Panel, drawn: Sequence[DatasetPrompts], settings: ClaimSettings) -> Iterator[ClaimSample | None]:
