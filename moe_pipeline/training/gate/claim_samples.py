@@ -142,8 +142,8 @@ class DatasetPrompts:
     Attributes:
         raw: the dataset.
         output: it belongs to; 0 for a general one.
-        validation: cases that its own expert was not trained on.
-        cases: all, which no other expert was trained on; those of validation first.
+        validation: cases that its own expert was not trained on; of a general dataset, to measure the risk on.
+        cases: which the other experts may be asked about, and heads learn from.
         classes: to prompt.
         channel: to look at.
     """

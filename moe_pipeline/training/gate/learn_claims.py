@@ -137,9 +137,9 @@ def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator
 
 
 def _general(panel: Panel, drawn: Sequence[DatasetPrompts], settings: ClaimSettings) -> Iterator[ClaimSample | None]:
-    """One prompt on each case of the general datasets that no head has learnt from."""
+    """One prompt on each validation case of the general datasets, from which no head has learnt."""
     for source in drawn:
-        for number, case_id in enumerate(source.cases[settings.foreign :] if source.output == GENERAL else ()):
+        for number, case_id in enumerate(source.validation if source.output == GENERAL else ()):
             case = source.opened(case_id, panel)
             click = source.click(case, np.random.default_rng((settings.seed, number)))
             if click is not None:

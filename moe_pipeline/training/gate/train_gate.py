@@ -153,9 +153,9 @@ def train_gate(
 
 
 def prompts_of(planned: PlannedDataset, output: int) -> DatasetPrompts:
-    """Where prompts for claims are drawn from."""
+    """Where prompts for claims are drawn from; on the validation cases of general datasets nothing is learnt."""
     plan, fold = planned.plan, planned.fold
-    everything = (*fold.validation, *fold.train)
+    everything = fold.train if output == GENERAL else (*fold.validation, *fold.train)
     return DatasetPrompts(planned.raw, output, fold.validation, everything, tuple(sorted(plan.classes)), plan.channel)
 
 
