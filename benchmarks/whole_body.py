@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,9 +29,10 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_geometry, write_label_map
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume, to_canonical
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
-from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.prompts.prompt import Prompt
@@ -117,8 +117,7 @@ def objects(shape: tuple[int, int, int]) -> list[tuple[int, np.ndarray, np.ndarr
 
 def measure(path: Path, network: str, zoom: str) -> list[str]:
     """One row, in a process of its own."""
-    model = mixtures()[network]()
-    model = replace(model, settings=replace(model.settings, zoom=zoom))
+    model, options = mixtures()[network](), SegmentOptions(zoom=zoom, max_crops=1 if network == "vit_b" else 64)
     native = read_geometry(path)
     image = to_canonical(read_native(path))
     prompts = tuple(
@@ -129,7 +128,7 @@ def measure(path: Path, network: str, zoom: str) -> list[str]:
     before = process.memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to what it holds now
     began, busy = time.perf_counter(), time.process_time()
-    result = segment_case(model, Request("ct", image, prompts=prompts))
+    result = segment_case(model, PromptRequest("ct", image, prompts), options)
     write_label_map(result.labels, path.with_name("labels.nii.gz"), native)
     seconds, used = time.perf_counter() - began, time.process_time() - busy
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -160,7 +159,7 @@ def vit_b() -> Mixture:
     preset = load_preset("sam_med3d")
     torch.manual_seed(0)
     model = alone(build_foundation(preset.config).eval().requires_grad_(False), preset.view)
-    return counted(replace(model, settings=Settings(max_windows=1)))
+    return counted(model)
 
 
 def alone(foundation: Any, view: View) -> Mixture:

@@ -10,7 +10,7 @@ import torch
 
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.inference.memory import estimate_memory
-from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.inference.options import ModelOptions
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.store import list_foundations
 from moe_pipeline.workspace import Workspace
@@ -39,14 +39,14 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
     return [*rows, ("workspace model", model)]
 
 
-def expect(case: Path, choice: ModelChoice) -> list[tuple[str, str]]:
+def expect(case: Path, model: ModelOptions) -> list[tuple[str, str]]:
     """Memory that `moe predict` will take for one case at most, as (topic, finding).
 
     Raises:
         PipelineError: if the case or the model cannot be read.
     """
     grid = read_geometry(case)
-    found = estimate_memory(choice.load(), grid, uncertainty=choice.uncertainty)
+    found = estimate_memory(model.load(), grid)
     sides = " x ".join(map(str, grid.shape))
     free = psutil.virtual_memory().available
     return [

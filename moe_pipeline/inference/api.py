@@ -1,7 +1,7 @@
 """Prediction from Python: what the command does with files, with images in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from moe_pipeline.imaging.io.files import case_id_of, check_finite, read_geometr
 from moe_pipeline.imaging.itk import geometry_of, image_from_volume, sitk
 from moe_pipeline.imaging.volume import Volume, to_canonical, to_grid_orientation
 from moe_pipeline.inference.batch.prompt_sources import channel_file
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
-from moe_pipeline.inference.options import ModelChoice
-from moe_pipeline.inference.search.experts import SearchOptions, class_searches
+from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import PLAIN, ModelOptions, SearchOptions, SegmentOptions
+from moe_pipeline.inference.search.experts import class_searches
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.prompts.prompt import Prompt, objects_in_world
 from moe_pipeline.prompts.read import read_prompts
@@ -59,10 +60,11 @@ class Model:
 
     Args:
         mixture: foundation, experts and gate.
+        options: how it answers.
     """
 
-    def __init__(self, mixture: Mixture) -> None:
-        self.mixture = mixture
+    def __init__(self, mixture: Mixture, options: SegmentOptions = PLAIN) -> None:
+        self.mixture, self.options = mixture, options
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -101,13 +103,13 @@ class Model:
         case, native = self._image(image, spacing_mm)
         canonical = to_canonical(native)
         if prompts is None:
-            search = SearchOptions(tuple(map(str, classes)), tuple(map(str, experts)))
+            search = SearchOptions(classes=tuple(map(str, classes)), experts=tuple(map(str, experts)))
             class_searches(self.mixture, search)
-            request = Request(case, canonical, search=search, uncertainty=uncertainty)
+            request: Request = SearchRequest(case, canonical, search)
         else:
             found = _prompts(prompts, case, space, native.geometry)
-            request = Request(case, canonical, prompts=found, uncertainty=uncertainty)
-        result = segment_case(self.mixture, request)
+            request = PromptRequest(case, canonical, found)
+        result = segment_case(self.mixture, request, replace(self.options, uncertainty=uncertainty))
         return Prediction(to_grid_orientation(result.labels, native.geometry), result.rows, result)
 
     def _image(self, image: Any, spacing_mm: Sequence[float] | None) -> tuple[str, Volume]:
@@ -126,12 +128,13 @@ def open_model(folder: str | Path | None = None, **choices: Any) -> Model:
 
     Args:
         folder: with moe.json; none for a foundation.
-        choices: any of `ModelChoice`.
+        choices: any of `ModelOptions`.
 
     Raises:
         PipelineError: if a choice does not exist, or the model is missing or damaged.
     """
-    return Model(ModelChoice(None if folder is None else Path(folder), **choices).load())
+    options = ModelOptions(model=None if folder is None else Path(folder), **choices)
+    return Model(options.load(), options.segment())
 
 
 def _in_memory(image: Any, spacing_mm: Sequence[float] | None) -> Volume:

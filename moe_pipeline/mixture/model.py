@@ -1,6 +1,6 @@
 """The whole mixture in memory: foundation, experts, gate, OOD detectors."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,6 @@ from moe_pipeline.mixture.click_proposer import ExpertClickProposer, load_click_
 from moe_pipeline.mixture.expert import load_decoder
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.gate_files import added_folder, load_gate
-from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import AddedExpert, Router
@@ -65,8 +64,6 @@ class Mixture:
     """Hash of what else decides its answers: gate, click proposers, precision."""
     channel: int = 0
     """Image channel that is shown."""
-    settings: Settings = field(default_factory=Settings)
-    """How far crops may follow an object, whether other views are tried, and the like."""
 
     @torch.no_grad()
     def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Route:

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 import moe_pipeline
-from moe_pipeline.commands.predict import PredictOptions, predict_and_score
+from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_label_map, write_image
@@ -16,6 +16,7 @@ from moe_pipeline.imaging.io.native import read_native
 from moe_pipeline.imaging.itk import image_from_volume
 from moe_pipeline.imaging.volume import Volume, to_canonical
 from moe_pipeline.inference.api import Model
+from moe_pipeline.inference.arguments import predict_options
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.prompts import ObjectPrompt
 from moe_pipeline.workspace import Workspace
@@ -114,7 +115,7 @@ def test_python_and_the_command_say_the_same(trained_workspace: Workspace, tmp_p
     clicks = tmp_path / "prompts.json"
     prompt = {"class_id": 1, "points": [[x, y, z]], "labels": [1]}
     clicks.write_text(json.dumps({"space": "voxel_xyz", "cases": {case: [prompt]}}))
-    predict_and_score(place, PredictOptions(images, tmp_path / "out", prompts=clicks))
+    predict_and_score(place, predict_options(images, tmp_path / "out", prompts=clicks))
     model = moe_pipeline.load_model(place.model, weights_root=place.weights)
     assert len(model.experts) > 0
     found = model.predict(path, [(x, y, z)])

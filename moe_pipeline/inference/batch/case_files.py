@@ -11,9 +11,11 @@ import torch
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_geometry, write_label_map
-from moe_pipeline.inference.batch.extra_outputs import Maps
+from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
 from moe_pipeline.inference.batch.prompt_sources import Prompting, channel_file
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import Request
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
@@ -77,17 +79,22 @@ class CaseFiles:
 
     Attributes:
         images: folder of images.
-        own: what is ours in the folder of label maps.
         prompting: where clicks come from.
         channel: that the model looks at.
-        maps: what to write beside the label maps.
+        options: how every object is answered.
+        extras: what to write beside the label maps, and what is ours in their folder.
     """
 
     images: Path
-    own: Written
     prompting: Prompting
     channel: int
-    maps: Maps
+    options: SegmentOptions
+    extras: ExtraOutputs
+
+    @property
+    def own(self) -> Written:
+        """What is ours in the folder of label maps."""
+        return self.extras.own
 
     def inputs(self, task: CaseTask) -> list[Path]:
         """Every file that the answer depends on.
@@ -106,7 +113,7 @@ class CaseFiles:
             native = read_geometry(task.path)
             files = tuple(FileStamp.of(path, self.images) for path in self.inputs(task))
             request = self.prompting.request(task.case, channel_file(task.path, self.channel), native)
-            return Ready(task, began, native, files, self.maps.wanted_by(request))
+            return Ready(task, began, native, files, request)
         except (PipelineError, OSError, MemoryError) as error:
             return self._failed(task, began, error)
 
@@ -115,7 +122,7 @@ class CaseFiles:
         if isinstance(ready, Outcome):
             return ready
         try:
-            return segment_case(model, ready.request)
+            return segment_case(model, ready.request, self.options)
         except (PipelineError, OSError, MemoryError, torch.OutOfMemoryError) as error:
             return self._failed(ready.task, ready.began, error)
 
@@ -129,7 +136,7 @@ class CaseFiles:
             return result if isinstance(result, Outcome) else Outcome(result.rows)
         case = ready.task.case
         try:
-            beside = self.maps.write(result, self.own, case, ready.native, ready.task.path)
+            beside = self.extras.write(result, case, ready.native, ready.task.path)
             with self.own.writing(f"{case}.nii.gz") as temporary:
                 write_label_map(result.labels, temporary, ready.native)
         except (PipelineError, OSError, MemoryError) as error:
@@ -140,12 +147,12 @@ class CaseFiles:
 
     def names(self, case: str) -> list[str]:
         """Every file that may be written or removed, relative to the output folder."""
-        return [f"{case}.nii.gz", *self.maps.names(self.own, case)]
+        return [f"{case}.nii.gz", *self.extras.names(case)]
 
     def forget(self, case: str) -> None:
         """Remove what we wrote of a case: an older answer must not pass for this run's."""
         self.own.remove(f"{case}.nii.gz")
-        self.maps.forget(self.own, case)
+        self.extras.forget(case)
 
     def _failed(self, task: CaseTask, began: float, error: BaseException) -> Outcome:
         message = str(error) or f"{task.case}: {type(error).__name__}"

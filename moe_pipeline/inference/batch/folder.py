@@ -3,18 +3,17 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import remove_leftovers, sha256_json
 from moe_pipeline.imaging.io.files import list_images
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome, is_full
-from moe_pipeline.inference.batch.extra_outputs import NO_MAPS, Maps
-from moe_pipeline.inference.batch.prompt_sources import Prompting, PromptSource
+from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
+from moe_pipeline.inference.batch.prompt_sources import Prompting
 from moe_pipeline.inference.batch.resume import FINISHED, Finished
 from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
-from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.inference.search.experts import class_searches
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.mixture.model import Mixture
@@ -25,31 +24,8 @@ from moe_pipeline.records.run import package_version
 CASES_CSV = "cases.csv"
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """How a folder is worked through. None of it changes a label map.
-
-    Attributes:
-        overwrite: also do the cases that an earlier run has finished with the same inputs.
-        jobs: cases at once, each in a process of its own.
-        choice: what those processes load the model by.
-    """
-
-    overwrite: bool = False
-    jobs: int = 1
-    choice: ModelChoice | None = None
-
-
 def predict_folder(
-    model: Mixture,
-    images: Path,
-    out: Path,
-    source: PromptSource,
-    progress: Progress = silent,
-    reads: Sequence[Path] = (),
-    maps: Maps = NO_MAPS,
-    running: Running = Running(),
-    tables: Sequence[str] = (),
+    model: Mixture, options: PredictOptions, progress: Progress = silent, tables: Sequence[str] = ()
 ) -> list[CaseRow]:
     """Predict every image of a folder.
 
@@ -59,13 +35,8 @@ def predict_folder(
 
     Args:
         model: the mixture.
-        images: folder of images.
-        out: folder for `<case>.nii.gz` and cases.csv.
-        source: of the clicks.
+        options: what to read, to ask and to write; several processes load the model by them.
         progress: told after each case.
-        reads: what else is read and never written to, such as references to compare with afterwards.
-        maps: what to write beside the label maps.
-        running: whether to begin anew, and how many cases at once.
         tables: further files that the caller will write into `out`.
 
     Returns:
@@ -77,25 +48,26 @@ def predict_folder(
         PipelineError: if the output folder is one of the inputs or holds files that are not ours where we would write,
             the disk is full, or a process was killed.
     """
-    reads = [path for path in (images, source.file, source.labels, *reads) if path is not None]
-    refuse_inputs(out, reads)
-    own = Written(out / FINISHED)
+    out, images = options.outputs.out, options.run.images
+    refuse_inputs(out, options.reads)
     tasks = [CaseTask(case, path) for case, path in list_images(images)]
     if not tasks:
         raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
-    if source.search is not None:
-        class_searches(model, source.search)  # a class or expert that there is none of is an error before any case
-    prompting = Prompting.of(source, [task.case for task in tasks])
-    files = CaseFiles(images, own, prompting, model.channel, maps)
-    finished = Finished(out, images, _description(model, source, maps))
+    if options.prompts.search is not None:
+        class_searches(model, options.prompts.search)  # what there is none of is an error before any case
+    prompting = Prompting.of(options.prompts, [task.case for task in tasks])
+    extras = ExtraOutputs(Written(out / FINISHED), options.outputs)
+    files = CaseFiles(images, prompting, model.channel, options.segment, extras)
+    finished = Finished(out, images, _description(model, files))
     book = _Book(tasks, files, finished, progress)
-    to_do = tasks if running.overwrite else [task for task in tasks if not book.is_done(task)]
-    own.check([CASES_CSV, *tables, *(name for task in to_do for name in files.names(task.case))], reads)
+    to_do = tasks if options.run.overwrite else [task for task in tasks if not book.is_done(task)]
+    names = [name for task in to_do for name in files.names(task.case)]
+    files.own.check([CASES_CSV, *tables, *names], options.reads)
     try:
         _tidy(files)
         book.save()
-        if running.jobs > 1 and running.choice is not None and len(to_do) > 1:
-            run_in_processes(running.choice, files, to_do, min(running.jobs, len(to_do)), book.keep)
+        if options.run.jobs > 1 and len(to_do) > 1:
+            run_in_processes(options.model, files, to_do, min(options.run.jobs, len(to_do)), book.keep)
         else:
             run_overlapped(model, files, to_do, book.keep)
     except OSError as error:
@@ -111,7 +83,7 @@ def predict_folder(
 
 
 def _tidy(files: CaseFiles) -> None:
-    for folder in files.maps.folders(files.own.folder):
+    for folder in files.extras.folders():
         remove_leftovers(folder)
 
 
@@ -170,13 +142,14 @@ def rows_as_csv(rows: list[CaseRow]) -> str:
     return stream.getvalue()
 
 
-def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:
+def _description(model: Mixture, files: CaseFiles) -> str:
     """Hash of all that is the same for every case of a run."""
+    outputs = files.extras.options
     parts = {
         "version": package_version(),
         "model": [model.identity, sorted(model.hashes.items()), model.tau, model.selector, model.channel],
-        "settings": asdict(model.settings),
-        "maps": asdict(maps),
-        "source": source.sha256(),
+        "options": asdict(files.options),
+        "outputs": [outputs.save_probabilities, outputs.uncertainty, outputs.dicom_seg],
+        "prompts": files.prompting.sha256_of_all(),
     }
     return sha256_json(parts)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import Reply
 from moe_pipeline.inference.interactive.objects import CaseObject
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.search.proposals import SOURCE, Missing
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
@@ -39,16 +40,18 @@ def missing_row(case: str, gap: Missing) -> CaseRow:
     )
 
 
-def answered_row(case: str, wanted: CaseObject, model: Mixture, reply: Reply, seconds: float) -> CaseRow:
+def answered_row(
+    case: str, wanted: CaseObject, model: Mixture, options: SegmentOptions, reply: Reply, seconds: float
+) -> CaseRow:
     """Of an object that was answered; its volume comes later."""
     incomplete = not all(output.complete for output in reply.answer.output)
-    cut = f"still touches a face after {model.settings.max_windows} crops; it may end too early there"
+    cut = f"still touches a face after {options.max_crops} crops; it may end too early there"
     return CaseRow(
         case=case,
         class_id=wanted.class_id,
         class_name=wanted.class_name,
         status="ok",
-        message=cut if incomplete and model.settings.max_windows > 1 else "",
+        message=cut if incomplete and options.max_crops > 1 else "",
         expert=model.name_of(reply.route.expert),
         weight=round(reply.route.weight, 4),
         in_distribution="no" if reply.route.out_of_distribution else "yes",

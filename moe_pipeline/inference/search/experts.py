@@ -3,21 +3,9 @@
 from dataclasses import dataclass
 
 from moe_pipeline.errors import PromptError
+from moe_pipeline.inference.options import SearchOptions
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.mixture.model import Expert, Mixture
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """What to look for.
-
-    Attributes:
-        classes: names or ids; all if empty.
-        experts: names as `Dataset004_Hippocampus`, `Hippocampus` or `4`; all if empty.
-    """
-
-    classes: tuple[str, ...] = ()
-    experts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import WindowIndex
-from moe_pipeline.inference.search.experts import ClassSearch, SearchOptions, class_searches
+from moe_pipeline.inference.options import SearchOptions
+from moe_pipeline.inference.search.experts import ClassSearch, class_searches
 from moe_pipeline.inference.search.heatmap import HeatGrid, cover, hottest
 from moe_pipeline.inference.search.proposals import Key, Missing, Proposal, left_out, settle, unlike
 from moe_pipeline.inference.windows.embedding_cache import CropBank

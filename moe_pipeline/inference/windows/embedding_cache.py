@@ -51,17 +51,25 @@ class CropBank:
         image: in canonical orientation.
         foundation: its encoder is asked.
         device: where it lives.
-        flips: also look at mirror images.
+        tta: also look at mirror images.
     """
 
-    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, flips: bool = False) -> None:
+    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, tta: bool = False) -> None:
         self.image = image
         self.foundation = foundation
         self.device = device
-        self.flips = FLIPS if flips else FLIPS[:1]
+        self.flips = FLIPS if tta else FLIPS[:1]
         self.n_encoded = 0
         self._crop_grids: dict[View, CropGrid] = {}
         self._crops: OrderedDict[tuple[View, WindowIndex], EncodedCrop] = OrderedDict()
+
+    def fits(self, image: Volume, foundation: Foundation, *, tta: bool) -> bool:
+        """Whether these are crops of an image, seen by a foundation, with mirror images if those are wanted."""
+        return self.image is image and self.foundation is foundation and tta == (len(self.flips) > 1)
+
+    def without_mirrors(self) -> "CropBank":
+        """Crops of the same case that are not mirrored; these ones, if none is."""
+        return self if len(self.flips) == 1 else CropBank(self.image, self.foundation, self.device)
 
     def crop_grid(self, view: View) -> CropGrid:
         """The low-resolution voxels on which all crops of a view stand."""

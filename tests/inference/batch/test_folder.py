@@ -19,16 +19,17 @@ import pytest
 import SimpleITK as sitk
 
 from moe_pipeline.cli import main
-from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
+from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.arguments import predict_options
 from moe_pipeline.inference.batch import case_files
-from moe_pipeline.inference.batch import prompt_sources as stage
 from moe_pipeline.inference.batch.case_files import CaseFiles
-from moe_pipeline.inference.batch.prompt_sources import PromptSource
+from moe_pipeline.inference.batch.prompt_sources import references_in
+from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation
@@ -52,7 +53,7 @@ def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> 
     names = [f"scan_{number:04d}" for number in range(3)]
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
-    assert list(stage._references(PromptSource(labels=tmp_path))) == names
+    assert list(references_in(tmp_path)) == names
 
 
 def noise(seed: int) -> np.ndarray:
@@ -115,7 +116,7 @@ def write_clicks(path: Path, **moved: list[float]) -> None:
 
 def options(place: Workspace, out: Path, **more: Any) -> PredictOptions:
     given = {"images": place.root / "images", "prompts": place.root / "clicks.json", "foundation": "tiny"}
-    return PredictOptions(**{**given, "out": out, **more})
+    return predict_options(**{**given, "out": out, **more})
 
 
 def predict(place: Workspace, out: Path, **more: Any) -> PredictReport:
