@@ -10,7 +10,7 @@ import torch
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io.files import read_geometry, write_label_map
+from moe_pipeline.imaging.io.files import load_image, write_label_map
 from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
 from moe_pipeline.inference.batch.prompt_sources import Prompting, channel_file
 from moe_pipeline.inference.interactive.request import Request
@@ -110,10 +110,9 @@ class CaseFiles:
         """Read a case; an outcome says why that is impossible."""
         began = time.monotonic()
         try:
-            native = read_geometry(task.path)
             files = tuple(FileStamp.of(path, self.images) for path in self.inputs(task))
-            request = self.prompting.request(task.case, channel_file(task.path, self.channel), native)
-            return Ready(task, began, native, files, request)
+            image = load_image(channel_file(task.path, self.channel))
+            return Ready(task, began, image.native, files, self.prompting.request(task.case, image))
         except (PipelineError, OSError, MemoryError) as error:
             return self._failed(task, began, error)
 

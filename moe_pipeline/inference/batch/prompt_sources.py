@@ -7,9 +7,8 @@ from pathlib import Path
 from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import ImageError, PromptError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io.files import case_id_of, list_label_maps, read_label_map, read_volume
-from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.imaging.io.files import case_id_of, list_label_maps, read_label_map
+from moe_pipeline.imaging.volume import LoadedImage, Volume
 from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
 from moe_pipeline.inference.options import PromptOptions
 from moe_pipeline.prompts.read import PromptSet, read_prompts
@@ -62,33 +61,32 @@ class Prompting:
             return sha256_json([])
         return sha256_json([given.space, [each.model_dump(mode="json") for each in given.objects]])
 
-    def request(self, case: str, path: Path, native: Geometry) -> Request:
-        """Read one case.
+    def request(self, case: str, image: LoadedImage) -> Request:
+        """What is asked of one case.
 
         Args:
             case: case id.
-            path: of the channel to look at.
-            native: its grid as stored.
+            image: the channel to look at.
 
         Raises:
-            PipelineError: if the image or its prompts cannot be used.
+            PipelineError: if its prompts cannot be used.
         """
         if self.given is not None:
-            return PromptRequest(case, read_volume(path), tuple(self.given.of_case(case, native)))
+            return PromptRequest(case, image.volume, tuple(self.given.of_case(case, image.native)))
         if self.options.search is not None:
-            return SearchRequest(case, read_volume(path), self.options.search)
+            return SearchRequest(case, image.volume, self.options.search)
         if case not in self.references:
             raise PromptError(
                 f"{case}: no reference {case}.nii.gz (or another format) in {self.options.labels} to click by"
             )
-        image, reference = read_volume(path), read_label_map(self.references[case])
-        if differences := image.geometry.differences(reference.geometry):
+        reference = read_label_map(self.references[case])
+        if differences := image.volume.geometry.differences(reference.geometry):
             raise PromptError(
-                f"{case}: {self.references[case]} is on another grid than {path}: {'; '.join(differences)}. "
+                f"{case}: {self.references[case]} is on another grid than its image: {'; '.join(differences)}. "
                 "Resample the label onto its image first."
             )
         classes = self.classes or _classes_in(reference)
-        return SimulatedRequest(case, image, reference, classes, self.options.clicks, self.options.seed)
+        return SimulatedRequest(case, image.volume, reference, classes, self.options.clicks, self.options.seed)
 
 
 def channel_file(path: Path, channel: int) -> Path:

@@ -23,12 +23,13 @@ from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io import native as native_files
 from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.arguments import predict_options
 from moe_pipeline.inference.batch import case_files
 from moe_pipeline.inference.batch.case_files import CaseFiles
 from moe_pipeline.inference.batch.prompt_sources import references_in
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
@@ -403,3 +404,14 @@ def test_dicom_in_and_dicom_out(place: Workspace, tmp_path: Path, dicom_phantoms
     for structure in read_structures(tmp_path / "out" / "series.dcm", native):
         value = 3 if structure.name == "noise (3)" else 5
         assert structure.part.sum() == (labels.array == value).sum()
+
+
+def test_header_and_voxels_of_a_case_are_read_once(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    write_good(tmp_path / "images", "good_00", 0)
+    headers = Counted(native_files._read_header)
+    monkeypatch.setattr(native_files, "_read_header", headers)
+    assert not predict(place, tmp_path / "out", images=tmp_path / "images").failed
+    assert headers.calls == 1
