@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from moe_pipeline.arguments import as_folder, as_names, as_number, as_several, as_whole
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.inference.arguments import as_folder, as_names, as_number, as_several, as_whole, predict_options
+from moe_pipeline.inference.keywords import predict_options
 
 
 def test_one_name_is_one_name_and_not_its_letters() -> None:

@@ -16,7 +16,7 @@ from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
-from moe_pipeline.inference.arguments import predict_options
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset

@@ -11,7 +11,7 @@ import pytest
 from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
-from moe_pipeline.inference.arguments import predict_options
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation

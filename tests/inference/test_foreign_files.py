@@ -14,7 +14,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.arguments import predict_options
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation

@@ -6,7 +6,7 @@ import pytest
 
 from moe_pipeline.cli.prediction import predict as command
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.inference.arguments import PredictKeywords, predict_options
+from moe_pipeline.inference.keywords import PredictKeywords, predict_options
 from moe_pipeline.inference.options import ModelOptions, PredictOptions, PromptOptions, SearchOptions, SegmentOptions
 from moe_pipeline.workspace import Workspace
 

@@ -12,7 +12,7 @@ import torch
 from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import CheckpointError, PipelineError, PromptError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
-from moe_pipeline.inference.arguments import predict_options
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask

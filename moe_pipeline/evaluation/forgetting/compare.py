@@ -47,6 +47,10 @@ class MatrixOptions:
     device: str = "cpu"
     """Where to compute."""
 
+    def __post_init__(self) -> None:
+        if not self.clicks or min(self.clicks) < 1:
+            raise PipelineError(f"clicks: expected numbers of at least 1, found {list(self.clicks)}")
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

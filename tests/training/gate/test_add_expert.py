@@ -9,7 +9,7 @@ import torch
 
 from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
-from moe_pipeline.inference.arguments import predict_options
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.gate_files import WRITTEN, added_folder, features_path
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard

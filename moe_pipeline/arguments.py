@@ -1,78 +1,36 @@
-"""Arguments as people give them in Python: brought to what the records hold, or refused by their names."""
+"""Arguments as people give them in Python: brought to what is wanted, or refused by their names."""
 
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, TypeVar
 
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
-Options = TypeVar("Options")
+Value = TypeVar("Value")
 AnyPath = str | os.PathLike[str]
 Names = str | int | Iterable[str | int]
 _MAX_SHOWN = 60
 
 
-class LookKeywords(TypedDict, total=False):
-    """Those of `ModelOptions` that say where to compute, who answers, and how closely it looks."""
-
-    foundation: str | None
-    selector: Literal["weighted", "specific", "general"] | None
-    tau: float | None
-    device: str
-    precision: Literal["fp32", "bf16"]
-    zoom: Literal["auto", "in", "out", "off"]
-    max_crops: int
-    tta: bool
-    weights_root: AnyPath | None
-
-
-class PredictKeywords(LookKeywords, total=False):
-    """All of `PredictOptions` but `images` and `out`."""
-
-    model: AnyPath | None
-    prompts: AnyPath | None
-    labels: AnyPath | None
-    clicks: int
-    seed: int
-    classes: Names
-    experts: Names
-    references: AnyPath | None
-    save_probabilities: bool
-    uncertainty: bool
-    dicom_seg: bool
-    jobs: int
-    overwrite: bool
-
-
-def predict_options(images: AnyPath, out: AnyPath, **given: Unpack[PredictKeywords]) -> PredictOptions:
-    """All records of a prediction from plain keywords.
-
-    Raises:
-        PipelineError: names the argument that does not exist, has another type, or contradicts another one.
-    """
-    refuse_unknown("predict", given, PredictKeywords.__annotations__)
-    named: dict[str, Any] = {"images": images, "out": out, **given}
-    return PredictOptions(
-        model=options_of(ModelOptions, named),
-        prompts=options_of(PromptOptions, named),
-        outputs=options_of(OutputOptions, named),
-        run=options_of(RunOptions, named),
-    )
-
-
-def options_of(kind: Callable[..., Options], given: Mapping[str, Any]) -> Options:
+def options_of(kind: Callable[..., Value], given: Mapping[str, Any], function: str | None = None) -> Value:
     """A record of options from those keywords that are its fields, each brought to the field's type.
+
+    Args:
+        kind: the record, a dataclass.
+        given: keywords.
+        function: that they were given to, if they must all be fields.
 
     Raises:
         PipelineError: names the argument that has another type or that the record refuses.
     """
     types = {one.name: one.type for one in fields(kind)}  # type: ignore[arg-type]  # kind is a dataclass
+    if function is not None:
+        refuse_unknown(function, given, types)
     return kind(**{name: _CONVERTERS[types[name]](name, value) for name, value in given.items() if name in types})
 
 
@@ -126,6 +84,14 @@ def as_text(name: str, value: object) -> str:
     raise _refused(name, "text", value)
 
 
+def as_choice(name: str, value: object, known: Collection[Value]) -> Value:
+    """One of several words."""
+    for one in known:
+        if value == one:
+            return one
+    raise PipelineError(f"{name}: no {name} {value!r}; there are: {', '.join(map(str, known))}")
+
+
 def as_flag(name: str, value: object) -> bool:
     """True or False."""
     if isinstance(value, bool):
@@ -147,7 +113,7 @@ def as_number(name: str, value: object) -> float:
     raise _refused(name, "a number", value)
 
 
-def as_several(name: str, value: Any, each: Callable[[str, Any], Options]) -> tuple[Options, ...]:
+def as_several(name: str, value: Any, each: Callable[[str, Any], Value]) -> tuple[Value, ...]:
     """Several values, or one alone."""
     several = isinstance(value, Iterable) and not isinstance(value, str | os.PathLike)
     return tuple(each(name, one) for one in (value if several else [value]))
