@@ -180,15 +180,13 @@ def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: fl
 
 
 def _folder(predictions: Path, references: Path, out: Path | None) -> None:
-    from moe_pipeline.datasets.classes import classes_beside, classes_of
-    from moe_pipeline.evaluation.folder import evaluate_folder
+    from moe_pipeline.commands.functions import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.evaluation.table import n_failed
     from moe_pipeline.report.tables import as_text
 
     with progress_bar() as progress:
-        classes = classes_beside(references) or classes_of(references)
-        table = evaluate_folder(predictions, references, classes, out, progress=progress)
+        table = evaluate_folders(predictions, references, out, progress=progress)
     typer.echo(as_text(summarise(table)))
     for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
         typer.echo(f"  {row['case']}: {row['message']}", err=True)
