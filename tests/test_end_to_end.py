@@ -253,12 +253,6 @@ def test_references_for_none_of_the_cases_are_no_success(trained: Workspace, tmp
     assert (tmp_path / "out" / "run.json").is_file()
 
 
-def test_options_that_contradict_each_other_are_refused(trained: Workspace, tmp_path: Path) -> None:
-    options = predict_options(tmp_path, tmp_path / "out", foundation="tiny", tau=0.5)
-    with pytest.raises(PipelineError, match="a foundation alone has no tau"):
-        predict_and_score(trained, options)
-
-
 def test_the_models_channel_is_the_one_that_is_shown(workspace: Workspace, tmp_path: Path) -> None:
     path = workspace.model / "moe.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "channel": 1}))
