@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import blosc2
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.datasets.dataset import Case
-from moe_pipeline.embeddings.crops import Crop, CropRecipe, classes_in, cut_crops
+from moe_pipeline.embeddings.crops import JITTER, Crop, CropRecipe, classes_in, cut_crops
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
@@ -199,18 +200,24 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
     entries, crops = [], []
     for copy_index in range(request.copies[case.case_id]):
         mirror = request.recipe.mirror_axes if copy_index else ()
-        key = sha256_json({**content, "mirror": mirror, "copy": copy_index, "seed": request.seed})[:32]
+        drawn_from = sha256_json({**content, "mirror": mirror, "copy": copy_index, "seed": request.seed})
+        key = sha256_json({"drawn_from": drawn_from, **_recipe(request.recipe, copy_index)})[:32]
         path = _entry_path(folder, key)
         cut: list[Crop] = []
         if path.is_file():
             classes = _cached_classes(path, set(request.recipe.class_weights))
         else:
             volumes = volumes or (read_volume(image_path), read_label_map(label_path))
-            cut = cut_crops(*volumes, request.recipe, copy_index, int(key[:15], 16))
+            cut = cut_crops(*volumes, request.recipe, copy_index, int(drawn_from[:15], 16))
             classes = tuple(crop.classes(set(request.recipe.class_weights)) for crop in cut)
         entries.append(CacheEntry(key=key, case=case.case_id, copy_index=copy_index, classes=classes))
         crops.append(cut)
     return entries, crops
+
+
+def _recipe(recipe: CropRecipe, copy_index: int) -> dict[str, Any]:
+    """What crops depend on that decides nothing about where they lie: another recipe shows the same places."""
+    return {"jitter": JITTER, "augmentation": recipe.augmentation.recipe() if copy_index else None}
 
 
 def _cached_classes(path: Path, promptable: set[int]) -> tuple[tuple[int, ...], ...]:
