@@ -22,9 +22,10 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
-from moe_pipeline.weights.tensors import load_tensors, save_tensors
+from moe_pipeline.weights.tensors import open_tensors, save_tensors
 
 _ENCODER_BATCH = 4
+_FORMAT = 2  # of the files: 2 packs the labels of each crop on their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,16 @@ class EmbeddingCache:
         return self._places[number][0].case
 
     def load(self, number: int) -> Sample:
-        """Read one sample."""
+        """Read one sample, and nothing of the others in its file.
+
+        Raises:
+            CheckpointError: if the file is missing or damaged.
+        """
         entry, crop = self._places[number]
-        tensors = load_tensors(_entry_path(self.folder, entry.key))
-        return Sample(tensors["embedding"][crop], _unpacked_labels(tensors)[crop], entry.classes[crop])
+        with open_tensors(_entry_path(self.folder, entry.key)) as stream:
+            embedding = stream.get_slice("embedding")[crop].clone()  # (C, g, g, g), not a view of the file
+            labels = _unpacked(stream.get_tensor(_labels_name(crop)))
+        return Sample(embedding, labels, entry.classes[crop])
 
 
 def build_cache(
@@ -217,17 +224,31 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
 
 def _recipe(recipe: CropRecipe, copy_index: int) -> dict[str, Any]:
     """What crops depend on that decides nothing about where they lie: another recipe shows the same places."""
-    return {"jitter": JITTER, "augmentation": recipe.augmentation.recipe() if copy_index else None}
+    return {"format": _FORMAT, "jitter": JITTER, "augmentation": recipe.augmentation.recipe() if copy_index else None}
 
 
 def _cached_classes(path: Path, promptable: set[int]) -> tuple[tuple[int, ...], ...]:
-    return tuple(classes_in(labels, promptable) for labels in _unpacked_labels(load_tensors(path)))
+    """Of each crop of a file; the embeddings are not read."""
+    with open_tensors(path) as stream:
+        n_crops = stream.get_slice("embedding").get_shape()[0]
+        return tuple(
+            classes_in(_unpacked(stream.get_tensor(_labels_name(crop))), promptable) for crop in range(n_crops)
+        )
 
 
-def _unpacked_labels(tensors: dict[str, Tensor]) -> NDArray[np.integer]:
-    """Label crops of one file, (n, S, S, S)."""
-    labels: NDArray[np.integer] = blosc2.unpack_array2(tensors["labels"].numpy().tobytes())
+def _packed(labels: NDArray[np.integer]) -> Tensor:
+    """The labels of one crop, compressed, as bytes."""
+    return torch.frombuffer(bytearray(blosc2.pack_array2(np.ascontiguousarray(labels))), dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor) -> NDArray[np.integer]:
+    """The labels of one crop, (S, S, S)."""
+    labels: NDArray[np.integer] = blosc2.unpack_array2(packed.numpy().tobytes())
     return labels
+
+
+def _labels_name(crop: int) -> str:
+    return f"labels.{crop}"
 
 
 @torch.no_grad()
@@ -238,11 +259,8 @@ def _encode_entry(
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)
     parts = torch.split(images, _ENCODER_BATCH)
     embedding = torch.cat([encoder(part) for part in parts]) if encoder else images
-    packed = blosc2.pack_array2(np.stack([crop.labels for crop in crops]))
-    tensors = {
-        "embedding": embedding.to("cpu", torch.float16),  # (n, C, g, g, g)
-        "labels": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
-    }
+    tensors = {"embedding": embedding.to("cpu", torch.float16)}  # (n, C, g, g, g)
+    tensors |= {_labels_name(number): _packed(crop.labels) for number, crop in enumerate(crops)}
     save_tensors(_entry_path(folder, entry.key), tensors, {"case": entry.case})
 
 
