@@ -1,7 +1,7 @@
 """The content-addressed cache of embeddings: what is there is never encoded again, what is not whole is not there."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
 from moe_pipeline.weights.tensors import open_tensors, save_tensors
@@ -156,7 +155,7 @@ def build_cache(
         for case_entries, crops in track(prepared, f"encoding {request.dataset}", progress, len(request.cases)):
             for entry, cut in zip(case_entries, crops, strict=True):
                 if cut:
-                    _encode_entry(entry, cut, foundation.image_encoder if request.encoded else None, folder, device)
+                    _encode_entry(entry, cut, foundation.encode if request.encoded else None, folder, device)
             entries += case_entries
     entries = [entry for entry in entries if entry.classes]
     if not entries:
@@ -253,7 +252,7 @@ def _labels_name(crop: int) -> str:
 
 @torch.no_grad()
 def _encode_entry(
-    entry: CacheEntry, crops: list[Crop], encoder: ImageEncoder | None, folder: Path, device: torch.device
+    entry: CacheEntry, crops: list[Crop], encoder: Callable[[Tensor], Tensor] | None, folder: Path, device: torch.device
 ) -> None:
     """Encode the crops of one file together: what else is missing must not change the rounding of a resumed run."""
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)

@@ -4,13 +4,12 @@ import copy
 from pathlib import Path
 
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.weights.tensors import load_tensors
 
 
-def load_decoder(folder: Path, card: ExpertCard, foundation: Foundation) -> MaskDecoder:
+def load_decoder(folder: Path, card: ExpertCard, foundation: Foundation) -> Decoder:
     """A finetuned decoder, frozen, on the foundation's device.
 
     Args:
@@ -22,7 +21,7 @@ def load_decoder(folder: Path, card: ExpertCard, foundation: Foundation) -> Mask
         CheckpointError: if its tensors are missing, damaged or not exactly a decoder's.
     """
     tensors = load_tensors(folder / "expert.safetensors", card.weights_sha256)
-    decoder = copy.deepcopy(foundation.mask_decoder)
+    decoder = copy.deepcopy(foundation.decoder)
     expected = set(decoder.state_dict())
     if set(tensors) != expected:
         raise CheckpointError(

@@ -157,9 +157,9 @@ def _forget(models: Sequence[ComparedModel]) -> None:
     """The encodings of a case are of no use to the next one."""
     for compared in models:
         for mixture in compared.models():
-            encoder = mixture.foundation.image_encoder
-            if isinstance(encoder, EncodingMemory):
-                encoder.forget()
+            memory = mixture.foundation.encode
+            if isinstance(memory, EncodingMemory):
+                memory.forget()
 
 
 def _kinds(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, Kind]:

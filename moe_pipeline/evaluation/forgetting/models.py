@@ -1,12 +1,12 @@
 """The models that are compared: foundation, experts, wholly finetuned networks, mixture."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE, SFT
 from moe_pipeline.files import sha256_json
@@ -105,26 +105,25 @@ def in_words(view: View) -> str:
 
 
 def remember_encodings(model: Mixture) -> "EncodingMemory":
-    """Let the encoder of a model's foundation remember what it has seen."""
-    memory = EncodingMemory(model.foundation.image_encoder)
-    model.foundation.image_encoder = memory  # type: ignore[assignment]  # called like the encoder it wraps
+    """Let a model's foundation remember what it has encoded."""
+    memory = EncodingMemory(model.foundation.encode)
+    model.foundation.encode = memory  # type: ignore[method-assign]  # called like the method it stands for
     return memory
 
 
-class EncodingMemory(nn.Module):
-    """An encoder that answers the same cube from memory. Forget after each case."""
+class EncodingMemory:
+    """A foundation's `encode` that answers the same cube from memory. Forget after each case."""
 
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
+    def __init__(self, encode: Callable[[Tensor], Tensor]) -> None:
+        self.encode = encode
         self.seen: dict[bytes, Tensor] = {}
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
+    def __call__(self, crops: Tensor) -> Tensor:
         """(B, 1, S, S, S) -> (B, C, g, g, g), exactly what the encoder gave the first time."""
-        key = sha256(images.cpu().numpy().tobytes()).digest() + bytes(str(tuple(images.shape)), "ascii")
+        key = sha256(crops.cpu().numpy().tobytes()).digest() + bytes(str(tuple(crops.shape)), "ascii")
         if key not in self.seen:
-            self.seen[key] = self.encoder(images)
+            self.seen[key] = self.encode(crops)
         return self.seen[key]
 
     def forget(self) -> None:

@@ -60,7 +60,7 @@ def interact(
     settings = model.settings
     sessions = []
     if route.weight < 1 or settings.always_general:
-        general = model.foundation.mask_decoder
+        general = model.foundation.decoder
         sessions.append(
             DecoderSession(
                 bank, general, model.view, initial_windows[0], settings, ALL_AXES, may_zoom=True, dense=dense

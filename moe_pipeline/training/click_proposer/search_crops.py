@@ -220,10 +220,8 @@ def encode_synthetic(
 @torch.no_grad()
 def _encode(images: NDArray[np.float32], foundation: Foundation, device: torch.device) -> Tensor:
     batch = torch.from_numpy(images)[:, None].to(device)  # (n, 1, S, S, S)
-    width = (
-        foundation.config.encoder.out_chans
-    )  # without the details of low-resolution voxels, which no click proposer looks at
-    parts = [foundation.image_encoder(part)[:, :width] for part in torch.split(batch, _ENCODER_BATCH)]
+    width = foundation.embedding_width  # no click proposer looks at what is behind it
+    parts = [foundation.encode(part)[:, :width] for part in torch.split(batch, _ENCODER_BATCH)]
     return torch.cat(parts).to("cpu", torch.float16)  # (n, C, g, g, g)
 
 

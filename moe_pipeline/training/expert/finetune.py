@@ -44,7 +44,7 @@ def finetune(
         DatasetError: if the fold has nothing to train on or to validate with.
     """
     session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=True)
-    out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation.config)
+    out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation)
     task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
     return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 

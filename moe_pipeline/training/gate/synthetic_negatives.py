@@ -57,7 +57,7 @@ def background_features(
     for number in track(range(volumes), "synthetic background", progress):
         batch = make_batch(_SEED, 1, view.size_voxels, targets_per_image=_PROMPTS, first=number)
         image = torch.from_numpy(in_view(batch.image[0, 0].numpy(), view))[None, None].to(device)
-        embedding = foundation.image_encoder(image).half().float()  # (1, C, g, g, g), rounded as in the cache
+        embedding = foundation.encode(image).half().float()  # (1, C, g, g, g), rounded as in the cache
         target = batch.target[0, :, None]  # (k, 1, S, S, S)
         clicks = draw_click(target, torch.Generator().manual_seed(number)).float()[:, None].to(device)  # (k, 1, 3)
         labels = torch.ones(len(target), 1, dtype=torch.long, device=device)

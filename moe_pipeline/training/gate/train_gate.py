@@ -277,7 +277,7 @@ def _judge(
         options.settings.seed,
         open_device(options.device),
     )
-    general = object_dice(cache, cases, planned.foundation, planned.foundation.mask_decoder, seed, device, progress)
+    general = object_dice(cache, cases, planned.foundation, planned.foundation.decoder, seed, device, progress)
     return Judgement(general, object_dice(own, cases, planned.foundation, decoder, seed, device, progress))
 
 
