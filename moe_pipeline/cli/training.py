@@ -14,6 +14,7 @@ Rule = Literal["moe", "paper"]
 Targets = Literal["dataset", "dice"]
 Trainable = Literal["decoder", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
+Logger = Literal["tensorboard"]
 
 
 @app.command()
@@ -31,11 +32,13 @@ def finetune(
     precision: Annotated[
         Precision, typer.Option(help="Of the forward pass; auto: bf16 where the device is faster with it.")
     ] = "auto",
+    logger: Annotated[Logger | None, typer.Option(help="Who is told of each validation, too.")] = None,
     overwrite: Overwrite = False,
     workspace: Root = ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
     from moe_pipeline.training.click_proposer.train import ClickProposerSettings
+    from moe_pipeline.training.engine.loggers import named_loggers
     from moe_pipeline.training.expert.finetune import FinetuneOptions
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
@@ -54,16 +57,18 @@ def finetune(
         overwrite=overwrite,
         click_proposer=ClickProposerSettings() if click_proposer else None,
     )
+    out = place.sft(folder.name) if trainable == "all" else place.expert(folder.name)
+    loggers = named_loggers([logger] if logger else [], out, anew=overwrite)
     if trainable == "all":
         with progress_bar() as progress:
-            whole = finetune_whole(place, folder, options, progress)
+            whole = finetune_whole(place, folder, options, progress, loggers)
         scores = ", ".join(f"{name} {value:.3f}" for name, value in whole.training["validation"].items())
-        typer.echo(f"{place.sft(folder.name)}: best at step {whole.training['best_step']}; validation {scores}")
+        typer.echo(f"{out}: best at step {whole.training['best_step']}; validation {scores}")
         return
     with progress_bar() as progress:
-        card = train(place, folder, options, progress)
+        card = train(place, folder, options, progress, loggers)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
-    typer.echo(f"{place.expert(folder.name)}: best at step {card.best_step}; validation {scores}")
+    typer.echo(f"{out}: best at step {card.best_step}; validation {scores}")
     if card.click_proposer:
         found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
         typer.echo(f"  its click proposer: {found}")

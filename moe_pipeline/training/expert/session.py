@@ -1,6 +1,6 @@
 """What finetuning an expert and finetuning a whole network have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,7 +12,7 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings
-from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogger, run_loop
 from moe_pipeline.training.engine.processes import Processes, open_processes
 from moe_pipeline.training.engine.task import Precision
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
@@ -66,6 +66,8 @@ class Session:
     """Who trains together."""
     progress: Progress
     """Told after each case and step; silent in all processes but the first."""
+    loggers: Sequence[RunLogger] = ()
+    """Told of each validation, beside log.csv and curve.png."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,13 @@ class Trained:
 
 
 def open_session(
-    place: Workspace, folder: Path, options: FinetuneOptions, progress: Progress, *, encoded: bool
+    place: Workspace,
+    folder: Path,
+    options: FinetuneOptions,
+    progress: Progress,
+    loggers: Sequence[RunLogger],
+    *,
+    encoded: bool,
 ) -> Session:
     """Load what was planned, and build the cache as far as it is missing.
 
@@ -90,6 +98,7 @@ def open_session(
         folder: the raw dataset.
         options: what differs from the plan.
         progress: told after each case.
+        loggers: told of each validation.
         encoded: whether embeddings are wanted; else images.
 
     Raises:
@@ -105,7 +114,7 @@ def open_session(
     cache = processes.from_first(
         lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
     )
-    return Session(place, planned, cache, options, processes, progress)
+    return Session(place, planned, cache, options, processes, progress, loggers)
 
 
 def train(
@@ -136,7 +145,7 @@ def train(
             task.begin()
         general = processes.from_first(lambda: task.measure(task.general))
         loop = loop_settings(plan, options, learning_rate, kernels)
-        result = run_loop(task, loop, out, device, session.progress, processes)
+        result = run_loop(task, loop, out, device, session.progress, processes, session.loggers)
     finally:
         task.close()
     row = next((r for r in result.rows if r["step"] == result.best_step), {})
