@@ -57,7 +57,7 @@ def finetune(
         overwrite=overwrite,
         click_proposer=ClickProposerSettings() if click_proposer else None,
     )
-    out = place.sft(folder.name) if trainable == "all" else place.expert(folder.name)
+    out = place.sft(folder.name, fold) if trainable == "all" else place.expert(folder.name, fold)
     loggers = named_loggers([logger] if logger else [], out, anew=overwrite)
     if trainable == "all":
         with progress_bar() as progress:

@@ -41,7 +41,9 @@ NAMES = (
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("foreign"))
     view = View(spacing_mm=1.0, size_voxels=16)
-    save_foundation(tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
+    save_foundation(
+        tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view
+    )
     mask = np.zeros(GRID.shape, np.uint8)
     mask[3:9, 3:9, 2:8] = 3
     for seed, case in enumerate(CASES):

@@ -47,18 +47,18 @@ def finetune(
         loggers: told of each validation of the expert, beside log.csv and curve.png.
 
     Raises:
+        LockedError: if another process trains the same fold.
         PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
         DatasetError: if the fold has nothing to train on or to validate with.
     """
-    session = open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=True)
-    out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation)
-    task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
-    return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
+    with open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=True) as session:
+        kernels = kernel_rate(session.planned.foundation)
+        task, trained = train(session, ExpertTask, _LEARNING_RATE, kernels)
+        return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 
 
 def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
-    planned, cache, options = session.planned, session.cache, session.options
-    out = session.place.expert(card.dataset)
+    planned, cache, options, out = session.planned, session.cache, session.options, session.out
     if options.overwrite:
         remove_training_state(out / "click_proposer" / "checkpoint.safetensors")
     if options.click_proposer is None:
@@ -81,8 +81,7 @@ def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
 
 
 def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
-    planned, plan, result = session.planned, session.planned.plan, trained.result
-    out = session.place.expert(plan.dataset)
+    planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     best = task.module.state_dict() | result.best  # buffers, if any, from the module
     card = ExpertCard(
         dataset=plan.dataset,
@@ -102,5 +101,5 @@ def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
         settings=trained.settings,
     )
     card.save(out / "expert.json")
-    save_run_record(session, trained, out, ["expert.safetensors", "expert.json"])
+    save_run_record(session, trained, ["expert.safetensors", "expert.json"])
     return card

@@ -44,17 +44,17 @@ def finetune_whole(
         loggers: told of each validation, beside log.csv and curve.png.
 
     Raises:
+        LockedError: if another process trains the same fold.
         PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
         DatasetError: if the fold has nothing to train on or to validate with.
     """
-    session = open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=False)
-    task, trained = train(session, WholeTask, place.sft(session.planned.plan.dataset), _LEARNING_RATE)
-    return session.processes.from_first(lambda: _save(session, task, trained))
+    with open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=False) as session:
+        task, trained = train(session, WholeTask, _LEARNING_RATE)
+        return session.processes.from_first(lambda: _save(session, task, trained))
 
 
 def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard:
-    planned, plan, result = session.planned, session.planned.plan, trained.result
-    out = session.place.sft(plan.dataset)
+    planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     copy_into(task.module, result.best)
     start = find_foundation(plan.foundation, session.place.weights).card
     card = save_foundation(
@@ -77,5 +77,5 @@ def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard
         },
         overwrite=True,
     )
-    save_run_record(session, trained, out, [f"{NAME}.safetensors", f"{NAME}.json"])
+    save_run_record(session, trained, [f"{NAME}.safetensors", f"{NAME}.json"])
     return card

@@ -1,6 +1,8 @@
 """What finetuning an expert and finetuning a whole network have in common."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -8,6 +10,9 @@ from typing import Any, Literal, TypeVar
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.journal.lock import release_lock, take_lock
+from moe_pipeline.planning.plan_files import load_fingerprint, load_splits
+from moe_pipeline.planning.splits import classes_not_learnt, not_learnt_warning
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.run import RunRecord, library_versions
@@ -21,6 +26,10 @@ from moe_pipeline.weights.device import multiplies_bf16
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
+LOCK = "training.lock"
+"""File in the folder that a training writes to, while it does."""
+
+_log = logging.getLogger(__name__)
 _Task = TypeVar("_Task", bound=ExpertTask)
 
 
@@ -58,6 +67,8 @@ class Session:
     """The workspace."""
     planned: PlannedDataset
     """Dataset, plan, fold and foundation."""
+    out: Path
+    """Where what is learnt is written; no other process writes there."""
     cache: EmbeddingCache
     """Crops of the fold."""
     options: FinetuneOptions
@@ -82,6 +93,7 @@ class Trained:
     """All settings."""
 
 
+@contextmanager
 def open_session(
     place: Workspace,
     folder: Path,
@@ -90,8 +102,8 @@ def open_session(
     loggers: Sequence[RunLogger],
     *,
     encoded: bool,
-) -> Session:
-    """Load what was planned, and build the cache as far as it is missing.
+) -> Iterator[Session]:
+    """Load what was planned, lock the folder of the fold, and build the cache as far as it is missing.
 
     Args:
         place: the workspace.
@@ -99,9 +111,10 @@ def open_session(
         options: what differs from the plan.
         progress: told after each case.
         loggers: told of each validation.
-        encoded: whether embeddings are wanted; else images.
+        encoded: whether embeddings are wanted, for an expert; else images, for a whole network.
 
     Raises:
+        LockedError: if another process trains the same fold.
         PipelineError: if dataset, plan, foundation or device are not there or do not fit.
     """
     processes = open_processes(options.device, options.devices)
@@ -110,22 +123,28 @@ def open_session(
     progress = progress if processes.first else silent
     device = str(processes.device)
     planned = open_planned(place, open_dataset(folder), options.fold, device)
-    view = planned.plan.view
-    cache = processes.from_first(
-        lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
-    )
-    return Session(place, planned, cache, options, processes, progress, loggers)
+    name, view = planned.plan.dataset, planned.plan.view
+    out = (place.expert if encoded else place.sft)(name, options.fold)
+    processes.from_first(lambda: _say_what_is_not_learnt(place, planned.plan, options.fold))
+    processes.from_first(lambda: take_lock(out / LOCK, f"moe finetune {name} --fold {options.fold}"))
+    try:
+        cache = processes.from_first(
+            lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
+        )
+        yield Session(place, planned, out, cache, options, processes, progress, loggers)
+    finally:
+        if processes.first:
+            release_lock(out / LOCK)
 
 
 def train(
-    session: Session, kind: Callable[..., _Task], out: Path, learning_rate: float, kernels: float = 0.0
+    session: Session, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
 ) -> tuple[_Task, Trained]:
-    """Train a task of some kind on a session's cache; the checkpoint in `out` is gone on with.
+    """Train a task of some kind on a session's cache; the checkpoint in its folder is gone on with.
 
     Args:
         session: see there.
         kind: of task.
-        out: for checkpoint and log.
         learning_rate: where the user chose none.
         kernels: by how much faster Muon moves the kernels of convolutions; 0 leaves them to AdamW.
 
@@ -134,7 +153,7 @@ def train(
         DatasetError: if the fold has nothing to train on or to validate with.
     """
     plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
-    settings = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed)
+    settings, out = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed), session.out
     cases, device = (list(fold.train), list(fold.validation)), processes.device
     task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes)
     try:
@@ -157,7 +176,7 @@ def train(
     return task, Trained(result, validation, chosen | {"steps": result.steps, "stopped_by": result.stopped_by})
 
 
-def save_run_record(session: Session, trained: Trained, out: Path, files: list[str]) -> None:
+def save_run_record(session: Session, trained: Trained, files: list[str]) -> None:
     """Write run.json of a finished training."""
     plan, encoding = session.planned.plan, session.cache.manifest.seconds
     foundation = session.planned.foundation_sha256
@@ -170,7 +189,7 @@ def save_run_record(session: Session, trained: Trained, out: Path, files: list[s
         seconds=round(trained.result.seconds + encoding, 1),
         results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
         files=[*files, "log.csv", "curve.png"],
-    ).save(out / "run.json")
+    ).save(session.out / "run.json")
 
 
 def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:
@@ -186,6 +205,13 @@ def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, ke
         max_minutes=options.max_minutes,
         precision="bf16" if options.precision == "bf16" else "fp32",  # a session knows what auto means
     )
+
+
+def _say_what_is_not_learnt(place: Workspace, plan: Plan, fold: int) -> None:
+    folder = place.plans(plan.dataset)
+    names = classes_not_learnt(load_splits(folder), fold, load_fingerprint(folder), plan.classes)
+    if names:
+        _log.warning(not_learnt_warning(plan.dataset, fold, names))
 
 
 def _check_prompts(task: ExpertTask, plan: Plan, fold: int) -> None:
