@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar, show_routing
+from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, positive, progress_bar, show_routing
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
@@ -22,9 +22,9 @@ def finetune(
     dataset: Dataset,
     fold: Annotated[int, typer.Option(help="Fold held out for validation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Instead of the plan's.", min=1)] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", min=0)] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", callback=positive)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", min=0)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", callback=positive)] = None,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
@@ -111,9 +111,9 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")] = Path("pretraining"),
     preset: Annotated[str, typer.Option(help="Sizes and view, one of plans/foundations.")] = "nano",
     name: Annotated[str | None, typer.Option(help="Name of the weights; else the preset's.")] = None,
-    max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", min=0)] = 60.0,
+    max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", callback=positive)] = 60.0,
     steps: Annotated[int, typer.Option(help="Steps at most.", min=1)] = 20_000,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 8e-4,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.", callback=positive)] = 8e-4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
     start: Annotated[str | None, typer.Option(help="Foundation to go on from; else random weights.")] = None,

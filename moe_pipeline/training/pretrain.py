@@ -23,6 +23,7 @@ from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.engine.processes import Processes
+from moe_pipeline.training.engine.task import check_positive
 from moe_pipeline.training.interactive.click_sequences import (
     ClickSequences,
     InteractiveModel,
@@ -219,6 +220,7 @@ class PretrainOptions:
     """Train all but the image encoder, several times as many steps in the same time; needs `start`."""
 
     def __post_init__(self) -> None:
+        check_positive(max_minutes=self.max_minutes, steps=self.steps, learning_rate=self.learning_rate)
         if self.frozen_encoder and self.start is None:
             raise PipelineError(
                 "random weights are not worth freezing: --frozen-encoder needs --start, a foundation to go on from"

@@ -19,7 +19,7 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings
 from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogger, run_loop
 from moe_pipeline.training.engine.processes import Processes, open_processes
-from moe_pipeline.training.engine.task import Precision
+from moe_pipeline.training.engine.task import Precision, check_positive
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
@@ -57,6 +57,15 @@ class FinetuneOptions:
     """Start anew instead of going on with an earlier training."""
     click_proposer: ClickProposerSettings | None = field(default_factory=ClickProposerSettings)
     """How to train what predicts without prompts; None for not at all."""
+
+    def __post_init__(self) -> None:
+        check_positive(
+            epochs=self.epochs,
+            max_minutes=self.max_minutes,
+            patience=self.patience,
+            learning_rate=self.learning_rate,
+            devices=self.devices,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +203,8 @@ def save_run_record(session: Session, trained: Trained, files: list[str]) -> Non
 
 def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:
     """The loop's settings for a plan, one validation per epoch; learning rate and kernels as of `train`."""
-    epochs, learning_rate = options.epochs or plan.epochs, options.learning_rate or learning_rate
+    epochs = plan.epochs if options.epochs is None else options.epochs
+    learning_rate = learning_rate if options.learning_rate is None else options.learning_rate
     return LoopSettings(
         steps=epochs * plan.steps_per_epoch,
         learning_rate=learning_rate,
