@@ -41,7 +41,8 @@ from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ from moe_pipeline.inference.interactive.request import PromptRequest
 from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
-from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
@@ -178,17 +178,13 @@ def alone(foundation: Any, view: View) -> Mixture:
 
 def counted(model: Mixture) -> Mixture:
     """The same, which counts its encodings."""
-    encoder = model.foundation.image_encoder
-    encode = encoder.forward if isinstance(encoder, torch.nn.Module) else encoder
+    encode = model.foundation.encode
 
-    def forward(cubes: Tensor) -> Tensor:
-        ENCODED.append(len(cubes))
-        return encode(cubes)
+    def counting(crops: Tensor) -> Tensor:
+        ENCODED.append(len(crops))
+        return encode(crops)
 
-    if isinstance(encoder, torch.nn.Module):
-        encoder.forward = forward
-    else:
-        model.foundation.image_encoder = forward
+    model.foundation.encode = counting
     return model
 
 
@@ -196,27 +192,36 @@ class SameIntensity:
     """Takes the connected low-resolution voxels that are as bright as where the clicks are."""
 
     def __init__(self, low: int = 32) -> None:
-        self.low = low
-        self.config = SimpleNamespace(low_resolution_size=low)
+        self.low_resolution_size = low
 
-    def image_encoder(self, image: Tensor) -> Tensor:
+    @property
+    def decoder(self) -> "SameIntensity":
+        """Itself."""
+        return self
+
+    def encode(self, crops: Tensor) -> Tensor:
         """Every other voxel is the embedding."""
-        return functional.avg_pool3d(image, image.shape[-1] // self.low)
+        return functional.avg_pool3d(crops, crops.shape[-1] // self.low_resolution_size)
 
-    def prompt_encoder(self, points: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Any, Tensor]:
+    def embed_prompts(self, points: tuple[Tensor, Tensor], mask: Tensor) -> PromptEmbedding:
         """As they are."""
-        return points, mask
+        return PromptEmbedding(points, mask)  # type: ignore[arg-type]
 
-    def mask_decoder(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], _dense: Tensor) -> tuple[Tensor, None]:
+    def prepare(self, embedding: Tensor) -> Tensor:
+        """As it is."""
+        return embedding
+
+    def decode(self, embedding: Tensor, prompts: PromptEmbedding) -> Candidates:
         """+-4."""
-        coordinates, _ = sparse
+        coordinates, _ = prompts.sparse
         low_res_voxels = ((coordinates[0] + 0.5) // 2).long().numpy()
         values = embedding[0, 0].numpy()
         first = values[tuple(low_res_voxels[0])]
         alike = np.abs(values - first) < 0.08
         numbers, _ = ndimage.label(alike)
         mask = alike & (numbers == numbers[tuple(low_res_voxels[0])])
-        return torch.from_numpy(np.where(mask, 4.0, -4.0).astype(np.float32))[None, None], None
+        logits = torch.from_numpy(np.where(mask, 4.0, -4.0).astype(np.float32))[None, None]
+        return Candidates(logits, torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
 
 
 if __name__ == "__main__":

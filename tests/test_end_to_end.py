@@ -268,8 +268,12 @@ def test_the_models_channel_is_the_one_that_is_shown(workspace: Workspace, tmp_p
 
 
 def test_an_expert_of_another_fold_or_plan_is_refused(workspace: Workspace) -> None:
+    asked = [workspace.raw(DATASETS[0])], [], GateOptions(fold=1, synthetic=0)
+    with pytest.raises(RecordError, match=r"fold_1: no finished expert here, there are experts of fold 0; run"):
+        train_gate(workspace, *asked)
+    shutil.copytree(workspace.expert(DATASETS[0], 0), workspace.expert(DATASETS[0], 1))
     with pytest.raises(StaleCacheError, match="was trained on fold 0, the gate is asked for fold 1"):
-        train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(fold=1, synthetic=0))
+        train_gate(workspace, *asked)
     path = workspace.plan(DATASETS[0])
     Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
     with pytest.raises(StaleCacheError, match=r"was made by the plan .*--overwrite"):

@@ -12,11 +12,10 @@ from moe_pipeline.mixture.click_proposer import ExpertClickProposer, load_click_
 from moe_pipeline.mixture.expert import load_decoder
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.gate_files import added_folder, load_gate
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import AddedExpert, Router
 from moe_pipeline.model.moe.selector import GENERAL, Route, SelectorMode
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ExpertEntry, ModelCard
@@ -32,7 +31,7 @@ class Expert:
     """Dataset it was finetuned on."""
     view: View
     """Its own view."""
-    decoder: MaskDecoder
+    decoder: Decoder
     """Frozen."""
     click_proposer: ExpertClickProposer | None = None
     """Where it would click by itself; None if it was trained without."""
@@ -186,7 +185,7 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
     """The same foundation where one expert answers everything, known or not: for comparison, never for patients."""
-    width = mixture.foundation.config.encoder.out_chans
+    width = mixture.foundation.embedding_width
     gate = Gate(GateConfig(width=width, n_experts=1, hidden=1))
     with torch.no_grad():
         gate.out.weight.zero_()

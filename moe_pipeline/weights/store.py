@@ -13,7 +13,6 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError, RecordError
 from moe_pipeline.files import sha256_file
-from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.tensors import save_tensors
@@ -69,7 +68,7 @@ def save_foundation(
             the encoder takes.
     """
     path = weights_path(folder, name)
-    check_view(view, foundation.config, str(path))
+    check_view(view, foundation.crop_size, str(path))
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: exists already; choose another name or overwrite it")
     check_ours(path)
@@ -83,7 +82,7 @@ def save_foundation(
         licence=licence,
         preset=preset,
         view=view,
-        config=foundation.config.to_dict(),
+        config=foundation.sizes,
         training=dict(training or {}),
     )
     card.save(card_path(path))
@@ -108,16 +107,16 @@ def check_ours(path: Path) -> None:
         raise CheckpointError(f"{path}: {fault}")
 
 
-def check_view(view: View, config: FoundationConfig, origin: str) -> None:
+def check_view(view: View, crop_size: int, origin: str) -> None:
     """Compare the view's cube with the encoder's.
 
     Raises:
         CheckpointError: if they differ.
     """
-    if view.size_voxels != config.encoder.img_size:
+    if view.size_voxels != crop_size:
         raise CheckpointError(
             f"{origin}: its view has {view.size_voxels} voxels along each axis, but its encoder takes "
-            f"{config.encoder.img_size} (img_size); import or save the weights again with a view of that size"
+            f"{crop_size} (img_size); import or save the weights again with a view of that size"
         )
 
 

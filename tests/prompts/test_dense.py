@@ -54,5 +54,5 @@ def test_the_decoder_begins_with_the_mask_and_otherwise_with_nothing(follower: M
     request = PromptRequest("case", image, (prompt(None),))
     segment_case(follower, request)
     segment_case(follower, replace(request, prompts=(prompt(DensePrompt(labels((slice(0, 9),) * 3), 5)),)))
-    asked = follower.foundation.mask_decoder.asked  # type: ignore[attr-defined]
+    asked = follower.foundation.decoder.asked  # type: ignore[attr-defined]
     assert [any_mask for _, any_mask in asked] == [False, True]

@@ -55,7 +55,7 @@ def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> 
     sitk.WriteImage(earlier, str(tmp_path / "masks" / "a.nii.gz"))
     rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=tmp_path / "masks"))
     assert [(row.case, row.status, row.class_id, row.prompt_source) for row in rows[:1]] == [("a", "ok", 4, "mask")]
-    assert follower.foundation.mask_decoder.asked == [(1, True)]  # type: ignore[attr-defined]
+    assert follower.foundation.decoder.asked == [(1, True)]  # type: ignore[attr-defined]
 
 
 def test_a_single_file_is_for_the_only_image(follower: Mixture, images: Path, tools: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE, SFT
 from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture, with_expert
+from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.training.expert.full_finetune import NAME as SFT_NAME
@@ -63,24 +64,25 @@ def load_compared_models(place: Workspace, model_folder: Path, device: str) -> l
         alone = with_expert(general, expert)
         hashes = {**general.hashes, expert.name: model.hashes[expert.name]}
         models.append(ComparedModel(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
-    models += [_wholly_finetuned(place, name, general, device) for name in _with_sft(place, model)]
+    models += [_wholly_finetuned(name, path, general, device) for name, path in _sft_files(place, model_folder)]
     chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
     models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(model_folder / "moe.json").sha256()))
     return models
 
 
-def _with_sft(place: Workspace, model: Mixture) -> list[str]:
-    """Datasets of the model's experts on which a whole network was finetuned too."""
-    names = [expert.name for expert in model.experts]
-    return [name for name in names if (place.sft(name) / f"{SFT_NAME}.safetensors").is_file()]
+def _sft_files(place: Workspace, model_folder: Path) -> list[tuple[str, Path]]:
+    """Datasets of the model's experts on whose very fold a whole network was finetuned too, and its weights."""
+    card = ModelCard.load(model_folder / "moe.json")
+    experts = [ExpertCard.load(model_folder / entry.folder / "expert.json") for entry in card.experts]
+    files = [(expert.dataset, place.sft(expert.dataset, expert.fold) / f"{SFT_NAME}.safetensors") for expert in experts]
+    return [(dataset, path) for dataset, path in files if path.is_file()]
 
 
-def _wholly_finetuned(place: Workspace, dataset: str, general: Mixture, device: str) -> ComparedModel:
+def _wholly_finetuned(dataset: str, path: Path, general: Mixture, device: str) -> ComparedModel:
     """A finetuned network in the view it was finetuned in on its own set, and in the foundation's on all others.
 
     So what it loses elsewhere is what its weights forgot, and not what an unfamiliar view costs.
     """
-    path = place.sft(dataset) / f"{SFT_NAME}.safetensors"
     loaded = load_foundation_alone(str(path), device=device)
     hashes = {f"{SFT} of {dataset}": found for found in loaded.hashes.values()}
     own = replace(loaded, hashes=hashes, channel=general.channel)

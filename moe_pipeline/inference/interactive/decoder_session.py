@@ -12,7 +12,7 @@ from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.extend import extend_windows
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.model.foundation import Decoder
 from moe_pipeline.prompts.prompt import DensePrompt
 from moe_pipeline.records.foundation import View
 
@@ -52,7 +52,7 @@ class DecoderSession:
     """
 
     bank: CropBank
-    decoder: MaskDecoder
+    decoder: Decoder
     view: View
     initial_window: WindowIndex
     options: SegmentOptions

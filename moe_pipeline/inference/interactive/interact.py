@@ -70,7 +70,7 @@ def _sessions(
     of_general, of_expert = initial_windows
     sessions = []
     if route.weight < 1 or options.uncertainty:
-        decoder = model.foundation.mask_decoder
+        decoder = model.foundation.decoder
         sessions.append(
             DecoderSession(bank, decoder, model.view, of_general, options, ALL_AXES, may_zoom=True, dense=wanted.dense)
         )

@@ -96,7 +96,7 @@ def _found(bank: CropBank, wanted: ClassSearch) -> dict[int, list[Proposal]]:
     view, click_proposer = wanted.expert.view, wanted.click_proposer
     crop_grid = bank.crop_grid(view)
     config = click_proposer.net.config
-    grid = HeatGrid(crop_grid, config.upscaling * bank.foundation.config.encoder.grid_size)
+    grid = HeatGrid(crop_grid, config.upscaling * bank.foundation.grid_size)
     columns = [k for k, c in enumerate(click_proposer.classes) if c in wanted.classes]
     heats: dict[int, dict[WindowIndex, NDArray[np.float32]]] = {k: {} for k in columns}
     chances: dict[int, float] = defaultdict(float)

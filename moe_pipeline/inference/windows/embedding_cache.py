@@ -74,7 +74,7 @@ class CropBank:
     def crop_grid(self, view: View) -> CropGrid:
         """The low-resolution voxels on which all crops of a view stand."""
         if view not in self._crop_grids:
-            window = self.foundation.config.low_resolution_size
+            window = self.foundation.low_resolution_size
             self._crop_grids[view] = CropGrid(self.image.geometry, view, window)
         return self._crop_grids[view]
 
@@ -125,7 +125,7 @@ class CropBank:
     @torch.no_grad()
     def _encode(self, cubes: NDArray[np.float32], flipped: tuple[int, ...]) -> Tensor:
         images = torch.from_numpy(cubes)[:, None].to(self.device)  # (b, 1, S, S, S)
-        embedding: Tensor = self.foundation.image_encoder(images.flip([axis + 2 for axis in flipped]))
+        embedding: Tensor = self.foundation.encode(images.flip([axis + 2 for axis in flipped]))
         return embedding  # (b, C, g, g, g)
 
     def _forget(self, n_new: int) -> None:

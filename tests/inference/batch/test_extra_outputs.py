@@ -81,7 +81,7 @@ def test_two_decoders_are_in_doubt_where_they_disagree(
     two = np.zeros_like(image.array)
     two[9:12, 11:14, 7:10] = 100.0
     two[5:8, 5:8, 6:9] = 100.0  # bright, apart: only the greedy decoder takes it
-    expert = Expert("Dataset001_Greedy", follower.view, greedy.foundation.mask_decoder)
+    expert = Expert("Dataset001_Greedy", follower.view, greedy.foundation.decoder)
     mixture = replace(follower, experts=(expert,))
     monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     result = ask(mixture, Volume(two, image.geometry), 3, uncertainty=True)
@@ -100,7 +100,7 @@ def test_mirror_images_leave_a_symmetric_decoder_alone(follower: Mixture, image:
 def test_an_expert_looks_only_at_mirror_images_that_it_knows(
     follower: Mixture, greedy: Mixture, image: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = greedy.foundation.mask_decoder
+    decoder = greedy.foundation.decoder
     monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     for mirror_axes, looks in (((), 1), ((0, 2), 3), ((0, 1, 2), 4)):
         expert = Expert("Dataset001_Greedy", follower.view, decoder, mirror_axes=mirror_axes)

@@ -13,8 +13,9 @@ from moe_pipeline.inference.options import PLAIN, SegmentOptions, Zoom
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Expert, Mixture, with_expert
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.selector import Route
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
 

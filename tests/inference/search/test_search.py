@@ -60,7 +60,7 @@ def bright(classes: dict[int, str], objects: dict[int, int] | None = None) -> Br
 def model_of(foundation: Foundation, *click_proposers: ExpertClickProposer | None) -> Mixture:
     names = ("Dataset001_One", "Dataset022_Two")
     experts = tuple(
-        Expert(name, VIEW, foundation.mask_decoder, click_proposer)
+        Expert(name, VIEW, foundation.decoder, click_proposer)
         for name, click_proposer in zip(names, click_proposers, strict=False)
     )
     return Mixture(foundation, VIEW, experts, None, 0.0, "weighted", torch.device("cpu"), {})

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from moe_pipeline.model.config import EncoderConfig, FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.gate import gate_features
 from moe_pipeline.model.nano.high_resolution_features import PROMPT_FEATURES, pack, prompt_features_per_voxel, unpack
 from moe_pipeline.model.nano.refinement_unet import RefinementUNet
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.model.sam.mask_decoder import Candidates
 from moe_pipeline.presets import load_preset
 
