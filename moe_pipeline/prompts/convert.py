@@ -7,7 +7,7 @@ from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import case_id_of, list_images, read_geometry
 from moe_pipeline.journal.written import refuse_existing
-from moe_pipeline.prompts.formats import FORMATS, OURS
+from moe_pipeline.prompts.formats.registry import FORMATS, OURS
 from moe_pipeline.prompts.prompt import corners, from_world, to_world
 from moe_pipeline.prompts.read import Given, read_prompts
 from moe_pipeline.records.names import fault_of_name, shown
@@ -38,7 +38,7 @@ def convert_prompts(source: Path, target: str, out: Path, images: Path | None = 
     if target not in TARGETS:
         raise PromptError(f"--to {target}: cannot be written; expected one of {', '.join(TARGETS)}")
     paths = _images(images)
-    given = read_prompts(source, paths)
+    given = read_prompts(source, paths, images)
     space: Space = "world_lps_mm" if target == OURS else FORMATS[target].space
     converted: dict[str, list[ObjectPrompt]] = {}
     failed: dict[str, str] = {}
