@@ -27,7 +27,7 @@ def weights_list(workspace: Root = ROOT) -> None:
 
 @app.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(help="Official checkpoint (.pth).")],
+    file: Annotated[Path, typer.Argument(help="Official checkpoint (.pth), or its tensors as .safetensors.")],
     name: Annotated[str | None, typer.Option(help="Name to use it by; else the file's.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON with sizes, if not the published SAM-Med3D's.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
