@@ -29,11 +29,13 @@ class WrittenClass:
         class_id: None if only its name is written.
         name: empty if only its id is written.
         where: file, for messages.
+        apart: whether id and name are fields of their own, so that two ids may share a name on purpose.
     """
 
     class_id: int | None
     name: str
     where: str
+    apart: bool = False
 
 
 class ClassIds:
@@ -58,6 +60,7 @@ class ClassIds:
         self._beside, self._tables = beside, [*tables, *own]
         self._known, self._groups = _by_name(self._tables), (_by_name(tables), _by_name(own))
         self._said: dict[str, dict[int, str]] = {}
+        self._strict: set[str] = set()
         self._names: dict[int, dict[str, str]] = {}
         nameless: dict[str, str] = {}
         for one in sorted(set(written), key=lambda one: (one.name, one.where, one.class_id or 0)):
@@ -68,6 +71,7 @@ class ClassIds:
                     one.class_id, f"{one.where} says {one.class_id} {one.name}"
                 )
                 self._note(one.class_id, one.name, one.where)
+                self._strict |= set() if one.apart else {_key(one.name)}
             else:
                 self._names.setdefault(one.class_id, {})
         self._free = self._numbered(nameless)
@@ -96,7 +100,7 @@ class ClassIds:
         for known in (group.get(key, {}) for group in self._groups):
             if known and class_id not in known:
                 raise PromptError(f"{where}: says {class_id} for {name!r}, but {'; '.join(known.values())}. {_REMEDY}")
-        said = {} if key in self._known else self._said.get(key, {})
+        said = self._said.get(key, {}) if key in self._strict and key not in self._known else {}
         if len(said) > 1:
             raise PromptError(f"{where}: {name!r} has two class ids: {'; '.join(said.values())}. {_REMEDY}")
         names = self._names.get(class_id, {})

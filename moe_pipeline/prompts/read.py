@@ -192,7 +192,9 @@ class _Collected:
         marks = {one for file, annotations in self.annotations.values() for one in annotations.written(str(file))}
         given = ((self.origin[case][0], given) for case, given in self.ready.items() if isinstance(given, Given))
         return marks | {
-            WrittenClass(one.class_id, one.class_name, str(file)) for file, given in given for one in given.objects
+            WrittenClass(one.class_id, one.class_name, str(file), apart=True)
+            for file, given in given
+            for one in given.objects
         }
 
     def _add_many(self, file: Path) -> None:

@@ -66,3 +66,11 @@ def test_a_name_without_id_may_not_land_on_the_id_of_another() -> None:
 def test_experts_that_use_one_id_for_different_classes_do_not_name_it() -> None:
     ids = ClassIds([], [MODEL, ClassTable("the expert Spleen", {1: "spleen"})])
     assert (ids.name_of(1), ids.name_of(2)) == ("", "Posterior")
+
+
+def test_two_ids_may_share_a_name_where_both_are_fields_of_their_own() -> None:
+    apart = [WrittenClass(class_id, "lesion", "p.json", apart=True) for class_id in (3, 5)]
+    assert ClassIds(apart).check(5, "lesion", "p.json") == 5
+    mixed = ClassIds([*apart, WrittenClass(None, "lesion", "a.csv")])
+    with pytest.raises(PromptError, match=r"which class is 'lesion'\? p\.json says 3 lesion; p\.json says 5 lesion"):
+        mixed.of("lesion", "a.csv")
