@@ -100,7 +100,7 @@ class Workspace:
         """
         if not self.root.is_dir():
             raise DatasetError(
-                f"{wanted}: no such folder with a dataset.json, and no workspace {self.root} with a dataset of this name; "
+                f"{wanted}: no such folder with a dataset.json, and no workspace {self.root} with such a dataset; "
                 "give its folder with --workspace, or begin with `moe convert SOURCE --out X`"
             )
         known = sorted(path.name for path in self.raw_root.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))

@@ -56,13 +56,16 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     tables = (RUN_JSON,) if references is None else (RUN_JSON, METRICS_CSV)
     outcome = predict_folder(model, full, progress, tables)
     rows = outcome.rows
-    failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
+    failures = [f"  {row.case}: {row.message.removeprefix(f'{row.case}: ')}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
     lines = [f"{out}: {len(cases)} label maps, {len(failures)} failed cases", *outcome.tally.lines(), *failures]
     _record(model, options, cases, outcome.tally, time.monotonic() - began)
     n_unscored = 0
     if references is not None and cases:
-        more, n_unscored = _score(out, references, rows, cases)
+        try:
+            more, n_unscored = _score(out, references, rows, cases)
+        except PipelineError as error:  # the label maps are there, and that there are no scores is said
+            more, n_unscored = [f"not scored: {error}"], len(cases)
         lines += more
     return PredictReport("\n".join(lines), bool(failures or n_unscored), rows)
 

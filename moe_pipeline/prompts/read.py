@@ -47,6 +47,7 @@ class PromptSet:
         faults: why a case has none although there is a file for it.
         ids: of the classes.
         notes: of files that hold no prompts, or that nobody knows the cases of.
+        files: that hold prompts, or should.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class PromptSet:
     faults: Mapping[str, Exception] = field(default_factory=dict)
     ids: ClassIds = field(default_factory=ClassIds)
     notes: tuple[str, ...] = ()
+    files: frozenset[Path] = frozenset()
 
     def given(self, case: str) -> Given:
         """The prompts of one case as they are stored.
@@ -181,7 +183,8 @@ class _Collected:
                 self.ready[case] = Given(annotations.space, objects_of(annotations.annotations, ids, str(file)))
             except PromptError as error:
                 self._fault(case, file, error)
-        return PromptSet(self.path, self.ready, self.faults, ids, tuple(self.notes))
+        files = frozenset(file for those in self.origin.values() for file in those)
+        return PromptSet(self.path, self.ready, self.faults, ids, tuple(self.notes), files)
 
     def _beside(self) -> ClassTable | None:
         beside = self.path if self.single else self.path / _NOT_PROMPTS

@@ -93,7 +93,7 @@ def predict_folder(
         raise KeyboardInterrupt(f"{out}: interrupted. {book.kept()}; the same command goes on from there") from error
     finally:
         _tidy(files)
-    apart = (out, *(path for path in options.reads if path != images))
+    apart = (out, *(prompting.given.files if prompting.given else ()), *(p for p in options.reads if p != images))
     return FolderOutcome(
         tuple(book.rows()), book.tally(files_left_out(images, [path for _, path in list_label_maps(images)], apart))
     )

@@ -360,6 +360,29 @@ def test_the_numbers_of_a_run_add_up(place: Workspace, undisturbed: Path, tmp_pa
     assert sum(map(len, results["left_out_because"].values())) == results["left_out"]
 
 
+def test_references_that_cannot_be_compared_with_cost_only_the_scores(place: Workspace, tmp_path: Path) -> None:
+    images, labels = tmp_path / "ds" / "imagesTs", tmp_path / "ds" / "labelsTs"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    write_good(images, "good_00", 0)
+    write_label_map(Volume(np.ones(GRID.shape, np.uint8), GRID), labels / "good_00.nii.gz", GRID)
+    (tmp_path / "ds" / "dataset.json").write_text("{")
+    report = predict(place, tmp_path / "out", images=images)
+    assert "1 label maps, 0 failed cases" in report.text
+    assert f"not scored: {tmp_path / 'ds' / 'dataset.json'}: " in report.text
+    assert report.failed
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["results"]["done"] == 1
+
+
+def test_prompts_beside_their_images_are_not_left_out(place: Workspace, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    write_good(images, "good_00", 0)
+    write_clicks(images / "clicks.json")
+    report = predict(place, tmp_path / "out", images=images, prompts=images)
+    assert "1 found = 1 done + 0 finished before + 0 left out + 0 failed" in report.text
+
+
 @pytest.mark.parametrize("content", [b"garbage", b""])
 def test_a_label_map_that_was_replaced_is_neither_believed_nor_lost(
     place: Workspace, undisturbed: Path, tmp_path: Path, content: bytes
