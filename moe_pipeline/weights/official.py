@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,10 +99,11 @@ def _unpickle(path: Path) -> Any:
         raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}): {_FIX}") from error
 
 
+_NAMED = re.compile(r"GLOBAL ([\w.]+)|Unsupported (operand \d+)")
 _FIX = "it is cut off, damaged, or no file of torch.save; download or copy it again"
 
 
 def _not_allowed(reason: str) -> str:
-    """What torch names as not allowed; its advice to allow it is not passed on."""
-    lines = [line.strip() for line in reason.splitlines() if "weights_only" not in line]
-    return next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), "")
+    """What torch names as not allowed; its advice to allow it all the same is not passed on."""
+    found = _NAMED.search(reason)
+    return (found[1] or found[2]).rstrip(".") if found else ""

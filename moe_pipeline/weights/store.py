@@ -133,13 +133,7 @@ def find_foundation(name_or_path: str | Path, weights_root: Path | None = None) 
         path = Path(name_or_path)
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights file")
-        refuse_what_is_no_weights(path)
-        if not os.path.lexists(card_path(path)):
-            raise CheckpointError(
-                f"{path}: has no card {card_path(path).name} beside it, so nobody knows its sizes; bring it with `moe "
-                f"weights import {path}` and use it by its name"
-            )
-        return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=False)
+        return _stored(path, builtin=False)
     named = _NAME.fullmatch(str(name_or_path))
     paths = [(folder / f"{name_or_path}{_SUFFIX}", builtin) for folder, builtin in _folders(weights_root) if named]
     found = [(path, builtin) for path, builtin in paths if path.is_file()]
@@ -149,13 +143,22 @@ def find_foundation(name_or_path: str | Path, weights_root: Path | None = None) 
             "give it and its card another name, or move them away"
         )
     for path, builtin in found:
-        refuse_what_is_no_weights(path)
-        return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=builtin)
+        return _stored(path, builtin=builtin)
     known = ", ".join(stored.card.name for stored in list_foundations(weights_root)) or "none"
     raise CheckpointError(
         f"no foundation {str(name_or_path)!r}; there are: {known}. "
         "Bring one with `moe weights import FILE` or `moe weights fetch NAME`."
     )
+
+
+def _stored(path: Path, *, builtin: bool) -> StoredFoundation:
+    refuse_what_is_no_weights(path)
+    if not os.path.lexists(card_path(path)):
+        raise CheckpointError(
+            f"{path}: has no card {card_path(path).name} beside it, so nobody knows its sizes; bring it with `moe "
+            f"weights import {path}` and use it by its name"
+        )
+    return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=builtin)
 
 
 def list_foundations(weights_root: Path | None = None) -> list[StoredFoundation]:
