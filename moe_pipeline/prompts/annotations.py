@@ -102,4 +102,5 @@ def _object(class_id: int, number: int, group: Sequence[Annotation], ids: ClassI
             box=boxes[0] if boxes else None,
         )
     except ValidationError as error:
-        raise PromptError(f"{here}: {'; '.join(fault['msg'] for fault in error.errors())}") from error
+        told = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
+        raise PromptError(f"{here}: {told}") from error

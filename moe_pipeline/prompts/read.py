@@ -19,7 +19,7 @@ from moe_pipeline.records.prompts import ObjectPrompt, Space
 _log = logging.getLogger(__name__)
 
 _NOT_PROMPTS = "dataset.json"
-_CHANNEL_DIGITS = 4
+_CHANNEL_DIGITS, _FIRST_CHANNEL = 4, "_0000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +215,9 @@ class _Collected:
                 _log.warning("passed over: %s", error)
             return
         for case in (*found.cases, *found.faults):
-            self.origin.setdefault(case, []).append(file)
-        self.ready |= {case: Given(found.space, objects) for case, objects in found.cases.items()}
-        self.faults |= found.faults
+            self.origin.setdefault(_matching(case, self.wanted), []).append(file)
+        self.ready |= {_matching(c, self.wanted): Given(found.space, o) for c, o in found.cases.items()}
+        self.faults |= {_matching(case, self.wanted): fault for case, fault in found.faults.items()}
 
     def _add_case(self, file: Path, kind: str) -> None:
         case = self._case(file, kind)
@@ -240,9 +240,14 @@ class _Collected:
         self.faults[case] = error
 
     def _case(self, file: Path, kind: str) -> str:
-        """The case that a file is for: as it is called, as it is called but for a channel, or the only one."""
-        name, wanted = case_of(file, kind), self.wanted
-        stem, _, channel = name.rpartition("_")
-        if name not in wanted and stem in wanted and channel.isdigit() and len(channel) == _CHANNEL_DIGITS:
-            return stem
-        return next(iter(wanted)) if self.single and name not in wanted and len(wanted) == 1 else name
+        """The case that a file is for: as it is called, or the only one."""
+        name = _matching(case_of(file, kind), self.wanted)
+        return next(iter(self.wanted)) if self.single and name not in self.wanted and len(self.wanted) == 1 else name
+
+
+def _matching(name: str, wanted: Collection[str]) -> str:
+    """The case that is meant by a name: the same but for a channel, where there is none of exactly this name."""
+    stem, _, channel = name.rpartition("_")
+    if name not in wanted and stem in wanted and channel.isdigit() and len(channel) == _CHANNEL_DIGITS:
+        return stem
+    return f"{name}{_FIRST_CHANNEL}" if name not in wanted and f"{name}{_FIRST_CHANNEL}" in wanted else name

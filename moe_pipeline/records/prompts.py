@@ -42,6 +42,8 @@ class ObjectPrompt(Part):
             raise ValueError(f"{len(self.points)} points but {len(self.labels)} labels; give one label per point")
         if 1 not in self.labels and self.box is None:
             raise ValueError("no point is labelled 1; at least one click must lie inside the object, or give a box")
+        if self.box is not None and self.box[0] == self.box[1]:
+            raise ValueError(f"a box without extent, at {self.box[0]}; give a click there instead")
         signs = set(zip(self.points, self.labels, strict=True))
         if both := {place for place, _ in signs if {(place, 0), (place, 1)} <= signs}:
             raise ValueError(f"the click {min(both)} is labelled both 1 and 0; keep one")

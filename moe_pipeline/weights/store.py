@@ -166,6 +166,11 @@ def list_foundations(weights_root: Path | None = None) -> list[StoredFoundation]
     return [stored for folder, builtin in _folders(weights_root) for stored in _in_folder(folder, builtin)]
 
 
+def files_without_card(weights_root: Path) -> list[Path]:
+    """Weights of a workspace that nobody can use, since no card says what they are."""
+    return [path for path in sorted(weights_root.glob(f"*{_SUFFIX}")) if not card_path(path).is_file()]
+
+
 def weights_path(folder: Path, name: str) -> Path:
     """File of a foundation.
 

@@ -170,3 +170,11 @@ def test_an_empty_mask_is_a_fault_of_its_case(write_scan: Callable[..., Any]) ->
     scan = write_scan()
     with pytest.raises(PromptError, match="the mask is empty"):
         read_prompts(scan.path).of_case("scan", scan.geometry)
+
+
+def test_names_with_and_without_a_channel_are_matched(tmp_path: Path) -> None:
+    ours(tmp_path / "p.json", "voxel_xyz", [(1, 2, 3), (2, 2, 3), (3, 2, 3)])
+    assert read_prompts(tmp_path / "p.json", ["scan_0000", "other"]).given("scan_0000").objects
+    text = (tmp_path / "p.json").read_text()
+    (tmp_path / "p.json").write_text(text.replace('"scan"', '"scan_0000"'))
+    assert read_prompts(tmp_path / "p.json", ["scan", "other"]).given("scan").objects

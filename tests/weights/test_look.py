@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from moe_pipeline.cli import main
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.weights import find_foundation, import_checkpoint, list_foundations, load_foundation
 from moe_pipeline.weights.official import read_checkpoint
@@ -58,6 +59,15 @@ def test_tensors_without_card_can_be_imported(official: Path, tmp_path: Path) ->
     import_checkpoint(tmp_path / "plain.safetensors", tmp_path / "weights", config=config)
     found = load_foundation("plain", weights_root=tmp_path / "weights").state_dict()
     assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+def test_weights_whose_card_is_gone_are_listed_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_tensors(tmp_path / "weights" / "lost.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(SystemExit):
+        main(["weights", "list", "--workspace", str(tmp_path)])
+    assert f"{tmp_path / 'weights' / 'lost.safetensors'}: without a card" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"lost\.safetensors: has no card"):
+        find_foundation("lost", tmp_path / "weights")
 
 
 def test_the_name_of_a_built_in_foundation_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -54,4 +54,5 @@ def read(path: Path) -> ManyCases:
 def _fault(error: ValidationError | TypeError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
+    told = ((".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors())
+    return "; ".join(f"{place}: {message}".lstrip(": ") for place, message in told)
