@@ -15,7 +15,7 @@ from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.batch.tally import Tally
 from moe_pipeline.inference.options import PredictOptions
-from moe_pipeline.journal.written import Written
+from moe_pipeline.journal.written import Written, refuse_unwritable
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
@@ -52,13 +52,19 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     began = time.monotonic()
     full = _completed(place, options)
     out, references = full.outputs.out, full.outputs.references
+    refuse_unwritable(out)
     model = full.model.load()
     tables = (RUN_JSON,) if references is None else (RUN_JSON, METRICS_CSV)
     outcome = predict_folder(model, full, progress, tables)
     rows = outcome.rows
     failures = [f"  {row.case}: {row.message.removeprefix(f'{row.case}: ')}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
-    lines = [f"{out}: {len(cases)} label maps, {len(failures)} failed cases", *outcome.tally.lines(), *failures]
+    lines = [
+        f"{out}: {len(cases)} label maps, {len(failures)} failed cases",
+        *outcome.tally.lines(),
+        *outcome.notes,
+        *failures,
+    ]
     _record(model, options, cases, outcome.tally, time.monotonic() - began)
     n_unscored = 0
     if references is not None and cases:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import remove_leftovers, sha256_json
-from moe_pipeline.imaging.io.files import list_images, list_label_maps
+from moe_pipeline.imaging.io.files import SUFFIXES, list_images, list_label_maps
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
 from moe_pipeline.inference.batch.prompt_sources import Prompting
@@ -33,10 +33,12 @@ class FolderOutcome:
     Attributes:
         rows: of cases.csv.
         tally: numbers that add up.
+        notes: what else a person should know.
     """
 
     rows: tuple[CaseRow, ...]
     tally: Tally
+    notes: tuple[str, ...] = ()
 
 
 def predict_folder(
@@ -63,9 +65,12 @@ def predict_folder(
     """
     out, images = options.outputs.out, options.run.images
     refuse_inputs(out, options.reads)
+    if images.is_file():
+        raise ImageError(f"{images}: a file, expected a folder of images; give {images.parent}")
     tasks = [CaseTask(case, path) for case, path in list_images(images)]
     if not tasks:
-        raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
+        there = "".join(f"\n  {len(names)} {why}" for why, names in files_left_out(images, [], [out]).items())
+        raise ImageError(f"{images}: no image found; expected files ending in {', '.join(SUFFIXES)}, or DICOM{there}")
     if options.prompts.search is not None:
         class_searches(model, options.prompts.search)  # what there is none of is an error before any case
     prompting = Prompting.of(options.prompts, images, [task.case for task in tasks], class_tables(model))
@@ -94,9 +99,10 @@ def predict_folder(
     finally:
         _tidy(files)
     apart = (out, *(prompting.given.files if prompting.given else ()), *(p for p in options.reads if p != images))
-    return FolderOutcome(
-        tuple(book.rows()), book.tally(files_left_out(images, [path for _, path in list_label_maps(images)], apart))
-    )
+    left_out = files_left_out(images, [path for _, path in list_label_maps(images)], apart)
+    stale = finished.left_over([task.case for task in tasks])
+    notes = (f"  of an earlier run, without an image now: {', '.join(stale)}",) if stale else ()
+    return FolderOutcome(tuple(book.rows()), book.tally(left_out), notes)
 
 
 def _tidy(files: CaseFiles) -> None:

@@ -1,6 +1,6 @@
 """What is done of a folder and with what, kept in finished.jsonl, so that a run goes on where another one stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from moe_pipeline.journal.journal import Journal
@@ -49,6 +49,11 @@ class Finished:
         if line is None or line.prompts_sha256 != prompts_sha256:
             return None
         return line if all((self._own.folder / name).is_file() for name in line.written) else None
+
+    def left_over(self, cases: Collection[str]) -> list[str]:
+        """Files of an earlier run whose cases are none of these."""
+        lines = (line for case, line in sorted(self._journal.known.items()) if case not in cases)
+        return [name for line in lines for name in line.written if (self._own.folder / name).is_file()]
 
     def add(
         self,

@@ -374,6 +374,36 @@ def test_references_that_cannot_be_compared_with_cost_only_the_scores(place: Wor
     assert json.loads((tmp_path / "out" / "run.json").read_text())["results"]["done"] == 1
 
 
+def test_a_label_map_whose_image_is_gone_is_told(place: Workspace, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    for number in range(2):
+        write_good(images, f"good_{number:02d}", number)
+    assert "earlier run" not in predict(place, out, images=images).text
+    (images / "good_01.nii.gz").unlink()
+    assert "of an earlier run, without an image now: good_01.nii.gz" in predict(place, out, images=images).text
+    assert (out / "good_01.nii.gz").exists()
+
+
+def test_a_folder_without_images_says_what_is_in_it(place: Workspace, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_good(images / "inner", "good_00", 0)
+    (images / "a.png").write_text("x")
+    with pytest.raises(PipelineError, match=r"no image found; .*\n.*1 files .*\(\.png\)\n.*1 images in subfolders"):
+        predict(place, tmp_path / "out", images=images)
+    with pytest.raises(PipelineError, match=r"good_00\.nii\.gz: a file, expected a folder of images; give .*inner"):
+        predict(place, tmp_path / "out", images=images / "inner" / "good_00.nii.gz")
+
+
+def test_an_output_folder_that_cannot_be_one_is_refused_before_the_model_is_loaded(
+    place: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(PipelineError, match=r"file: is no folder, but the output is to be written into it"):
+            predict(place, out, foundation="not there")
+    assert (tmp_path / "file").read_text() == "x"
+
+
 def test_prompts_beside_their_images_are_not_left_out(place: Workspace, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
