@@ -108,6 +108,11 @@ class Workspace:
         Raises:
             DatasetError: if no dataset or several datasets of the workspace answer to it; lists those there are.
         """
+        if not self.root.is_dir():
+            raise DatasetError(
+                f"{wanted}: no such folder with a dataset.json, and no workspace {self.root} with such a dataset; "
+                "give its folder with --workspace, or begin with `moe convert SOURCE --out X`"
+            )
         known = sorted(path.name for path in self.raw_root.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))
         number = f"Dataset{int(wanted):03d}_" if wanted.isdigit() else None
         found = [

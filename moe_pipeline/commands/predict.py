@@ -1,6 +1,7 @@
 """The predict command: load a model, predict a folder, score it where there are references."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
 from moe_pipeline.imaging.io.files import list_label_maps
 from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.batch.resume import FINISHED
+from moe_pipeline.inference.batch.tally import Tally
 from moe_pipeline.inference.options import PredictOptions
-from moe_pipeline.journal.written import Written
+from moe_pipeline.journal.written import Written, refuse_unwritable
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
@@ -50,18 +52,28 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     began = time.monotonic()
     full = _completed(place, options)
     out, references = full.outputs.out, full.outputs.references
+    refuse_unwritable(out)
     model = full.model.load()
     tables = (RUN_JSON,) if references is None else (RUN_JSON, METRICS_CSV)
-    rows = predict_folder(model, full, progress, tables)
-    failures = [f"  {row.case}: {row.message}" for row in rows if row.status == "failed"]
+    outcome = predict_folder(model, full, progress, tables)
+    rows = outcome.rows
+    failures = [f"  {row.case}: {row.message.removeprefix(f'{row.case}: ')}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
-    lines = [f"{out}: {len(cases)} label maps, {len(failures)} failed cases", *failures]
-    _record(model, options, cases, len(failures), time.monotonic() - began)
+    lines = [
+        f"{out}: {len(cases)} label maps, {len(failures)} failed cases",
+        *outcome.tally.lines(),
+        *outcome.notes,
+        *failures,
+    ]
+    _record(model, options, cases, outcome.tally, time.monotonic() - began)
     n_unscored = 0
     if references is not None and cases:
-        more, n_unscored = _score(out, references, rows, cases)
+        try:
+            more, n_unscored = _score(out, references, rows, cases)
+        except PipelineError as error:  # the label maps are there, and that there are no scores is said
+            more, n_unscored = [f"not scored: {error}"], len(cases)
         lines += more
-    return PredictReport("\n".join(lines), bool(failures or n_unscored), tuple(rows))
+    return PredictReport("\n".join(lines), bool(failures or n_unscored), rows)
 
 
 def _completed(place: Workspace, options: PredictOptions) -> PredictOptions:
@@ -73,7 +85,7 @@ def _completed(place: Workspace, options: PredictOptions) -> PredictOptions:
     return replace(options, model=options.model.within(place), outputs=replace(options.outputs, references=references))
 
 
-def _score(out: Path, references: Path, rows: list[CaseRow], cases: list[str]) -> tuple[list[str], int]:
+def _score(out: Path, references: Path, rows: Sequence[CaseRow], cases: list[str]) -> tuple[list[str], int]:
     """Write dice.csv; lines for the terminal, and how many cases could not be scored."""
     scored = sorted(set(cases) & set(dict(list_label_maps(references))))
     without = sorted(set(cases) - set(scored))
@@ -87,7 +99,7 @@ def _score(out: Path, references: Path, rows: list[CaseRow], cases: list[str]) -
     return lines, n_failed(table)
 
 
-def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_cases: int, seconds: float) -> None:
+def _record(model: Mixture, options: PredictOptions, cases: list[str], tally: Tally, seconds: float) -> None:
     record = RunRecord(
         command="predict",
         versions=library_versions(),
@@ -95,7 +107,7 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_
         settings=options.by_name(),
         inputs=model.hashes,
         seconds=round(seconds, 1),
-        results={"label_maps": len(cases), "failed": n_failed_cases},
+        results={"label_maps": len(cases), **tally.as_results()},
         files=["cases.csv", *(f"{case}.nii.gz" for case in cases)],
     )
     Written(options.outputs.out / FINISHED).write_text(RUN_JSON, record.as_text())

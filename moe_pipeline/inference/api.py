@@ -15,7 +15,7 @@ from moe_pipeline.inference.interactive.request import PromptRequest, Request, S
 from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
 from moe_pipeline.inference.keywords import LookKeywords
 from moe_pipeline.inference.options import PLAIN, ModelOptions, SearchOptions, SegmentOptions
-from moe_pipeline.inference.search.experts import class_searches
+from moe_pipeline.inference.search.experts import class_searches, class_tables
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.prompts import Space
@@ -104,7 +104,8 @@ class Predictor:
             class_searches(self.mixture, search)  # what there is none of is an error before anything is encoded
             request: Request = SearchRequest(case, loaded.volume, search)
         else:
-            request = PromptRequest(case, loaded.volume, prompts_given(prompts, case, space, loaded.native))
+            tables = class_tables(self.mixture)
+            request = PromptRequest(case, loaded.volume, prompts_given(prompts, case, space, loaded.native, tables))
         result = segment_case(self.mixture, request, options)
         return Prediction(loaded.as_stored(result.labels), result.rows, result)
 

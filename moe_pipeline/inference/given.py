@@ -1,6 +1,6 @@
 """Images and prompts as they are handed over in Python, checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ from moe_pipeline.imaging.io.files import case_id_of, check_finite, load_image
 from moe_pipeline.imaging.itk import geometry_of, sitk
 from moe_pipeline.imaging.volume import LoadedImage, Volume
 from moe_pipeline.inference.batch.prompt_sources import channel_file
+from moe_pipeline.prompts.class_ids import ClassIds, ClassTable, WrittenClass
 from moe_pipeline.prompts.prompt import Prompt, objects_in_world
 from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.records.prompts import ObjectPrompt, Space
@@ -90,7 +91,9 @@ def _spacing(given: ArrayLike) -> tuple[float, float, float]:
     return x, y, z
 
 
-def prompts_given(given: Any, case: str, space: Space, native: Geometry) -> tuple[Prompt, ...]:
+def prompts_given(
+    given: Any, case: str, space: Space, native: Geometry, tables: Sequence[ClassTable] = ()
+) -> tuple[Prompt, ...]:
     """Prompts of one image.
 
     Args:
@@ -98,13 +101,14 @@ def prompts_given(given: Any, case: str, space: Space, native: Geometry) -> tupl
         case: name of the image.
         space: of the clicks.
         native: grid of the image as stored.
+        tables: the classes that the model knows.
 
     Raises:
-        PromptError: if they are none of that, or a click lies outside the image.
+        PromptError: if they are none of that, contradict what the model knows, or a click lies outside the image.
         PipelineError: if the file cannot be used.
     """
     if isinstance(given, str | Path):
-        return tuple(read_prompts(as_path("prompts", given), [case]).of_case(case, native))
+        return tuple(read_prompts(as_path("prompts", given), [case], tables=tables).of_case(case, native))
     if isinstance(given, ObjectPrompt | Mapping):
         given = [given]
     if not isinstance(given, Iterable):
@@ -116,6 +120,9 @@ def prompts_given(given: Any, case: str, space: Space, native: Geometry) -> tupl
         objects = [one if isinstance(one, ObjectPrompt) else _object(one, case) for one in listed]
     else:
         objects = [_object({"class_id": 1, "points": _clicks(listed, case), "labels": [1] * len(listed)}, case)]
+    ids = ClassIds([WrittenClass(one.class_id, one.class_name, case, apart=True) for one in objects], tables)
+    for one in objects:
+        ids.check(one.class_id, one.class_name, case)
     return tuple(objects_in_world(objects, space, native, case))
 
 

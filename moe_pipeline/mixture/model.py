@@ -1,6 +1,6 @@
 """The whole mixture in memory: foundation, experts, gate, OOD detectors."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,8 @@ class Expert:
     """Frozen."""
     click_proposer: ExpertClickProposer | None = None
     """Where it would click by itself; None if it was trained without."""
+    classes: dict[int, str] = field(default_factory=dict)
+    """Class ids and names that it was finetuned on."""
     mirror_axes: tuple[int, ...] = ()
     """Axes along which it knows mirror images: one that tells front from back takes each for the other in a mirror."""
 
@@ -180,7 +182,8 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
         _expect_same_click_proposer(card, entry, folder)
     device = next(foundation.parameters()).device
     click_proposer = load_click_proposer(folder, card, device)
-    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), click_proposer, card.mirror_axes)
+    decoder = load_decoder(folder, card, foundation)
+    return Expert(card.dataset, card.view, decoder, click_proposer, card.classes, card.mirror_axes)
 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:

@@ -16,7 +16,7 @@ from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
-from moe_pipeline.weights.store import check_view, find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.store import check_view, find_foundation, refuse_builtin, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
 _PICKLES = (".pth", ".pt")
@@ -85,7 +85,7 @@ def import_checkpoint(
     """Turn an official checkpoint into safetensors with a card.
 
     Args:
-        source: .pth file.
+        source: .pth file, or .safetensors file with the same names.
         weights_root: a workspace's weights folder.
         name: what to call it; else the file's name.
         config: sizes; else those of the published SAM-Med3D.
@@ -95,10 +95,11 @@ def import_checkpoint(
         overwrite: replace weights of that name.
 
     Raises:
-        CheckpointError: if the file is refused or does not fit, or the name is taken.
+        CheckpointError: if the file is refused or does not fit, or the name is taken or that of a built-in foundation.
     """
     preset = load_preset(_UPSTREAM)
     wanted = name or source.stem
+    refuse_builtin(wanted)
     if weights_path(weights_root, wanted).exists() and not overwrite:
         raise CheckpointError(f"{wanted} exists already in {weights_root}; choose another name or overwrite it")
     sizes = preset.config if config is None else as_config(config, str(source))

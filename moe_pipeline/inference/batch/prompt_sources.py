@@ -1,5 +1,6 @@
 """Where the clicks of a folder of images come from."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +12,12 @@ from moe_pipeline.imaging.io.files import case_id_of, list_label_maps, read_labe
 from moe_pipeline.imaging.volume import LoadedImage, Volume
 from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
 from moe_pipeline.inference.options import PromptOptions
+from moe_pipeline.prompts.class_ids import ClassTable
 from moe_pipeline.prompts.read import PromptSet, read_prompts
+
+_log = logging.getLogger(__name__)
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +37,26 @@ class Prompting:
     classes: dict[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, options: PromptOptions, cases: Sequence[str]) -> "Prompting":
+    def of(
+        cls, options: PromptOptions, images: Path, cases: Sequence[str], tables: Sequence[ClassTable] = ()
+    ) -> "Prompting":
         """Open the source for some cases.
 
+        Args:
+            options: where they come from.
+            images: folder of the images.
+            cases: their ids.
+            tables: the classes that the model knows.
+
         Raises:
-            PromptError: if references are asked for and their folder is missing, or the file cannot be used.
-            RecordError: if it is a prompts.json with faults.
+            PromptError: if references are asked for and their folder is missing, or a single file cannot be used.
         """
-        given = read_prompts(options.prompts, cases) if options.prompts else None
+        given = read_prompts(options.prompts, cases, images, tables) if options.prompts else None
+        if given is not None and (idle := given.without_image(cases)):
+            more = ", ..." if len(idle) > _MOST_NAMED else ""
+            _log.warning(
+                "%s: prompts for no image of %s: %s%s", given.path, images, ", ".join(idle[:_MOST_NAMED]), more
+            )
         classes = classes_beside(options.labels) if options.labels else {}
         return cls(options, given, references_in(options.labels) if options.labels else {}, classes)
 

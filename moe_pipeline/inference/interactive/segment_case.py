@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import interact
@@ -11,7 +12,7 @@ from moe_pipeline.inference.interactive.label_map import LabelMapBuilder, probab
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.objects import CaseObject, SimulatedUser, given_object, simulated_object
 from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
-from moe_pipeline.inference.interactive.rows import absent_row, answered_row, missing_row, with_volumes
+from moe_pipeline.inference.interactive.rows import absent_row, answered_row, blank_row, missing_row, with_volumes
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.inference.search.search import search_case
@@ -59,12 +60,16 @@ def segment_case(
         request: image and prompts.
         options: how each object is answered.
         bank: encoded crops of this image, for several models on one foundation; the request's own if None.
+
+    Raises:
+        ImageError: if all voxels of the image are equal.
     """
+    _refuse_without_contrast(request)
     bank = bank_for(model, request.image, options) if bank is None else bank
     assert bank.fits(request.image, model.foundation, tta=options.tta), "crops of another image or foundation"
     objects, missing = _objects(model, bank, request)
     highest = max((wanted.class_id for wanted in objects), default=0)
-    label_map = LabelMapBuilder(request.image.geometry, highest, uncertainty=options.uncertainty)
+    label_map = LabelMapBuilder(request.image.geometry, max(highest, len(objects)), uncertainty=options.uncertainty)
     plan = _plan(model, bank, objects)
     rows = []
     answers: dict[int, tuple[MixtureMask, ...]] = {}
@@ -73,14 +78,27 @@ def segment_case(
         if wanted.known is None:
             rows.append(absent_row(request.case, wanted))
             continue
-        reply = interact(model, bank, wanted, *next(plan), options)
+        route, initial_windows = next(plan)
+        if bank.crop(model.view, initial_windows[0]).blank:
+            rows.append(blank_row(request.case, wanted))
+            continue
+        reply = interact(model, bank, wanted, route, initial_windows, options)
         label_map.add(wanted.class_id, reply.answer)
         if options.keep_answers:
             answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
         rows.append(answered_row(request.case, wanted, model, options, reply, time.monotonic() - began))
     rows += [missing_row(request.case, gap) for gap in missing]
-    labels = label_map.labels()
-    return CaseResult(labels, tuple(with_volumes(rows, labels)), label_map.uncertainty(), answers)
+    rows = list(with_volumes(rows, label_map.volumes_ml()))
+    return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers)
+
+
+def _refuse_without_contrast(request: Request) -> None:
+    lowest, highest = request.image.array.min(), request.image.array.max()
+    if lowest == highest:
+        raise ImageError(
+            f"{request.case}: all voxels are {lowest:g}: an image without contrast, in which nothing can be found. "
+            "Export it again"
+        )
 
 
 def bank_for(model: Mixture, image: Volume, options: SegmentOptions) -> CropBank:

@@ -6,6 +6,7 @@ from moe_pipeline.errors import PromptError
 from moe_pipeline.inference.options import SearchOptions
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.mixture.model import Expert, Mixture
+from moe_pipeline.prompts.class_ids import ClassTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,11 @@ def class_searches(model: Mixture, search: SearchOptions) -> list[ClassSearch]:
         )
         raise PromptError(f"--classes {', '.join(strange)}: no expert knows that; there are: {there}")
     return [wanted for wanted in found if wanted.classes]
+
+
+def class_tables(model: Mixture) -> list[ClassTable]:
+    """The class ids and names that each expert was finetuned on."""
+    return [ClassTable(f"the expert {expert.name}", expert.classes) for expert in model.experts]
 
 
 def _is_called(dataset: str, name: str) -> bool:

@@ -32,11 +32,13 @@ class EncodedCrop:
         crop_grid: of the view.
         start: first low-resolution voxel.
         looks: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
+        blank: whether the cube showed no contrast at all, so that nothing can be told from it.
     """
 
     crop_grid: CropGrid
     start: WindowIndex
     looks: tuple[Tensor, ...]
+    blank: bool = False
 
     @property
     def embedding(self) -> Tensor:
@@ -118,7 +120,7 @@ class CropBank:
         looks = [self._encode(cubes, axes) for axes in self.flips]
         for index, start in enumerate(starts):
             own = tuple(look[index : index + 1].clone() for look in looks)
-            self._crops[crop_grid.view, start] = EncodedCrop(crop_grid, start, own)
+            self._crops[crop_grid.view, start] = EncodedCrop(crop_grid, start, own, not cubes[index].any())
         self.n_encoded += len(starts)
         self._forget(len(starts))
 
