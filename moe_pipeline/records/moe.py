@@ -180,7 +180,7 @@ def _no_model(folder: Path) -> str:
     for inner in (folder / "model", *sorted(folder.glob("*"))[:_MOST_LOOKED_AT]):
         if (inner / _MODEL).is_file():
             return f"{folder}: holds no {_MODEL}, but {inner} does; give that one (--model)"
-    there = "no model in it" if folder.is_dir() else "no model there"
+    there = f"no model {'in it' if folder.is_dir() else 'there'}, since there is no {_MODEL}"
     if not folder.parent.is_dir():
         there += f", and no folder {folder.parent} either (is --workspace right?)"
     return (
