@@ -1,18 +1,30 @@
 """Steps that converters share when they look for files."""
 
-import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
+from moe_pipeline.records.base import read_json
+
+DESCRIPTION = "dataset.json"
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Visible files of a folder, sorted; none if there is no such folder."""
-    if not folder.is_dir():
+    """Visible files of a folder, sorted, links to nothing included; none if there is no such folder that opens."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []  # what cannot be opened is accounted for, see `moe_pipeline.datasets.accounting`
+
+
+def subfolders_of(folder: Path) -> list[Path]:
+    """Visible folders in a folder, sorted; none if it cannot be opened."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    except OSError:
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def labels_of(folder: Path, ending: str) -> dict[str, Path]:
@@ -20,13 +32,17 @@ def labels_of(folder: Path, ending: str) -> dict[str, Path]:
     return {path.name.removesuffix(ending): path for path in files_of(folder) if path.name.endswith(ending)}
 
 
-def is_json_with(path: Path, key: str) -> bool:
-    """Whether a file is a JSON object that has a key."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and key in content
+def keys_of(source: Path) -> frozenset[str]:
+    """Keys of a source's dataset.json; none if there is no such file, or it is no object.
+
+    Raises:
+        RecordError: if there is one that cannot be read: then nobody can say what the source is.
+    """
+    path = source / DESCRIPTION
+    if not os.path.lexists(path):
+        return frozenset()
+    content = read_json(path, "the description of a dataset")
+    return frozenset(content) if isinstance(content, dict) else frozenset()
 
 
 def pair_up(

@@ -99,7 +99,11 @@ def describe(
     """Name of the layout of a source, and what it holds, in the classes of the label map; raises as `convert`."""
     name = choose_source(source, source_format, by_template=bool(options.images))
     described = _without_duplicates(_with_sound_names(source, describe_source(source, name, options)))
-    return name, described if label_map is None else apply(label_map, described)
+    if label_map is not None:
+        return name, apply(label_map, described)
+    if described.refusals:
+        raise DatasetError("\n  ".join([f"{source}: its labels cannot be used", *described.refusals]))
+    return name, described
 
 
 def _convert_all(

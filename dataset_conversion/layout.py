@@ -107,5 +107,7 @@ class SourceDataset:
     """Classes that are left out of dataset.json if no label has them."""
     notes: tuple[str, ...] = ()
     """What a user should know about the whole: contrasts left out, what was guessed."""
+    refusals: tuple[str, ...] = ()
+    """Why its labels cannot be taken as they are; --labels says what they are to be."""
     value_map: dict[int, int] | None = None
     """Value in the source to value in `labels`, which lists new ones then; set from --labels, not by converters."""

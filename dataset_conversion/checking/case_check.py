@@ -171,9 +171,8 @@ def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -
         grid = loaded.channels[0].volume.geometry
         findings += inspect_grid(case.case_id, path.name, native.geometry, grid, "image and label")
     values = set((dataset.labels or {}).values() if dataset.value_map is None else dataset.value_map)
-    others = {0} | ({dataset.labels["ignore"]} if dataset.labels and "ignore" in dataset.labels else set())
     named_in = "dataset.json" if dataset.value_map is None else "--labels"
-    inspected = inspect_label(case.case_id, path, native, values - others, others, named_in)
+    inspected = inspect_label(case.case_id, path, native, values - {0}, (0,), named_in)
     if inspected.labels is not None:
         findings += stored_as_floats(case.case_id, path, native)
     return replace(inspected, findings=findings + inspected.findings)

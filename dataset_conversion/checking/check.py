@@ -1,6 +1,5 @@
 """`moe convert SOURCE --check`: everything that is wrong with a source, case by case, before anything is converted."""
 
-import json
 import re
 import time
 from collections import defaultdict
@@ -23,6 +22,7 @@ from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.base import read_json
 from moe_pipeline.records.check import SEVERITIES, CheckedCase, CheckReport, Finding, Kind
 from moe_pipeline.records.planning import Splits
 
@@ -187,10 +187,10 @@ def _folds(source: Path, splits: Path | None) -> dict[str, tuple[list[str], list
             folds[f"fold {number} of {splits.name}"] = (list(fold.train), list(fold.validation))
     theirs = source / "splits_final.json"
     if theirs.is_file():
+        content = read_json(theirs, "a list of folds")
         try:
-            content = json.loads(theirs.read_text(encoding="utf-8"))
             found = {f"fold {n} of {theirs.name}": (fold["train"], fold["val"]) for n, fold in enumerate(content)}
-        except (ValueError, TypeError, KeyError) as error:
+        except (TypeError, KeyError) as error:
             raise DatasetError(f"{theirs}: expected a list of folds with `train` and `val`, found {error}") from error
         folds |= found
     return folds

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, field_validator
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.dataset import DatasetJson
 
 _KEPT = ("name", "description", "reference", "licence", "license", "release", "patients")
 
@@ -64,6 +65,15 @@ class DecathlonJson(Record):
         """Also put aside the keys that are kept."""
         kept = {key: obj[key] for key in _KEPT if key in obj} if isinstance(obj, dict) else {}
         return super().model_validate({**obj, "kept": kept} if isinstance(obj, dict) else obj, **options)
+
+    @property
+    def faults_of_labels(self) -> tuple[str, ...]:
+        """Why its labels cannot be taken as they are: as nnU-Net's would be, by the same rule."""
+        labels: dict[str, int | list[int]] = {}
+        for text, name in sorted(self.labels.items(), key=lambda item: int(item[0])):
+            labels[f"{name}_{text}" if name in labels else name] = int(text)
+        described = DatasetJson(channel_names={"0": ""}, labels=labels, numTraining=0, file_ending=".nii.gz")
+        return tuple(described.faults_of_labels())
 
     @property
     def channel_names(self) -> tuple[str, ...]:

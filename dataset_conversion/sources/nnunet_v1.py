@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
+from dataset_conversion.common import files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonJson
 
@@ -15,7 +15,7 @@ def detect(source: Path) -> bool:
     names = [path.name for path in files_of(source / "imagesTr") if path.name.endswith(".nii.gz")]
     matches = [_NAME.fullmatch(name) for name in names]
     numbered = bool(names) and all(match and f"{match['case']}_0000.nii.gz" in names for match in matches)
-    return is_json_with(source / "dataset.json", "modality") and numbered
+    return "modality" in keys_of(source) and numbered
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
@@ -29,4 +29,11 @@ def describe(source: Path, _: Options) -> SourceDataset:
     labels = labels_of(source / "labelsTr", ".nii.gz")
     cases, faults = pair_up(files_of(source / "imagesTr"), labels, _NAME, len(channels))
     tests, more = pair_up(files_of(source / "imagesTs"), {}, _NAME, len(channels), "test")
-    return SourceDataset(channels, description.label_values, (*cases, *tests), faults | more, description.kept)
+    return SourceDataset(
+        channels,
+        description.label_values,
+        (*cases, *tests),
+        faults | more,
+        description.kept,
+        refusals=description.faults_of_labels,
+    )

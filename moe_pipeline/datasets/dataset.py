@@ -8,7 +8,7 @@ from typing import Any
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.names import check_name, fault_of_name, fault_of_title, shown
+from moe_pipeline.records.names import check_name, fault_of_name, shown
 from moe_pipeline.records.planning import Fault
 
 _MAX_LISTED = 20
@@ -77,7 +77,7 @@ def open_dataset(folder: Path) -> RawDataset:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
     description = DatasetJson.load(folder / "dataset.json")
-    raise_faults(folder, _label_faults(description))
+    raise_faults(folder, [f"dataset.json: {fault}" for fault in description.faults_of_labels()])
     finder = _listed_cases if description.dataset is not None else _found_cases
     cases, faults = finder(folder, description)
     if not cases:
@@ -103,24 +103,6 @@ def raise_faults(folder: Path, faults: list[str]) -> None:
     shown = faults[:_MAX_LISTED] + ([f"... and {len(faults) - _MAX_LISTED} more"] if len(faults) > _MAX_LISTED else [])
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     raise DatasetError("\n  ".join([f"{folder}: {count}", *shown]))
-
-
-def _label_faults(description: DatasetJson) -> list[str]:
-    faults = []
-    if description.regions:
-        names = ", ".join(description.regions)
-        faults.append(f"dataset.json: regions are not supported ({names}): give each label value a name of its own")
-    for name in description.labels:
-        if why := fault_of_title(name):
-            faults.append(f"dataset.json: labels: {shown(name)} cannot be the name of a class: {why}; rename it")
-    values = [value for value in description.labels.values() if isinstance(value, int)]
-    if len(set(values)) < len(values):
-        faults.append("dataset.json: two labels share a value")
-    if not description.classes and not description.regions:
-        faults.append("dataset.json: labels has no class besides background")
-    if min(values, default=0) < 0 or max(values, default=0) > 65535:
-        faults.append(f"dataset.json: label values must lie in 0..65535, found {min(values)}..{max(values)}")
-    return faults
 
 
 def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[Fault]]:

@@ -41,9 +41,7 @@ class CaseCheck:
         self._note(findings)
         if native is None:
             return
-        ignore = self.description.ignore_value
-        others = {0} if ignore is None else {0, ignore}
-        inspected = inspect_label(case_id, path, native, self.description.classes, others)
+        inspected = inspect_label(case_id, path, native, self.description.classes)
         self._note(inspected.findings)
         if inspected.labels is not None:
             self.native = native.geometry
