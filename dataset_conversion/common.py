@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
+from moe_pipeline.datasets.dataset import fault_of_file_name
 from moe_pipeline.records.base import read_json
 
 DESCRIPTION = "dataset.json"
@@ -19,6 +20,14 @@ def files_of(folder: Path) -> list[Path]:
         return []  # what cannot be opened is accounted for, see `moe_pipeline.datasets.accounting`
 
 
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a folder holds such a file; not if it cannot be opened."""
+    try:
+        return (folder / name).is_file()
+    except OSError:
+        return False
+
+
 def subfolders_of(folder: Path) -> list[Path]:
     """Visible folders in a folder, sorted; none if it cannot be opened."""
     try:
@@ -30,6 +39,12 @@ def subfolders_of(folder: Path) -> list[Path]:
 def labels_of(folder: Path, ending: str) -> dict[str, Path]:
     """Label files of a folder by case id."""
     return {path.name.removesuffix(ending): path for path in files_of(folder) if path.name.endswith(ending)}
+
+
+def faults_of_labels(folder: Path, ending: str) -> dict[str, str]:
+    """Image files among the labels that are not seen because their names end in something else, and why."""
+    whys = {path.name: fault_of_file_name(path, ending, numbered=False) for path in files_of(folder)}
+    return {name: why for name, why in whys.items() if why}
 
 
 def keys_of(source: Path) -> frozenset[str]:
@@ -51,6 +66,7 @@ def pair_up(
     pattern: re.Pattern[str],
     n_channels: int,
     part: Part = "training",
+    ending: str = ".nii.gz",
 ) -> tuple[list[SourceCase], dict[str, str]]:
     """Cases from channel files and labels.
 
@@ -60,15 +76,19 @@ def pair_up(
         pattern: matches a file name, with groups `case` and `channel`.
         n_channels: how many channels each case must have.
         part: what they are for.
+        ending: of all files.
 
     Returns:
         The complete cases, and the reason by case id for the others.
     """
     channels: dict[str, dict[int, Path]] = {}
+    faults: dict[str, str] = {}
     for path in images:
         if match := pattern.fullmatch(path.name):
             channels.setdefault(match["case"], {})[int(match["channel"])] = path
-    cases, faults = [], {}
+        elif why := fault_of_file_name(path, ending, numbered=True):
+            faults[path.name] = why
+    cases = []
     for case_id, found in sorted(channels.items()):
         if sorted(found) != list(range(n_channels)):
             there = ", ".join(f"{number:04d}" for number in sorted(found))

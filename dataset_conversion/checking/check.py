@@ -9,11 +9,12 @@ from pathlib import Path
 
 from dataset_conversion.checking.case_check import check_case
 from dataset_conversion.checking.findings_text import findings_as_text
-from dataset_conversion.convert import describe, source_bytes
+from dataset_conversion.convert import account, describe, source_bytes, with_closed
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.sources import loose
 from dataset_conversion.state import description_sha256
+from moe_pipeline.datasets.accounting import walk
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.files import write_text
 from moe_pipeline.imaging.checks.inspection import finding
@@ -66,17 +67,21 @@ def check(
     """
     began = time.monotonic()
     name, described, findings = _described(source, source_format, options, label_map)
+    entries = walk(source)
+    described = with_closed(source, described, entries)
     cases = [*described.cases, *_faulty_cases(source, described)]
     checked = _check_all(cases, described, source, out, progress)
     findings += [finding(_kind_of(why), case_id, why) for case_id, why in described.faults.items()]
     findings += [found for case in checked for found in case.findings]
     findings += _volumes_of_one_series(described)
     findings += _compare(checked, cases, described, patient_pattern, _folds(source, splits))
+    failed = {one.case_id: one.message for one in reversed(findings) if one.severity == "error" and one.case_id}
     report = CheckReport(
         source=str(source.resolve()),
         source_format=name,
         cases=len({case.case_id for case in cases} | set(described.faults)),
         findings=tuple(sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.case_id, one.kind))),
+        accounting=account(source, described, entries, failed),
         seconds=round(time.monotonic() - began, 3),
     )
     report.save(out / REPORT)

@@ -11,13 +11,15 @@ from dataset_conversion.masks import Mask, merge_masks
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import as_labels, check_finite, label_values
-from moe_pipeline.imaging.io.native import read_channels, read_native
+from moe_pipeline.imaging.io.native import read_with_notes, single
 from moe_pipeline.imaging.resampling import inside, resample
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.check import Fix
 
 
 def load_files(
     case: SourceCase,
+    fixes: frozenset[Fix] = frozenset(),
     *,
     classes: Mapping[Path, tuple[str, int]] | None = None,
     on_first_grid: bool = False,
@@ -27,6 +29,7 @@ def load_files(
 
     Args:
         case: what to read.
+        fixes: what to believe in headers that contradict themselves.
         classes: name and value of the structure that each label file is the mask of; they are merged. None if the one
             label file is a label map.
         on_first_grid: whether to resample the other channels where they lie on another grid than the first.
@@ -39,17 +42,20 @@ def load_files(
     """
     channels: list[Loaded] = []
     for path in case.images:
-        volumes = read_channels(path)
-        channels += [Loaded(volume, path if len(volumes) == 1 else None) for volume in volumes]
+        volumes, more = read_with_notes(path, fixes)
+        channels += [Loaded(volume, path if len(volumes) == 1 and not more else None) for volume in volumes]
+        notes += more
     if on_first_grid:
         channels, more = _on_first_grid(channels, case)
         notes += more
     label = None
     if classes is not None:
-        label, more = _merged(case, classes, channels[0].volume.geometry)
+        label, more = _merged(case, classes, channels[0].volume.geometry, fixes)
         notes += more
     elif case.labels:
-        label = Loaded(read_native(case.labels[0]), case.labels[0])
+        volumes, more = read_with_notes(case.labels[0], fixes)
+        label = Loaded(single(volumes, case.labels[0]), None if more else case.labels[0])
+        notes += more
     return LoadedCase(tuple(channels), label, notes)
 
 
@@ -77,18 +83,18 @@ def _on_first_grid(channels: list[Loaded], case: SourceCase) -> tuple[list[Loade
 
 
 def _merged(
-    case: SourceCase, classes: Mapping[Path, tuple[str, int]], grid: Geometry
+    case: SourceCase, classes: Mapping[Path, tuple[str, int]], grid: Geometry, fixes: frozenset[Fix]
 ) -> tuple[Loaded | None, tuple[str, ...]]:
     def masks() -> Iterator[Mask]:
         for path in case.labels:
-            yield Mask(*classes[path], _mask(path, grid))
+            yield Mask(*classes[path], _mask(path, grid, fixes))
 
     labels, notes = merge_masks(masks(), grid.shape)
     return Loaded(Volume(labels, grid)), notes
 
 
-def _mask(path: Path, grid: Geometry) -> NDArray[np.bool_]:
-    native = read_native(path)
+def _mask(path: Path, grid: Geometry, fixes: frozenset[Fix]) -> NDArray[np.bool_]:
+    native = single(read_with_notes(path, fixes)[0], path)
     if faults := grid.differences(native.geometry):
         raise GeometryError(f"{path.name}: image and mask lie on different grids: {'; '.join(faults)}")
     labels = as_labels(native, path).array

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from dataset_conversion.common import files_of
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import pair_by_fields
 from dataset_conversion.templates import CHANNEL, Match, all_files
@@ -35,11 +36,11 @@ _PATIENT = re.compile(r"(BraTS-\w+-\d{5})-\d{3}|(brats_\d{4}_pat\d+)_\d+")
 def detect(source: Path) -> bool:
     """A folder, one or two levels down, holds a FLAIR, a T1ce and a tumour whose names differ in nothing else."""
     return any(
-        {"FLAIR", "T1ce", "tumour"} <= {_kind(path) for path in folder.iterdir() if _stem(path) == stem}
+        {"FLAIR", "T1ce", "tumour"} <= {_kind(path) for path in files_of(folder) if _stem(path) == stem}
         for pattern in ("*", "*/*")
         for folder in source.glob(pattern)
         if folder.is_dir()
-        for stem in {_stem(path) for path in folder.iterdir() if _kind(path) == "tumour"}
+        for stem in {_stem(path) for path in files_of(folder) if _kind(path) == "tumour"}
     )
 
 

@@ -20,6 +20,11 @@ class DecathlonEntry(Part):
     label: str | None = None
     """Label map; absent for test cases."""
 
+    @field_validator("image", "label")
+    @classmethod
+    def _paths_of_windows(cls, path: str | None) -> str | None:
+        return None if path is None else path.replace("\\", "/")
+
 
 class DecathlonJson(Record):
     """Only what we need of it; the rest is not checked."""
@@ -34,6 +39,8 @@ class DecathlonJson(Record):
     """Labelled cases."""
     test: tuple[DecathlonEntry, ...] = ()
     """Cases without label; in the file a path alone will do."""
+    numTraining: int | None = None
+    """How many training cases there are."""
     kept: dict[str, Any] = Field(default_factory=dict)
     """Name, licence and the like, for the new dataset.json."""
 

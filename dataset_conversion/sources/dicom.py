@@ -26,6 +26,7 @@ from moe_pipeline.imaging.dicom.stack import SeriesVolume
 from moe_pipeline.imaging.dicom.tree import ImageSeries, Tree, read_tree, series_of
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.check import Fix
 
 _BACKGROUND = "background"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -159,13 +160,19 @@ def _duplicate_names(labels: list[LabelFile]) -> PipelineError | None:
     )
 
 
-def _refuse(_: SourceCase, *, fault: PipelineError) -> LoadedCase:
+def _refuse(_: SourceCase, __: frozenset[Fix], *, fault: PipelineError) -> LoadedCase:
     """A case that cannot be read, and why: raised only now, so that it is a row like any other."""
     raise fault.with_traceback(None)
 
 
 def _load(
-    case: SourceCase, *, volume: SeriesVolume, one: _Labelled, values: dict[str, int], threshold: float
+    case: SourceCase,
+    fixes: frozenset[Fix],
+    *,
+    volume: SeriesVolume,
+    one: _Labelled,
+    values: dict[str, int],
+    threshold: float,
 ) -> LoadedCase:
     notes = list(one.notes)
     if volume.title:

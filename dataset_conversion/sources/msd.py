@@ -47,6 +47,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
         tuple(cases),
         faults,
         description.kept,
+        n_counted=description.numTraining,
         refusals=description.faults_of_labels,
     )
 

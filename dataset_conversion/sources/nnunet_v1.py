@@ -1,11 +1,13 @@
 """nnU-Net v1 task folders: one file per channel, labels and modalities numbered in dataset.json."""
 
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dataset_conversion.common import files_of, keys_of, labels_of, pair_up
-from dataset_conversion.layout import Options, SourceDataset
-from dataset_conversion.sources.decathlon_json import DecathlonJson
+from dataset_conversion.common import faults_of_labels, files_of, keys_of, labels_of, pair_up
+from dataset_conversion.layout import Options, SourceCase, SourceDataset
+from dataset_conversion.sources.decathlon_json import DecathlonEntry, DecathlonJson
+from moe_pipeline.imaging.io.files import case_id_of
 
 _NAME = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii\.gz")
 
@@ -19,7 +21,7 @@ def detect(source: Path) -> bool:
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
-    """Cases by file name; dataset.json gives the names of channels and labels.
+    """Cases by file name, those that dataset.json lists for training, as nnU-Net v1 takes them.
 
     Raises:
         RecordError: if dataset.json breaks its schema.
@@ -28,6 +30,10 @@ def describe(source: Path, _: Options) -> SourceDataset:
     channels = description.channel_names
     labels = labels_of(source / "labelsTr", ".nii.gz")
     cases, faults = pair_up(files_of(source / "imagesTr"), labels, _NAME, len(channels))
+    faults |= faults_of_labels(source / "labelsTr", ".nii.gz")
+    if description.training:
+        cases, more = _listed(source, description.training, cases, faults)
+        faults = more | faults
     tests, more = pair_up(files_of(source / "imagesTs"), {}, _NAME, len(channels), "test")
     return SourceDataset(
         channels,
@@ -35,5 +41,29 @@ def describe(source: Path, _: Options) -> SourceDataset:
         (*cases, *tests),
         faults | more,
         description.kept,
+        n_counted=description.numTraining,
         refusals=description.faults_of_labels,
     )
+
+
+def _listed(
+    source: Path, training: Sequence[DecathlonEntry], cases: Sequence[SourceCase], known: Collection[str]
+) -> tuple[list[SourceCase], dict[str, str]]:
+    """The cases that are listed with the label that is there, and why others are left out."""
+    labels = {case_id_of(Path(entry.image)): entry.label for entry in training}
+    chosen, faults = [], {}
+    for case in cases:
+        if case.case_id not in labels:
+            faults[case.case_id] = "not listed in dataset.json for training, but its files are there"
+        elif (label := labels[case.case_id]) and (source / label).resolve() != case.labels[0].resolve():
+            faults[case.case_id] = (
+                f"dataset.json lists the label {label}, but nnU-Net v1 takes {case.labels[0].relative_to(source)}, "
+                "whatever is listed. Correct the list, or put the labels that count into labelsTr"
+            )
+        else:
+            chosen.append(case)
+    there = {case.case_id for case in cases} | set(known)
+    for case_id in labels:
+        if case_id not in there:
+            faults[case_id] = f"listed in dataset.json, but imagesTr/{case_id}_0000.nii.gz is not there"
+    return chosen, faults

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dataset_conversion.common import DESCRIPTION, files_of, keys_of, labels_of, pair_up
+from dataset_conversion.common import DESCRIPTION, faults_of_labels, files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
@@ -32,9 +32,10 @@ def describe(source: Path, _: Options) -> SourceDataset:
         cases, faults = _listed(source, description.dataset, n_channels)
     else:
         labels = labels_of(source / "labelsTr", ending)
-        cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, n_channels)
+        cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, n_channels, ending=ending)
+        faults |= faults_of_labels(source / "labelsTr", ending)
     test_labels = labels_of(source / "labelsTs", ending)
-    tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test")
+    tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test", ending)
     extra = {key: value for key, value in description.model_dump().items() if key not in _KNOWN}
     return SourceDataset(
         channels,
@@ -42,6 +43,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
         (*cases, *tests),
         faults | more,
         extra,
+        n_counted=description.numTraining,
         refusals=tuple(f"{DESCRIPTION}: {fault}" for fault in description.faults_of_labels()),
     )
 

@@ -72,7 +72,8 @@ def convert(
         report = convert_dataset(
             source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
         )
-    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes)]))
+    sums = [f"  {line}" for one in report.accounting for line in one.lines()]
+    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes), *sums]))
     if fixes:
         typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was repaired")
     for row in report.failed:

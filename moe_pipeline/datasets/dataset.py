@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name, fault_of_name, shown
 from moe_pipeline.records.planning import Fault
@@ -109,9 +110,10 @@ def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], li
     images, faults = _channel_files(folder / "imagesTr", description)
     incomplete = {fault.case_id for fault in faults}
     ending = description.file_ending
-    labels = {
-        path.name.removesuffix(ending): path for path in _files(folder / "labelsTr") if path.name.endswith(ending)
-    }
+    files = _files(folder / "labelsTr")
+    labels = {path.name.removesuffix(ending): path for path in files if path.name.endswith(ending)}
+    wrong = {path.name: fault_of_file_name(path, ending, numbered=False) for path in files}
+    faults += [_fault(name, why) for name, why in wrong.items() if why]
     for case_id, path in sorted(labels.items()):
         if case_id not in images and case_id not in incomplete:
             faults.append(
@@ -158,9 +160,8 @@ def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tu
             )
         elif match:
             found.setdefault(match[1], {})[int(match[2])] = path
-        elif path.name.endswith(ending):
-            message = f"{path.name}: no channel number; expected a name like case_0000{ending}"
-            faults.append(_fault(path.name.removesuffix(ending), message))
+        elif why := fault_of_file_name(path, ending, numbered=True):
+            faults.append(_fault(path.name.removesuffix(ending), why))
     expected = list(range(len(description.channel_names)))
     for case_id, channels in sorted(found.items()):
         if sorted(channels) != expected:
@@ -175,11 +176,35 @@ def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tu
     return complete, faults
 
 
+def fault_of_file_name(path: Path, ending: str, *, numbered: bool) -> str:
+    """Why an image file in a folder of nnU-Net's is not seen; empty if it is seen, or is no image.
+
+    Args:
+        path: of the file.
+        ending: that dataset.json says all files have.
+        numbered: whether names carry a channel number.
+    """
+    if not (has_image_suffix(path) or fault_of_format(path)):
+        return ""
+    if not path.name.endswith(ending):
+        return (
+            f"{shown(path.name)}: does not end in {ending}, as all files do by dataset.json (file_ending). Rename it, "
+            "or convert it to that format"
+        )
+    if numbered and not re.fullmatch(rf".+_\d{{4}}{re.escape(ending)}", path.name, re.DOTALL):
+        return f"{path.name}: no channel number; expected a name like case_0000{ending}"
+    return ""
+
+
 def _fault(case_id: str, message: str) -> Fault:
     return Fault(case_id=case_id, severity="error", message=message)
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+    except FileNotFoundError:
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror}); open it for reading"
+        raise DatasetError(f"{folder}: {reason}") from error

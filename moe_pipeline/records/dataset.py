@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.names import fault_of_title
 from moe_pipeline.records.stamp import FileStamp
 
@@ -131,6 +132,8 @@ class ConversionReport(Record):
     """Folder that was written."""
     rows: tuple[ConversionRow, ...]
     """One per case found or expected, sorted by id."""
+    accounting: tuple[Accounting, ...] = ()
+    """Cases and files: found = used + left out."""
     notes: tuple[str, ...] = ()
     """About the whole: contrasts left out, what was guessed."""
     options: dict[str, Any] = Field(default_factory=dict)

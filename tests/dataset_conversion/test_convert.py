@@ -274,9 +274,10 @@ def test_nnunet_v1_takes_channels_from_names_and_labels_from_json(
     report = convert(source, tmp_path / "out")
     dataset = open_dataset(tmp_path / "out")
     assert sorted(rows(report)) == ["p000", "p001", "t"]
+    assert rows(report)["p001"] == ("failed", "not listed in dataset.json for training, but its files are there")
     assert dataset.json.labels == {"background": 0, "ball": 1, "ball_3": 3}
     assert [case.case_id for case in dataset.test_cases] == ["t"]
-    assert dataset.json.numTraining == 2
+    assert dataset.json.numTraining == 1
 
 
 def test_nnunet_v2_with_another_file_format(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
