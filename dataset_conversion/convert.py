@@ -82,7 +82,7 @@ def convert(
     has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
     if not done or (has_training and not any(case.part == "training" for case in done)):
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
-        summed = [line for one in _accounting(source, described, entries, rows) for line in one.lines()]
+        summed = [one.lines()[0] for one in _accounting(source, described, entries, rows)]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20], *summed]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
     labels = _final_labels(described, state.label_values(case.case_id for case in done))
@@ -93,7 +93,11 @@ def convert(
         folder=str(out),
         rows=tuple(sorted(rows, key=lambda row: row.case_id)),
         accounting=_accounting(source, described, entries, rows),
-        notes=(*described.notes, *(() if has_training else ("no case has a label: all are in imagesTs, to predict",))),
+        notes=(
+            *described.notes,
+            *one_patient(done),
+            *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
+        ),
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )
@@ -119,6 +123,17 @@ def _convert_all(
 ) -> list[ConversionRow]:
     work = partial(convert_case, dataset=described, state=state)
     return list(run_each(work, described.cases, source_bytes, f"converting {stage}", progress))
+
+
+def one_patient(cases: Collection[SourceCase]) -> tuple[str, ...]:
+    """A note if all training cases are of one patient: then no fold can hold any back."""
+    whose = [case.patient for case in cases if case.part == "training"]
+    if len(whose) < 2 or None in whose or len(set(whose)) > 1:
+        return ()
+    return (
+        f"all {len(whose)} training cases are of one patient ({whose[0]}), so that no fold holds any back for "
+        "validation. If they are different people, say who is who in dataset.json (`patients`)",
+    )
 
 
 def with_closed(source: Path, described: SourceDataset, entries: Iterable[Entry]) -> SourceDataset:

@@ -46,14 +46,17 @@ def describe(source: Path, options: Options) -> SourceDataset:
     if not matches:
         raise DatasetError(f"{source}: no archive fits {template.text!r}")
     cases, faults = [], {}
+    names_of = {match.path: _names(match.path) for match in matches}
+    are_labelled = any(_LABEL in names for names in names_of.values())
+    needed = {_IMAGE, _LABEL} if are_labelled else {_IMAGE}  # inputs of a challenge's validation have no labels at all
     for match in matches:
-        names = _names(match.path)
-        if _IMAGE not in names:
+        names = names_of[match.path]
+        if not needed <= names:
             found = ", ".join(sorted(names)) or "nothing that can be read"
             faults[match.case_id] = f"{match.path.name}: needs arrays {_IMAGE} and {_LABEL}, found {found}"
             continue
         patient = match.patient or (lesion[1] if (lesion := _DEEP_LESION.match(match.path.name)) else None)
-        labels, part = ((match.path,), _TRAINING) if _LABEL in names else ((), _TEST)
+        labels, part = ((match.path,), _TRAINING) if _LABEL in needed else ((), _TEST)
         cases.append(SourceCase(match.case_id, (match.path,), labels, part, patient, _load))
     return SourceDataset(options.channels or ("image",), None, tuple(cases), faults)
 

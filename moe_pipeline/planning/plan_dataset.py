@@ -23,6 +23,10 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fault, Fingerprint, Plan, Splits
 
+_NO_VALIDATION = (
+    "  warning: no fold holds a case back for validation, as all cases are of one patient; if they are several, say "
+    "who is who: `patients` in dataset.json, or --patients"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +66,7 @@ class PlannedFiles:
                 f"  about {costs.disk_mb:.0f} MB of disk, {costs.memory_mb:.0f} MB of memory, "
                 f"{costs.minutes:.0f} minutes to encode and train",
                 *sums,
+                *[_NO_VALIDATION] * (not any(fold.validation for fold in self.splits.folds)),
                 *warnings,
             ]
         )

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from moe_pipeline.records.base import Part
 
 _MAX_REASONS = 8
+_LONGEST = 120
 
 Status = Literal["ok", "absent", "failed"]
 
@@ -56,7 +57,8 @@ class LeftOut(Part):
     def told(self) -> str:
         """In one line."""
         names = [*self.examples, *["..."] * (self.count > len(self.examples) > 0)]
-        return f"{self.count} {self.reason}" + (f": {', '.join(names)}" if names else "")
+        reason = self.reason if len(self.reason) <= _LONGEST else f"{self.reason[:_LONGEST]}..."
+        return f"{self.count} {reason}" + (f": {', '.join(names)}" if names else "")
 
 
 class Accounting(Part):

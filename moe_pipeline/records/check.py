@@ -48,6 +48,7 @@ class Kind(StrEnum):
     TILTED_SLICES = "tilted_slices"
     SEVERAL_VOLUMES = "several_volumes"
     PATIENT_ON_BOTH_SIDES = "patient_on_both_sides"
+    ONE_PATIENT = "one_patient"
     OUTLIER = "outlier"
 
 

@@ -43,6 +43,7 @@ _ADVICE: dict[Kind, tuple[str, str]] = {
     Kind.TILTED_SLICES: ("slices stacked at right angles", "Undo the gantry tilt by resampling."),
     Kind.SEVERAL_VOLUMES: ("one volume per series", "Split the series by time point, b-value or echo."),
     Kind.PATIENT_ON_BOTH_SIDES: ("each patient on one side", "Move all scans of a patient to one side."),
+    Kind.ONE_PATIENT: ("several patients", "Say who is who, if they are several."),
     Kind.OUTLIER: ("numbers like those of the other cases", "Look at it: another body part, unit or scanner?"),
 }
 
