@@ -23,6 +23,7 @@ def load_files(
     *,
     classes: Mapping[Path, tuple[str, int]] | None = None,
     on_first_grid: bool = False,
+    values: Mapping[int, int] | None = None,
     notes: tuple[str, ...] = (),
 ) -> LoadedCase:
     """Every channel of every image file, and the label file.
@@ -33,6 +34,7 @@ def load_files(
         classes: name and value of the structure that each label file is the mask of; they are merged. None if the one
             label file is a label map.
         on_first_grid: whether to resample the other channels where they lie on another grid than the first.
+        values: value in the label file to value in the dataset, where a file has numbers of its own.
         notes: to pass on.
 
     Raises:
@@ -55,8 +57,20 @@ def load_files(
     elif case.labels:
         volumes, more = read_with_notes(case.labels[0], fixes)
         label = Loaded(single(volumes, case.labels[0]), None if more else case.labels[0])
+        label = label if values is None else Loaded(_renumbered(label.volume, values, case.labels[0]))
         notes += more
     return LoadedCase(tuple(channels), label, notes)
+
+
+def _renumbered(label: Volume, values: Mapping[int, int], path: Path) -> Volume:
+    labels = as_labels(label, path).array
+    if unknown := set(label_values(labels)) - {0} - set(values):
+        raise ImageError(f"{path.name}: no segment has the values {', '.join(map(str, sorted(unknown)))} of its voxels")
+    table = np.zeros(int(labels.max()) + 1, np.uint16)
+    for old, new in values.items():
+        if old < len(table):
+            table[old] = new
+    return Volume(table[labels], label.geometry)
 
 
 def _on_first_grid(channels: list[Loaded], case: SourceCase) -> tuple[list[Loaded], tuple[str, ...]]:

@@ -29,6 +29,7 @@ _NORMALISED = "_subtrmeandivstd"
 _NECROSIS, _OEDEMA, _ENHANCING = "necrosis", "oedema", "enhancing tumour"
 _LABELS_2013 = {_NECROSIS: 1, _OEDEMA: 2, "non-enhancing tumour": 3, _ENHANCING: 4}
 _LABELS_2017 = {_NECROSIS: 1, _OEDEMA: 2, _ENHANCING: 4}
+_LABELS_PED = {_ENHANCING: 1, "non-enhancing tumour": 2, "cystic component": 3, _OEDEMA: 4}
 _LABELS_2023 = {_NECROSIS: 1, _OEDEMA: 2, _ENHANCING: 3, "resection cavity": 4}
 _PATIENT = re.compile(r"(BraTS-\w+-\d{5})-\d{3}|(brats_\d{4}_pat\d+)_\d+")
 
@@ -97,6 +98,8 @@ def _match(path: Path) -> Match:
 def _labels(files: list[Path]) -> dict[str, int]:
     """Values changed their meaning twice; the names of the files tell."""
     names = [case_id_of(path).lower() for path in files]
+    if names and all("-ped-" in name for name in names):
+        return _LABELS_PED  # children's tumours have values of their own
     if any(name.endswith(("t2f", "t1n")) for name in names):
         return _LABELS_2023
     return _LABELS_2013 if any(name.endswith("otmulticlass") for name in names) else _LABELS_2017

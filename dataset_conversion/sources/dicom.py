@@ -84,11 +84,30 @@ def describe(source: Path, options: Options) -> SourceDataset:
         tuple(case for one in chosen for case in _cases(one, ids[one.series.key], values, threshold)),
         faults | unmatched,
         settings={"threshold": threshold},
-        notes=(*notes, *_passed_over(tree)),
+        notes=(*notes, *_passed_over(tree), *_on_names(chosen), *_without_labels(chosen)),
         left_out={path: f"passed over: {why}" for path, why in tree.passed_over.items()}
         | dict.fromkeys(tree.faults, "DICOM files that cannot be used, see the rows")
         | {path: "of series of other modalities" for one in labelled if one not in chosen for path in one.files},
     )
+
+
+def _on_names(labelled: list[_Labelled]) -> tuple[str, ...]:
+    """Names that a user should look at."""
+    names = {name for one in labelled for label in one.labels for name in label.names}
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        alike[re.sub(r"[\s_-]", "", name).casefold()].append(name)
+    notes = [f"{' and '.join(map(repr, same))} are classes of their own" for same in alike.values() if len(same) > 1]
+    if _BACKGROUND in names:
+        notes.append(f"structures called {_BACKGROUND} are left out: it is the name of what belongs to no class")
+    return tuple(notes)
+
+
+def _without_labels(labelled: list[_Labelled]) -> tuple[str, ...]:
+    """Series beside labelled ones, such as localizers and other reconstructions: a user may not want them."""
+    patients = {one.series.patient for one in labelled if one.labels}
+    n = sum(not one.labels and one.series.patient in patients for one in labelled)
+    return (f"{n} series of patients who have labels on other series become test cases (imagesTs)",) if n else ()
 
 
 def _passed_over(tree: Tree) -> tuple[str, ...]:

@@ -71,8 +71,11 @@ class DatasetJson(Record):
         if self.regions:
             listed = ", ".join(f"{name} = {value}" for name, value in self.regions.items())
             return [*faults, f"labels: regions, which are made of several values, are not supported ({listed}). {_MAP}"]
-        if IGNORE in self.labels:
-            found = f"labels: {IGNORE} ({self.labels[IGNORE]}) marks voxels without annotation, which is not supported"
+        ignored = next((name for name in self.labels if name.casefold() == IGNORE), None)
+        if ignored is not None:
+            found = (
+                f"labels: {ignored} ({self.labels[ignored]}) marks voxels without annotation, which is not supported"
+            )
             faults.append(f"{found}: they would count as background. {_MAP}")
         faults += [
             f"labels: {' and '.join(names)} share the value {value}; give each a value of its own. {_MAP}"
@@ -85,7 +88,7 @@ class DatasetJson(Record):
             faults.append(f"labels: {own} is {self.labels[own]}, but must be 0. {_MAP}")
         elif zero.casefold() != BACKGROUND:
             faults.append(f"labels: the value 0 is called {zero!r}, but 0 must be {BACKGROUND}. Rename it, or {_MAP}")
-        if not self.classes and IGNORE not in self.labels:
+        if not self.classes and ignored is None:
             faults.append("labels has no class besides background")
         if min(values, default=0) < 0 or max(values, default=0) > _MAX_VALUE:
             faults.append(f"labels: values must lie in 0..{_MAX_VALUE}, found {min(values)}..{max(values)}")

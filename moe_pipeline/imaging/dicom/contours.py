@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import RAS_FROM_LPS
-from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset, text_of
 from moe_pipeline.imaging.dicom.polygons import fill, fill_nested
 from moe_pipeline.imaging.dicom.structure import Structure
 from moe_pipeline.imaging.geometry import Geometry
@@ -212,7 +212,7 @@ def _notes(placed: _Placed, contours: Contours, n_crossing: int) -> tuple[str, .
 
 def _closed(dataset: Any) -> list[tuple[str, list[Any]]]:
     """Name and closed contours, as pydicom has them, of each region that has any."""
-    names = {int(item.ROINumber): str(item.get("ROIName") or "").strip() for item in dataset.StructureSetROISequence}
+    names = {int(item.ROINumber): text_of(dataset, item.get("ROIName")) for item in dataset.StructureSetROISequence}
     found = []
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)

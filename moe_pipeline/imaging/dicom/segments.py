@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import Plane, finders, plane_of
-from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset, text_of
 from moe_pipeline.imaging.dicom.pixels import decoded_frames
 from moe_pipeline.imaging.dicom.structure import Structure, structure_of_voxels
 from moe_pipeline.imaging.geometry import Geometry
@@ -77,7 +77,7 @@ def _segmentation(dataset: Any, path: Path) -> Segmentation:
     if dataset.get("SOPClassUID") not in (SEGMENTATION, LABELMAP):
         raise ImageError(f"{path}: expected a SEG, found {dataset.get('Modality', 'no modality')}.")
     kind = "LABELMAP" if dataset.SOPClassUID == LABELMAP else str(dataset.SegmentationType)
-    listed = [Segment(int(item.SegmentNumber), _name(item)) for item in dataset.SegmentSequence]
+    listed = [Segment(int(item.SegmentNumber), _name(dataset, item)) for item in dataset.SegmentSequence]
     segments = tuple(segment for segment in listed if segment.number > 0)  # a LABELMAP may list its background
     found = list(finders(dataset))
     padding = dataset.get("PixelPaddingValue") if kind == "LABELMAP" else None
@@ -179,5 +179,5 @@ def _steps(plane: Plane, geometry: Geometry, path: Path) -> NDArray[np.int64]:
     return whole
 
 
-def _name(item: Any) -> str:
-    return str(item.get("SegmentLabel") or "").strip() or f"segment {int(item.SegmentNumber)}"
+def _name(dataset: Any, item: Any) -> str:
+    return text_of(dataset, item.get("SegmentLabel")) or f"segment {int(item.SegmentNumber)}"

@@ -16,6 +16,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io import nifti
 from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image_suffix
 from moe_pipeline.imaging.io.nifti_header import place
+from moe_pipeline.imaging.io.nrrd_segments import has_anatomical_space
 from moe_pipeline.imaging.itk import ITK_READS, geometry_of, image_from_volume, sitk
 from moe_pipeline.imaging.volume import Volume
 
@@ -61,7 +62,8 @@ def read_with_notes(path: Path, fixes: Collection[str] = ()) -> tuple[list[Volum
     if nifti.is_nifti(path):
         voxels, geometry, notes = nifti.read_image(path, fixes)
     else:
-        (voxels, geometry), notes = _read_by_itk(path), ()
+        voxels, geometry = _read_by_itk(path)
+        notes = () if has_anatomical_space(path) else (f"{path.name}: {_NO_SPACE}",)
     stacked = voxels.reshape((*geometry.shape, -1), order="F")  # (x, y, z, t)
     return [Volume(stacked[..., index], geometry) for index in range(stacked.shape[3])], notes
 
@@ -140,6 +142,7 @@ def itk_reason(error: RuntimeError) -> str:
     return " ".join(told).rstrip(".") or str(error)
 
 
+_NO_SPACE = "names no anatomical space; its axes are taken to run to the left, to the back and up"
 _SPLIT = "Split it into one file per channel or time point."
 
 

@@ -111,7 +111,7 @@ def _read(
     seen = look(header)
     count = int(np.prod(header.shape, dtype=object))
     n_bytes = count * header.dtype.itemsize
-    first_byte = max(header.first_byte, HEADER_BYTES[header.version])
+    first_byte = header.first_byte
     content = _read_up_to(stream, start, first_byte + n_bytes, possible_bytes)
     if len(content) < first_byte + n_bytes:
         there = f"{len(content)} of {first_byte + n_bytes} bytes are there"

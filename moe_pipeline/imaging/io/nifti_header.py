@@ -93,7 +93,7 @@ def parse(start: bytes, path: Path) -> NiftiHeader:
         version,
         _shape(sides, path),
         _dtype(code, bits, order, path),
-        _first_byte(first_byte, path),
+        _first_byte(first_byte, HEADER_BYTES[version] + 4, path),
         *_scaling(slope, intercept, path),
         np.array(pixdim),
         np.vstack([np.reshape(rows, (3, 4)), (0, 0, 0, 1)]) if sform_code > 0 else None,
@@ -323,9 +323,14 @@ def _dtype(code: int, bits: int, order: str, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _first_byte(value: float, path: Path) -> int:
-    if not np.isfinite(value) or value < 0:
-        raise ImageError(f"{path}: damaged header: vox_offset, where the voxels begin, is {value}. Export it again.")
+def _first_byte(value: float, least: int, path: Path) -> int:
+    if value == 0:
+        return least
+    if not np.isfinite(value) or value != int(value) or value < least:
+        raise ImageError(
+            f"{path}: damaged header: vox_offset, where the voxels begin, is {value}; expected whole "
+            f"bytes from {least} on. Export it again."
+        )
     return int(value)
 
 
@@ -346,6 +351,8 @@ def _of_quaternion(parameters: NDArray[np.float64], pixdim: NDArray[np.float64],
     """(4, 4) affine of the rotation b, c, d and the offsets of a header; not finite if they are not."""
     b, c, d = (float(value) for value in parameters[:3])
     squared = 1.0 - (b * b + c * c + d * d)
+    if not squared > -_ORTHONORMAL:
+        return np.full((4, 4), np.nan)  # no rotation
     if squared < 1e-7:  # half a turn, but for rounding
         length = np.sqrt(b * b + c * c + d * d)
         a, b, c, d = 0.0, b / length, c / length, d / length
