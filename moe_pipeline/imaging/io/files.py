@@ -13,6 +13,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.channels import first_channels
 from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image_suffix
 from moe_pipeline.imaging.io.native import read_geometry, read_native, write_native
+from moe_pipeline.imaging.padding import without_padding
 from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical, to_grid_orientation
 
 __all__ = [
@@ -47,6 +48,8 @@ def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
 def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
     """One channel of a 3D image file, or of a folder with one DICOM series: header and voxels, read once.
 
+    Padding of CT is set to air (see `padding`).
+
     Raises:
         ImageError: if it is no single 3D channel of finite numbers; names the file, what was found and what to do.
         GeometryError: if its grid is sheared or has no positive spacing.
@@ -54,7 +57,7 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
     native = read_native(path)
     wanted = native.array.astype(dtype, copy=False)
     check_finite(wanted, path)
-    return LoadedImage.of(Volume(wanted, native.geometry))
+    return LoadedImage.of(without_padding(Volume(wanted, native.geometry)))
 
 
 def check_finite(array: NDArray[Any], path: Path) -> None:
