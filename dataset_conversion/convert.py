@@ -95,6 +95,7 @@ def convert(
         accounting=_accounting(source, described, entries, rows),
         notes=(
             *described.notes,
+            *told_missing(described),
             *one_patient(done),
             *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
         ),
@@ -143,7 +144,7 @@ def with_closed(source: Path, described: SourceDataset, entries: Iterable[Entry]
     closed = {
         entry.path.relative_to(
             source
-        ).as_posix(): f"among {entry.closed}: what it holds is not known. Open it or fetch it"
+        ).as_posix(): f"one of the {entry.closed}: what it holds is not known. Open it or fetch it"
         for entry in entries
         if entry.closed and entry.path not in known and entry.path.name not in told
     }
@@ -164,9 +165,22 @@ def account(
     files = {case.case_id: (*case.images, *case.labels) for case in described.cases}
     used = {case_id: paths for case_id, paths in files.items() if case_id not in failed}
     lost = of_left_out(path for case_id, paths in files.items() if case_id in failed for path in paths)
-    n_training = len({case.case_id for case in described.cases if case.part == "training"} | described.faults.keys())
-    n_missing = max((described.n_counted or 0) - n_training, 0)
-    return account_for(source, entries, Handled(used, failed, lost | described.left_out, n_missing))
+    return account_for(source, entries, Handled(used, failed, lost | described.left_out, n_missing(described)))
+
+
+def n_missing(described: SourceDataset) -> int:
+    """Training cases that the description counts beyond all that are here; those held back for tests are here, too."""
+    here = {case.case_id for case in described.cases} | described.faults.keys()
+    return max((described.n_counted or 0) - len(here), 0)
+
+
+def told_missing(described: SourceDataset) -> tuple[str, ...]:
+    """A note if there are such."""
+    n = n_missing(described)
+    told = (
+        f"numTraining counts {described.n_counted} training cases, of which {n} are not here: copy them, or correct it"
+    )
+    return (told,) if n else ()
 
 
 def source_bytes(case: SourceCase) -> int:

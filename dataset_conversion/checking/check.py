@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataset_conversion.checking.case_check import check_case
 from dataset_conversion.checking.findings_text import findings_as_text
-from dataset_conversion.convert import account, describe, one_patient, source_bytes, with_closed
+from dataset_conversion.convert import account, describe, one_patient, source_bytes, told_missing, with_closed
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.sources import loose
@@ -74,6 +74,7 @@ def check(
     findings += [finding(_kind_of(why), case_id, why) for case_id, why in described.faults.items()]
     findings += [found for case in checked for found in case.findings]
     findings += _volumes_of_one_series(described)
+    findings += [finding(Kind.MISSING_FILE, "", note, severity="warning") for note in told_missing(described)]
     findings += [finding(Kind.ONE_PATIENT, "", note, severity="warning") for note in one_patient(described.cases)]
     findings += _compare(checked, cases, described, patient_pattern, _folds(source, splits))
     failed = {one.case_id: one.message for one in reversed(findings) if one.severity == "error" and one.case_id}

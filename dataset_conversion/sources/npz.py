@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dataset_conversion.layout import Loaded, LoadedCase, Options, Part, SourceCase, SourceDataset
 from dataset_conversion.templates import Template, all_files
 from moe_pipeline.errors import DatasetError, ImageError
+from moe_pipeline.imaging.io.native import itk_reason
 from moe_pipeline.imaging.itk import geometry_of, sitk
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.check import Fix
@@ -117,7 +118,8 @@ def _placed(arrays: dict[str, NDArray[Any]], name: str, case: SourceCase) -> Loa
         if "origin" in arrays:
             image.SetOrigin([float(value) for value in arrays["origin"].ravel()])
     except (RuntimeError, TypeError) as error:
-        raise ImageError(f"{case.case_id}: origin or direction do not place a 3D image: {error}") from error
+        reason = itk_reason(error) if isinstance(error, RuntimeError) else str(error)
+        raise ImageError(f"{case.case_id}: origin or direction do not place a 3D image: {reason}") from error
     return Loaded(Volume(array.transpose(), geometry_of(image)))  # (z, y, x) -> (x, y, z)
 
 

@@ -45,7 +45,8 @@ def set_grid(resampler: Any, grid: Geometry) -> None:
 
 def image_from_volume(volume: Volume) -> Any:
     """A SimpleITK image with a copy of the voxels, on the same grid."""
-    image = sitk.GetImageFromArray(volume.array.transpose())  # (x, y, z) -> (z, y, x)
+    array = volume.array.astype(volume.array.dtype.newbyteorder("="), copy=False)  # ITK knows no other byte order
+    image = sitk.GetImageFromArray(array.transpose())  # (x, y, z) -> (z, y, x)
     image.SetSpacing(volume.geometry.spacing_mm)
     image.SetOrigin((_LPS_FROM_RAS * volume.geometry.origin_mm).tolist())
     image.SetDirection((_LPS_FROM_RAS[:, None] * volume.geometry.matrix).ravel().tolist())

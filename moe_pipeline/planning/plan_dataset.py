@@ -174,7 +174,8 @@ def _accounting(
         for entry in entries
         if entry.path.parent.name in ("imagesTs", "labelsTs") and not entry.closed
     }
-    n_missing = max(dataset.json.numTraining - len({*files, *errors}), 0)
+    here = {*files, *errors, *(case.case_id for case in dataset.test_cases)}
+    n_missing = max(dataset.json.numTraining - len(here), 0)
     return account_for(dataset.folder, entries, Handled(used, errors, tests | lost, n_missing))
 
 

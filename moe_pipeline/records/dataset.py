@@ -123,6 +123,11 @@ class ConversionRow(Part):
     message: str = ""
     """Why it failed, or what was changed on the way."""
 
+    @property
+    def remarks(self) -> str:
+        """What a user should look at: the message without the files that were only written anew."""
+        return "; ".join(part for part in self.message.split("; ") if " written anew (" not in part)
+
 
 class ConversionReport(Record):
     """conversion.json beside dataset.json. Without rows it is the first thing that is written, to own the folder."""

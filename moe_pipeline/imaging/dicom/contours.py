@@ -90,11 +90,9 @@ def fill_contours(contours: Contours, geometry: Geometry, path: Path) -> Structu
         path: of the RTSTRUCT, for messages.
 
     Raises:
-        GeometryError: if a contour lies between slices or across them, or none lies on any: they belong elsewhere; and
-            if only every second slice, or fewer, has contours.
+        GeometryError: if a contour lies between slices or across them, or none lies on any: they belong elsewhere.
     """
     placed = _place(contours, geometry, path)
-    _check_every_slice(placed, contours, geometry, path)
     corners = np.concatenate([outline for outlines in placed.by_slice.values() for outline in outlines])  # (n, 2)
     first = np.clip(np.ceil(corners.min(axis=0)), 0, geometry.shape[:2]).astype(int)
     stop = np.clip(np.floor(corners.max(axis=0)) + 1, first, geometry.shape[:2]).astype(int)
@@ -169,20 +167,6 @@ def _slice_of(z: NDArray[np.float64], contours: Contours, geometry: Geometry, pa
     return number
 
 
-def _check_every_slice(placed: _Placed, contours: Contours, geometry: Geometry, path: Path) -> None:
-    """Refuse contours on every second slice: the ones between would be empty."""
-    steps = _steps(placed)
-    usual = sorted(steps)[len(steps) // 2] if len(steps) > 1 else 1
-    if usual > 1:
-        apart = geometry.spacing_mm[2]
-        raise GeometryError(
-            f"{path.name}: {contours.name}: contours lie on every {usual}. slice only ({len(placed.by_slice)} slices, "
-            f"{usual * apart:.3g} mm apart, those of the image {apart:.3g} mm): what lies between is "
-            "not drawn. Interpolate the contours, or give the image that they were drawn on.",
-            kind="missing_slices",
-        )
-
-
 def _steps(placed: _Placed) -> list[int]:
     """Slices from each one with contours to the next, where their contours lie above each other."""
     slices = placed.by_slice
@@ -201,8 +185,11 @@ def _notes(placed: _Placed, contours: Contours, n_crossing: int) -> tuple[str, .
         notes.append(f"{contours.name}: {contours.n_degenerate} contours of one or two points enclose nothing")
     if n_crossing:
         notes.append(f"{contours.name}: contours cross each other on {n_crossing} slices, what either encloses counts")
-    if missing := sum(step - 1 for step in _steps(placed)):
-        notes.append(f"{contours.name}: {missing} slices between others of it have no contour, and stay empty")
+    steps = _steps(placed)
+    if missing := sum(step - 1 for step in steps):
+        usual = sorted(steps)[len(steps) // 2]
+        every = f"contours lie on every {usual}. slice only: " if usual > 1 and len(steps) > 1 else ""
+        notes.append(f"{contours.name}: {every}{missing} slices between others of it have no contour, and stay empty")
     if placed.n_above_or_below:
         notes.append(f"{contours.name}: {placed.n_above_or_below} of {n} contours lie beyond the first or last slice")
     if placed.n_beside:

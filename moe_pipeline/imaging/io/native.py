@@ -1,6 +1,7 @@
 """Image files as they are stored: their own axis order and number type."""
 
 import errno
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -103,6 +104,8 @@ def check_is_there(path: Path) -> None:
         )
     if not path.exists():
         raise ImageError(f"{path}: no such file.")
+    if not os.access(path, os.R_OK):
+        raise ImageError(f"{path}: cannot be opened (Permission denied). Make it readable, or copy it again.")
 
 
 def _check_is_read(path: Path) -> None:
