@@ -77,8 +77,8 @@ def pair_by_fields(
         by_channel = {match.fields.get(CHANNEL): match.path for match in found}
         paths = tuple(by_channel[name] for name in names) if numbered else (first.path,)
         mask_files = tuple(match.path for match in labelled)
-        if lost := segments.faults.get(mask_files[0]) if mask_files else None:
-            faults[first.case_id] = lost
+        if mask_files and (unnamed := segments.faults.get(mask_files[0])):
+            faults[first.case_id] = unnamed
             continue
         load = _loader(labelled, classes, on_first_grid)
         if mask_files and mask_files[0] in segments.values:
