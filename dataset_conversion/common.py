@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
-from moe_pipeline.datasets.dataset import fault_of_file_name
+from moe_pipeline.datasets.dataset import fault_of_file_name, numbered_label
 from moe_pipeline.records.base import read_json
 
 DESCRIPTION = "dataset.json"
@@ -94,7 +94,7 @@ def pair_up(
             there = ", ".join(f"{number:04d}" for number in sorted(found))
             faults[case_id] = f"has channels {there}; dataset.json names {n_channels}"
         elif part == "training" and case_id not in labels:
-            faults[case_id] = f"{found[0].name}: an image without label"
+            faults[case_id] = f"{found[0].name}: an image without label{numbered_label(case_id, labels)}"
         else:
             ordered = tuple(found[number] for number in range(n_channels))
             label = (labels[case_id],) if case_id in labels else ()

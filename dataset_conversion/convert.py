@@ -202,14 +202,16 @@ def _with_sound_names(source: Path, described: SourceDataset) -> SourceDataset:
 def _without_duplicates(described: SourceDataset) -> SourceDataset:
     of_id: dict[str, list[SourceCase]] = {}
     for case in described.cases:
-        of_id.setdefault(case.case_id, []).append(case)
+        same = of_id.setdefault(case.case_id, [])
+        if case.load is not None or all((case.images, case.labels) != (one.images, one.labels) for one in same):
+            same.append(case)  # the same files, listed twice, are one case
     doubled = {
         case_id: f"{len(cases)} cases have this id: {' and '.join(str(case.images[0]) for case in cases[:2])}; "
         "give each a name of its own"
         for case_id, cases in of_id.items()
         if len(cases) > 1
     }
-    kept = tuple(case for case in described.cases if case.case_id not in doubled)
+    kept = tuple(case for case_id, cases in of_id.items() if case_id not in doubled for case in cases)
     return replace(described, cases=kept, faults=described.faults | doubled)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dataset_conversion.common import DESCRIPTION, faults_of_labels, files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
+from moe_pipeline.datasets.dataset import listed_path
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
 
@@ -57,7 +58,13 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             faults[case_id] = "in dataset.json, it needs a list `images` and a `label`"
             continue
-        images, label = tuple(source / str(path) for path in entry["images"]), source / str(entry["label"])
+        if entry["label"] is None:
+            faults[case_id] = "in dataset.json its `label` is null; name one, or take the case off the list"
+            continue
+        images, label = (
+            tuple(listed_path(source, path) for path in entry["images"]),
+            listed_path(source, entry["label"]),
+        )
         missing = [str(path) for path in (*images, label) if not path.is_file()]
         if missing:
             faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"

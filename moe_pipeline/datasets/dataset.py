@@ -1,7 +1,8 @@
 """A raw dataset folder as nnU-Net v2 lays it out."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,11 @@ def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], li
     for case_id, channels in sorted(images.items()):
         if case_id not in labels:
             faults.append(
-                _fault(case_id, f"{channels[0].name}: an image without label; expected labelsTr/{case_id}{ending}")
+                _fault(
+                    case_id,
+                    f"{channels[0].name}: an image without label; expected labelsTr/{case_id}{ending}"
+                    f"{numbered_label(case_id, labels)}",
+                )
             )
     cases = [Case(case_id, images[case_id], labels[case_id]) for case_id in sorted(set(images) & set(labels))]
     return cases, faults
@@ -136,8 +141,13 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             faults.append(_fault(case_id, "in dataset.json, it needs a list `images` and a `label`"))
             continue
-        label = folder / str(entry["label"])
-        case = Case(case_id, tuple(folder / str(image) for image in entry["images"]), label)
+        if entry["label"] is None:
+            faults.append(
+                _fault(case_id, "in dataset.json its `label` is null; name one, or take the case off the list")
+            )
+            continue
+        label = listed_path(folder, entry["label"])
+        case = Case(case_id, tuple(listed_path(folder, image) for image in entry["images"]), label)
         found = [f"{path} does not exist" for path in (*case.images, label) if not path.is_file()]
         if len(case.images) != len(description.channel_names):
             found.append(f"{len(case.images)} images for {len(description.channel_names)} channels")
@@ -174,6 +184,18 @@ def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tu
         if sorted(channels) == expected
     }
     return complete, faults
+
+
+def numbered_label(case_id: str, labels: Collection[str]) -> str:
+    """What to add if the label of a case is there under the name of a channel."""
+    return (
+        f" ({case_id}_0000 is there: labels carry no channel number, rename it)" if f"{case_id}_0000" in labels else ""
+    )
+
+
+def listed_path(folder: Path, text: Any) -> Path:
+    """A path of dataset.json's `dataset`, relative to its folder; $VARIABLES are expanded, as nnU-Net does."""
+    return folder / os.path.expandvars(str(text))
 
 
 def fault_of_file_name(path: Path, ending: str, *, numbered: bool) -> str:

@@ -662,3 +662,48 @@ def test_what_others_put_into_a_converted_dataset_stays(tmp_path: Path, make_pha
     with pytest.raises(PipelineError, match=r"dataset\.json: is in the way and was not written by moe.*--out"):
         convert(source, out)
     assert (out / "dataset.json").read_text() == "{}"
+
+
+def test_listed_paths_may_hold_variables_and_a_null_label_is_named(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_X", 2)
+    monkeypatch.setenv("MY_DATA", str(source))
+    description = json.loads((source / "dataset.json").read_text())
+    entry = {"images": ["$MY_DATA/imagesTr/p000_0000.nii.gz"], "label": "${MY_DATA}/labelsTr/p000.nii.gz"}
+    listed = {"a": entry, "b": entry | {"label": None}}
+    (source / "dataset.json").write_text(json.dumps(description | {"dataset": listed}))
+    report = convert(source, tmp_path / "out")
+    assert rows(report)["a"][0] == "converted"
+    assert "its `label` is null" in rows(report)["b"][1]
+    assert [fault.message for fault in open_dataset(source).faults] == [rows(report)["b"][1]]
+
+
+def test_labels_with_a_channel_number_are_named(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_X", 2)
+    (source / "labelsTr" / "p001.nii.gz").rename(source / "labelsTr" / "p001_0000.nii.gz")
+    message = r"p001_0000 is there: labels carry no channel number, rename it"
+    assert re.search(message, rows(convert(source, tmp_path / "out"))["p001"][1])
+    assert re.search(message, open_dataset(source).faults[-1].message)
+
+
+def test_a_case_that_is_listed_twice_is_one(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 2)
+    listed = json.loads((source / "dataset.json").read_text())["training"]
+    listed[0] = {key: path.replace("/", "\\") for key, path in listed[0].items()}  # as Windows writes them
+    write_json(source, training=[*listed, listed[1]])
+    report = convert(source, tmp_path / "out")
+    assert [row.status for row in report.rows] == ["converted", "converted"]
+
+
+def test_children_of_brats_have_values_of_their_own(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    made = make_phantom_dataset(tmp_path / "made", 1)
+    case = tmp_path / "in" / "BraTS-PED-00001-000"
+    case.mkdir(parents=True)
+    for contrast in ("t1c", "t1n", "t2f", "t2w"):
+        shutil.copy(made / "imagesTr" / "p000_0000.nii.gz", case / f"{case.name}-{contrast}.nii.gz")
+    shutil.copy(made / "labelsTr" / "p000.nii.gz", case / f"{case.name}-seg.nii.gz")
+    convert(tmp_path / "in", tmp_path / "out")
+    assert open_dataset(tmp_path / "out").classes == {
+        **{1: "enhancing tumour", 2: "non-enhancing tumour", 3: "cystic component", 4: "oedema"}
+    }

@@ -10,6 +10,7 @@ _LONGEST_HEADER = 1 << 16
 _DATA_FILE = re.compile(r"(?:ElementDataFile\s*=|data ?file:)\s*(?P<name>\S.*)", re.IGNORECASE)
 _TO_NIFTI = "convert it to NIfTI (.nii.gz)"
 _UNREAD: dict[tuple[str, ...], str] = {
+    (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"): "an archive is not looked into; unpack it first",
     (".mgz", ".mgh"): f"FreeSurfer's format is not read; {_TO_NIFTI}, such as with mri_convert",
     (
         ".hdr",
