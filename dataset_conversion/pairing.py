@@ -83,7 +83,7 @@ def pair_by_fields(
         load = _loader(labelled, classes, on_first_grid)
         if mask_files and mask_files[0] in segments.values:
             own = segments.values[mask_files[0]]
-            load = partial(load_files, values=own, on_first_grid=on_first_grid, notes=segments.notes)
+            load = partial(load_files, values=own, on_first_grid=on_first_grid)
         cases.append(SourceCase(first.case_id, paths, mask_files, part, first.patient, load))
     for key in masks_of.keys() - {_key(match, shared) for match in images}:
         lost = masks_of[key][0]
