@@ -24,8 +24,8 @@ from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fault, Fingerprint, Plan, Splits
 
 _NO_VALIDATION = (
-    "  warning: no fold holds a case back for validation, as all cases are of one patient; if they are several, say "
-    "who is who: `patients` in dataset.json, or --patients"
+    "  warning: no fold holds a case back for validation, as all cases that can be learnt from are one, or "
+    "of one patient; if these are several people, say who is who: `patients` in dataset.json, or --patients"
 )
 _log = logging.getLogger(__name__)
 

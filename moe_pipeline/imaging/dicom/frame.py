@@ -101,6 +101,8 @@ def why_no_slice(dataset: Any) -> str:
     if is_colour:
         return "colour pictures"
     image_type = {str(word).upper() for word in dataset.get("ImageType") or []}
+    if not kind and "Rows" not in dataset:
+        return "files that begin like DICOM, but hold no image"
     if family in _SLICES or not kind.startswith(_STORAGE):
         return "screen captures" if {"DERIVED", "SECONDARY"} <= image_type else ""
     return f"{dataset.SOPClassUID.name.removesuffix(' Storage')}, without a place in the patient"

@@ -246,7 +246,7 @@ def test_one_patient_for_all_cases_is_said(tmp_path: Path, dicom_phantoms: Modul
     assert found.severity == "warning"
     made = plan_dataset(out, tmp_path / "plans")
     assert made.splits.folds[0].validation == ()
-    assert "no fold holds a case back for validation, as all cases are of one patient" in made.summary()
+    assert "no fold holds a case back for validation, as all cases that can be learnt from are one" in made.summary()
 
 
 def test_regions_of_one_name_are_joined_if_asked_for(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
@@ -337,3 +337,26 @@ def test_damaged_files_cost_their_cases_only(tmp_path: Path, source: Path, seed:
     assert rows(report)["P2"][0] == "converted"
     assert rows(report)["P3"][0] == "converted"
     assert not (tmp_path / "out" / "crashes.log").exists()
+
+
+def test_a_file_that_only_begins_like_dicom_is_passed_over(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
+    dicom_phantoms.write_series(tmp_path / "in")
+    (tmp_path / "in" / "junk.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 40)
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.failed == ()
+    assert (
+        "1 files that are no slices are passed over: 1 files that begin like DICOM, but hold no image" in report.notes
+    )
+
+
+@pytest.mark.parametrize("name", ["左肺", "Höcker"])
+def test_names_are_read_as_they_were_written_where_no_character_set_is_named(
+    tmp_path: Path, dicom_phantoms: ModuleType, name: str
+) -> None:
+    source = tmp_path / "in"
+    dicom_phantoms.write_series(source / "ct", uid="1.1")
+    stand_in = "X" * len(name.encode())
+    path = dicom_phantoms.write_rtstruct(source / "rs.dcm", {stand_in: [rectangle(0, 0, 2, 3)]}, series_uid="1.1")
+    path.write_bytes(path.read_bytes().replace(stand_in.encode(), name.encode()))
+    convert(source, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {"background": 0, name: 1}
