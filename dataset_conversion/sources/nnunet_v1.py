@@ -32,7 +32,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
     cases, faults = pair_up(files_of(source / "imagesTr"), labels, _NAME, len(channels))
     faults |= faults_of_labels(source / "labelsTr", ".nii.gz")
     if description.training:
-        cases, more = _listed(source, description.training, cases, faults)
+        cases, more = _listed(description.training, cases, faults)
         faults = more | faults
     tests, more = pair_up(files_of(source / "imagesTs"), {}, _NAME, len(channels), "test")
     return SourceDataset(
@@ -41,29 +41,42 @@ def describe(source: Path, _: Options) -> SourceDataset:
         (*cases, *tests),
         faults | more,
         description.kept,
+        notes=_other_labels(source, description.training, cases),
         n_counted=description.numTraining,
         refusals=description.faults_of_labels,
     )
 
 
 def _listed(
-    source: Path, training: Sequence[DecathlonEntry], cases: Sequence[SourceCase], known: Collection[str]
+    training: Sequence[DecathlonEntry], cases: Sequence[SourceCase], known: Collection[str]
 ) -> tuple[list[SourceCase], dict[str, str]]:
-    """The cases that are listed with the label that is there, and why others are left out."""
-    labels = {case_id_of(Path(entry.image)): entry.label for entry in training}
+    """The cases that are listed, and why others are left out."""
+    listed = {case_id_of(Path(entry.image)) for entry in training}
     chosen, faults = [], {}
     for case in cases:
-        if case.case_id not in labels:
+        if case.case_id not in listed:
             faults[case.case_id] = "not listed in dataset.json for training, but its files are there"
-        elif (label := labels[case.case_id]) and (source / label).resolve() != case.labels[0].resolve():
-            faults[case.case_id] = (
-                f"dataset.json lists the label {label}, but nnU-Net v1 takes {case.labels[0].relative_to(source)}, "
-                "whatever is listed. Correct the list, or put the labels that count into labelsTr"
-            )
         else:
             chosen.append(case)
     there = {case.case_id for case in cases} | set(known)
-    for case_id in labels:
+    for case_id in sorted(listed):
         if case_id not in there:
             faults[case_id] = f"listed in dataset.json, but imagesTr/{case_id}_0000.nii.gz is not there"
     return chosen, faults
+
+
+def _other_labels(source: Path, training: Sequence[DecathlonEntry], cases: Sequence[SourceCase]) -> tuple[str, ...]:
+    """A note on labels that are listed in another folder than the one that nnU-Net v1 reads."""
+    taken = {case.case_id: case.labels[0] for case in cases if case.labels}
+    others = [
+        entry.label
+        for entry in training
+        if entry.label
+        and (own := taken.get(case_id_of(Path(entry.image))))
+        and (source / entry.label).resolve() != own.resolve()
+    ]
+    if not others:
+        return ()
+    return (
+        f"dataset.json lists {len(others)} labels such as {others[0]}; those of labelsTr are taken, as nnU-Net v1 does",
+    )
