@@ -78,6 +78,10 @@ def open_dataset(folder: Path) -> RawDataset:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
+    below = [] if os.path.lexists(folder / "dataset.json") else sorted(folder.glob("*/dataset.json"))
+    if below:
+        listed = ", ".join(str(path.parent) for path in below[:_MAX_LISTED])
+        raise DatasetError(f"{folder}: is no dataset, but holds {listed}. Give the folder of one dataset.")
     description = DatasetJson.load(folder / "dataset.json")
     raise_faults(folder, [f"dataset.json: {fault}" for fault in description.faults_of_labels()])
     finder = _listed_cases if description.dataset is not None else _found_cases

@@ -106,3 +106,9 @@ def test_dataset_json_keeps_foreign_keys_and_writes_none_of_ours(tmp_path: Path)
     description.save(tmp_path / "dataset.json")
     assert json.loads((tmp_path / "dataset.json").read_text()) == given
     assert DatasetJson.load(tmp_path / "dataset.json") == description
+
+
+def test_the_folder_above_names_the_datasets_in_it(tmp_path: Path) -> None:
+    lay_out(tmp_path / "download" / "Dataset001_X", ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"])
+    with pytest.raises(DatasetError, match=r"is no dataset, but holds .*Dataset001_X\. Give the folder of one"):
+        open_dataset(tmp_path / "download")
