@@ -139,7 +139,7 @@ def _add_image(path: Path, series: dict[tuple[str, ...], ImageSeries], passed_ov
     with interpreting(path):
         uid, number = str(dataset.get("SeriesInstanceUID") or path.parent), dataset.get("SeriesNumber")
         patient, modality = str(dataset.get("PatientID") or ""), str(dataset.get("Modality") or "")
-        others = (dataset.get(name) for name in ("PatientName", "StudyInstanceUID", "FrameOfReferenceUID"))
+        others = (dataset.get(name) for name in ("PatientName", "StudyInstanceUID"))
         key = (uid, patient, *(str(other or "") for other in others))
         new = ImageSeries(key, uid, patient, modality, None if number is None else int(number))
     series.setdefault(key, new).frames += frames

@@ -22,11 +22,11 @@ HEADER_BYTES = {1: 348, 2: 540}
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _OTHER_TYPES = {
     1: "bits",
-    32: "complex",
-    128: "RGB colour",
+    32: "2 (complex)",
+    128: "3 (RGB colour)",
     1536: "128 bit floats",
-    1792: "complex",
-    2304: "RGBA colour",
+    1792: "2 (complex)",
+    2304: "4 (RGBA colour)",
 }
 _MAGIC = {1: (344, b"n+1\0"), 2: (4, b"n+2\0\r\n\x1a\n")}
 _UNITS = {1: ("metres", 1000.0), 2: ("millimetres", 1.0), 3: ("micrometres", 0.001)}

@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[dict[int, bytes], str]] = {
     "no side": ({42: struct.pack("<h", 0)}, "damaged header: 3 dimensions of sides 0"),
     "negative": ({42: struct.pack("<h", -6)}, "damaged header: 3 dimensions of sides -6"),
     "dimensions": ({40: struct.pack("<h", 9)}, "damaged header: 9 dimensions"),
-    "colour": ({70: struct.pack("<hh", 128, 24)}, "expected one number per voxel, found RGB colour"),
+    "colour": ({70: struct.pack("<hh", 128, 24)}, r"expected one number per voxel, found 3 \(RGB colour\)"),
     "type": ({70: struct.pack("<h", 9999)}, "unknown data type 9999"),
     "bits": ({72: struct.pack("<h", 32)}, "data type 4 has 16 bits, bitpix says 32"),
     "pair": ({344: b"ni1\0"}, r"voxels are in another file \(\.img\)"),
