@@ -80,6 +80,7 @@ def read_tree(root: Path) -> Tree:
             faults[path] = f"{path}: cannot be opened ({error.strerror}). Open it for reading, or copy it again."
         except ImageError as error:
             faults[path] = str(error)
+    series = _whole(series)
     for one in series.values():
         _complete(one)
     return Tree(
@@ -143,6 +144,21 @@ def _add_image(path: Path, series: dict[tuple[str, ...], ImageSeries], passed_ov
         key = (uid, patient, *(str(other or "") for other in others))
         new = ImageSeries(key, uid, patient, modality, None if number is None else int(number))
     series.setdefault(key, new).frames += frames
+
+
+def _whole(series: dict[tuple[str, ...], ImageSeries]) -> dict[tuple[str, ...], ImageSeries]:
+    """Series by UID, patient and study; where somebody gave each slice a study of its own, the study tells nothing."""
+    parts: dict[tuple[str, ...], list[ImageSeries]] = {}
+    for one in series.values():
+        parts.setdefault(one.key[:-1], []).append(one)
+    found: dict[tuple[str, ...], ImageSeries] = {}
+    for key, members in parts.items():
+        if len(members) > 1 and min(len(one.frames) for one in members) == 1:
+            members[0].frames = [frame for one in members for frame in one.frames]
+            found[key] = members[0]
+        else:
+            found |= {one.key: one for one in members}
+    return found
 
 
 def _complete(series: ImageSeries) -> None:
