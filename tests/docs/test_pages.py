@@ -1,6 +1,7 @@
 """How the pages are written: lines that a terminal shows whole, links that lead somewhere, and the words of today."""
 
 import io
+import pkgutil
 import re
 import tokenize
 from pathlib import Path
@@ -64,6 +65,12 @@ def test_a_line_fits_a_terminal(page: Path) -> None:
 def test_a_link_leads_somewhere(page: Path) -> None:
     targets = LINK.findall(page.read_text(encoding="utf-8"))
     assert not [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+
+
+def test_a_name_of_the_reference_exists() -> None:
+    listed = re.findall(r"^::: (\S+)$", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed
+    assert not [name for name in listed if pkgutil.resolve_name(name).__doc__ is None]
 
 
 def test_a_file_that_contributors_are_sent_to_exists() -> None:
