@@ -107,10 +107,10 @@ LEFT_OUT = {
 }
 
 
-def run(line: str, *more: str) -> None:
+def run(line: str) -> None:
     arguments = words(line)
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, *SHORT.get(arguments[0], []), *more])
+        main([*arguments, *SHORT.get(arguments[0], [])])
     assert not ended.value.code, line
     if arguments[0] == "plan":
         for path in Path("moe_workspace/plans").glob("*/plan.json"):
