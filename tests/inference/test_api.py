@@ -149,7 +149,6 @@ def test_a_foundation_alone_needs_no_folder() -> None:
         moe_pipeline.load_model()
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -198,15 +197,9 @@ def test_doubt_is_shown_where_it_is_asked_for(follower: Mixture, image: Volume) 
 def test_a_model_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         moe_pipeline.load_model(**options)
-=======
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    program = "import sys, moe_pipeline; print(sorted({'torch', 'numpy', 'SimpleITK', 'pydantic'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.strip() == "[]"
 
 
-def test_an_imported_foundation_is_found_beside_the_model_folder(trained_workspace: Workspace) -> None:
+def test_an_imported_foundation_is_found_beside_the_model_folder(trained_workspace: Workspace, tmp_path: Path) -> None:
     assert len(moe_pipeline.load_model(trained_workspace.model).experts) == 2
     with pytest.raises(PipelineError, match="no foundation 'tiny'"):
-        moe_pipeline.load_model(trained_workspace.model, weights_root=None)
->>>>>>> 45fd993 (Test that a model folder finds its workspace's foundations; nano's card in today's words)
+        moe_pipeline.load_model(trained_workspace.model, weights_root=tmp_path)
