@@ -22,7 +22,7 @@ def read_without_shear(path: Path) -> tuple[list[Volume], float]:
 
     Raises:
         ImageError: as `read_channels`.
-        GeometryError: as `read_channels`, and if a voxel would move by more than `mending.SNAP_TOLERANCE`.
+        GeometryError: as `read_channels`, and if a voxel would move by more than `repair.SNAP_TOLERANCE`.
     """
     try:
         return read_channels(path), 0.0
