@@ -11,7 +11,8 @@ import torch
 from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -23,7 +23,8 @@ from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 from moe_pipeline.training.engine.loop import LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, mask_loss, occupancy
@@ -40,9 +41,9 @@ class CachedStep:
     identity = "benchmark"
 
     def __init__(self, foundation: Foundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
-        self.kernel_rate = kernel_rate(foundation.config)
+        self.kernel_rate = kernel_rate(foundation)
         self.module = trainable_decoder(foundation)
-        self.prompt_encoder = foundation.prompt_encoder
+        self.foundation = foundation
         self.embedding, self.target, self.clicks = embedding, target, clicks
         self.state: ClickState | None = None
 
@@ -50,7 +51,7 @@ class CachedStep:
         """As `ExpertTask.loss`."""
         after, generator = self.state if step % self.clicks else None, torch.Generator().manual_seed(step)
         answer = next(
-            click_sequence(self.prompt_encoder, self.module, self.embedding, self.target, 1, generator, after=after)
+            click_sequence(self.foundation, self.module, self.embedding, self.target, 1, generator, after=after)
         )
         self.state = answer.remembered()
         return interaction_loss(answer.candidates, occupancy(self.target, answer.logits.shape[-1]), 0.2)
@@ -91,9 +92,7 @@ def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks:
         embedding = encode(weights, config, image)
         total = torch.zeros(())
         generator = torch.Generator().manual_seed(0)
-        for answer in click_sequence(
-            network.prompt_encoder, network.mask_decoder, embedding, target, clicks, generator
-        ):
+        for answer in click_sequence(network, network.decoder, embedding, target, clicks, generator):
             full = F.interpolate(answer.logits, size=(size, size, size), mode="trilinear", align_corners=False)
             total = total + mask_loss(full, target.float()).mean()
         (total / clicks).backward()

@@ -36,11 +36,13 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import decoder_session
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder
 from moe_pipeline.inference.interactive.objects import SimulatedUser
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.mixture.settings import Settings
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size
@@ -162,9 +164,8 @@ def ours(
         selector="general",
         device=torch.device("cpu"),
         hashes={},
-        settings=Settings(zoom="off", max_windows=1),
     )
-    request = Request("ct", image, reference=labels, classes={value: str(value) for value in ids})
+    request = SimulatedRequest("ct", image, labels, {value: str(value) for value in ids})
     times: Times = dict.fromkeys(("resample, crop", "encode", "decode", "resample back, paste"), 0.0)
     encoded: list[int] = []
 
@@ -182,7 +183,7 @@ def ours(
         mock.patch.object(LabelMapBuilder, "add", timing(times, "resample back, paste", LabelMapBuilder.add)),
     ):
         began = Clock.read()
-        segment_case(model, request)
+        segment_case(model, request, SegmentOptions(zoom="off", max_crops=1))
         total = Clock.read() - began
     return times, total, sum(encoded)
 

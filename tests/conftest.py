@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Candidates, Foundation, PromptEmbedding
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
@@ -181,14 +182,14 @@ class SeesBrightness:
     """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
 
     def __init__(self, *, connected: bool = True) -> None:
-        self.config = SimpleNamespace(low_resolution_size=LOW)
-        self.mask_decoder = Follows(connected=connected)
+        self.low_resolution_size = LOW
+        self.decoder = Follows(connected=connected)
 
-    def image_encoder(self, image: Tensor) -> Tensor:
-        return functional.avg_pool3d(image, image.shape[-1] // LOW)
+    def encode(self, crops: Tensor) -> Tensor:
+        return functional.avg_pool3d(crops, crops.shape[-1] // LOW)
 
-    def prompt_encoder(self, points: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Any, Tensor]:
-        return points, mask
+    def embed_prompts(self, points: tuple[Tensor, Tensor], mask: Tensor) -> PromptEmbedding:
+        return PromptEmbedding(points, mask)  # type: ignore[arg-type]  # for nobody but `Follows`
 
 
 class Follows:
@@ -198,15 +199,19 @@ class Follows:
         self.connected = connected
         self.asked: list[tuple[int, bool]] = []
 
-    def __call__(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], dense: Tensor) -> tuple[Tensor, None]:
-        coordinates, labels = sparse
-        self.asked.append((int(labels.numel()), bool(dense.any())))
+    def prepare(self, embedding: Tensor) -> Tensor:
+        return embedding
+
+    def decode(self, embedding: Tensor, prompts: PromptEmbedding) -> Candidates:
+        coordinates, labels = prompts.sparse
+        self.asked.append((int(labels.numel()), bool(prompts.dense.any())))
         bright = embedding[0, 0].numpy() > 0
         if self.connected:
             numbers, _ = ndimage.label(bright, np.ones((3, 3, 3)))
             low_res_voxels = (coordinates[0][labels[0] == 1].numpy() + 0.5) // 2
             bright = np.isin(numbers, [numbers[tuple(voxel.astype(int))] for voxel in low_res_voxels]) & (numbers > 0)
-        return torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None], None
+        logits = torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None]
+        return Candidates(logits, torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What the commands share: options, and the progress bar."""
 
+import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,18 +26,33 @@ Risk = Annotated[
 Confidence = Annotated[float, typer.Option(help="That this is held.", min=0.5, max=0.9999)]
 
 ROOT = Path("moe_workspace")
-FIXES = ("safe", "snap", "round", "resample-labels", "split-4d")
+FIXES = ("safe", "snap", "round", "resample-labels", "split-4d", "sform", "qform", "pixdim", "mm", "union")
 """Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
 
 
-@contextmanager
-def progress_bar() -> Iterator["Progress"]:
-    """A bar with the time left on a terminal; silence elsewhere."""
-    from moe_pipeline.progress import silent
+def positive(value: float | None) -> float | None:
+    """Refuse an option that is no number above 0: a limit of 0 or NaN is a slip, and stands for no default."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"must be a number above 0, got {value:g}")
+    return value
 
-    if not sys.stderr.isatty():
+
+@contextmanager
+def progress_bar(*, lines: bool = False) -> Iterator["Progress"]:
+    """A bar with the time left on a terminal; elsewhere nothing, or with `lines` one line when a stage begins."""
+    if sys.stderr.isatty():
+        with _bars() as show:
+            yield show
+    elif lines:
+        yield _stage_lines()
+    else:
+        from moe_pipeline.progress import silent
+
         yield silent
-        return
+
+
+@contextmanager
+def _bars() -> Iterator["Progress"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -54,6 +71,20 @@ def progress_bar() -> Iterator["Progress"]:
 
 _HEARD = 0.5
 """An expert that answers less of its own prompts is called silent."""
+
+
+def _stage_lines() -> "Progress":
+    """For a log: `[  12 s] encoding Dataset004_Hippocampus (108)` when a stage begins."""
+    began, current = time.monotonic(), ""
+
+    def show(stage: str, done: float, total: float) -> None:
+        nonlocal current
+        if stage == current and done != 0:
+            return
+        current = stage
+        typer.echo(f"[{time.monotonic() - began:4.0f} s] {stage} ({total:g})", err=True)
+
+    return show
 
 
 def show_routing(card: "GateCard") -> None:

@@ -43,6 +43,7 @@ def experts_add(
     model: Model = None,
     risk: Risk = 0.002,
     confidence: Confidence = 0.95,
+    fold: Annotated[int | None, typer.Option(help="Of the expert; needed where there are several.", min=0)] = None,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -52,9 +53,8 @@ def experts_add(
 
     place, claims = Workspace(workspace), ClaimSettings(risk=risk, confidence=confidence)
     with progress_bar() as progress:
-        card = add_expert(
-            place, model or place.model, place.raw_folder(dataset), device, claims=claims, progress=progress
-        )
+        folder, to = place.raw_folder(dataset), model or place.model
+        card = add_expert(place, to, folder, device, claims=claims, progress=progress, fold=fold)
     typer.echo(f"{model or place.model}: {card.outputs[1]} joined; it speaks where its weight is above {card.tau:g}")
     show_routing(card)
     show_claims(card)

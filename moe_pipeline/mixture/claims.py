@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.claim import FirstMask, Proposal, evidence
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, OODDetector, image_features
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +27,15 @@ class PromptWindow:
 
 
 @torch.no_grad()
-def first_mask(foundation: Foundation, decoder: MaskDecoder, window: PromptWindow) -> FirstMask:
+def first_mask(foundation: Foundation, decoder: Decoder, window: PromptWindow) -> FirstMask:
     """A decoder's answer to the first click, without any earlier mask; on the CPU."""
-    device, low = window.embedding.device, foundation.config.low_resolution_size
+    device, low = window.embedding.device, foundation.low_resolution_size
     labels = torch.ones(1, 1, dtype=torch.long, device=device)
     points = window.click.to(device).float()[None, None], labels  # (1, 1, 3), (1, 1)
-    sparse, dense = foundation.prompt_encoder(points=points, mask=torch.zeros(1, 1, low, low, low, device=device))
-    logits, iou = decoder(window.embedding, sparse, dense)
-    size = foundation.config.encoder.img_size
-    return FirstMask(logits[0, 0].float().cpu(), float(iou[0, 0]), window.click.cpu().float(), window.spacing_mm, size)
+    prompts = foundation.embed_prompts(points, mask=torch.zeros(1, 1, low, low, low, device=device))
+    logits, iou = decoder.decode(decoder.prepare(window.embedding), prompts).answer()
+    click, size = window.click.cpu().float(), foundation.crop_size
+    return FirstMask(logits[0, 0].float().cpu(), float(iou[0, 0]), click, window.spacing_mm, size)
 
 
 def claim_evidence(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sam_med3d_small"
 

@@ -1,5 +1,6 @@
 """From files of prompts to label maps and rows."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import SimpleITK as sitk
 
 from moe_pipeline.cli import main
-from moe_pipeline.inference.batch.folder import PromptSource, predict_folder
-from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.inference.batch.folder import predict_folder
+from moe_pipeline.inference.keywords import predict_options
+from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.records.prompts import PromptFile
 
 
@@ -34,7 +36,7 @@ def test_each_case_has_its_prompts_or_its_reason(follower: Mixture, images: Path
     folder.mkdir()
     tools.slicer_json(folder / "a.mrk.json", [place], ["ball-1"])
     (folder / "b.csv").write_text("axis-0,axis-1\n1,2\n")
-    rows = predict_folder(follower, images, tmp_path / "out", PromptSource(file=folder))
+    rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=folder)).rows
     assert [(row.case, row.status, row.class_id, row.class_name) for row in rows] == [
         ("a", "ok", 1, "ball"),
         ("b", "failed", None, ""),
@@ -52,16 +54,38 @@ def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> 
     earlier = sitk.Cast(image > 50, sitk.sitkUInt8) * 4
     (tmp_path / "masks").mkdir()
     sitk.WriteImage(earlier, str(tmp_path / "masks" / "a.nii.gz"))
-    rows = predict_folder(follower, images, tmp_path / "out", PromptSource(file=tmp_path / "masks"))
+    rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=tmp_path / "masks")).rows
     assert [(row.case, row.status, row.class_id, row.prompt_source) for row in rows[:1]] == [("a", "ok", 4, "mask")]
-    assert follower.foundation.mask_decoder.asked == [(1, True)]  # type: ignore[attr-defined]
+    assert follower.foundation.decoder.asked == [(1, True)]  # type: ignore[attr-defined]
+
+
+def test_a_class_has_the_id_that_the_model_knows_it_by(
+    follower: Mixture, images: Path, tools: Any, tmp_path: Path
+) -> None:
+    decoder = follower.foundation.mask_decoder
+    expert = Expert("Dataset004_Hippo", follower.view, decoder, classes={1: "Anterior", 2: "Posterior"})
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    tools.napari_csv(folder / "a.csv", [(6, 7, 8)], ["posterior-1"])
+    tools.napari_csv(folder / "b.csv", [(6, 7, 8)], ["1 Posterior"])
+    tools.napari_csv(folder / "c.csv", [(6, 7, 8)], ["cyst"])
+    rows = predict_folder(
+        replace(follower, experts=(expert,)), predict_options(images, tmp_path / "out", prompts=folder)
+    ).rows
+    assert [(row.case, row.status, row.class_id) for row in rows] == [
+        ("a", "ok", 2),
+        ("b", "failed", None),
+        ("c", "ok", 3),
+    ]
+    assert "says 1 for 'Posterior', but the expert Dataset004_Hippo has 2 Posterior" in rows[1].message
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "a.nii.gz"))))) == {0, 2}
 
 
 def test_a_single_file_is_for_the_only_image(follower: Mixture, images: Path, tools: Any, tmp_path: Path) -> None:
     for name in "bc":
         (images / f"{name}.nii.gz").unlink()
     file = tools.napari_csv(tmp_path / "Points.csv", [(6, 7, 8)], ["ball"])
-    (row,) = predict_folder(follower, images, tmp_path / "out", PromptSource(file=file))
+    (row,) = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=file)).rows
     assert (row.case, row.status) == ("a", "ok")
 
 

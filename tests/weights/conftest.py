@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_pipeline.errors import CheckpointError, RecordError
+from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import FoundationCard, View
@@ -91,5 +91,13 @@ def test_unknown_name_lists_the_known(tiny: Foundation, tmp_path: Path) -> None:
 def test_weights_without_card_are_refused(tiny: Foundation, tmp_path: Path) -> None:
     save(tiny, tmp_path)
     (tmp_path / "mine.json").unlink()
-    with pytest.raises(RecordError, match="expected a FoundationCard record"):
+    with pytest.raises(CheckpointError, match=r"has no card mine\.json beside it.*moe weights import"):
         find_foundation(tmp_path / "mine.safetensors")
+
+
+def test_a_name_that_is_built_in_too_is_not_passed_over(tiny: Foundation, tmp_path: Path) -> None:
+    save(tiny, tmp_path, name="nano")  # of an earlier version, which let it in
+    with pytest.raises(CheckpointError, match=r"nano\.safetensors: has the name of a foundation that comes with moe"):
+        find_foundation("nano", tmp_path)
+    assert find_foundation(tmp_path / "nano.safetensors").card.config == tiny.config.to_dict()
+    assert find_foundation("nano").builtin

@@ -11,20 +11,24 @@ from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.channels import first_channels
+from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image_suffix
 from moe_pipeline.imaging.io.native import read_geometry, read_native, write_native
-from moe_pipeline.imaging.volume import Volume, to_canonical, to_grid_orientation
+from moe_pipeline.imaging.padding import without_padding
+from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical, to_grid_orientation
 
 __all__ = [
     "ROUNDING_TOLERANCE",
     "SUFFIXES",
     "as_labels",
     "case_id_of",
+    "fault_of_format",
     "check_finite",
     "has_image_suffix",
     "label_counts",
     "label_values",
     "list_images",
     "list_label_maps",
+    "load_image",
     "read_geometry",
     "read_label_map",
     "read_volume",
@@ -34,11 +38,17 @@ __all__ = [
 
 ROUNDING_TOLERANCE = 1e-2
 """What a fraction of a label may be at most to pass for the noise of a computation."""
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
 def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
-    """One channel of a 3D image file, or of a folder with one DICOM series, in canonical orientation.
+    """As `load_image`, where the grid that the image is stored on does not matter."""
+    return load_image(path, dtype).volume
+
+
+def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
+    """One channel of a 3D image file, or of a folder with one DICOM series: header and voxels, read once.
+
+    Padding of CT is set to air (see `padding`).
 
     Raises:
         ImageError: if it is no single 3D channel of finite numbers; names the file, what was found and what to do.
@@ -47,7 +57,7 @@ def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
     native = read_native(path)
     wanted = native.array.astype(dtype, copy=False)
     check_finite(wanted, path)
-    return to_canonical(Volume(wanted, native.geometry))
+    return LoadedImage.of(without_padding(Volume(wanted, native.geometry)))
 
 
 def check_finite(array: NDArray[Any], path: Path) -> None:
@@ -70,8 +80,8 @@ def read_label_map(path: Path) -> Volume:
     """A label file as integers in canonical orientation. Whole numbers stored as floats are accepted.
 
     Raises:
-        ImageError: as `read_volume`, and for negative or fractional values (a soft or probability label).
-        GeometryError: as `read_volume`.
+        ImageError: as `load_image`, and for negative or fractional values (a soft or probability label).
+        GeometryError: as `load_image`.
     """
     return to_canonical(as_labels(read_native(path), path))
 
@@ -188,11 +198,6 @@ def case_id_of(path: Path) -> str:
     """File name without an image suffix, or the name of a DICOM folder."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
     return path.name[: len(path.name) - len(suffix)]
-
-
-def has_image_suffix(path: Path) -> bool:
-    """Whether the name ends like an image file that we read."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def _extremes(array: NDArray[Any]) -> tuple[float, float]:

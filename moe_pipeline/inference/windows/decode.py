@@ -12,9 +12,8 @@ from moe_pipeline.inference.windows.embedding_cache import FLIPS, CropBank, Enco
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.claims import PromptWindow, claim_evidence, first_mask
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import GENERAL, Route
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 """(n, 3) RAS world in mm, and (n,) labels."""
@@ -23,7 +22,7 @@ Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 @torch.no_grad()
 def decode(
     foundation: Foundation,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     crop: EncodedCrop,
     clicks: Clicks,
     mask: NDArray[np.float32],
@@ -32,7 +31,7 @@ def decode(
     """Low-resolution logits of one object, averaged over those of the crop's looks that the decoder knows.
 
     Args:
-        foundation: for its prompt encoder.
+        foundation: embeds the prompts.
         decoder: general or expert.
         crop: encoded.
         clicks: those outside the crop are left out.
@@ -51,8 +50,8 @@ def decode(
             continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
-        sparse, dense = foundation.prompt_encoder(points=(there, labels), mask=previous.flip(spatial))
-        logits, _ = decoder(embedding, sparse, dense)
+        prompts = foundation.embed_prompts((there, labels), mask=previous.flip(spatial))
+        logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
     return answer
@@ -158,7 +157,7 @@ def decided_route(
         PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.view.spacing_mm)
         for crop in (seen, own)
     )
-    general = first_mask(model.foundation, model.foundation.mask_decoder, general_window)
+    general = first_mask(model.foundation, model.foundation.decoder, general_window)
     answer = first_mask(model.foundation, expert.decoder, own_window)
     ood = model.ood_score(named.expert, seen.embedding, *in_crop(known, seen))
     return model.decided(

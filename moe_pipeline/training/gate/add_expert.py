@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.mixture.expert import find_expert
 from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
 from moe_pipeline.mixture.gate_files import (
     GATE_CARD,
@@ -72,6 +73,7 @@ def add_expert(
     settings: GateSettings | None = None,
     claims: ClaimSettings | None = None,
     progress: Progress = silent,
+    fold: int | None = None,
 ) -> GateCard:
     """Let one more expert join a model, without the data of the others.
 
@@ -89,6 +91,7 @@ def add_expert(
         settings: of its gate.
         claims: of its claim.
         progress: told after each case, batch and step.
+        fold: which of the dataset's experts; the only one there is if None.
 
     Raises:
         DatasetError: if the model has this expert already, or keeps no features of the others.
@@ -101,7 +104,7 @@ def add_expert(
     if name in {entry.dataset for entry in described.experts}:
         raise DatasetError(f"{model} has an expert {name} already; `moe experts remove {name}` first")
     others = load_features(model, _datasets_of(model, described), GENERAL)
-    card = ExpertCard.load(place.expert(name) / "expert.json")
+    card = find_expert(place, name, fold)
     if card.foundation_sha256 != described.foundation_sha256:
         raise StaleCacheError(
             f"expert {name} was trained on the foundation {card.foundation} ({card.foundation_sha256[:12]}), {model} "
@@ -127,7 +130,7 @@ def add_expert(
     finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
     written_card = gate_card(finished, options.settings)
     if prior is not None:
-        experts = (load_expert(place.expert(name), planned.foundation),)
+        experts = (load_expert(place.expert(name, card.fold), planned.foundation),)
         detectors = (own_detector(place, planned, options, progress),)
         panel = Panel(
             planned.foundation, described.view, trained.router, experts, detectors, open_device(device), threshold

@@ -13,9 +13,8 @@ from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.mixture.claims import PromptWindow, first_mask
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.claim import FirstMask
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size
 
@@ -61,11 +60,11 @@ class CaseWindows:
         if (view, start) not in self._encoded:
             cube = extract_crop(self.image, grid.cube(start), view)
             image = torch.from_numpy(cube)[None, None].to(self.device)
-            self._encoded[view, start] = self.foundation.image_encoder(image)
+            self._encoded[view, start] = self.foundation.encode(image)
         voxel = grid.cube(start).world_to_voxel(click.place_mm[None])[0]  # (3,)
         return PromptWindow(self._encoded[view, start], torch.from_numpy(voxel).float(), view.spacing_mm)
 
-    def answer(self, decoder: MaskDecoder, view: View, click: Click) -> tuple[FirstMask, float]:
+    def answer(self, decoder: Decoder, view: View, click: Click) -> tuple[FirstMask, float]:
         """A decoder's first answer and its Dice; NaN where nobody knows what is meant.
 
         What of the object lies beyond the window counts as missed, though prediction would follow it there.
@@ -82,7 +81,7 @@ class CaseWindows:
         return mask, 2 * float((found & target).sum()) / (float(found.sum()) + wanted)
 
     def _grid(self, view: View) -> CropGrid:
-        return CropGrid(self.image.geometry, view, self.foundation.config.low_resolution_size)
+        return CropGrid(self.image.geometry, view, self.foundation.low_resolution_size)
 
 
 def clicks_in(labels: Volume, classes: tuple[int, ...], each: int, random: np.random.Generator) -> list[Click]:

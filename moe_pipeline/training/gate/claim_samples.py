@@ -108,7 +108,7 @@ class Panel:
     def may_claim(self, case: CaseWindows, click: Click, output: int) -> bool:
         """Whether an expert's OOD detector in its own view knows the image; else its claim is 0."""
         detector, window = self.own_detectors[output - 1], case.window(self.experts[output - 1].view, click)
-        width = self.foundation.config.encoder.out_chans
+        width = self.foundation.embedding_width
         return bool(detector.knows(image_features(window.embedding, width).to(detector.mean))[0])
 
     def samples(
@@ -125,7 +125,7 @@ class Panel:
         if not asked:
             return
         nominee, scores = self.nominee(case, click)
-        general, general_dice = case.answer(self.foundation.mask_decoder, self.view, click)
+        general, general_dice = case.answer(self.foundation.decoder, self.view, click)
         for output in asked:
             expert = self.experts[output - 1]
             mask, dice = case.answer(expert.decoder, expert.view, click)

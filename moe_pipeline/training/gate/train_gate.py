@@ -9,7 +9,7 @@ import torch
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
-from moe_pipeline.mixture.expert import load_decoder
+from moe_pipeline.mixture.expert import find_expert, load_decoder
 from moe_pipeline.mixture.folder import FinishedGate, check_replaceable, save_model
 from moe_pipeline.mixture.gate_files import DatasetFeatures
 from moe_pipeline.mixture.model import load_expert
@@ -143,7 +143,7 @@ def train_gate(
         update={"rule": options.rule, "targets": options.targets, "margin": options.margin, "better_expert": better}
     )
     if options.rule != "paper":
-        experts = tuple(load_expert(place.expert(card.dataset), planned.foundation) for card in cards)
+        experts = tuple(load_expert(place.expert(card.dataset, card.fold), planned.foundation) for card in cards)
         detectors = tuple(own_detector(place, one, options, progress) for one in of_experts)
         panel = Panel(planned.foundation, view, trained.router, experts, detectors, open_device(options.device))
         learnt = claims_of(place, planned, panel, drawn, options, progress=progress)
@@ -164,7 +164,7 @@ def own_detector(
 ) -> OODDetector:
     """The OOD detector of a dataset's expert in its own view, from the crops that the expert was trained on."""
     cache = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
-    width, fold = planned.foundation.config.encoder.out_chans, planned.fold
+    width, fold = planned.foundation.embedding_width, planned.fold
     parts = []
     for cases in (fold.train, fold.validation):
         numbers = cache.of_cases(cases, augmented=True)
@@ -289,7 +289,7 @@ def _expert_cards(
         raise DatasetError(f"a gate needs at least one expert and each dataset once; got {', '.join(names) or 'none'}")
     if options.rule == "paper" and not general_folders:
         raise DatasetError("the paper's rule learns the general expert from data alone; name some with --general")
-    return [ExpertCard.load(place.expert(name) / "expert.json") for name in names[: len(expert_folders)]]
+    return [find_expert(place, name, options.fold) for name in names[: len(expert_folders)]]
 
 
 def _prompts(
@@ -336,14 +336,14 @@ def _judge(
     progress: Progress,
 ) -> Judgement:
     """Both decoders on the dataset's objects, each in its own view."""
-    decoder = load_decoder(place.expert(card.dataset), card, planned.foundation)
+    decoder = load_decoder(place.expert(card.dataset, card.fold), card, planned.foundation)
     own = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
     cases, seed, device = (
         (*planned.fold.train, *planned.fold.validation),
         options.settings.seed,
         open_device(options.device),
     )
-    general = object_dice(cache, cases, planned.foundation, planned.foundation.mask_decoder, seed, device, progress)
+    general = object_dice(cache, cases, planned.foundation, planned.foundation.decoder, seed, device, progress)
     return Judgement(general, object_dice(own, cases, planned.foundation, decoder, seed, device, progress))
 
 

@@ -9,9 +9,11 @@ from torch import Tensor
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import SearchRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
+from moe_pipeline.inference.options import SearchOptions
 from moe_pipeline.inference.search import search
-from moe_pipeline.inference.search.experts import SearchOptions, class_searches
+from moe_pipeline.inference.search.experts import class_searches
 from moe_pipeline.inference.search.search import search_case
 from moe_pipeline.inference.windows import decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
@@ -59,7 +61,7 @@ def bright(classes: dict[int, str], objects: dict[int, int] | None = None) -> Br
 def model_of(foundation: Foundation, *click_proposers: ExpertClickProposer | None) -> Mixture:
     names = ("Dataset001_One", "Dataset022_Two")
     experts = tuple(
-        Expert(name, VIEW, foundation.mask_decoder, click_proposer)
+        Expert(name, VIEW, foundation.decoder, click_proposer)
         for name, click_proposer in zip(names, click_proposers, strict=False)
     )
     return Mixture(foundation, VIEW, experts, None, 0.0, "weighted", torch.device("cpu"), {})
@@ -250,7 +252,7 @@ def test_a_search_gives_a_row_for_every_class(
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
     monkeypatch.setattr(search, "_found", lambda *_: {4: []})
-    result = segment_case(model, Request("scan", image_with(CENTRE), search=SearchOptions()))
+    result = segment_case(model, SearchRequest("scan", image_with(CENTRE), SearchOptions()))
     (row,) = result.rows
     assert (row.status, row.prompt_source, row.expert, row.class_id) == ("absent", "automatic", "Dataset001_One", 4)
     assert not result.labels.array.any()

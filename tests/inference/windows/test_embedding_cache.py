@@ -72,7 +72,7 @@ def test_what_was_used_longest_ago_is_forgotten_first(
 
 
 def test_mirror_images_are_looked_at_too(tiny_foundation: Foundation, image: Volume) -> None:
-    bank = CropBank(image, tiny_foundation, torch.device("cpu"), flips=True)
+    bank = CropBank(image, tiny_foundation, torch.device("cpu"), tta=True)
     crop = bank.crop(VIEW, STARTS[2])
     cube = extract_crop(image, bank.crop_grid(VIEW).cube(STARTS[2]), VIEW)
     assert len(crop.looks) == 4

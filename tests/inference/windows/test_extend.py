@@ -8,10 +8,12 @@ from torch.nn import functional
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.windows.extend import connected
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.prompts.prompt import Prompt
 
 VOXEL = 2  # voxels
@@ -41,10 +43,12 @@ def painted(mask: NDArray[np.bool_]) -> Volume:
     return Volume(np.where(mask, 100.0, 10.0).astype(np.float32), grid(mask.shape))
 
 
-def segment(model: Mixture, image: Volume, *voxels: tuple[int, int, int]) -> CaseResult:
+def segment(
+    model: Mixture, image: Volume, *voxels: tuple[int, int, int], options: SegmentOptions = PLAIN
+) -> CaseResult:
     clicks = image.geometry.voxel_to_world(np.array(voxels, dtype=float))
     prompt = Prompt(1, "tube", clicks, np.ones(len(voxels), np.int64), "prompts")
-    return segment_case(model, Request("case", image, prompts=(prompt,)))
+    return segment_case(model, PromptRequest("case", image, (prompt,)), options)
 
 
 @pytest.fixture
@@ -64,16 +68,14 @@ def test_a_tube_three_crops_long_is_followed_to_both_ends(
 
 def test_one_crop_alone_ends_at_its_face(follower: Mixture, long_tube: NDArray[np.bool_]) -> None:
     click = tuple(np.argwhere(long_tube & (np.arange(56) == 28))[0].tolist())
-    alone = replace(follower, settings=Settings(max_windows=1))
-    result = segment(alone, painted(long_tube), click)
+    result = segment(follower, painted(long_tube), click, options=SegmentOptions(max_crops=1))
     slices = np.flatnonzero((result.labels.array == 1).any(axis=(0, 1)))
     assert len(slices) == 16  # the crop
 
 
 def test_growth_that_is_cut_short_says_so(follower: Mixture, long_tube: NDArray[np.bool_]) -> None:
     click = tuple(np.argwhere(long_tube & (np.arange(56) == 2))[0].tolist())
-    short = replace(follower, settings=Settings(max_windows=2))
-    result = segment(short, painted(long_tube), click)
+    result = segment(follower, painted(long_tube), click, options=SegmentOptions(max_crops=2))
     assert "after 2 crops" in result.rows[0].message
     assert not (result.labels.array[:, :, 24:] == 1).any()  # a crop, and half a crop
 
@@ -90,7 +92,7 @@ def test_every_window_is_told_the_mask_so_far_and_a_place_inside(
 ) -> None:
     click = tuple(np.argwhere(long_tube & (np.arange(56) == 2))[0].tolist())
     segment(follower, painted(long_tube), click)
-    asked = follower.foundation.mask_decoder.asked
+    asked = follower.foundation.decoder.asked
     assert asked[0] == (1, False)
     assert all(n_clicks >= 1 and with_mask for n_clicks, with_mask in asked[1:])
     assert len({n_clicks for n_clicks, _ in asked}) == 2  # its own, and where the user's is in view, that too
@@ -109,7 +111,7 @@ def test_an_object_that_ends_in_the_crop_costs_one_window(follower: Mixture) -> 
     ball = np.zeros((40, 40, 40), dtype=bool)
     ball[16:24, 16:24, 16:24] = True
     segment(follower, painted(ball), (20, 20, 20))
-    assert len(follower.foundation.mask_decoder.asked) == 1
+    assert len(follower.foundation.decoder.asked) == 1
 
 
 def test_a_click_out_of_reach_of_the_first_crop_opens_its_own(follower: Mixture) -> None:
@@ -133,14 +135,14 @@ def test_a_window_that_shows_something_else_is_not_taken_and_the_end_is_round(
 ) -> None:
     bar = np.zeros((16, 16, 48), dtype=bool)
     bar[2:14, 2:14, :] = True
-    decoder = follower.foundation.mask_decoder
-    answer = type(decoder).__call__
+    decoder = follower.foundation.decoder
+    answer = type(decoder).decode
 
-    def loses_it(self: object, *inputs: object) -> object:
-        logits, iou = answer(self, *inputs)
-        return (logits if len(self.asked) == 1 else -logits), iou  # type: ignore[attr-defined]
+    def loses_it(self: object, *inputs: object) -> Candidates:
+        said = answer(self, *inputs)
+        return said if len(self.asked) == 1 else replace(said, logits=-said.logits)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(type(decoder), "__call__", loses_it)
+    monkeypatch.setattr(type(decoder), "decode", loses_it)
     found = segment(follower, painted(bar), (8, 8, 3)).labels.array == 1
     assert len(decoder.asked) == 2
     areas = found.sum(axis=(0, 1))

@@ -46,9 +46,9 @@ def test_bf16_is_chosen_where_it_is_faster(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr("moe_pipeline.training.expert.session.multiplies_bf16", lambda _device: has_bf16)
-    session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
-    assert session.options.precision == expected
-    assert loop_settings(session.planned.plan, session.options, 1e-3).precision == expected
+    with open_session(place, place.raw(NAME), FinetuneOptions(), silent, [], encoded=True) as session:
+        assert session.options.precision == expected
+        assert loop_settings(session.planned.plan, session.options, 1e-3).precision == expected
 
 
 def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> None:
@@ -85,7 +85,8 @@ SHORT = ExpertSettings(batch_size=3, max_clicks=3, sequences=2)
 
 
 def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes | None = None) -> ExpertTask:
-    session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
+    with open_session(place, place.raw(NAME), FinetuneOptions(), silent, [], encoded=True) as session:
+        pass
     cases = list(session.planned.fold.train), list(session.planned.fold.validation)
     cpu = torch.device("cpu")
     return ExpertTask(session.planned.foundation, session.cache, *cases, settings, cpu, processes)

@@ -42,3 +42,12 @@ def test_another_intensity_rule_gives_other_images(small_foundation: Foundation,
     other = background_features(small_foundation, SHA, upstream, 1, tmp_path, CPU)
     assert torch.isfinite(other).all()
     assert not torch.equal(one, other)
+
+
+def test_another_generator_makes_other_features(
+    small_foundation: Foundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background_features(small_foundation, SHA, VIEW, 1, tmp_path, CPU)
+    monkeypatch.setattr("moe_pipeline.training.gate.synthetic_negatives.GENERATOR_VERSION", 99)
+    background_features(small_foundation, SHA, VIEW, 1, tmp_path, CPU)
+    assert len(list(tmp_path.iterdir())) == 2

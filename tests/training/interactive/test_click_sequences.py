@@ -66,6 +66,4 @@ def talk(foundation: Foundation, began: list[int]) -> tuple[ClickSequences, Inte
         return foundation.image_encoder(images)
 
     assert encoder.in_chans == 1
-    return ClickSequences(read, SETTINGS, Processes(CPU)), InteractiveModel(
-        embed, foundation.prompt_encoder, foundation.mask_decoder
-    )
+    return ClickSequences(read, SETTINGS, Processes(CPU)), InteractiveModel(embed, foundation, foundation.decoder)
