@@ -15,7 +15,6 @@ log = logging.getLogger(__name__)
 METRICS_CSV = "dice.csv"
 COLUMNS = tuple(MetricRow.model_fields)
 TEXT_COLUMNS = ("case", "class_name", "status", "message")
-METRIC_COLUMNS = ("dice", "iou", "nsd", "hd95_mm")
 
 _SIGNIFICANT_DIGITS = "%.8g"
 
