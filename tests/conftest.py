@@ -39,6 +39,14 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """For tests marked `gpu`; skips where there is none."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
 def dicom_phantoms() -> ModuleType:
     """Functions that write small DICOM objects: `dicom_phantoms.py`."""
     spec = importlib.util.spec_from_file_location("dicom_phantoms", Path(__file__).with_name("dicom_phantoms.py"))
