@@ -94,13 +94,14 @@ def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes
 def test_each_step_answers_the_next_click_of_a_click_sequence(place: Workspace) -> None:
     task, seen = expert_task(place, SHORT), []
     for step in range(16):
-        before = task._sequences._states.get(step % 2)
+        name = f"{step % 2}.coordinates"
+        before = task.memory().get(name)
         task.loss(step)
-        state = task._sequences._states[step % 2]
-        clicks = state.labels.shape[1]
+        coordinates = task.memory()[name]
+        clicks = coordinates.shape[1]
         if clicks > 1:
             assert before is not None
-            assert torch.equal(state.coordinates[:, :-1], before.coordinates)
+            assert torch.equal(coordinates[:, :-1], before)
         seen.append(clicks)
     assert set(seen) == {1, 2, 3}
     for own in (seen[::2], seen[1::2]):  # click by click, then a new click sequence
