@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantoms.foundations import save_tiny
 from PIL import Image
 
 from moe_pipeline.cli import main
@@ -17,7 +18,6 @@ from moe_pipeline.imaging.io.files import write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.training_state import save_training_state
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -117,8 +117,7 @@ def test_what_is_in_the_way_is_named(
     named: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    view = View(spacing_mm=2, size_voxels=16)
-    save_foundation(tiny_foundation, tmp_path, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
+    save_tiny(tiny_foundation, tmp_path, View(spacing_mm=2, size_voxels=16))
     names = {"raw": "raw", "file": "file", "broken": "broken.json", "weights": "tiny.safetensors", "tmp": "."}
     places = {key: tmp_path / name for key, name in names.items()}
     write_raw_source(places["raw"])

@@ -4,13 +4,14 @@ import csv
 import json
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from phantoms.foundations import save_tiny
+from phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.embeddings.cache import EmbeddingCache
@@ -18,16 +19,13 @@ from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, Re
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.fit import GateTask
 from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
 
@@ -35,24 +33,18 @@ DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
 OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 
 
-def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+def prepare(root: Path, foundation: Foundation) -> Workspace:
     place = Workspace(root)
-    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", preset="nano", view=view)
+    save_tiny(foundation, place.weights, PLANNED_VIEW)
     for seed, name in enumerate(DATASETS):
-        folder = make_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
-        plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
-        small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}
-        plan.model_copy(update=small).save(place.plan(name))
+        add_planned(place, name, 6, seed, **SMALL_PLAN)
     return place
 
 
 @pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
-) -> Workspace:
+def trained(tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation) -> Workspace:
     """A workspace after finetuning two datasets and training the gate with a third as general."""
-    place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation, make_phantom_dataset)
+    place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation)
     for name in DATASETS[:2]:
         finetune(place, place.raw(name), OPTIONS)
     gate = GateOptions(synthetic=4)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantoms.foundations import save_tiny
 
 from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
 
@@ -24,9 +24,7 @@ def place(
     """A workspace with one foundation and one raw folder."""
     workspace = Workspace(tmp_path_factory.mktemp("options"))
     view = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
-    save_foundation(
-        tiny_foundation, workspace.weights, name="tiny", source="test", licence="none", preset="nano", view=view
-    )
+    save_tiny(tiny_foundation, workspace.weights, view)
     make_phantom_dataset(workspace.raw("Dataset001_One"), n_cases=1)
     return workspace
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from phantoms.foundations import save_tiny
 
 from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
@@ -16,7 +17,6 @@ from moe_pipeline.imaging.io.files import read_label_map, write_image, write_lab
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
 GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
@@ -41,7 +41,7 @@ NAMES = (
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("foreign"))
     view = View(spacing_mm=1.0, size_voxels=16)
-    save_foundation(tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
+    save_tiny(tiny_foundation, place.weights, view)
     mask = np.zeros(GRID.shape, np.uint8)
     mask[3:9, 3:9, 2:8] = 3
     for seed, case in enumerate(CASES):

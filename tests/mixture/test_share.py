@@ -87,9 +87,7 @@ def test_without_the_foundation_its_card_goes_along(trained_workspace: Workspace
     assert load_mixture(tmp_path / "model", weights_root=trained_workspace.weights).experts[0].name == ONE
 
 
-def test_an_expert_may_join_an_imported_model(trained_workspace: Workspace, exported: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
+def test_an_expert_may_join_an_imported_model(place: Workspace, exported: Path, tmp_path: Path) -> None:
     shutil.rmtree(place.model)
     import_model(exported, place.model)
     add_expert(place, place.model, place.raw("Dataset003_Three"))
@@ -221,9 +219,7 @@ def test_nothing_is_replaced_unasked(exported: Path, trained_workspace: Workspac
         export_model(trained_workspace.model, trained_workspace.model / "x.zip", trained_workspace.weights)
 
 
-def test_a_model_that_does_not_fit_is_not_given_away(trained_workspace: Workspace, tmp_path: Path) -> None:
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
+def test_a_model_that_does_not_fit_is_not_given_away(place: Workspace, tmp_path: Path) -> None:
     path = place.expert(ONE) / "expert.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises((CheckpointError, StaleCacheError), match="sha256"):

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from phantoms.foundations import decoder_of
+from phantoms.images import write_file
 
 from moe_pipeline.cli import main
 from moe_pipeline.inference.batch.folder import PromptSource, predict_folder
@@ -21,10 +23,8 @@ def images(tmp_path: Path) -> Path:
     x, y, z = np.indices((16, 16, 16))
     ball = (x - 6) ** 2 + (y - 7) ** 2 + (z - 8) ** 2 <= 16
     for name in "abc":
-        image = sitk.GetImageFromArray((100 * ball).astype(np.float32).transpose())
-        image.SetOrigin((10.0, -20.0, 30.0))
-        image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
-        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+        turned = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+        write_file(folder / f"{name}.nii.gz", (100 * ball).astype(np.float32), origin=(10, -20, 30), direction=turned)
     return folder
 
 
@@ -54,7 +54,7 @@ def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> 
     sitk.WriteImage(earlier, str(tmp_path / "masks" / "a.nii.gz"))
     rows = predict_folder(follower, images, tmp_path / "out", PromptSource(file=tmp_path / "masks"))
     assert [(row.case, row.status, row.class_id, row.prompt_source) for row in rows[:1]] == [("a", "ok", 4, "mask")]
-    assert follower.foundation.mask_decoder.asked == [(1, True)]  # type: ignore[attr-defined]
+    assert decoder_of(follower).asked == [(1, True)]
 
 
 def test_a_single_file_is_for_the_only_image(follower: Mixture, images: Path, tools: Any, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from phantoms.images import write_file
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.io.files import read_geometry
@@ -14,12 +14,8 @@ SHAPE = (20, 16, 12)
 
 
 def write(path: Path, labels: np.ndarray) -> None:
-    path.parent.mkdir(exist_ok=True)
-    image = sitk.GetImageFromArray(labels.transpose())  # (x, y, z) -> (z, y, x)
-    image.SetSpacing((1.0, 1.5, 2.0))
-    image.SetOrigin((5.0, -6.0, 7.0))
-    image.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
-    sitk.WriteImage(image, str(path))
+    turned = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+    write_file(path, labels, (1.0, 1.5, 2.0), (5.0, -6.0, 7.0), turned)
 
 
 @pytest.fixture

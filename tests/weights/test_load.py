@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from phantoms.foundations import save_tiny
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_file
@@ -14,7 +15,6 @@ from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights import (
     import_checkpoint,
     list_foundations,
-    save_foundation,
     verify_foundation,
 )
 from moe_pipeline.weights.load import load_foundation, read_config
@@ -22,9 +22,7 @@ from moe_pipeline.weights.store import find_foundation
 
 
 def save(foundation: Foundation, folder: Path) -> Path:
-    view = View(spacing_mm=2, size_voxels=16)
-    save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
-    return folder / "tiny.safetensors"
+    return save_tiny(foundation, folder, View(spacing_mm=2, size_voxels=16))
 
 
 def test_round_trip_is_exact_and_frozen(tiny: Foundation, tmp_path: Path) -> None:

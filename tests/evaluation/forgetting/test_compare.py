@@ -183,10 +183,8 @@ def test_the_report_says_what_was_forgotten_and_what_was_seen(compared: tuple[Ma
 
 
 def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
-    trained_workspace: Workspace, unseen: Path, small_foundation: Foundation, tmp_path: Path
+    place: Workspace, unseen: Path, small_foundation: Foundation, tmp_path: Path
 ) -> None:
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
     view = ExpertCard.load(place.expert(ONE) / "expert.json").view
     save_foundation(
         small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", preset="nano", view=view
@@ -202,13 +200,11 @@ def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
     assert forgetting.mean_drop == 0
 
 
-def test_held_back_are_the_test_cases_or_else_the_fold(trained_workspace: Workspace, tmp_path: Path) -> None:
-    fold = raw_set(trained_workspace, ONE, None, 0)
-    splits = json.loads(trained_workspace.splits(ONE).read_text())
+def test_held_back_are_the_test_cases_or_else_the_fold(place: Workspace) -> None:
+    fold = raw_set(place, ONE, None, 0)
+    splits = json.loads(place.splits(ONE).read_text())
     assert [case.case for case in fold.cases] == splits["folds"][0]["validation"]
     assert "fold 0" in fold.origin
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
     raw = place.raw(ONE)
     for part in ("images", "labels"):
         (raw / f"{part}Ts").mkdir()

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from phantoms.foundations import save_tiny
+from phantoms.images import shear_file
 
 from moe_pipeline.cli import main
 from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
@@ -31,7 +33,6 @@ from moe_pipeline.inference.batch.case_files import CaseFiles
 from moe_pipeline.inference.batch.prompt_sources import PromptSource
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
 
 GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
@@ -74,17 +75,9 @@ def write_bad(folder: Path) -> None:
     with_gap = noise(0)
     with_gap[2, 2, 2] = np.nan
     write_image(Volume(with_gap, GRID), folder / "bad_nan.nii.gz", GRID)
-    write_sheared(folder / "bad_sheared.nii")
+    write_image(Volume(noise(0), GRID), folder / "bad_sheared.nii", GRID)
+    shear_file(folder / "bad_sheared.nii", 0.4)
     (folder / "bad_text.nii.gz").write_text("not an image at all")
-
-
-def write_sheared(path: Path) -> None:
-    """A NIfTI file whose sform is sheared."""
-    write_image(Volume(noise(0), GRID), path, GRID)
-    content = bytearray(path.read_bytes())
-    content[252:256] = np.array([0, 1], "<i2").tobytes()  # qform_code, sform_code
-    content[280:328] = np.array([[1, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0]], "<f4").tobytes()
-    path.write_bytes(content)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +85,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation)
     """A workspace with a foundation, 30 images of which 8 are bad, and clicks for all."""
     place = Workspace(tmp_path_factory.mktemp("night"))
     view = View(spacing_mm=1.0, size_voxels=16)
-    save_foundation(
-        tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view
-    )
+    save_tiny(tiny_foundation, place.weights, view)
     images = place.root / "images"
     images.mkdir()
     write_bad(images)

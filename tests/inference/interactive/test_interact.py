@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from phantoms.foundations import foundation_alone
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
@@ -25,19 +26,6 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 @pytest.fixture
 def general(tiny_foundation: Foundation) -> Mixture:
     return foundation_alone(tiny_foundation, VIEW)
-
-
-def foundation_alone(foundation: Foundation, view: View) -> Mixture:
-    return Mixture(
-        foundation=foundation,
-        view=view,
-        experts=(),
-        router=None,
-        tau=0.0,
-        selector="general",
-        device=torch.device("cpu"),
-        hashes={},
-    )
 
 
 def other_expert(general: Mixture, view: View = VIEW) -> Expert:
