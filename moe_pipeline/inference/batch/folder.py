@@ -1,13 +1,11 @@
 """Folder in, folder out: every case a label map or a row that says why not."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError, PipelineError
-from moe_pipeline.files import remove_leftovers, sha256_json
+from moe_pipeline.files import csv_text, remove_leftovers, sha256_json
 from moe_pipeline.imaging.io.files import list_images
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome, is_full
 from moe_pipeline.inference.batch.extra_outputs import NO_MAPS, Maps
@@ -163,11 +161,7 @@ class _Book:
 
 def rows_as_csv(rows: list[CaseRow]) -> str:
     """Text of cases.csv."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(CaseRow.model_fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.model_dump() for row in rows)
-    return stream.getvalue()
+    return csv_text(list(CaseRow.model_fields), (row.model_dump() for row in rows))
 
 
 def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:

@@ -1,7 +1,5 @@
 """The one training loop: foundation, experts, click proposers and gate differ only in their task."""
 
-import csv
-import io
 import logging
 import math
 import signal
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 
 from moe_pipeline.charts import draw_learning_curve
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.files import write_text
+from moe_pipeline.files import csv_text, write_text
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.engine.checkpoint import Run, State, resume_run, save_run
 from moe_pipeline.training.engine.ema import WeightAverage
@@ -199,16 +197,8 @@ def _validate(run: Run, folder: Path, processes: Processes) -> None:
         for name, tensor in run.average.tensors.items():
             run.best[name].copy_(tensor)
     if processes.first:
-        _write_log(folder / "log.csv", state.rows)
+        write_text(folder / "log.csv", csv_text(list(state.rows[0]), state.rows))
         draw_learning_curve(state.rows, state.best_step, folder / "curve.png")
-
-
-def _write_log(path: Path, rows: list[dict[str, float]]) -> None:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
 
 
 @contextmanager
