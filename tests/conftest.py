@@ -8,10 +8,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from phantoms import dicom
-from phantoms.foundations import SeesBrightness, build_tiny, foundation_alone, save_tiny
-from phantoms.images import write_phantom_dataset
-from phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Foundation
@@ -19,6 +15,10 @@ from moe_pipeline.records.foundation import View
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
 from moe_pipeline.workspace import Workspace
+from tests.phantoms import dicom
+from tests.phantoms.foundations import SeesBrightness, build_tiny, foundation_alone, save_tiny
+from tests.phantoms.images import write_phantom_dataset
+from tests.phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 torch.set_num_threads(1)  # tests run side by side; more threads each only fight
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms.foundations import save_tiny
 from PIL import Image
 
 from moe_pipeline.cli import main
@@ -19,6 +18,7 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.training_state import save_training_state
+from tests.phantoms.foundations import save_tiny
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Geometry((12, 10, 8), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), IDENTITY)

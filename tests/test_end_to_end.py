@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from phantoms.foundations import save_tiny
-from phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.embeddings.cache import EmbeddingCache
@@ -28,6 +26,8 @@ from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
+from tests.phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
 OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)

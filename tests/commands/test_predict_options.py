@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms.foundations import save_tiny
 
 from moe_pipeline.commands.predict import PredictOptions, predict_and_score
 from moe_pipeline.errors import PipelineError
@@ -15,6 +14,7 @@ from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
 
 
 @pytest.fixture(scope="module")

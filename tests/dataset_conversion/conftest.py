@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from phantoms.images import shear_file, write_file
+
+from tests.phantoms.images import shear_file, write_file
 
 SHAPE = (9, 8, 6)  # x, y, z
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from phantoms.foundations import save_tiny
 
 from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
@@ -18,6 +17,7 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
 
 GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
 CASES = ("good", "lost", "other")  # the clicks of the second one lie outside

@@ -3,7 +3,7 @@
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
-from phantoms.images import write_phantom_dataset
+from tests.phantoms.images import write_phantom_dataset
 
 PLANNED_VIEW = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
 SMALL_PLAN = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from phantoms.images import write_file
 from scipy.spatial.transform import Rotation
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.prompts.prompt import Prompt
+from tests.phantoms.images import write_file
 
 SIDES = (7, 9, 5)
 VOXELS = ((1, 2, 3), (6, 0, 4), (0, 8, 0))

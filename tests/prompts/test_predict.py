@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from phantoms.foundations import decoder_of
-from phantoms.images import write_file
 
 from moe_pipeline.cli import main
 from moe_pipeline.inference.batch.folder import PromptSource, predict_folder
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.prompts import PromptFile
+from tests.phantoms.foundations import decoder_of
+from tests.phantoms.images import write_file
 
 
 @pytest.fixture

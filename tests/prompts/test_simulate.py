@@ -2,13 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms.images import write_file
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.prompts.simulate import SimulatedUserOptions, simulate_prompts
 from moe_pipeline.records.prompts import PromptFile
+from tests.phantoms.images import write_file
 
 SHAPE = (20, 16, 12)
 

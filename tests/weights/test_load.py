@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from phantoms.foundations import save_tiny
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_file
@@ -19,6 +18,7 @@ from moe_pipeline.weights import (
 )
 from moe_pipeline.weights.load import load_foundation, read_config
 from moe_pipeline.weights.store import find_foundation
+from tests.phantoms.foundations import save_tiny
 
 
 def save(foundation: Foundation, folder: Path) -> Path:

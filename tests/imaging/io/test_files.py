@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from phantoms.images import write_file
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.geometry import Geometry
@@ -25,6 +24,7 @@ from moe_pipeline.imaging.io.files import (
     write_label_map,
 )
 from moe_pipeline.imaging.volume import Volume
+from tests.phantoms.images import write_file
 
 ORIENTATIONS = [
     np.eye(3)[:, list(order)] * np.array(signs)

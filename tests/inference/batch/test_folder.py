@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from phantoms.foundations import save_tiny
-from phantoms.images import shear_file
 
 from moe_pipeline.cli import main
 from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
@@ -34,6 +32,8 @@ from moe_pipeline.inference.batch.prompt_sources import PromptSource
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
+from tests.phantoms.images import shear_file
 
 GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
 REASONS = {  # case: what its row says

@@ -4,7 +4,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from phantoms.foundations import foundation_alone
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
@@ -18,6 +17,7 @@ from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.model.moe.selector import Route
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
+from tests.phantoms.foundations import foundation_alone
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
