@@ -1,7 +1,5 @@
 """NIfTI files whose index axes are not quite at right angles, which ITK refuses to open, read all the same."""
 
-import gzip
-import struct
 from itertools import product
 from pathlib import Path
 
@@ -15,8 +13,6 @@ from moe_pipeline.imaging.io import nifti
 from moe_pipeline.imaging.io.native import read_channels
 from moe_pipeline.imaging.volume import Volume
 
-_HEADER_BYTES = 348
-
 
 def read_without_shear(path: Path) -> tuple[list[Volume], float]:
     """As `native.read_channels`, but a header that is sheared by a little is replaced by the nearest that is not.
@@ -26,7 +22,7 @@ def read_without_shear(path: Path) -> tuple[list[Volume], float]:
 
     Raises:
         ImageError: as `read_channels`.
-        GeometryError: as `read_channels`, and if a voxel would move by more than `mending.SNAP_TOLERANCE`.
+        GeometryError: as `read_channels`, and if a voxel would move by more than `repair.SNAP_TOLERANCE`.
     """
     try:
         return read_channels(path), 0.0
@@ -34,7 +30,7 @@ def read_without_shear(path: Path) -> tuple[list[Volume], float]:
         voxels = nifti.read_voxels(path) if error.kind == "sheared" and nifti.is_nifti(path) else None
         if voxels is None:
             raise
-        affine = _affine(path)
+        affine = nifti.read_affine(path)
         grid = nearest_grid(affine, (*voxels.shape, 1, 1)[:3])
         moved = _farthest_move(affine, grid)
         if moved > SNAP_TOLERANCE:
@@ -52,17 +48,6 @@ def nearest_grid(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> Ge
     middle = (np.array(shape) - 1) / 2
     origin = affine[:3, :3] @ middle + affine[:3, 3] - direction * spacing @ middle
     return Geometry(shape, tuple(spacing.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist()))
-
-
-def _affine(path: Path) -> NDArray[np.float64]:
-    """The 4x4 affine from index to world (RAS, mm) that the header states."""
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if compressed else path.open("rb") as stream:
-        header = stream.read(_HEADER_BYTES)
-    order = "<" if struct.unpack_from("<i", header)[0] == _HEADER_BYTES else ">"
-    rows = struct.unpack_from(f"{order}12f", header, 280)
-    return np.vstack([np.reshape(rows, (3, 4)), (0, 0, 0, 1)])
 
 
 def _farthest_move(affine: NDArray[np.float64], grid: Geometry) -> float:

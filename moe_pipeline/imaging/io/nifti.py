@@ -1,7 +1,11 @@
-"""Voxels of NIfTI-1 files, checked for being all there.
+"""Voxels of NIfTI-1 files, checked for being all there, and the two fields of their header that ITK does not give us.
 
 ITK fills what is missing from a truncated file with zeros and says nothing. Here every byte is accounted for, and a
 compressed file must end with its own checksum. Geometry still comes from ITK, so that every format agrees on it.
+
+Why not nibabel (measured with 5.4): it stops reading where the voxels end, so it takes a compressed file with a changed
+byte, a wrong checksum or none for a good one; 270 small files took it three times as long (0.29 s against 0.10 s), and
+twice as long after decompressing them as we do. The affine and the slope alone are not worth another library.
 """
 
 import gzip
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 from moe_pipeline.errors import ImageError
 
 _HEADER_BYTES = 348
+_SLOPE_AT_BYTE, _AFFINE_AT_BYTE = 112, 280
 _LONGEST_HEADER = 8192  # with extensions, of either version
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
@@ -64,6 +69,24 @@ def read_voxels(path: Path) -> NDArray[Any] | None:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         reason = f"damaged or truncated gzip ({error})"
         raise ImageError(f"{path}: {reason}. Copy or export it again.", kind="truncated") from error
+
+
+def read_affine(path: Path) -> NDArray[np.float64]:
+    """The 4x4 affine from index to world (RAS, mm) that the header states, sheared or not."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == _GZIP_MAGIC
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        header = stream.read(_HEADER_BYTES)
+    order = "<" if struct.unpack_from("<i", header)[0] == _HEADER_BYTES else ">"
+    rows = struct.unpack_from(f"{order}12f", header, _AFFINE_AT_BYTE)
+    return np.vstack([np.reshape(rows, (3, 4)), (0, 0, 0, 1)])
+
+
+def set_slope(path: Path, slope: float) -> None:
+    """Make readers multiply what an uncompressed little-endian file stores by `slope`."""
+    with path.open("r+b") as stream:
+        stream.seek(_SLOPE_AT_BYTE)
+        stream.write(struct.pack("<2f", slope, 0.0))
 
 
 def _read(stream: io.BufferedIOBase, path: Path, possible_bytes: int) -> NDArray[Any] | None:
