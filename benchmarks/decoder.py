@@ -6,6 +6,7 @@ python benchmarks/decoder.py [--preset sam_med3d] [--prompts 1 5 20] [--device c
 import argparse
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 
 import torch
 from machine import best_seconds, describe, markdown_table
@@ -52,9 +53,9 @@ def measure(arguments: argparse.Namespace, dtype: torch.dtype) -> Iterator[list[
         yield ["encoding of the crop", f"{1e3 * encoding:.1f}", ""]
         for with_mask in (False, True):
             what = "previous masks" if with_mask else "clicks only"
-            one = seconds(lambda m=with_mask: decode(foundation, embedding, 1, m))
+            one = seconds(partial(decode, foundation, embedding, 1, with_mask))
             for n in arguments.prompts:
-                many = seconds(lambda n=n, m=with_mask: decode(foundation, embedding, n, m))
+                many = seconds(partial(decode, foundation, embedding, n, with_mask))
                 yield [f"{n} prompts, {what}", f"{1e3 * many:.1f}", f"{many / one:.1f}"]
                 whole, single = encoding + many, encoding + one
                 yield [f"{n} prompts, {what}, with the encoding", f"{1e3 * whole:.1f}", f"{whole / single:.2f}"]

@@ -31,13 +31,14 @@ from machine import describe, markdown_table
 from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.resampling import resample
-from moe_pipeline.imaging.views import normalise, view_grid
+from moe_pipeline.imaging.views import extract_crop, normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import decoder_session
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder
 from moe_pipeline.inference.interactive.objects import SimulatedUser
 from moe_pipeline.inference.interactive.segment_case import Request, segment_case
 from moe_pipeline.inference.windows import embedding_cache
+from moe_pipeline.inference.windows.decode import decode
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.model.foundation import Foundation, build_foundation
@@ -174,11 +175,9 @@ def ours(
 
     encode = foundation.image_encoder.forward
     with (
-        mock.patch.object(
-            embedding_cache, "extract_crop", timing(times, "resample, crop", embedding_cache.extract_crop)
-        ),
+        mock.patch.object(embedding_cache, "extract_crop", timing(times, "resample, crop", extract_crop)),
         mock.patch.object(foundation.image_encoder, "forward", timing(times, "encode", counted)),
-        mock.patch.object(decoder_session, "decode", timing(times, "decode", decoder_session.decode)),
+        mock.patch.object(decoder_session, "decode", timing(times, "decode", decode)),
         mock.patch.object(LabelMapBuilder, "add", timing(times, "resample back, paste", LabelMapBuilder.add)),
     ):
         began = Clock.read()

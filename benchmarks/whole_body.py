@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,17 +180,19 @@ def alone(foundation: Any, view: View) -> Mixture:
 
 def counted(model: Mixture) -> Mixture:
     """The same, which counts its encodings."""
-    encoder = model.foundation.image_encoder
-    encode = encoder.forward if isinstance(encoder, torch.nn.Module) else encoder
+    foundation: Any = model.foundation
+    encoder = foundation.image_encoder
+    encode: Callable[[Tensor], Tensor] = encoder.forward if isinstance(encoder, torch.nn.Module) else encoder
 
     def forward(cubes: Tensor) -> Tensor:
         ENCODED.append(len(cubes))
-        return encode(cubes)
+        embedding: Tensor = encode(cubes)
+        return embedding
 
     if isinstance(encoder, torch.nn.Module):
         encoder.forward = forward
     else:
-        model.foundation.image_encoder = forward
+        foundation.image_encoder = forward
     return model
 
 

@@ -76,7 +76,7 @@ def test_learning_makes_no_tensor_elsewhere(name: str) -> None:
     with META:
         foundation = build_foundation(preset_config(name))
     loss = learn_from_two_prompts(foundation, META)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.device == META
     assert any(parameter.grad is not None for parameter in foundation.mask_decoder.parameters())
 
@@ -97,7 +97,7 @@ def test_a_gpu_learns_as_the_cpu_does(small_foundation: Foundation, gpu: torch.d
     there = copy.deepcopy(here).to(gpu)
     losses = learn_from_two_prompts(here, torch.device("cpu")), learn_from_two_prompts(there, gpu)
     for loss in losses:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-2)
     moved = [name for name, parameter in there.mask_decoder.named_parameters() if parameter.grad is not None]
     assert moved == [name for name, parameter in here.mask_decoder.named_parameters() if parameter.grad is not None]

@@ -61,7 +61,10 @@ def test_the_hash_of_a_json_value_does_not_depend_on_the_order_of_keys() -> None
 
 
 def test_a_table_as_csv() -> None:
-    rows = [{"case": "a, b", "n": 1, "dice": 1 / 3}, {"case": 'says "no"', "n": None, "dice": float("inf")}]
+    rows: list[dict[str, object]] = [
+        {"case": "a, b", "n": 1, "dice": 1 / 3},
+        {"case": 'says "no"', "n": None, "dice": float("inf")},
+    ]
     whole = csv_text(["case", "n", "dice"], rows)
     assert whole == 'case,n,dice\n"a, b",1,0.3333333333333333\n"says ""no""",,inf\n'
     assert csv_text(["case", "n", "dice"], rows[:1], digits=3) == 'case,n,dice\n"a, b",1,0.333\n'

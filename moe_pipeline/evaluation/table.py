@@ -26,8 +26,9 @@ def to_table(rows: Iterable[MetricRow]) -> pd.DataFrame:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV as a whole. NaN becomes an empty cell; numbers keep eight digits."""
-    cells = table.astype(object).where(table.notna(), None)
-    write_text(path, csv_text(list(table.columns), cells.to_dict("records"), _SIGNIFICANT_DIGITS))
+    cells = table.astype(object).where(table.notna(), None).itertuples(index=False)
+    rows = (dict(zip(table.columns, row, strict=True)) for row in cells)
+    write_text(path, csv_text(list(table.columns), rows, _SIGNIFICANT_DIGITS))
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def options_of(place: Workspace, out: Path) -> PredictOptions:
     return PredictOptions(raw / "imagesTr", out, labels=raw / "labelsTr", foundation="tiny")
 
 
-def labels_with(place: Workspace, out: Path, **changes: object) -> np.ndarray:
+def labels_with(place: Workspace, out: Path, **changes: Any) -> np.ndarray:
     predict_and_score(place, replace(options_of(place, out), **changes))
     return read_label_map(out / "p000.nii.gz").array
 
@@ -44,7 +45,7 @@ def labels_with(place: Workspace, out: Path, **changes: object) -> np.ndarray:
     [{"tta": True}, {"precision": "bf16"}, {"max_crops": 1}, {"zoom": "auto"}],
     ids=["tta", "precision", "max crops", "zoom"],
 )
-def test_an_option_is_used_and_recorded(place: Workspace, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_an_option_is_used_and_recorded(place: Workspace, tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = labels_with(place, tmp_path / "plain")
     changed = labels_with(place, tmp_path / "changed", **changes)
     assert not np.array_equal(plain, changed)
@@ -73,7 +74,7 @@ def test_maps_lie_beside_the_label_maps_and_leave_them_alone(place: Workspace, t
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_predicted(
-    place: Workspace, tmp_path: Path, changes: dict[str, object], message: str
+    place: Workspace, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(PipelineError, match=message):
         labels_with(place, tmp_path / "out", **changes)

@@ -93,7 +93,7 @@ def test_no_file_that_was_there_is_changed_or_lost(place: Workspace, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "real").write_text("theirs")
     has_run = bool(random.integers(2))
-    more = {name: bool(random.integers(2)) for name in ("probabilities", "uncertainty", "overwrite")}
+    more: dict[str, Any] = {name: bool(random.integers(2)) for name in ("probabilities", "uncertainty", "overwrite")}
     if random.integers(2):
         more |= {"references": place.root / "masks"}
     if has_run:

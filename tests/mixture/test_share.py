@@ -13,8 +13,8 @@ import torch
 from moe_pipeline.errors import CheckpointError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.mixture.folder import check_replaceable
 from moe_pipeline.mixture.model import load_mixture
-from moe_pipeline.mixture.share import MANIFEST, export_model, foundation_is_there, import_model
-from moe_pipeline.records.moe import ShareManifest
+from moe_pipeline.mixture.share import export_model, foundation_is_there, import_model
+from moe_pipeline.records.moe import MANIFEST, ShareManifest
 from moe_pipeline.training.gate.add_expert import add_expert
 from moe_pipeline.workspace import Workspace
 

@@ -83,7 +83,8 @@ def test_convolution_and_its_gradients_are_those_of_the_layer(
     batch: int, kernel: int | tuple[int, int, int], stride: int, length: int
 ) -> None:
     torch.manual_seed(0)
-    padding = tuple(edge // 2 for edge in kernel) if isinstance(kernel, tuple) else kernel // 2
+    x, y, z = kernel if isinstance(kernel, tuple) else (kernel,) * 3
+    padding = (x // 2, y // 2, z // 2)
     layer = torch.nn.Conv3d(12, 20, kernel, stride=stride, padding=padding, bias=stride == 1)
     grid = torch.randn(batch, 12, length, 16, 14, requires_grad=True)  # large enough for oneDNN
     leaves = (grid, *layer.parameters())

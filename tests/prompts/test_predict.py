@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from moe_pipeline.cli import main
-from moe_pipeline.inference.batch.folder import PromptSource, predict_folder
+from moe_pipeline.inference.batch.folder import predict_folder
+from moe_pipeline.inference.batch.prompt_sources import PromptSource
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.prompts import PromptFile
 from tests.phantoms.foundations import decoder_of

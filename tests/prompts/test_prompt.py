@@ -13,6 +13,7 @@ from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.prompts.prompt import INSIDE, OUTSIDE, DensePrompt, Prompt, objects_in_world
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
+from tests.phantoms.foundations import decoder_of
 
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0)  # index axes run left, superior, anterior
 GRID = Geometry((10, 20, 30), (1.0, 2.0, 3.0), (5.0, -7.0, 11.0), FLIPPED)
@@ -103,5 +104,5 @@ def test_the_decoder_begins_with_the_mask_and_otherwise_with_nothing(follower: M
     request = Request("case", image, prompts=(ball_with(None),))
     segment_case(follower, request)
     segment_case(follower, replace(request, prompts=(ball_with(DensePrompt(labelled((slice(0, 9),) * 3), 5)),)))
-    asked = follower.foundation.mask_decoder.asked  # type: ignore[attr-defined]
+    asked = decoder_of(follower).asked
     assert [any_mask for _, any_mask in asked] == [False, True]

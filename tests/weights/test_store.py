@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from moe_pipeline.weights.tensors import load_tensors
 VIEW = View(spacing_mm=2, size_voxels=16)
 
 
-def save(foundation: Foundation, folder: Path, name: str = "mine", **options: object) -> FoundationCard:
+def save(foundation: Foundation, folder: Path, name: str = "mine", **options: Any) -> FoundationCard:
     return save_foundation(
         foundation, folder, name=name, source="a test", licence="CC0", preset="nano", view=VIEW, **options
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_card_tells_what_the_file_is(tiny: Foundation, tmp_path: Path) -> None:

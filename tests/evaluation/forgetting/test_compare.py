@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -127,7 +128,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     damaged = next((out / "cases" / ONE).iterdir())
     Written(out / FINISHED).write_text(damaged.relative_to(out).as_posix(), "{")  # as if of another version
     asked: list[str] = []
-    whole = prompts_module.segment_case
+    whole = segment_case
 
     def counted(model: Mixture, request: Request) -> CaseResult:
         asked.append(request.case)
@@ -190,7 +191,7 @@ def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
         small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", preset="nano", view=view
     )
     report = forgetting_report(place, tmp_path / "out", MatrixOptions(datasets=(ONE,), unseen=(unseen,)))
-    matrix = report.comparisons[0].matrix.set_index("dataset")
+    matrix: Any = report.comparisons[0].matrix.set_index("dataset")
     model = f"sft of {ONE}"
     assert matrix.loc["Strangers", model].tolist() == matrix.loc["Strangers", "general"].tolist()
     assert matrix.loc[ONE, model].tolist() == matrix.loc[ONE, "general in expert's view"].tolist()

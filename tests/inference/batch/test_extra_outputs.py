@@ -8,10 +8,13 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_volume
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch.extra_outputs import Maps
+from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.model.moe.selector import Route
 from moe_pipeline.prompts.prompt import Prompt
+from tests.phantoms.foundations import decoder_of
 
 NATIVE = Geometry((20, 24, 18), (1.5, 1.0, 2.5), (10.0, 5.0, 3.0), (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -46,16 +49,17 @@ def test_probabilities_are_those_of_the_label_map(follower: Mixture, image: Volu
 
 def test_maps_are_files_on_the_images_grid_and_go_with_it(follower: Mixture, image: Volume, tmp_path: Path) -> None:
     maps = Maps(probabilities=True, uncertainty=True)
-    maps.write(ask(follower, image, maps, 3, 300), tmp_path, "case", NATIVE, tmp_path / "case.nii.gz")
+    own = Written(tmp_path / FINISHED)
+    maps.write(ask(follower, image, maps, 3, 300), own, "case", NATIVE, tmp_path / "case.nii.gz")
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.nii.gz")}
     assert files == {"probabilities/case/3.nii.gz", "probabilities/case/300.nii.gz", "uncertainty/case.nii.gz"}
     for file in files:
         volume = read_volume(tmp_path / file)
         assert not volume.geometry.differences(NATIVE.canonical())
         assert 0 <= volume.array.min() < volume.array.max() <= 1
-    maps.write(ask(follower, image, maps, 3), tmp_path, "case", NATIVE, tmp_path / "case.nii.gz")
+    maps.write(ask(follower, image, maps, 3), own, "case", NATIVE, tmp_path / "case.nii.gz")
     assert not (tmp_path / "probabilities/case/300.nii.gz").exists()
-    Maps().write(ask(follower, image, Maps(), 3), tmp_path, "case", NATIVE, tmp_path / "case.nii.gz")
+    Maps().write(ask(follower, image, Maps(), 3), own, "case", NATIVE, tmp_path / "case.nii.gz")
     assert not list(tmp_path.rglob("*.nii.gz"))
 
 
@@ -75,7 +79,7 @@ def test_two_decoders_are_in_doubt_where_they_disagree(
     two[9:12, 11:14, 7:10] = 100.0
     two[5:8, 5:8, 6:9] = 100.0  # bright, apart: only the greedy decoder takes it
     expert = Expert("Dataset001_Greedy", follower.view, greedy.foundation.mask_decoder)
-    both = replace(follower, experts=(expert,), settings=replace(follower.settings, both=True))
+    both = replace(follower, experts=(expert,), settings=replace(follower.settings, always_general=True))
     monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     result = ask(both, Volume(two, image.geometry), Maps(uncertainty=True), 3)
     assert result.uncertainty is not None
@@ -95,10 +99,10 @@ def test_mirror_images_leave_a_symmetric_decoder_alone(follower: Mixture, image:
 def test_an_expert_looks_only_at_mirror_images_that_it_knows(
     follower: Mixture, greedy: Mixture, image: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = greedy.foundation.mask_decoder
+    decoder = decoder_of(greedy)
     monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     for mirror_axes, looks in (((), 1), ((0, 2), 3), ((0, 1, 2), 4)):
-        expert = Expert("Dataset001_Greedy", follower.view, decoder, mirror_axes=mirror_axes)
+        expert = Expert("Dataset001_Greedy", follower.view, greedy.foundation.mask_decoder, mirror_axes=mirror_axes)
         settings = replace(follower.settings, flips=True, max_windows=1)
         decoder.asked.clear()
         ask(replace(follower, experts=(expert,), settings=settings), image, Maps(), 3)

@@ -29,6 +29,7 @@ from moe_pipeline.inference.batch import case_files
 from moe_pipeline.inference.batch import prompt_sources as stage
 from moe_pipeline.inference.batch.case_files import CaseFiles
 from moe_pipeline.inference.batch.prompt_sources import PromptSource
+from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
@@ -149,7 +150,7 @@ class Counted:
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """How many cases were computed."""
-    counted = Counted(case_files.segment_case)
+    counted = Counted(segment_case)
     monkeypatch.setattr(case_files, "segment_case", counted)
     return counted
 
@@ -277,7 +278,7 @@ def test_a_case_that_turns_bad_leaves_no_old_answer(place: Workspace, undisturbe
 def test_interruption_keeps_what_is_done(
     place: Workspace, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = Counted(case_files.segment_case, 8, KeyboardInterrupt())
+    counted = Counted(segment_case, 8, KeyboardInterrupt())
     monkeypatch.setattr(case_files, "segment_case", counted)
     with pytest.raises(KeyboardInterrupt):
         predict(place, tmp_path / "out")
@@ -293,7 +294,7 @@ def test_interruption_keeps_what_is_done(
 def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     place: Workspace, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
-    out, whole = tmp_path / "out", case_files.write_label_map
+    out, whole = tmp_path / "out", write_label_map
     monkeypatch.setattr(case_files, "write_label_map", Counted(whole, 8, OSError(fault, os.strerror(fault))))
     with pytest.raises(PipelineError, match=r"the disk is full\. 7 of 30 cases are finished"):
         predict(place, out)
@@ -308,7 +309,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
 def test_a_file_that_comes_in_the_way_costs_one_case(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs, segment = tmp_path / "out" / "good_03.nii.gz", case_files.segment_case
+    theirs, segment = tmp_path / "out" / "good_03.nii.gz", segment_case
 
     def meanwhile(*arguments: Any) -> Any:
         theirs.write_text("by hand")
@@ -324,8 +325,8 @@ def test_a_file_that_comes_in_the_way_costs_one_case(
 def test_several_processes_say_the_same_also_when_one_was_killed(
     place: Workspace, undisturbed: Path, tmp_path: Path
 ) -> None:
-    def kill_one(_stage: str, done: float, _total: float) -> None:
-        if done > 12:
+    def kill_one(stage: str, done: float, total: float) -> None:
+        if stage == "predicting" and 12 < done < total:
             for process in active_children():
                 process.kill()
 

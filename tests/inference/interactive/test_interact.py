@@ -42,7 +42,7 @@ def image() -> Volume:
     return Volume(random.normal(size=geometry.shape).astype(np.float32), geometry)
 
 
-def request(image: Volume, **changes: object) -> Request:
+def request(image: Volume, **changes: Any) -> Request:
     reference = np.zeros(image.geometry.shape, np.uint8)
     reference[6:14, 8:16, 5:12] = 3
     labels = Volume(reference, image.geometry)

@@ -1,9 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
@@ -16,6 +18,7 @@ from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
+from tests.phantoms.foundations import Follows, decoder_of
 
 VOXEL = 2  # voxels
 SURE = 4.0
@@ -93,7 +96,7 @@ def test_every_window_is_told_the_mask_so_far_and_a_place_inside(
 ) -> None:
     click = tuple(np.argwhere(long_tube & (np.arange(56) == 2))[0].tolist())
     segment(follower, painted(long_tube), click)
-    asked = follower.foundation.mask_decoder.asked
+    asked = decoder_of(follower).asked
     assert asked[0] == (1, False)
     assert all(n_clicks >= 1 and with_mask for n_clicks, with_mask in asked[1:])
     assert len({n_clicks for n_clicks, _ in asked}) == 2  # its own, and where the user's is in view, that too
@@ -112,7 +115,7 @@ def test_an_object_that_ends_in_the_crop_costs_one_window(follower: Mixture) -> 
     ball = np.zeros((40, 40, 40), dtype=bool)
     ball[16:24, 16:24, 16:24] = True
     segment(follower, painted(ball), (20, 20, 20))
-    assert len(follower.foundation.mask_decoder.asked) == 1
+    assert len(decoder_of(follower).asked) == 1
 
 
 def test_a_click_out_of_reach_of_the_first_crop_opens_its_own(follower: Mixture) -> None:
@@ -136,12 +139,12 @@ def test_a_window_that_shows_something_else_is_not_taken_and_the_end_is_round(
 ) -> None:
     bar = np.zeros((16, 16, 48), dtype=bool)
     bar[2:14, 2:14, :] = True
-    decoder = follower.foundation.mask_decoder
+    decoder = decoder_of(follower)
     answer = type(decoder).__call__
 
-    def loses_it(self: object, *inputs: object) -> object:
+    def loses_it(self: Follows, *inputs: Any) -> tuple[Tensor, None]:
         logits, iou = answer(self, *inputs)
-        return (logits if len(self.asked) == 1 else -logits), iou  # type: ignore[attr-defined]
+        return (logits if len(self.asked) == 1 else -logits), iou
 
     monkeypatch.setattr(type(decoder), "__call__", loses_it)
     found = segment(follower, painted(bar), (8, 8, 3)).labels.array == 1

@@ -1,6 +1,7 @@
 """What travels with the tokens, low-resolution voxel by low-resolution voxel."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,16 @@ from moe_pipeline.model.sam.mask_decoder import Candidates
 from moe_pipeline.presets import load_preset
 
 
+def refinement_of(foundation: Foundation) -> RefinementUNet:
+    network = foundation.mask_decoder.refinement_unet
+    assert network is not None
+    return network
+
+
 def small_nano(high_res_chans: int) -> FoundationConfig:
     """The nano foundation's kinds of parts, in small."""
     config = load_preset("nano").config
-    sizes = {"img_size": 32, "embed_dim": 96, "depth": 1, "num_heads": 2, "out_chans": 96}
+    sizes: dict[str, Any] = {"img_size": 32, "embed_dim": 96, "depth": 1, "num_heads": 2, "out_chans": 96}
     return replace(
         config,
         encoder=replace(config.encoder, **sizes, high_res_chans=high_res_chans),
@@ -77,18 +84,21 @@ def test_new_details_change_nothing_until_they_are_trained() -> None:
     with_high_res.load_state_dict(plain.state_dict(), strict=False)
     image = torch.randn(1, 1, 32, 32, 32)
     torch.testing.assert_close(answer(with_high_res, image), answer(plain, image))
-    torch.nn.init.ones_(with_high_res.mask_decoder.refinement_unet.leave.weight)
+    torch.nn.init.ones_(refinement_of(with_high_res).leave.weight)
     assert not torch.allclose(answer(with_high_res, image), answer(plain, image))
 
 
 def test_details_are_the_same_with_and_without_gradients() -> None:
     torch.manual_seed(1)
     foundation = build_foundation(small_nano(16))
-    torch.nn.init.normal_(foundation.mask_decoder.refinement_unet.leave.weight)
+    torch.nn.init.normal_(refinement_of(foundation).leave.weight)
     image = torch.randn(2, 1, 32, 32, 32)
     learning = answer(foundation, image[:1])
     learning.square().mean().backward()
-    assert foundation.image_encoder.pyramid.skip.weight.grad.abs().sum() > 0
+    assert foundation.image_encoder.pyramid is not None
+    learnt = foundation.image_encoder.pyramid.skip.weight.grad
+    assert isinstance(learnt, torch.Tensor)
+    assert learnt.abs().sum() > 0
     with torch.no_grad():
         torch.testing.assert_close(answer(foundation, image[:1]), learning, rtol=1e-4, atol=1e-5)
 
@@ -112,6 +122,7 @@ def test_the_refinement_unet_starts_at_zero_and_sees_the_surroundings() -> None:
     assert network(voxels).count_nonzero() == 0
     torch.nn.init.normal_(network.leave.weight)
     network(voxels)[0, 8, 8, 8].sum().backward()
+    assert voxels.grad is not None
     assert voxels.grad[0, 8, 8, 13].abs().sum() > 0
 
 
@@ -142,6 +153,7 @@ def test_one_click_is_answered_by_the_mask_that_the_mask_ranker_prefers() -> Non
     none = torch.zeros(2, 1, 16, 16, 16)
     for mask in (None, none):  # no earlier answer, either way
         first = sequence(foundation, 1, mask)
+        assert first.preference is not None
         assert first.chosen.tolist() == (1 + first.preference.argmax(1)).tolist()
     assert sequence(foundation, 2, none).chosen.tolist() == [0, 0]
     one_answered = torch.stack([none[0], none[0] - 2])
@@ -157,6 +169,7 @@ def test_so_many_clicks_are_answered_by_choice_and_more_by_mask_0() -> None:
     answered = torch.full((2, 1, 16, 16, 16), -2.0)
     for n_clicks in (2, 3):
         chosen = sequence(foundation, n_clicks, answered)
+        assert chosen.preference is not None
         assert chosen.chosen.tolist() == (1 + chosen.preference.argmax(1)).tolist()
     assert sequence(foundation, 4, answered).chosen.tolist() == [0, 0]
     assert sequence(foundation, 1, answered).chosen.tolist() == [0, 0]

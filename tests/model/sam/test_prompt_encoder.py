@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from moe_pipeline.model.foundation import Foundation
 
@@ -19,7 +20,9 @@ def test_a_point_at_a_token_has_that_tokens_position(small: Foundation) -> None:
     encoder.swap_dense_axes = False
     centre = torch.tensor([[[8 * 2 + 3.5, 8 * 5 + 3.5, 8 * 7 + 3.5]]])  # voxel coordinates of token (2, 5, 7)
     sparse, _ = encoder(points=(centre, torch.tensor([[1]])))
-    foreground = encoder.point_embeddings[1].weight[0]  # type: ignore[union-attr, index]
+    foreground_embedding = encoder.point_embeddings[1]
+    assert isinstance(foreground_embedding, nn.Embedding)
+    foreground = foreground_embedding.weight[0]
     assert torch.allclose(sparse[0, 0] - foreground, encoder.dense_positions()[0, :, 2, 5, 7], atol=1e-5)
 
 
