@@ -16,13 +16,13 @@ from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.written import Written
 from moe_pipeline.parallel import run_each
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
 from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
 
 REPORT = "conversion.json"
-_DATASET_JSON = "dataset.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
 
@@ -66,7 +66,7 @@ def convert(
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
     own = state.own
-    own.check((REPORT, _DATASET_JSON))
+    own.check((REPORT, RawFolder.DESCRIPTION))
     _claim(source, name, own)
     rows = _convert_all(described, state, progress, source.name)
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
@@ -79,7 +79,7 @@ def convert(
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
     labels = _final_labels(described, state.label_values(case.case_id for case in done))
-    own.write_text(_DATASET_JSON, _describe(described, labels, done).as_text())
+    own.write_text(RawFolder.DESCRIPTION, _describe(described, labels, done).as_text())
     report = ConversionReport(
         source=str(source.resolve()),
         source_format=name,
@@ -149,7 +149,7 @@ def _check_target(source: Path, source_format: str, out: Path) -> None:
                 f"{out}: already holds a conversion of {earlier.source} ({earlier.source_format}). "
                 "Remove it, or choose another name."
             )
-    elif any((out / name).exists() for name in (_DATASET_JSON, *_FOLDERS)):
+    elif any((out / name).exists() for name in (RawFolder.DESCRIPTION, *_FOLDERS)):
         raise DatasetError(f"{out}: already holds a dataset that was not made by `moe convert`. Choose another name.")
 
 

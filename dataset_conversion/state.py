@@ -7,10 +7,11 @@ from dataset_conversion.layout import SourceCase, SourceDataset
 from moe_pipeline.files import sha256_json
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.journal.written import Written
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import ConvertedCase
 from moe_pipeline.records.stamp import FileStamp
 
-STATE = "cases.jsonl"
+STATE = RawFolder.CONVERTED
 
 
 class ConversionState:

@@ -21,6 +21,7 @@ from moe_pipeline.imaging.io.files import has_image_suffix
 from moe_pipeline.imaging.io.native import read_channels
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.check import CheckedCase, Finding, Fix, Kind
 
 
@@ -172,7 +173,7 @@ def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -
         findings += inspect_grid(case.case_id, path.name, native.geometry, grid, "image and label")
     values = set((dataset.labels or {}).values() if dataset.value_map is None else dataset.value_map)
     others = {0} | ({dataset.labels["ignore"]} if dataset.labels and "ignore" in dataset.labels else set())
-    named_in = "dataset.json" if dataset.value_map is None else "--labels"
+    named_in = RawFolder.DESCRIPTION if dataset.value_map is None else "--labels"
     inspected = inspect_label(case.case_id, path, native, values - others, others, named_in)
     if inspected.labels is not None:
         findings += stored_as_floats(case.case_id, path, native)

@@ -6,11 +6,14 @@ from dataset_conversion.common import files_of, is_json_with
 from dataset_conversion.layout import Options, Part, SourceCase, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonEntry, DecathlonJson
 from moe_pipeline.imaging.io.files import case_id_of
+from moe_pipeline.paths import RawFolder
 
 
 def detect(source: Path) -> bool:
     """dataset.json names modalities and lists its files."""
-    return is_json_with(source / "dataset.json", "modality") and is_json_with(source / "dataset.json", "training")
+    return is_json_with(RawFolder(source).description, "modality") and is_json_with(
+        RawFolder(source).description, "training"
+    )
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
@@ -19,7 +22,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
     Raises:
         RecordError: if dataset.json breaks its schema.
     """
-    description = DecathlonJson.load(source / "dataset.json")
+    description = DecathlonJson.load(RawFolder(source).description)
     cases: list[SourceCase] = []
     faults: dict[str, str] = {}
     entries: list[tuple[DecathlonEntry, Part]] = [(entry, "training") for entry in description.training]

@@ -6,6 +6,7 @@ from pathlib import Path
 from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonJson
+from moe_pipeline.paths import RawFolder
 
 _NAME = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii\.gz")
 
@@ -15,7 +16,7 @@ def detect(source: Path) -> bool:
     names = [path.name for path in files_of(source / "imagesTr") if path.name.endswith(".nii.gz")]
     matches = [_NAME.fullmatch(name) for name in names]
     numbered = bool(names) and all(match and f"{match['case']}_0000.nii.gz" in names for match in matches)
-    return is_json_with(source / "dataset.json", "modality") and numbered
+    return is_json_with(RawFolder(source).description, "modality") and numbered
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
@@ -24,7 +25,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
     Raises:
         RecordError: if dataset.json breaks its schema.
     """
-    description = DecathlonJson.load(source / "dataset.json")
+    description = DecathlonJson.load(RawFolder(source).description)
     channels = description.channel_names
     labels = labels_of(source / "labelsTr", ".nii.gz")
     cases, faults = pair_up(files_of(source / "imagesTr"), labels, _NAME, len(channels))

@@ -6,6 +6,7 @@ from typing import Any
 
 from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
 
@@ -14,7 +15,7 @@ _KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_versi
 
 def detect(source: Path) -> bool:
     """dataset.json names channels, as only version 2 does."""
-    return is_json_with(source / "dataset.json", "channel_names")
+    return is_json_with(RawFolder(source).description, "channel_names")
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
@@ -24,7 +25,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
         DatasetError: if it lists a case under a name that files cannot have.
         RecordError: if dataset.json breaks its schema.
     """
-    description = DatasetJson.load(source / "dataset.json")
+    description = DatasetJson.load(RawFolder(source).description)
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}", re.DOTALL)
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
     ending, n_channels = description.file_ending, len(channels)

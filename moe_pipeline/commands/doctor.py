@@ -11,6 +11,7 @@ import torch
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.inference.memory import estimate_memory
 from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.paths import ModelFolder
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.store import list_foundations
 from moe_pipeline.workspace import Workspace
@@ -35,7 +36,7 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
     for stage in ("raw", "plans", "experts"):
         found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))
-    model = "yes" if (place.model / "moe.json").is_file() else "none: run `moe train-gate`"
+    model = "yes" if ModelFolder(place.model).card.is_file() else "none: run `moe train-gate`"
     return [*rows, ("workspace model", model)]
 
 

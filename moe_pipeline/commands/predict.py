@@ -19,13 +19,12 @@ from moe_pipeline.inference.search.experts import SearchOptions
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.paths import RUN_JSON, PredictionFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
-
-RUN_JSON = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], n_failed_
         inputs=model.hashes,
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), "failed": n_failed_cases},
-        files=["cases.csv", *(f"{case}.nii.gz" for case in cases)],
+        files=[PredictionFolder.CASES, *(f"{case}.nii.gz" for case in cases)],
     )
     Written(options.out / FINISHED).write_text(RUN_JSON, record.as_text())
 

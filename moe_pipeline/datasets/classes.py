@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, RecordError
 from moe_pipeline.imaging.io.files import label_values, list_label_maps, read_label_map
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 
 _log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def classes_beside(labels: Path) -> dict[int, str]:
     Raises:
         RecordError: if there is one, but it breaks its schema.
     """
-    path = labels.resolve().parent / "dataset.json"
+    path = RawFolder(labels.resolve().parent).description
     if not path.is_file():
         return {}
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name, fault_of_name, fault_of_title, shown
 from moe_pipeline.records.planning import Fault
@@ -76,7 +77,7 @@ def open_dataset(folder: Path) -> RawDataset:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
-    description = DatasetJson.load(folder / "dataset.json")
+    description = DatasetJson.load(RawFolder(folder).description)
     raise_faults(folder, _label_faults(description))
     finder = _listed_cases if description.dataset is not None else _found_cases
     cases, faults = finder(folder, description)

@@ -8,11 +8,12 @@ import pandas as pd
 
 from moe_pipeline.errors import RecordError
 from moe_pipeline.files import csv_text, write_text
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.records.evaluation import MetricRow
 
 log = logging.getLogger(__name__)
 
-METRICS_CSV = "dice.csv"
+METRICS_CSV = PredictionFolder.METRICS
 COLUMNS = tuple(MetricRow.model_fields)
 TEXT_COLUMNS = ("case", "class_name", "status", "message")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.paths import ExpertFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.weights.tensors import load_tensors
 
@@ -21,7 +22,7 @@ def load_decoder(folder: Path, card: ExpertCard, foundation: Foundation) -> Mask
     Raises:
         CheckpointError: if its tensors are missing, damaged or not exactly a decoder's.
     """
-    tensors = load_tensors(folder / "expert.safetensors", card.weights_sha256)
+    tensors = load_tensors(ExpertFolder(folder).weights, card.weights_sha256)
     decoder = copy.deepcopy(foundation.mask_decoder)
     expected = set(decoder.state_dict())
     if set(tensors) != expected:

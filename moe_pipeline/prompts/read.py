@@ -9,6 +9,7 @@ from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.prompts import masks
 from moe_pipeline.prompts.annotations import Annotations, class_ids, objects_of
 from moe_pipeline.prompts.formats import ENDINGS, FORMATS, MASK, OURS, case_of, format_of
@@ -17,7 +18,7 @@ from moe_pipeline.records.prompts import ObjectPrompt, PromptFile, Space
 
 _log = logging.getLogger(__name__)
 
-_NOT_PROMPTS = "dataset.json"
+_NOT_PROMPTS = RawFolder.DESCRIPTION
 _CHANNEL_DIGITS = 4
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE, SFT
 from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture, with_expert
+from moe_pipeline.paths import ModelFolder
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.training.expert.full_finetune import NAME as SFT_NAME
@@ -75,7 +76,7 @@ def load_compared_models(place: Workspace, model_folder: Path, device: str) -> l
         models.append(ComparedModel(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
     models += [_wholly_finetuned(place, name, general, device) for name in _with_sft(place, model)]
     chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
-    models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(model_folder / "moe.json").sha256()))
+    models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(ModelFolder(model_folder).card).sha256()))
     return models
 
 

@@ -16,11 +16,12 @@ from moe_pipeline.inference.options import ModelChoice
 from moe_pipeline.inference.search.experts import class_searches
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import package_version
 
-CASES_CSV = "cases.csv"
+CASES_CSV = PredictionFolder.CASES
 
 
 @dataclass(frozen=True, slots=True)

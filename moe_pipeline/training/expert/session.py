@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.paths import RUN_JSON
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.run import RunRecord, library_versions
@@ -161,7 +162,7 @@ def save_run_record(session: Session, trained: Trained, out: Path, files: list[s
         seconds=round(trained.result.seconds + encoding, 1),
         results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
         files=[*files, "log.csv", "curve.png"],
-    ).save(out / "run.json")
+    ).save(out / RUN_JSON)
 
 
 def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:
