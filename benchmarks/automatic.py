@@ -24,8 +24,9 @@ from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
-from moe_pipeline.inference.search.experts import SearchOptions
+from moe_pipeline.inference.interactive.request import PromptRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
+from moe_pipeline.inference.options import SearchOptions
 from moe_pipeline.inference.search.search import Findings, search_case
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.model import Mixture, load_mixture, with_expert
@@ -49,8 +50,8 @@ def scores(model: Mixture, held_back: EvaluationSet) -> Iterator[Score]:
         image, reference = read_volume(case.image), read_label_map(case.reference)
         present = {c: name for c, name in held_back.classes.items() if (reference.array == c).any()}
         found = look(model, image)
-        alone = segment_case(model, Request(case.case, image, prompts=found.prompts)).labels.array
-        asked = Request(case.case, image, reference=reference, classes=present)
+        alone = segment_case(model, PromptRequest(case.case, image, found.prompts)).labels.array
+        asked = SimulatedRequest(case.case, image, reference, present)
         clicked = segment_case(model, asked).labels.array
         for class_id in present:
             wanted = reference.array == class_id
@@ -91,7 +92,7 @@ def abroad(model: Mixture, name: str, image: Volume) -> str:
     began = time.monotonic()
     found = look(model, image)
     seconds = time.monotonic() - began
-    labels = segment_case(model, Request(name, image, prompts=found.prompts)).labels
+    labels = segment_case(model, PromptRequest(name, image, found.prompts)).labels
     invented_ml = np.count_nonzero(labels.array) * labels.geometry.voxel_ml
     reasons = {gap.message.split(":")[0] for gap in found.missing}
     columns = (name, len(found.prompts), f"{invented_ml:.2f}", f"{seconds:.1f}", "; ".join(sorted(reasons)))

@@ -12,7 +12,7 @@ import torch
 from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace, dtype: torch.dtype) -> Iterator[list[
     yield ["training of an expert, forward and backward of one click", f"{1e3 * click:.1f}", ""]
 
 
-def decode(foundation: Foundation, embedding: Tensor, n_prompts: int, with_mask: bool) -> tuple[Tensor, Tensor]:
+def decode(foundation: SamFoundation, embedding: Tensor, n_prompts: int, with_mask: bool) -> tuple[Tensor, Tensor]:
     """Masks of some prompts of one click each."""
     config, device = foundation.config, embedding.device
     coordinates = torch.rand(n_prompts, 1, 3, device=device) * config.encoder.img_size
@@ -74,7 +74,7 @@ def decode(foundation: Foundation, embedding: Tensor, n_prompts: int, with_mask:
     return logits, iou
 
 
-def training_click(foundation: Foundation, embedding: Tensor) -> Callable[[], None]:
+def training_click(foundation: SamFoundation, embedding: Tensor) -> Callable[[], None]:
     """One click's forward and backward pass through a decoder that learns."""
     student = deepcopy(foundation)
     student.mask_decoder.requires_grad_(True)

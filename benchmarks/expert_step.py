@@ -23,7 +23,7 @@ from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 from moe_pipeline.training.engine.loop import LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, mask_loss, occupancy
@@ -39,10 +39,10 @@ class CachedStep:
 
     identity = "benchmark"
 
-    def __init__(self, foundation: Foundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
-        self.kernel_rate = kernel_rate(foundation.config)
+    def __init__(self, foundation: SamFoundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
+        self.kernel_rate = kernel_rate(foundation)
         self.module = trainable_decoder(foundation)
-        self.prompt_encoder = foundation.prompt_encoder
+        self.foundation = foundation
         self.embedding, self.target, self.clicks = embedding, target, clicks
         self.state: ClickState | None = None
 
@@ -50,7 +50,7 @@ class CachedStep:
         """As `ExpertTask.loss`."""
         after, generator = self.state if step % self.clicks else None, torch.Generator().manual_seed(step)
         answer = next(
-            click_sequence(self.prompt_encoder, self.module, self.embedding, self.target, 1, generator, after=after)
+            click_sequence(self.foundation, self.module, self.embedding, self.target, 1, generator, after=after)
         )
         self.state = answer.remembered()
         return interaction_loss(answer.candidates, occupancy(self.target, answer.logits.shape[-1]), 0.2)
@@ -77,7 +77,7 @@ def cached_step_seconds(task: CachedStep, sequences: int, precision: str) -> flo
     return times[-1]
 
 
-def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks: int) -> Callable[[], None]:
+def original_step(foundation: SamFoundation, image: Tensor, target: Tensor, clicks: int) -> Callable[[], None]:
     """One step of finetuning everything the original's way."""
     network = deepcopy(foundation).requires_grad_(True)
     config = asdict(network.config.encoder)
@@ -91,9 +91,7 @@ def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks:
         embedding = encode(weights, config, image)
         total = torch.zeros(())
         generator = torch.Generator().manual_seed(0)
-        for answer in click_sequence(
-            network.prompt_encoder, network.mask_decoder, embedding, target, clicks, generator
-        ):
+        for answer in click_sequence(network, network.decoder, embedding, target, clicks, generator):
             full = F.interpolate(answer.logits, size=(size, size, size), mode="trilinear", align_corners=False)
             total = total + mask_loss(full, target.float()).mean()
         (total / clicks).backward()

@@ -36,12 +36,13 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import decoder_session
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder
 from moe_pipeline.inference.interactive.objects import SimulatedUser
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.inference.windows.decode import decode
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.mixture.settings import Settings
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size
@@ -85,7 +86,7 @@ def main() -> None:
         compare(foundation, preset.view, *there, arguments)
 
 
-def compare(foundation: Foundation, view: View, image: Volume, labels: Volume, options: argparse.Namespace) -> None:
+def compare(foundation: SamFoundation, view: View, image: Volume, labels: Volume, options: argparse.Namespace) -> None:
     """Print both times and their ratio for one image."""
     ids = class_ids(labels)
     clicks = {value: first_click(labels, value) for value in ids}
@@ -123,7 +124,7 @@ def first_click(labels: Volume, value: int) -> np.ndarray:
     return click[0]
 
 
-def straightforward(foundation: Foundation, view: View, image: Volume, click: np.ndarray) -> Times:
+def straightforward(foundation: SamFoundation, view: View, image: Volume, click: np.ndarray) -> Times:
     """One class by itself."""
     times: Times = {}
     with timed(times, "resample, crop"):
@@ -150,7 +151,7 @@ def straightforward(foundation: Foundation, view: View, image: Volume, click: np
 
 
 def ours(
-    foundation: Foundation, view: View, image: Volume, labels: Volume, ids: list[int], dtype: torch.dtype
+    foundation: SamFoundation, view: View, image: Volume, labels: Volume, ids: list[int], dtype: torch.dtype
 ) -> tuple[Times, float, int]:
     """All classes: seconds of each part, of everything, and the number of encodings."""
     foundation = foundation if dtype == torch.float32 else with_encoder_in(foundation, dtype)
@@ -163,9 +164,8 @@ def ours(
         selector="general",
         device=torch.device("cpu"),
         hashes={},
-        settings=Settings(zoom="off", max_windows=1),
     )
-    request = Request("ct", image, reference=labels, classes={value: str(value) for value in ids})
+    request = SimulatedRequest("ct", image, labels, {value: str(value) for value in ids})
     times: Times = dict.fromkeys(("resample, crop", "encode", "decode", "resample back, paste"), 0.0)
     encoded: list[int] = []
 
@@ -181,12 +181,12 @@ def ours(
         mock.patch.object(LabelMapBuilder, "add", timing(times, "resample back, paste", LabelMapBuilder.add)),
     ):
         began = Clock.read()
-        segment_case(model, request)
+        segment_case(model, request, SegmentOptions(zoom="off", max_crops=1))
         total = Clock.read() - began
     return times, total, sum(encoded)
 
 
-def with_encoder_in(foundation: Foundation, dtype: torch.dtype) -> Foundation:
+def with_encoder_in(foundation: SamFoundation, dtype: torch.dtype) -> SamFoundation:
     """A copy whose encoder multiplies in another type."""
     other = copy.deepcopy(foundation)
     other.bind_positions()

@@ -23,20 +23,21 @@ from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import segment_case as case_module
 from moe_pipeline.inference.interactive.interact import Reply, interact
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
-from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.prompts.prompt import Prompt
 
 SETTINGS = {
-    "one crop": Settings(zoom="off", max_windows=1),
-    "extension": Settings(zoom="off"),
-    "zoom in": Settings(zoom="in", max_windows=1),
-    "zoom in, growth": Settings(zoom="in"),
-    "zoom out, growth": Settings(zoom="out"),
-    "auto": Settings(zoom="auto"),
-    "one crop, flips": Settings(zoom="off", max_windows=1, flips=True),
-    "auto, flips": Settings(zoom="auto", flips=True),
+    "one crop": SegmentOptions(zoom="off", max_crops=1),
+    "extension": SegmentOptions(zoom="off"),
+    "zoom in": SegmentOptions(zoom="in", max_crops=1),
+    "zoom in, growth": SegmentOptions(zoom="in"),
+    "zoom out, growth": SegmentOptions(zoom="out"),
+    "auto": SegmentOptions(zoom="auto"),
+    "one crop, flips": SegmentOptions(zoom="off", max_crops=1, tta=True),
+    "auto, flips": SegmentOptions(zoom="auto", tta=True),
 }
 
 
@@ -96,8 +97,8 @@ def measured(
             prompts += len(given)
             for setting in options.settings:
                 began = time.process_time()
-                request = Request(case.case, image, prompts=given, keep_answers=True)
-                result = segment_case(replace(model, settings=SETTINGS[setting]), request)
+                request = PromptRequest(case.case, image, given)
+                result = segment_case(model, request, replace(SETTINGS[setting], keep_answers=True))
                 seconds[setting] += time.process_time() - began
                 scores[setting].append(mean_dice(result, labels))
     voxels = [f"{np.mean(scores[key]):.3f} ({seconds[key] / prompts:.2f})" for key in options.settings]
@@ -114,11 +115,10 @@ def clicked(
         replies.append(interact(*arguments))  # type: ignore[arg-type]
         return replies[-1]
 
-    alone = replace(model, settings=SETTINGS["one crop"])
     classes = {value: str(value) for value in ids}
-    request = Request(case, image, reference=labels, classes=classes, n_clicks=clicks, seed=seed)
+    request = SimulatedRequest(case, image, labels, classes, clicks, seed)
     with mock.patch.object(case_module, "interact", kept):
-        segment_case(alone, request)
+        segment_case(model, request, SETTINGS["one crop"])
     return tuple(Prompt(value, str(value), *reply.clicks, "labels") for value, reply in zip(ids, replies, strict=True))
 
 

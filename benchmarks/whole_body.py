@@ -14,9 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,10 +29,12 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_geometry, write_label_map
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume, to_canonical
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
-from moe_pipeline.mixture.settings import Settings
-from moe_pipeline.model.foundation import build_foundation
+from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
@@ -116,10 +116,9 @@ def objects(shape: tuple[int, int, int]) -> list[tuple[int, np.ndarray, np.ndarr
     return [*tubes, *organs]
 
 
-def measure(path: Path, network: str, zoom: str) -> list[str]:
+def measure(path: Path, network: str, zoom: Any) -> list[str]:
     """One row, in a process of its own."""
-    model = mixtures()[network]()
-    model = replace(model, settings=replace(model.settings, zoom=zoom))
+    model, options = mixtures()[network](), SegmentOptions(zoom=zoom, max_crops=1 if network == "vit_b" else 64)
     native = read_geometry(path)
     image = to_canonical(read_native(path))
     prompts = tuple(
@@ -130,7 +129,7 @@ def measure(path: Path, network: str, zoom: str) -> list[str]:
     before = process.memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to what it holds now
     began, busy = time.perf_counter(), time.process_time()
-    result = segment_case(model, Request("ct", image, prompts=prompts))
+    result = segment_case(model, PromptRequest("ct", image, prompts), options)
     write_label_map(result.labels, path.with_name("labels.nii.gz"), native)
     seconds, used = time.perf_counter() - began, time.process_time() - busy
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -161,7 +160,7 @@ def vit_b() -> Mixture:
     preset = load_preset("sam_med3d")
     torch.manual_seed(0)
     model = alone(build_foundation(preset.config).eval().requires_grad_(False), preset.view)
-    return counted(replace(model, settings=Settings(max_windows=1)))
+    return counted(model)
 
 
 def alone(foundation: Any, view: View) -> Mixture:
@@ -181,18 +180,13 @@ def alone(foundation: Any, view: View) -> Mixture:
 def counted(model: Mixture) -> Mixture:
     """The same, which counts its encodings."""
     foundation: Any = model.foundation
-    encoder = foundation.image_encoder
-    encode: Callable[[Tensor], Tensor] = encoder.forward if isinstance(encoder, torch.nn.Module) else encoder
+    encode: Callable[[Tensor], Tensor] = foundation.encode
 
-    def forward(cubes: Tensor) -> Tensor:
-        ENCODED.append(len(cubes))
-        embedding: Tensor = encode(cubes)
-        return embedding
+    def counting(crops: Tensor) -> Tensor:
+        ENCODED.append(len(crops))
+        return encode(crops)
 
-    if isinstance(encoder, torch.nn.Module):
-        encoder.forward = forward
-    else:
-        foundation.image_encoder = forward
+    foundation.encode = counting
     return model
 
 
@@ -200,27 +194,36 @@ class SameIntensity:
     """Takes the connected low-resolution voxels that are as bright as where the clicks are."""
 
     def __init__(self, low: int = 32) -> None:
-        self.low = low
-        self.config = SimpleNamespace(low_resolution_size=low)
+        self.low_resolution_size = low
 
-    def image_encoder(self, image: Tensor) -> Tensor:
+    @property
+    def decoder(self) -> "SameIntensity":
+        """Itself."""
+        return self
+
+    def encode(self, crops: Tensor) -> Tensor:
         """Every other voxel is the embedding."""
-        return functional.avg_pool3d(image, image.shape[-1] // self.low)
+        return functional.avg_pool3d(crops, crops.shape[-1] // self.low_resolution_size)
 
-    def prompt_encoder(self, points: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Any, Tensor]:
+    def embed_prompts(self, points: tuple[Tensor, Tensor], mask: Tensor) -> PromptEmbedding:
         """As they are."""
-        return points, mask
+        return PromptEmbedding(points, mask)  # type: ignore[arg-type]
 
-    def mask_decoder(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], _dense: Tensor) -> tuple[Tensor, None]:
+    def prepare(self, embedding: Tensor) -> Tensor:
+        """As it is."""
+        return embedding
+
+    def decode(self, embedding: Tensor, prompts: PromptEmbedding) -> Candidates:
         """+-4."""
-        coordinates, _ = sparse
+        coordinates, _ = prompts.sparse
         low_res_voxels = ((coordinates[0] + 0.5) // 2).long().numpy()
         values = embedding[0, 0].numpy()
         first = values[tuple(low_res_voxels[0])]
         alike = np.abs(values - first) < 0.08
         numbers, _ = ndimage.label(alike)
         mask = alike & (numbers == numbers[tuple(low_res_voxels[0])])
-        return torch.from_numpy(np.where(mask, 4.0, -4.0).astype(np.float32))[None, None], None
+        logits = torch.from_numpy(np.where(mask, 4.0, -4.0).astype(np.float32))[None, None]
+        return Candidates(logits, torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
 
 
 if __name__ == "__main__":

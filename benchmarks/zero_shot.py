@@ -13,7 +13,7 @@ continues.
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +28,14 @@ from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.io.files import list_images, list_label_maps
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.interact import Clicks, ProbabilityMap, interact
-from moe_pipeline.inference.interactive.objects import SimulatedUser
-from moe_pipeline.inference.windows.decode import route_of
+from moe_pipeline.inference.interactive.interact import interact
+from moe_pipeline.inference.interactive.objects import CaseObject, SimulatedUser
+from moe_pipeline.inference.options import SegmentOptions
+from moe_pipeline.inference.windows.decode import Clicks, route_of
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
+from moe_pipeline.inference.windows.to_image import ProbabilityMap
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
-from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.report.tables import as_markdown
 
 CLICKS = (1, 3, 5, 10)
@@ -81,23 +82,23 @@ class Listener:
 
 
 def score_class(
-    model: Mixture, bank: CropBank, case: LabelledCase, labels: Volume, class_id: int, seed: int
+    model: Mixture, look: SegmentOptions, bank: CropBank, case: LabelledCase, user: SimulatedUser
 ) -> list[dict[str, object]]:
     """One click sequence: a row for each number of clicks; an object that is right earlier keeps its score."""
-    truth = Volume(labels.array == class_id, labels.geometry)
-    user = SimulatedUser(labels, class_id, seed)
+    truth = Volume(user.reference.array == user.class_id, user.reference.geometry)
     listener = Listener(bank.image, truth, user, {})
     first = user.first(case.case)
     assert first is not None, "class_ids names only classes that are there"
+    wanted = CaseObject(user.class_id, "", "labels", first, CLICKS[-1], listener.next)
     (initial_window,) = plan_windows(bank.crop_grid(model.view), [first[0]])
     route = route_of(model, bank, initial_window, first)
-    reply = interact(model, bank, route, (initial_window, None), first, CLICKS[-1], listener.next)
+    reply = interact(model, bank, wanted, route, (initial_window, None), look)
     listener.score(CLICKS[-1], reply.answer.whole(), reply.clicks)
     rows, latest = [], listener.scores[CLICKS[-1]]
     for n_clicks in CLICKS:
         scores = listener.scores.get(n_clicks, latest)
-        where = {"set": case.set_name, "case": case.case, "class_id": class_id, "clicks": n_clicks, "seed": seed}
-        rows.append({**where, **scores})
+        where = {"set": case.set_name, "case": case.case, "class_id": user.class_id, "clicks": n_clicks}
+        rows.append({**where, "seed": user.seed, **scores})
     return rows
 
 
@@ -106,7 +107,9 @@ def some(classes: list[int], limit: int) -> list[int]:
     return classes if len(classes) <= limit else [classes[i * len(classes) // limit] for i in range(limit)]
 
 
-def measure(model: Mixture, cases: list[LabelledCase], seeds: int, most_classes: int, path: Path) -> pd.DataFrame:
+def measure(
+    model: Mixture, look: SegmentOptions, cases: list[LabelledCase], seeds: int, most_classes: int, path: Path
+) -> pd.DataFrame:
     """All click sequences that the CSV does not have yet."""
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=[*KEY, "clicks", *METHODS])
     done = set(table[KEY].itertuples(index=False, name=None))
@@ -117,7 +120,7 @@ def measure(model: Mixture, cases: list[LabelledCase], seeds: int, most_classes:
         for class_id in some(class_ids(labels), most_classes):
             for seed in range(seeds):
                 if (case.set_name, case.case, class_id, seed) not in done:
-                    rows += score_class(model, bank, case, labels, class_id, seed)
+                    rows += score_class(model, look, bank, case, SimulatedUser(labels, class_id, seed))
         if rows:
             table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if len(table) else pd.DataFrame(rows)
             columns = ["set", "case", "class_id", "clicks", "seed", *METHODS]
@@ -162,8 +165,9 @@ def main() -> None:
         parser.error("give exactly one of --data and --only")
     options.out.mkdir(parents=True, exist_ok=True)
     cases = list(labelled_cases(options.data) if options.data else only(options.only))
-    model = replace(load_foundation_alone(options.foundation), settings=Settings(zoom=options.zoom))
-    table = measure(model, cases, options.seeds, options.most_classes, options.csv or options.out / "zero_shot.csv")
+    model, look = load_foundation_alone(options.foundation), SegmentOptions(zoom=options.zoom)
+    path = options.csv or options.out / "zero_shot.csv"
+    table = measure(model, look, cases, options.seeds, options.most_classes, path)
     draw(table, options.out / "zero_shot.png")
     sets = by_set(table)
     print(describe(model.device))

@@ -1,21 +1,55 @@
-"""SAM-Med3D-MoE as a tool: finetune experts on a frozen foundation, forget nothing."""
+"""SAM-Med3D-MoE as a tool: finetune experts on a frozen foundation, forget nothing.
 
-from pathlib import Path
+What is offered here is loaded when it is first used: importing the package costs nothing.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_pipeline.inference.api import Model
+    from moe_pipeline.commands.functions import evaluate, finetune, plan, predict, train_gate
+    from moe_pipeline.errors import PipelineError
+    from moe_pipeline.inference.api import Prediction, Predictor, load_model
 
-__all__ = ["load_model"]
+    __version__: str
+
+__all__ = [
+    "PipelineError",
+    "Prediction",
+    "Predictor",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "load_model",
+    "plan",
+    "predict",
+    "train_gate",
+]
+
+_FUNCTIONS = "moe_pipeline.commands.functions"
+_API = "moe_pipeline.inference.api"
+_HOMES = {
+    "PipelineError": "moe_pipeline.errors",
+    "Prediction": _API,
+    "Predictor": _API,
+    "evaluate": _FUNCTIONS,
+    "finetune": _FUNCTIONS,
+    "load_model": _API,
+    "plan": _FUNCTIONS,
+    "predict": _FUNCTIONS,
+    "train_gate": _FUNCTIONS,
+}
 
 
-def load_model(folder: str | Path | None = None, **choices: Any) -> "Model":
-    """Load a model folder, or with `foundation="nano"` a foundation alone, to predict from Python: see docs/python.md.
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
 
-    Args:
-        folder: with moe.json; none for a foundation.
-        choices: device, precision, selector, tau and more; see `moe_pipeline.inference.options.ModelChoice`.
-    """
-    from moe_pipeline.inference.api import open_model  # torch loads only when it is needed
+        return version("moe-pipeline")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
-    return open_model(folder, **choices)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -49,13 +49,23 @@ class Workspace:
         """Cached crops and embeddings."""
         return self.root / "embeddings" / dataset
 
-    def expert(self, dataset: str) -> Path:
-        """Folder with expert.safetensors, expert.json, log.csv, curve.png, run.json."""
-        return self.root / "experts" / dataset
+    @property
+    def experts_root(self) -> Path:
+        """Holds a folder per dataset, and in it one per fold."""
+        return self.root / "experts"
 
-    def sft(self, dataset: str) -> Path:
+    def expert(self, dataset: str, fold: int = 0) -> Path:
+        """Folder with expert.safetensors, expert.json, log.csv, curve.png, run.json of the expert of one fold."""
+        return self.experts_root / dataset / f"fold_{fold}"
+
+    def expert_folds(self, dataset: str) -> list[int]:
+        """Folds of which there is a finished expert."""
+        cards = (self.experts_root / dataset).glob("fold_*/expert.json")
+        return sorted(int(number) for card in cards if (number := card.parent.name.removeprefix("fold_")).isdigit())
+
+    def sft(self, dataset: str, fold: int = 0) -> Path:
         """Folder of the network that was finetuned as a whole: foundation.safetensors, foundation.json, log.csv ..."""
-        return self.expert(dataset) / "sft"
+        return self.expert(dataset, fold) / "sft"
 
     @property
     def model(self) -> Path:
@@ -99,6 +109,11 @@ class Workspace:
         Raises:
             DatasetError: if no dataset or several datasets of the workspace answer to it; lists those there are.
         """
+        if not self.root.is_dir():
+            raise DatasetError(
+                f"{wanted}: no such folder with a dataset.json, and no workspace {self.root} with such a dataset; "
+                "give its folder with --workspace, or begin with `moe convert SOURCE --out X`"
+            )
         known = sorted(path.name for path in self.raw_root.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))
         number = f"Dataset{int(wanted):03d}_" if wanted.isdigit() else None
         found = [

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
@@ -47,13 +47,13 @@ def dicom_phantoms() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def tiny_foundation() -> Foundation:
+def tiny_foundation() -> SamFoundation:
     """A network of 16-voxel cubes with random weights, always the same ones; frozen."""
     return build_tiny(16)
 
 
 @pytest.fixture(scope="session")
-def small_foundation() -> Foundation:
+def small_foundation() -> SamFoundation:
     """The same with 32-voxel cubes, the smallest that the synthetic volumes have."""
     return build_tiny(32)
 
@@ -65,7 +65,7 @@ def make_phantom_dataset() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def make_planned_workspace(small_foundation: Foundation) -> Callable[..., Workspace]:
+def make_planned_workspace(small_foundation: SamFoundation) -> Callable[..., Workspace]:
     """Makes a workspace with one planned phantom dataset: (root, name, n_cases, **of_plan)."""
 
     def make(root: Path, name: str, n_cases: int, **of_plan: int) -> Workspace:
@@ -78,7 +78,7 @@ def make_planned_workspace(small_foundation: Foundation) -> Callable[..., Worksp
 
 
 @pytest.fixture(scope="session")
-def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation) -> Workspace:
+def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation: SamFoundation) -> Workspace:
     """Three phantom datasets with an expert each; the model knows the first two, with some synthetic volumes beside.
 
     Nobody may change it; copy its root first.

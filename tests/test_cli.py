@@ -15,7 +15,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.training_state import save_training_state
 from tests.phantoms.foundations import save_tiny
@@ -111,7 +111,7 @@ def write_raw_source(folder: Path) -> Path:
 def test_what_is_in_the_way_is_named(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-    tiny_foundation: Foundation,
+    tiny_foundation: SamFoundation,
     monkeypatch: pytest.MonkeyPatch,
     arguments: str,
     named: str,

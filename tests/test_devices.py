@@ -11,8 +11,8 @@ from torch import Tensor
 
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.interactive.simulated_clicks import click_sequence
@@ -24,16 +24,14 @@ def preset_config(name: str) -> FoundationConfig:
     return load_preset(name).config
 
 
-def learn_from_two_prompts(foundation: Foundation, device: torch.device) -> Tensor:
+def learn_from_two_prompts(foundation: SamFoundation, device: torch.device) -> Tensor:
     """Loss of two clicks each on two objects of one image; gradients reach the decoder."""
     size = foundation.config.encoder.img_size
     images = torch.randn(1, 1, size, size, size, generator=torch.Generator().manual_seed(1)).to(device)
     target = torch.rand(2, 1, size, size, size, generator=torch.Generator().manual_seed(2)).to(device) > 0.7
     embedding = foundation.image_encoder(images)
     losses = []
-    steps = click_sequence(
-        foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 2, torch.Generator().manual_seed(3)
-    )
+    steps = click_sequence(foundation, foundation.decoder, embedding, target, 2, torch.Generator().manual_seed(3))
     for step in steps:
         truth = occupancy(target, step.logits.shape[-1])
         losses.append(interaction_loss(step.candidates, truth, 0.2, balance=0.5))
@@ -41,7 +39,7 @@ def learn_from_two_prompts(foundation: Foundation, device: torch.device) -> Tens
 
 
 @torch.no_grad()
-def answer_and_route(foundation: Foundation, device: torch.device) -> list[Tensor]:
+def answer_and_route(foundation: SamFoundation, device: torch.device) -> list[Tensor]:
     """Masks of two prompts with and without an earlier answer, and what gate and OOD detector make of them."""
     config = foundation.config
     size, low, width = config.encoder.img_size, config.low_resolution_size, config.prompt.embed_dim
@@ -82,7 +80,7 @@ def test_learning_makes_no_tensor_elsewhere(name: str) -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpu_answers_as_the_cpu_does(small_foundation: Foundation, gpu: torch.device) -> None:
+def test_a_gpu_answers_as_the_cpu_does(small_foundation: SamFoundation, gpu: torch.device) -> None:
     there = copy.deepcopy(small_foundation).to(gpu)
     for found, expected in zip(
         answer_and_route(there, gpu)[:-2], answer_and_route(small_foundation, torch.device("cpu"))[:-2], strict=True
@@ -92,7 +90,7 @@ def test_a_gpu_answers_as_the_cpu_does(small_foundation: Foundation, gpu: torch.
 
 
 @pytest.mark.gpu
-def test_a_gpu_learns_as_the_cpu_does(small_foundation: Foundation, gpu: torch.device) -> None:
+def test_a_gpu_learns_as_the_cpu_does(small_foundation: SamFoundation, gpu: torch.device) -> None:
     here = copy.deepcopy(small_foundation).requires_grad_(True)
     there = copy.deepcopy(here).to(gpu)
     losses = learn_from_two_prompts(here, torch.device("cpu")), learn_from_two_prompts(there, gpu)

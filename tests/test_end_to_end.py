@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from moe_pipeline.commands.predict import PredictOptions, predict_and_score
+from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
@@ -33,7 +34,7 @@ DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
 OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 
 
-def prepare(root: Path, foundation: Foundation) -> Workspace:
+def prepare(root: Path, foundation: SamFoundation) -> Workspace:
     place = Workspace(root)
     save_tiny(foundation, place.weights, PLANNED_VIEW)
     for seed, name in enumerate(DATASETS):
@@ -42,7 +43,7 @@ def prepare(root: Path, foundation: Foundation) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, small_foundation: Foundation) -> Workspace:
+def trained(tmp_path_factory: pytest.TempPathFactory, small_foundation: SamFoundation) -> Workspace:
     """A workspace after finetuning two datasets and training the gate with a third as general."""
     place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation)
     for name in DATASETS[:2]:
@@ -163,7 +164,7 @@ def test_validation_cases_are_not_trained_on(trained: Workspace) -> None:
 
 def test_every_prediction_lies_on_its_images_grid(trained: Workspace, tmp_path: Path) -> None:
     images = trained.raw(DATASETS[0]) / "imagesTr"
-    options = PredictOptions(images, tmp_path / "out", labels=trained.raw(DATASETS[0]) / "labelsTr", clicks=2)
+    options = predict_options(images, tmp_path / "out", labels=trained.raw(DATASETS[0]) / "labelsTr", clicks=2)
     report = predict_and_score(trained, options)
     assert not report.failed
     for path in images.iterdir():
@@ -179,8 +180,8 @@ def test_what_goes_to_the_general_expert_is_the_foundations_own_byte_for_byte(
     trained: Workspace, tmp_path: Path
 ) -> None:
     images, labels = trained.raw(DATASETS[1]) / "imagesTr", trained.raw(DATASETS[1]) / "labelsTr"
-    alone = PredictOptions(images, tmp_path / "alone", labels=labels, clicks=2, foundation="tiny")
-    routed = PredictOptions(images, tmp_path / "routed", labels=labels, clicks=2, tau=0.999)
+    alone = predict_options(images, tmp_path / "alone", labels=labels, clicks=2, foundation="tiny")
+    routed = predict_options(images, tmp_path / "routed", labels=labels, clicks=2, tau=0.999)
     predict_and_score(trained, alone)
     predict_and_score(trained, routed)
     answered = {row["case"] for row in rows_of(tmp_path / "routed" / "cases.csv") if row["expert"] == "general"}
@@ -198,7 +199,7 @@ def test_a_bad_image_is_a_row_and_the_others_finish(trained: Workspace, tmp_path
         shutil.copy(path, images / path.name.replace("_0000", ""))
     broken = sorted(images.iterdir())[1]
     broken.write_bytes(broken.read_bytes()[:-100])
-    report = predict_and_score(trained, PredictOptions(images, tmp_path / "out", labels=labels))
+    report = predict_and_score(trained, predict_options(images, tmp_path / "out", labels=labels))
     assert report.failed
     rows = rows_of(tmp_path / "out" / "cases.csv")
     failed = [row for row in rows if row["status"] == "failed"]
@@ -216,7 +217,7 @@ def test_clicks_from_a_file_give_a_label_map_without_references(trained: Workspa
     prompt = {"class_id": 5, "class_name": "organ", "points": [[x, y, z]], "labels": [1]}
     file = tmp_path / "prompts.json"
     file.write_text(json.dumps({"space": "voxel_xyz", "cases": {"scan": [prompt]}}))
-    report = predict_and_score(trained, PredictOptions(tmp_path / "images", tmp_path / "out", prompts=file))
+    report = predict_and_score(trained, predict_options(tmp_path / "images", tmp_path / "out", prompts=file))
     assert not report.failed
     labels = read_label_map(tmp_path / "out" / "scan.nii.gz")
     assert set(np.unique(labels.array)) <= {0, 5}
@@ -228,14 +229,14 @@ def test_references_found_beside_the_images_are_inputs_too(workspace: Workspace,
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps({"space": "voxel_xyz", "cases": {}}))
     with pytest.raises(PipelineError, match="never written to"):
-        predict_and_score(workspace, PredictOptions(raw / "imagesTr", raw / "labelsTr", prompts=prompts))
+        predict_and_score(workspace, predict_options(raw / "imagesTr", raw / "labelsTr", prompts=prompts))
 
 
 def test_references_for_none_of_the_cases_are_no_success(trained: Workspace, tmp_path: Path) -> None:
     raw = trained.raw(DATASETS[0])
     (tmp_path / "others").mkdir()
     shutil.copy(raw / "labelsTr" / "p000.nii.gz", tmp_path / "others" / "somebody.nii.gz")
-    options = PredictOptions(
+    options = predict_options(
         raw / "imagesTr", tmp_path / "out", labels=raw / "labelsTr", references=tmp_path / "others"
     )
     report = predict_and_score(trained, options)
@@ -244,29 +245,27 @@ def test_references_for_none_of_the_cases_are_no_success(trained: Workspace, tmp
     assert (tmp_path / "out" / "run.json").is_file()
 
 
-def test_options_that_contradict_each_other_are_refused(trained: Workspace, tmp_path: Path) -> None:
-    options = PredictOptions(tmp_path, tmp_path / "out", foundation="tiny", tau=0.5)
-    with pytest.raises(PipelineError, match="a foundation alone has no tau"):
-        predict_and_score(trained, options)
-
-
 def test_the_models_channel_is_the_one_that_is_shown(workspace: Workspace, tmp_path: Path) -> None:
     path = workspace.model / "moe.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "channel": 1}))
     raw = workspace.raw(DATASETS[0])
     images = tmp_path / "images"
     shutil.copytree(raw / "imagesTr", images)
-    report = predict_and_score(workspace, PredictOptions(images, tmp_path / "none", labels=raw / "labelsTr"))
+    report = predict_and_score(workspace, predict_options(images, tmp_path / "none", labels=raw / "labelsTr"))
     assert report.failed
     assert "the model looks at channel 1" in report.text
     for first in list(images.iterdir()):
         shutil.copy(first, images / first.name.replace("_0000", "_0001"))
-    assert not predict_and_score(workspace, PredictOptions(images, tmp_path / "out", labels=raw / "labelsTr")).failed
+    assert not predict_and_score(workspace, predict_options(images, tmp_path / "out", labels=raw / "labelsTr")).failed
 
 
 def test_an_expert_of_another_fold_or_plan_is_refused(workspace: Workspace) -> None:
+    options = GateOptions(fold=1, synthetic=0)
+    with pytest.raises(RecordError, match=r"fold_1: no finished expert here, there are experts of fold 0; run"):
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], options)
+    shutil.copytree(workspace.expert(DATASETS[0], 0), workspace.expert(DATASETS[0], 1))
     with pytest.raises(StaleCacheError, match="was trained on fold 0, the gate is asked for fold 1"):
-        train_gate(workspace, [workspace.raw(DATASETS[0])], [], GateOptions(fold=1, synthetic=0))
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], options)
     path = workspace.plan(DATASETS[0])
     Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
     with pytest.raises(StaleCacheError, match=r"was made by the plan .*--overwrite"):
@@ -305,7 +304,7 @@ def test_inputs_are_never_written_to(workspace: Workspace, part: str) -> None:
     raw = workspace.raw(DATASETS[0])
     before = {path.name: path.read_bytes() for path in (raw / part).iterdir()}
     with pytest.raises(PipelineError, match="never written to"):
-        predict_and_score(workspace, PredictOptions(raw / "imagesTr", raw / part, labels=raw / "labelsTr"))
+        predict_and_score(workspace, predict_options(raw / "imagesTr", raw / part, labels=raw / "labelsTr"))
     assert {path.name: path.read_bytes() for path in (raw / part).iterdir()} == before
 
 

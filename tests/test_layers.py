@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors",
     "paths",
+    "arguments",
     "files",
     "progress",
     "parallel",
@@ -52,6 +53,8 @@ CONVERSION_MAY_USE = {
     "datasets",
 }
 MODEL_MAY_NOT_USE = {"numpy", "pathlib", "os", "SimpleITK", "safetensors"}
+PARTS_OF_SAM = {"image_encoder", "prompt_encoder", "mask_decoder"}
+BUILDS_FOUNDATIONS = "training/pretrain.py"  # from a preset's sizes, and may freeze its encoder
 
 
 def modules(package: str) -> list[Path]:
@@ -126,6 +129,17 @@ def test_only_the_command_line_and_the_demo_convert() -> None:
 @pytest.mark.parametrize("path", modules("moe_pipeline/model"), ids=lambda path: path.name)
 def test_the_model_is_pure_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in imported(path)} & MODEL_MAY_NOT_USE
+
+
+@pytest.mark.parametrize("path", modules("moe_pipeline"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_outside_model_and_weights_knows_which_foundation_it_is(path: Path) -> None:
+    package = path.relative_to(ROOT / "moe_pipeline").parts[0]
+    if package in ("model", "weights") or str(path).endswith(BUILDS_FOUNDATIONS):
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & PARTS_OF_SAM
+    assert not parts
+    assert not {name for name in imported(path) if name.startswith("moe_pipeline.model.sam")}
 
 
 def test_the_rule_is_not_blind(tmp_path: Path) -> None:

@@ -27,3 +27,10 @@ def test_another_dataset_of_the_same_name_is_refused(tmp_path: Path) -> None:
     place.raw_folder(str(make_raw(tmp_path / "a" / "Dataset007_X")))
     with pytest.raises(DatasetError, match="is another dataset of that name"):
         place.raw_folder(str(make_raw(tmp_path / "b" / "Dataset007_X")))
+
+
+def test_a_workspace_that_does_not_exist_is_said(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match=r"4: no such folder .*no workspace .*nowhere .*--workspace, or begin with"):
+        place.raw_folder("4")
+    assert not place.root.exists()

@@ -1,14 +1,29 @@
 """The command line: parses, calls one function, prints. Everything heavy is imported inside the commands."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from moe_pipeline.cli import data, models, prediction, prompts, system, training, weights
 from moe_pipeline.errors import PipelineError
 
+
+class Interruptible(TyperGroup):
+    """Commands that say after Ctrl-C what is kept, where they would only end."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            typer.echo(str(interrupt) or "interrupted; run the same command again to go on", err=True)
+            raise typer.Exit(1) from interrupt
+
+
 app = typer.Typer(
+    cls=Interruptible,
     help="SAM-Med3D-MoE: finetune experts on a frozen 3D foundation model, and forget nothing.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -34,9 +49,6 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         typer.echo(f"error: {what}; check the path, its permissions and the space on the disk", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(1)
 
 

@@ -1,5 +1,6 @@
 """What the commands share: options, and the progress bar."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an ea
 ROOT = Path("moe_workspace")
 FIXES = ("safe", "snap", "round", "resample-labels", "split-4d")
 """Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
+
+
+def positive(value: float | None) -> float | None:
+    """Refuse an option that is no number above 0: a limit of 0 or NaN is a slip, and stands for no default."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"must be a number above 0, got {value:g}")
+    return value
 
 
 @contextmanager

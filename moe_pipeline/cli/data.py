@@ -98,20 +98,17 @@ def plan(
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
-    from moe_pipeline.planning.plan_dataset import plan_dataset
+    from moe_pipeline.commands.functions import plan as plan_dataset
 
-    place = Workspace(workspace)
-    folder = place.raw_folder(dataset)
     with progress_bar() as progress:
         made = plan_dataset(
-            folder,
-            place.plans(folder.name),
-            foundation,
-            place.weights,
-            seed,
-            progress,
-            leave_out_faulty=skip_faulty,
-            patient_pattern=patients,
+            dataset,
+            foundation=foundation,
+            seed=seed,
+            patients=patients,
+            skip_faulty=skip_faulty,
+            workspace=workspace,
+            progress=progress,
         )
     typer.echo(made.summary())
     if explain:

@@ -27,13 +27,20 @@ def experts_list(model: Model = None, workspace: Root = ROOT) -> None:
 
 
 @experts.command("add")
-def experts_add(dataset: Dataset, model: Model = None, device: Device = "cpu", workspace: Root = ROOT) -> None:
+def experts_add(
+    dataset: Dataset,
+    model: Model = None,
+    fold: Annotated[int | None, typer.Option(help="Of the expert; needed where there are several.", min=0)] = None,
+    device: Device = "cpu",
+    workspace: Root = ROOT,
+) -> None:
     """Let a finetuned expert join a model, without the data of the others; their answers stay what they are."""
     from moe_pipeline.training.gate.add_expert import add_expert
 
     place = Workspace(workspace)
     with progress_bar() as progress:
-        card = add_expert(place, model or place.model, place.raw_folder(dataset), device, progress=progress)
+        folder = place.raw_folder(dataset)
+        card = add_expert(place, model or place.model, folder, device, progress=progress, fold=fold)
     typer.echo(f"{model or place.model}: {card.outputs[1]} joined; it speaks where its weight is above {card.tau:g}")
     show_routing(card)
 

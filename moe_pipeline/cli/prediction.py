@@ -1,7 +1,7 @@
 """Commands that segment and compare: predict, evaluate."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -9,6 +9,9 @@ from typer.core import TyperCommand
 from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, progress_bar
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
 app = typer.Typer()
 
@@ -64,32 +67,37 @@ def predict(
     Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
     where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
-    from moe_pipeline.commands.predict import PredictOptions, predict_and_score
+    from moe_pipeline.commands.predict import predict_and_score
+    from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
     options = PredictOptions(
-        images,
-        out,
-        prompts,
-        labels,
-        references,
-        clicks,
-        model,
-        foundation,
-        selector,
-        tau,
-        seed,
-        device,
-        tuple(classes or ()),
-        tuple(experts or ()),
-        zoom,
-        max_crops,
-        tta,
-        precision,
-        save_probabilities,
-        uncertainty,
-        dicom_seg,
-        jobs,
-        overwrite,
+        model=ModelOptions(
+            model=model,
+            foundation=foundation,
+            selector=selector,
+            tau=tau,
+            device=device,
+            precision=precision,
+            zoom=zoom,
+            max_crops=max_crops,
+            tta=tta,
+        ),
+        prompts=PromptOptions(
+            prompts=prompts,
+            labels=labels,
+            clicks=clicks,
+            seed=seed,
+            classes=tuple(classes or ()),
+            experts=tuple(experts or ()),
+        ),
+        outputs=OutputOptions(
+            out=out,
+            references=references,
+            save_probabilities=save_probabilities,
+            uncertainty=uncertainty,
+            dicom_seg=dicom_seg,
+        ),
+        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
     )
     with progress_bar() as progress:
         report = predict_and_score(Workspace(workspace), options, progress)
@@ -110,8 +118,8 @@ def evaluate(
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Compare foundation, experts and mixture on held-back cases instead.")
     ] = False,
-    dataset: Annotated[
-        list[str] | None, typer.Option(help="With --matrix: raw dataset; else all that the model knows.")
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="With --matrix: raw dataset; else all that the model knows.")
     ] = None,
     unseen: Annotated[
         list[Path] | None, typer.Option(help="With --matrix: folder with images/ and labels/ that nothing learned.")
@@ -138,27 +146,31 @@ def evaluate(
     if matrix:
         if predictions or references:
             raise typer.BadParameter("--matrix makes its own predictions; leave out -i and -r")
-        options = tuple(dataset or ()), tuple(unseen or ()), tuple(clicks or (1,)), seed, model, device
+        from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
+
+        options = MatrixOptions(
+            datasets=tuple(datasets or ()),
+            unseen=tuple(unseen or ()),
+            clicks=tuple(clicks or (1,)),
+            seed=seed,
+            model=model,
+            device=device,
+        )
         _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if dataset or unseen or clicks or model or fail_on_regression is not None:
+    if datasets or unseen or clicks or model or fail_on_regression is not None:
         raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
     _folder(predictions, references, out)
 
 
-def _forgetting(
-    place: Workspace,
-    out: Path,
-    options: tuple[tuple[str, ...], tuple[Path, ...], tuple[int, ...], int, Path | None, str],
-    limit: float | None,
-) -> None:
-    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
+def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None) -> None:
+    from moe_pipeline.evaluation.forgetting.compare import forgetting_report
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        report = forgetting_report(place, out, MatrixOptions(*options), progress)
+        report = forgetting_report(place, out, options, progress)
     typer.echo(f"{matrix_as_text(report)}\n\nTables: {out}")
     worse = [] if limit is None else [line for one in report.comparisons for line in one.regressions(limit)]
     for line in worse:
@@ -168,15 +180,13 @@ def _forgetting(
 
 
 def _folder(predictions: Path, references: Path, out: Path | None) -> None:
-    from moe_pipeline.datasets.classes import classes_beside, classes_of
-    from moe_pipeline.evaluation.folder import evaluate_folder
+    from moe_pipeline.commands.functions import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.evaluation.table import n_failed
     from moe_pipeline.report.tables import as_text
 
     with progress_bar() as progress:
-        classes = classes_beside(references) or classes_of(references)
-        table = evaluate_folder(predictions, references, classes, out, progress=progress)
+        table = evaluate_folders(predictions, references, out, progress=progress)
     typer.echo(as_text(summarise(table)))
     for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
         typer.echo(f"  {row['case']}: {row['message']}", err=True)

@@ -37,12 +37,12 @@ def doctor(
 ) -> None:
     """Show versions, devices, memory, disk, weights, and what the workspace holds."""
     from moe_pipeline.commands.doctor import examine, expect
-    from moe_pipeline.inference.options import ModelChoice
+    from moe_pipeline.inference.options import ModelOptions
 
     place = Workspace(workspace)
     if case is None:
         found = examine(place)
     else:
-        found = expect(case, ModelChoice(model or place.model, foundation, weights_root=place.weights))
+        found = expect(case, ModelOptions(model=model, foundation=foundation).within(place))
     for topic, finding in found:
         typer.echo(f"{topic:24s} {finding}")

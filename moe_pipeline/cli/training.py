@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, progress_bar, show_routing
+from moe_pipeline.cli.common import ROOT, Dataset, Device, Overwrite, Root, positive, progress_bar, show_routing
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
@@ -14,6 +14,7 @@ Rule = Literal["moe", "paper"]
 Targets = Literal["dataset", "dice"]
 Trainable = Literal["decoder", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
+Logger = Literal["tensorboard"]
 
 
 @app.command()
@@ -21,9 +22,9 @@ def finetune(
     dataset: Dataset,
     fold: Annotated[int, typer.Option(help="Fold held out for validation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Instead of the plan's.", min=1)] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", min=0)] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", callback=positive)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", min=0)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", callback=positive)] = None,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
@@ -31,11 +32,13 @@ def finetune(
     precision: Annotated[
         Precision, typer.Option(help="Of the forward pass; auto: bf16 where the device is faster with it.")
     ] = "auto",
+    logger: Annotated[Logger | None, typer.Option(help="Who is told of each validation, too.")] = None,
     overwrite: Overwrite = False,
     workspace: Root = ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
     from moe_pipeline.training.click_proposer.train import ClickProposerSettings
+    from moe_pipeline.training.engine.loggers import named_loggers
     from moe_pipeline.training.expert.finetune import FinetuneOptions
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
@@ -54,16 +57,18 @@ def finetune(
         overwrite=overwrite,
         click_proposer=ClickProposerSettings() if click_proposer else None,
     )
+    out = place.sft(folder.name, fold) if trainable == "all" else place.expert(folder.name, fold)
+    loggers = named_loggers([logger] if logger else [], out, anew=overwrite)
     if trainable == "all":
         with progress_bar() as progress:
-            whole = finetune_whole(place, folder, options, progress)
+            whole = finetune_whole(place, folder, options, progress, loggers)
         scores = ", ".join(f"{name} {value:.3f}" for name, value in whole.training["validation"].items())
-        typer.echo(f"{place.sft(folder.name)}: best at step {whole.training['best_step']}; validation {scores}")
+        typer.echo(f"{out}: best at step {whole.training['best_step']}; validation {scores}")
         return
     with progress_bar() as progress:
-        card = train(place, folder, options, progress)
+        card = train(place, folder, options, progress, loggers)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in card.validation.items())
-    typer.echo(f"{place.expert(folder.name)}: best at step {card.best_step}; validation {scores}")
+    typer.echo(f"{out}: best at step {card.best_step}; validation {scores}")
     if card.click_proposer:
         found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
         typer.echo(f"  its click proposer: {found}")
@@ -106,9 +111,9 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")] = Path("pretraining"),
     preset: Annotated[str, typer.Option(help="Sizes and view, one of plans/foundations.")] = "nano",
     name: Annotated[str | None, typer.Option(help="Name of the weights; else the preset's.")] = None,
-    max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", min=0)] = 60.0,
+    max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", callback=positive)] = 60.0,
     steps: Annotated[int, typer.Option(help="Steps at most.", min=1)] = 20_000,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 8e-4,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the schedule.", callback=positive)] = 8e-4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
     start: Annotated[str | None, typer.Option(help="Foundation to go on from; else random weights.")] = None,

@@ -15,19 +15,22 @@ app = typer.Typer(help="Foundations: list, import, verify, fetch.", no_args_is_h
 @app.command("list")
 def weights_list(workspace: Root = ROOT) -> None:
     """List the foundations that can be used."""
-    from moe_pipeline.weights.store import list_foundations
+    from moe_pipeline.weights.store import files_without_card, list_foundations
 
-    for stored in list_foundations(Workspace(workspace).weights):
+    place = Workspace(workspace)
+    for stored in list_foundations(place.weights):
         card, kind = stored.card, "built in" if stored.builtin else "imported"
         typer.echo(
             f"{card.name}: {card.view.size_voxels} voxels at {card.view.spacing_mm:g} mm, {kind}, "
             f"licence {card.licence}, sha256 {card.weights_sha256[:12]}"
         )
+    for path in files_without_card(place.weights):
+        typer.echo(f"{path}: without a card, so it cannot be used; bring it again with `moe weights import`", err=True)
 
 
 @app.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(help="Official checkpoint (.pth).")],
+    file: Annotated[Path, typer.Argument(help="Official checkpoint (.pth), or its tensors as .safetensors.")],
     name: Annotated[str | None, typer.Option(help="Name to use it by; else the file's.")] = None,
     config: Annotated[Path | None, typer.Option(help="JSON with sizes, if not the published SAM-Med3D's.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,

@@ -9,7 +9,8 @@ from moe_pipeline.commands.phantoms import Painter, paint_capsule, paint_fruit, 
 from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, MatrixReport, compare
 from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, paired_set
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import Progress, silent
@@ -70,7 +71,7 @@ def draw(place: Workspace, sets: list[EvaluationSet], path: Path) -> None:
     for held_back in sets:
         case = held_back.cases[0]
         image, reference = read_volume(case.image), read_label_map(case.reference)
-        request = Request(case.case, image, reference=reference, classes=held_back.classes)
+        request = SimulatedRequest(case.case, image, reference, held_back.classes)
         answers = {caption: segment_case(model, request).labels for caption, model in models.items()}
         rows.append(PictureRow(held_back.name, image, {"reference": reference, **answers}, plane="sagittal"))
     side_by_side(rows, path, height_px=180)

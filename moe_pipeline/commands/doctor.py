@@ -10,7 +10,7 @@ import torch
 
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.inference.memory import estimate_memory
-from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.inference.options import ModelOptions
 from moe_pipeline.paths import ModelFolder
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.store import list_foundations
@@ -33,21 +33,22 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
     rows += [(f"optional {name}", _optional(name, use)) for name, use in _OPTIONAL.items()]
     stored = list_foundations(place.weights)
     rows.append(("foundations", ", ".join(entry.card.name for entry in stored) or "none: run `moe weights import`"))
-    for stage in ("raw", "plans", "experts"):
+    for stage in ("raw", "plans"):
         found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))
+    rows.append(("workspace experts", _experts(place)))
     model = "yes" if ModelFolder(place.model).card.is_file() else "none: run `moe train-gate`"
     return [*rows, ("workspace model", model)]
 
 
-def expect(case: Path, choice: ModelChoice) -> list[tuple[str, str]]:
+def expect(case: Path, model: ModelOptions) -> list[tuple[str, str]]:
     """Memory that `moe predict` will take for one case at most, as (topic, finding).
 
     Raises:
         PipelineError: if the case or the model cannot be read.
     """
     grid = read_geometry(case)
-    found = estimate_memory(choice.load(), grid, uncertainty=choice.uncertainty)
+    found = estimate_memory(model.load(), grid)
     sides = " x ".join(map(str, grid.shape))
     free = psutil.virtual_memory().available
     return [
@@ -59,6 +60,14 @@ def expect(case: Path, choice: ModelChoice) -> list[tuple[str, str]]:
         ("in a folder", f"{found.total / _GIB:.2f} GiB where the cases before and after are as large; times --jobs"),
         ("memory", f"{free / _GIB:.1f} GiB free: {'enough' if found.total < free else 'NOT enough'}"),
     ]
+
+
+def _experts(place: Workspace) -> str:
+    """Datasets with their folds that have a finished expert."""
+    names = sorted(path.name for path in place.experts_root.glob("Dataset*"))
+    folds = {name: place.expert_folds(name) for name in names}
+    told = [f"{name} (fold {', '.join(map(str, known))})" for name, known in folds.items() if known]
+    return "; ".join(told) or "none"
 
 
 def _bf16() -> str:

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,50 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from batchgenerators.transforms.abstract_transforms import Compose
 
-_MAX_ANGLE = np.deg2rad(20.0)
+RECIPE_VERSION = 1
+"""Of what is done with the settings: goes up whenever the same settings would give another copy."""
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationSettings:
+    """How much an augmented copy may differ, and with which chance in each respect. Intensities are normalised ones."""
+
+    max_angle_degrees: float = 20.0
+    """Rotation about each axis, to both sides."""
+    scale: Range = (0.8, 1.25)
+    """Factor of the size of what is shown."""
+    rotate_chance: float = 0.7
+    scale_chance: float = 0.7
+    noise_variance: Range = (0.0, 0.05)
+    noise_chance: float = 0.3
+    blur_sigma_voxels: Range = (0.5, 1.0)
+    blur_chance: float = 0.2
+    brightness: Range = (0.8, 1.25)
+    """Factor of all intensities."""
+    brightness_chance: float = 0.3
+    contrast: Range = (0.75, 1.25)
+    """Factor of their distance from the mean."""
+    contrast_chance: float = 0.3
+    gamma: Range = (0.7, 1.5)
+    """Exponent, mean and deviation restored."""
+    gamma_chance: float = 0.4
+
+    def recipe(self) -> dict[str, Any]:
+        """All that a copy depends on besides its crop and its seed, for the keys of caches."""
+        return {"version": RECIPE_VERSION, **asdict(self)}
+
+
+PLAIN = AugmentationSettings()
 
 
 def augment(
-    image: NDArray[np.float32], labels: NDArray[np.integer], seed: int, mirror_axes: tuple[int, ...]
+    image: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    seed: int,
+    mirror_axes: tuple[int, ...],
+    settings: AugmentationSettings = PLAIN,
 ) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
     """A rotated, scaled, mirrored and differently exposed copy of one normalised crop.
 
@@ -24,6 +64,7 @@ def augment(
         labels: (S, S, S), any integer type.
         seed: same seed, same copy.
         mirror_axes: axes that may be mirrored; leave out those that tell classes apart (left and right).
+        settings: how much it may differ.
 
     Returns:
         New arrays of the same shapes and types.
@@ -31,7 +72,7 @@ def augment(
     size = image.shape[0]
     lowest = float(image.min())
     with _global_seeds(seed):
-        changed = _transforms(size, lowest, mirror_axes)(
+        changed = _transforms(size, lowest, mirror_axes, settings)(
             data=image[None, None].copy(), seg=labels[None, None].astype(np.float32)
         )  # both (1, 1, S, S, S)
     return (
@@ -40,7 +81,7 @@ def augment(
     )
 
 
-def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...]) -> "Compose":
+def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...], settings: AugmentationSettings) -> "Compose":
     from batchgenerators.transforms.abstract_transforms import Compose
     from batchgenerators.transforms.color_transforms import (
         BrightnessMultiplicativeTransform,
@@ -50,14 +91,15 @@ def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...]) -> "Comp
     from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
     from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
+    angle = np.deg2rad(settings.max_angle_degrees)
     spatial = SpatialTransform(
         (size, size, size),
         patch_center_dist_from_border=None,
         do_elastic_deform=False,
-        angle_x=(-_MAX_ANGLE, _MAX_ANGLE),
-        angle_y=(-_MAX_ANGLE, _MAX_ANGLE),
-        angle_z=(-_MAX_ANGLE, _MAX_ANGLE),
-        scale=(0.8, 1.25),
+        angle_x=(-angle, angle),
+        angle_y=(-angle, angle),
+        angle_z=(-angle, angle),
+        scale=settings.scale,
         border_mode_data="constant",
         border_cval_data=lowest,
         order_data=1,
@@ -65,15 +107,17 @@ def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...]) -> "Comp
         border_cval_seg=0,
         order_seg=0,
         random_crop=False,
-        p_rot_per_sample=0.7,
-        p_scale_per_sample=0.7,
+        p_rot_per_sample=settings.rotate_chance,
+        p_scale_per_sample=settings.scale_chance,
     )
     colour = [
-        GaussianNoiseTransform(noise_variance=(0, 0.05), p_per_sample=0.3),
-        GaussianBlurTransform(blur_sigma=(0.5, 1.0), p_per_sample=0.2),
-        BrightnessMultiplicativeTransform(multiplier_range=(0.8, 1.25), p_per_sample=0.3),
-        ContrastAugmentationTransform(contrast_range=(0.75, 1.25), p_per_sample=0.3),
-        GammaTransform(gamma_range=(0.7, 1.5), retain_stats=True, p_per_sample=0.4),
+        GaussianNoiseTransform(noise_variance=settings.noise_variance, p_per_sample=settings.noise_chance),
+        GaussianBlurTransform(blur_sigma=settings.blur_sigma_voxels, p_per_sample=settings.blur_chance),
+        BrightnessMultiplicativeTransform(
+            multiplier_range=settings.brightness, p_per_sample=settings.brightness_chance
+        ),
+        ContrastAugmentationTransform(contrast_range=settings.contrast, p_per_sample=settings.contrast_chance),
+        GammaTransform(gamma_range=settings.gamma, retain_stats=True, p_per_sample=settings.gamma_chance),
     ]
     mirror = [MirrorTransform(axes=mirror_axes)] if mirror_axes else []
     return Compose([spatial, *colour, *mirror])

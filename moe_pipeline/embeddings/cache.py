@@ -1,10 +1,11 @@
 """The content-addressed cache of embeddings: what is there is never encoded again, what is not whole is not there."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import blosc2
 import numpy as np
@@ -13,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.datasets.dataset import Case
-from moe_pipeline.embeddings.crops import Crop, CropRecipe, classes_in, cut_crops
+from moe_pipeline.embeddings.crops import JITTER, Crop, CropRecipe, classes_in, cut_crops
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
-from moe_pipeline.weights.tensors import load_tensors, save_tensors
+from moe_pipeline.weights.tensors import open_tensors, save_tensors
 
 _ENCODER_BATCH = 4
+_FORMAT = 2  # of the files: 2 packs the labels of each crop on their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,16 @@ class EmbeddingCache:
         return self._places[number][0].case
 
     def load(self, number: int) -> Sample:
-        """Read one sample."""
+        """Read one sample, and nothing of the others in its file.
+
+        Raises:
+            CheckpointError: if the file is missing or damaged.
+        """
         entry, crop = self._places[number]
-        tensors = load_tensors(_entry_path(self.folder, entry.key))
-        return Sample(tensors["embedding"][crop], _unpacked_labels(tensors)[crop], entry.classes[crop])
+        with open_tensors(_entry_path(self.folder, entry.key)) as stream:
+            embedding = stream.get_slice("embedding")[crop].clone()  # (C, g, g, g), not a view of the file
+            labels = _unpacked(stream.get_tensor(_labels_name(crop)))
+        return Sample(embedding, labels, entry.classes[crop])
 
 
 def build_cache(
@@ -148,7 +155,7 @@ def build_cache(
         for case_entries, crops in track(prepared, f"encoding {request.dataset}", progress, len(request.cases)):
             for entry, cut in zip(case_entries, crops, strict=True):
                 if cut:
-                    _encode_entry(entry, cut, foundation.image_encoder if request.encoded else None, folder, device)
+                    _encode_entry(entry, cut, foundation.encode if request.encoded else None, folder, device)
             entries += case_entries
     entries = [entry for entry in entries if entry.classes]
     if not entries:
@@ -199,43 +206,60 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
     entries, crops = [], []
     for copy_index in range(request.copies[case.case_id]):
         mirror = request.recipe.mirror_axes if copy_index else ()
-        key = sha256_json({**content, "mirror": mirror, "copy": copy_index, "seed": request.seed})[:32]
+        drawn_from = sha256_json({**content, "mirror": mirror, "copy": copy_index, "seed": request.seed})
+        key = sha256_json({"drawn_from": drawn_from, **_recipe(request.recipe, copy_index)})[:32]
         path = _entry_path(folder, key)
         cut: list[Crop] = []
         if path.is_file():
             classes = _cached_classes(path, set(request.recipe.class_weights))
         else:
             volumes = volumes or (read_volume(image_path), read_label_map(label_path))
-            cut = cut_crops(*volumes, request.recipe, copy_index, int(key[:15], 16))
+            cut = cut_crops(*volumes, request.recipe, copy_index, int(drawn_from[:15], 16))
             classes = tuple(crop.classes(set(request.recipe.class_weights)) for crop in cut)
         entries.append(CacheEntry(key=key, case=case.case_id, copy_index=copy_index, classes=classes))
         crops.append(cut)
     return entries, crops
 
 
+def _recipe(recipe: CropRecipe, copy_index: int) -> dict[str, Any]:
+    """What crops depend on that decides nothing about where they lie: another recipe shows the same places."""
+    return {"format": _FORMAT, "jitter": JITTER, "augmentation": recipe.augmentation.recipe() if copy_index else None}
+
+
 def _cached_classes(path: Path, promptable: set[int]) -> tuple[tuple[int, ...], ...]:
-    return tuple(classes_in(labels, promptable) for labels in _unpacked_labels(load_tensors(path)))
+    """Of each crop of a file; the embeddings are not read."""
+    with open_tensors(path) as stream:
+        n_crops = stream.get_slice("embedding").get_shape()[0]
+        return tuple(
+            classes_in(_unpacked(stream.get_tensor(_labels_name(crop))), promptable) for crop in range(n_crops)
+        )
 
 
-def _unpacked_labels(tensors: dict[str, Tensor]) -> NDArray[np.integer]:
-    """Label crops of one file, (n, S, S, S)."""
-    labels: NDArray[np.integer] = blosc2.unpack_array2(tensors["labels"].numpy().tobytes())
+def _packed(labels: NDArray[np.integer]) -> Tensor:
+    """The labels of one crop, compressed, as bytes."""
+    return torch.frombuffer(bytearray(blosc2.pack_array2(np.ascontiguousarray(labels))), dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor) -> NDArray[np.integer]:
+    """The labels of one crop, (S, S, S)."""
+    labels: NDArray[np.integer] = blosc2.unpack_array2(packed.numpy().tobytes())
     return labels
+
+
+def _labels_name(crop: int) -> str:
+    return f"labels.{crop}"
 
 
 @torch.no_grad()
 def _encode_entry(
-    entry: CacheEntry, crops: list[Crop], encoder: ImageEncoder | None, folder: Path, device: torch.device
+    entry: CacheEntry, crops: list[Crop], encoder: Callable[[Tensor], Tensor] | None, folder: Path, device: torch.device
 ) -> None:
     """Encode the crops of one file together: what else is missing must not change the rounding of a resumed run."""
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)
     parts = torch.split(images, _ENCODER_BATCH)
     embedding = torch.cat([encoder(part) for part in parts]) if encoder else images
-    packed = blosc2.pack_array2(np.stack([crop.labels for crop in crops]))
-    tensors = {
-        "embedding": embedding.to("cpu", torch.float16),  # (n, C, g, g, g)
-        "labels": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
-    }
+    tensors = {"embedding": embedding.to("cpu", torch.float16)}  # (n, C, g, g, g)
+    tensors |= {_labels_name(number): _packed(crop.labels) for number, crop in enumerate(crops)}
     save_tensors(_entry_path(folder, entry.key), tensors, {"case": entry.case})
 
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.embeddings.augmentation import augment
+from moe_pipeline.embeddings.augmentation import PLAIN, AugmentationSettings, augment
 from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.records.foundation import View
 
-_JITTER = 0.1  # of the cube's edge: clicks are seldom central
+JITTER = 0.1
+"""Of the cube's edge: clicks are seldom central."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class CropRecipe:
     """Chance of each promptable class to be the one a crop is placed around, up to a factor."""
     mirror_axes: tuple[int, ...]
     """Axes that augmented copies may be mirrored along."""
+    augmentation: AugmentationSettings = PLAIN
+    """How much they may differ otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,11 @@ def cut_crops(image: Volume, labels: Volume, recipe: CropRecipe, copy_index: int
         chosen = present[random.choice(len(present), p=weights / weights.sum())]
         voxel = np.unravel_index(random.choice(places[chosen]), labels.array.shape)
         centre = labels.geometry.voxel_to_world(np.array([voxel], dtype=float))[0]
-        centre = centre + random.uniform(-_JITTER, _JITTER, 3) * recipe.view.extent_mm
+        centre = centre + random.uniform(-JITTER, JITTER, 3) * recipe.view.extent_mm
         crop = cut_crop(image, labels, crop_grid, centre)
         if copy_index:
-            crop = Crop(*augment(crop.image, crop.labels, int(random.integers(2**32)), recipe.mirror_axes))
+            seed_of_copy = int(random.integers(2**32))
+            crop = Crop(*augment(crop.image, crop.labels, seed_of_copy, recipe.mirror_axes, recipe.augmentation))
         crops.append(crop)
     return crops
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.errors import DatasetError
 from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.inference.batch.resume import FINISHED
+from moe_pipeline.journal.case_errors import CaseError, error_file, guarded
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MetricRow
@@ -67,7 +68,7 @@ def evaluate_folder(
         elif case not in predicted:
             rows.append(MetricRow(case=case, status="failed", message=f"no prediction of this name in {predictions}"))
         else:
-            rows += _case_rows(predicted[case], expected[case], classes, case, tolerance_mm)
+            rows += _case_rows(predicted[case], expected[case], classes, case, tolerance_mm, own)
     table = to_table(rows)
     if own is not None:
         with own.writing(METRICS_CSV) as temporary:
@@ -86,11 +87,15 @@ def _wanted(expected: Mapping[str, Path], cases: Collection[str] | None, referen
 
 
 def _case_rows(
-    prediction: Path, reference: Path, classes: Mapping[int, str], case: str, tolerance_mm: float
+    prediction: Path, reference: Path, classes: Mapping[int, str], case: str, tolerance_mm: float, own: Written | None
 ) -> list[MetricRow]:
-    try:
-        masks = (read_label_map(prediction), read_label_map(reference))
-        return case_metrics(*masks, classes, case, tolerance_mm)
-    except PipelineError as error:
-        log.warning("not scored: %s", error)
-        return [MetricRow(case=case, status="failed", message=str(error))]
+    def scoring() -> list[MetricRow]:
+        return case_metrics(read_label_map(prediction), read_label_map(reference), classes, case, tolerance_mm)
+
+    rows = guarded(case, own, scoring)
+    if isinstance(rows, CaseError):
+        log.warning("not scored: %s", rows.message)
+        return [MetricRow(case=case, status="failed", message=rows.message)]
+    if own is not None:
+        own.remove(error_file(case))
+    return rows

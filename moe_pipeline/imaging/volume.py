@@ -43,5 +43,27 @@ def to_grid_orientation(volume: Volume, native: Geometry) -> Volume:
     return Volume(_reversed(volume.array, flipped).transpose(back), native)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedImage:
+    """An image that was read and turned once.
+
+    Attributes:
+        volume: in canonical orientation.
+        native: the grid it is stored on.
+    """
+
+    volume: Volume
+    native: Geometry
+
+    @classmethod
+    def of(cls, stored: Volume) -> "LoadedImage":
+        """From voxels as they are stored."""
+        return cls(to_canonical(stored), stored.geometry)
+
+    def as_stored(self, found: Volume) -> Volume:
+        """A canonical volume over this image, such as its label map, on the grid that the image is stored on."""
+        return to_grid_orientation(found, self.native)
+
+
 def _reversed(array: NDArray[Any], flipped: tuple[bool, bool, bool]) -> NDArray[Any]:
     return array[tuple(slice(None, None, -1 if reverse else 1) for reverse in flipped)]

@@ -1,30 +1,24 @@
 """Prediction from Python: what the command does with files, with images in memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
+from numpy.typing import ArrayLike
 
-from moe_pipeline.errors import ImageError, PromptError
-from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io.files import case_id_of, check_finite, read_geometry, read_volume, write_label_map
-from moe_pipeline.imaging.itk import geometry_of, image_from_volume, sitk
-from moe_pipeline.imaging.volume import Volume, to_canonical, to_grid_orientation
-from moe_pipeline.inference.batch.prompt_sources import channel_file
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
-from moe_pipeline.inference.options import ModelChoice
-from moe_pipeline.inference.search.experts import SearchOptions, class_searches
+from moe_pipeline.arguments import AnyPath, Names, as_flag, as_folder, as_names, as_path, options_of, refuse_unknown
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.imaging.io.files import write_label_map
+from moe_pipeline.imaging.itk import image_from_volume
+from moe_pipeline.imaging.volume import Volume, to_canonical
+from moe_pipeline.inference.given import as_space, image_given, prompts_given
+from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.keywords import LookKeywords
+from moe_pipeline.inference.options import PLAIN, ModelOptions, SearchOptions, SegmentOptions
+from moe_pipeline.inference.search.experts import class_searches, class_tables
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.prompts.prompt import Prompt, objects_in_world
-from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.records.cases import CaseRow
-from moe_pipeline.records.prompts import ObjectPrompt, Space
-
-_NAME = "image"  # of a case that has no file
+from moe_pipeline.records.prompts import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +39,25 @@ class Prediction:
         """The label map as a SimpleITK image."""
         return image_from_volume(self.labels)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write the label map, whole or not at all.
 
         Raises:
             ImageError: if the suffix is none of ours.
         """
-        write_label_map(to_canonical(self.labels), Path(path), self.labels.geometry)
+        write_label_map(to_canonical(self.labels), as_path("path", path), self.labels.geometry)
 
 
-class Model:
+class Predictor:
     """A loaded model that answers for one image after the other.
 
     Args:
         mixture: foundation, experts and gate.
+        options: how closely it looks.
     """
 
-    def __init__(self, mixture: Mixture) -> None:
-        self.mixture = mixture
+    def __init__(self, mixture: Mixture, options: SegmentOptions = PLAIN) -> None:
+        self.mixture, self.options = mixture, options
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -74,10 +69,10 @@ class Model:
         image: Any,
         prompts: Any = None,
         *,
-        spacing_mm: Sequence[float] | None = None,
+        spacing_mm: ArrayLike | None = None,
         space: Space = "voxel_xyz",
-        classes: Iterable[str | int] = (),
-        experts: Iterable[str | int] = (),
+        classes: Names = (),
+        experts: Names = (),
         uncertainty: bool = False,
     ) -> Prediction:
         """Segment one image.
@@ -97,82 +92,35 @@ class Model:
             ImageError: if the image is no single 3D channel of finite numbers.
             GeometryError: if its grid is none, or the array does not fill it.
             PromptError: if the prompts do not fit the image, or nobody can search as asked.
+            PipelineError: if another argument is not what it should be; names it.
         """
-        case, native = self._image(image, spacing_mm)
-        canonical = to_canonical(native)
+        options = replace(self.options, uncertainty=as_flag("uncertainty", uncertainty))
+        search = SearchOptions(classes=as_names("classes", classes), experts=as_names("experts", experts))
+        space = as_space(space)
+        if prompts is not None and search != SearchOptions():
+            raise PipelineError("classes and experts say what to search for; leave them out where there are prompts")
+        case, loaded = image_given(image, spacing_mm, self.mixture.channel)
         if prompts is None:
-            search = SearchOptions(tuple(map(str, classes)), tuple(map(str, experts)))
-            class_searches(self.mixture, search)
-            request = Request(case, canonical, search=search, uncertainty=uncertainty)
+            class_searches(self.mixture, search)  # what there is none of is an error before anything is encoded
+            request: Request = SearchRequest(case, loaded.volume, search)
         else:
-            found = _prompts(prompts, case, space, native.geometry)
-            request = Request(case, canonical, prompts=found, uncertainty=uncertainty)
-        result = segment_case(self.mixture, request)
-        return Prediction(to_grid_orientation(result.labels, native.geometry), result.rows, result)
-
-    def _image(self, image: Any, spacing_mm: Sequence[float] | None) -> tuple[str, Volume]:
-        """Name and voxels, float32, as they are stored."""
-        if isinstance(image, str | Path):
-            path = channel_file(Path(image), self.mixture.channel)
-            return case_id_of(path), to_grid_orientation(read_volume(path), read_geometry(path))
-        native = _in_memory(image, spacing_mm)
-        array = native.array.astype(np.float32)
-        check_finite(array, Path(_NAME))
-        return _NAME, Volume(array, native.geometry)
+            tables = class_tables(self.mixture)
+            request = PromptRequest(case, loaded.volume, prompts_given(prompts, case, space, loaded.native, tables))
+        result = segment_case(self.mixture, request, options)
+        return Prediction(loaded.as_stored(result.labels), result.rows, result)
 
 
-def open_model(folder: str | Path | None = None, **choices: Any) -> Model:
-    """Load a model folder, or a foundation alone.
+def load_model(folder: AnyPath | None = None, **options: Unpack[LookKeywords]) -> Predictor:
+    """Load a model folder, or with `foundation="nano"` a foundation alone.
 
     Args:
         folder: with moe.json; none for a foundation.
-        choices: any of `ModelChoice`.
+        options: foundation, device, precision, selector, tau, zoom, max_crops, tta, weights_root; see `ModelOptions`.
 
     Raises:
-        PipelineError: if a choice does not exist, or the model is missing or damaged.
+        PipelineError: if an option does not exist or contradicts another, or the model is missing or damaged.
     """
-    return Model(ModelChoice(None if folder is None else Path(folder), **choices).load())
-
-
-def _in_memory(image: Any, spacing_mm: Sequence[float] | None) -> Volume:
-    if isinstance(image, Volume):
-        return image
-    if isinstance(image, sitk.Image):
-        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            found = f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} numbers per voxel"
-            raise ImageError(f"{_NAME}: expected a 3D image of one channel, found {found}")
-        return Volume(sitk.GetArrayFromImage(image).transpose(), geometry_of(image))  # (z, y, x) -> (x, y, z)
-    array: NDArray[Any] = np.asarray(image)
-    if array.ndim != 3 or array.dtype.kind not in "biuf":
-        raise ImageError(f"{_NAME}: expected an array (x, y, z) of numbers, found {array.dtype} {array.shape}")
-    if spacing_mm is None:
-        raise ImageError(f"{_NAME}: an array has no spacing; give spacing_mm=(x, y, z), or a Volume or SimpleITK image")
-    x, y, z = array.shape
-    return Volume(array, Geometry((x, y, z), _triple(spacing_mm)))
-
-
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) != 3:
-        raise ImageError(f"{_NAME}: expected three numbers for x, y, z, found {list(values)}")
-    x, y, z = map(float, values)
-    return x, y, z
-
-
-def _prompts(given: Any, case: str, space: Space, native: Geometry) -> tuple[Prompt, ...]:
-    if isinstance(given, str | Path):
-        return tuple(read_prompts(Path(given), [case]).of_case(case, native))
-    listed = list(given)
-    if not listed:
-        raise PromptError(f"{case}: no prompts; give at least one click, or None to let the experts search")
-    structured = [isinstance(one, ObjectPrompt | Mapping) for one in listed]
-    try:
-        if any(structured):
-            objects = [one if isinstance(one, ObjectPrompt) else ObjectPrompt.model_validate(one) for one in listed]
-        else:
-            objects = [ObjectPrompt(class_id=1, points=tuple(map(tuple, listed)), labels=(1,) * len(listed))]
-    except (ValidationError, TypeError) as error:
-        raise PromptError(
-            f"{case}: expected clicks as (x, y, z), or objects such as "
-            f"{{'class_id': 1, 'points': [(x, y, z)], 'labels': [1]}}: {error}"
-        ) from error
-    return tuple(objects_in_world(objects, space, native, case))
+    refuse_unknown("load_model", options, LookKeywords.__annotations__)
+    model = None if folder is None else as_folder("folder", folder, "a model folder with moe.json")
+    chosen = replace(options_of(ModelOptions, options), model=model)
+    return Predictor(chosen.load(), chosen.segment())

@@ -9,6 +9,7 @@ import torch
 
 from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.windows.embedding_cache import FLIPS, MOST_BYTES
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.foundation import View
@@ -48,22 +49,22 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: Mixture, image: Geometry, *, uncertainty: bool = False, wide: bool = False
+    model: Mixture, image: Geometry, options: SegmentOptions = PLAIN, *, wide: bool = False
 ) -> MemoryEstimate:
     """What a case will take; encodes one crop to see what that takes.
 
     Args:
         model: the mixture.
         image: grid of the case.
-        uncertainty: also make a map of doubt.
+        options: mirror images and a map of doubt take more.
         wide: class ids above 255.
     """
     n_voxels = int(np.prod(image.shape, dtype=np.int64))
     label = 2 if wide else 1
     views = {model.view, *(expert.view for expert in model.experts)}
-    embedding = _embedding_bytes(model) * (len(FLIPS) if model.settings.flips else 1)
+    embedding = _embedding_bytes(model) * (len(FLIPS) if options.tta else 1)
     windows = sum(_n_windows(model, image, view) for view in views)
-    held = max(_IMAGE + _STORED, _IMAGE + label + _HIGHEST + int(uncertainty) + (_LABEL_COPIES - 1) * label)
+    held = max(_IMAGE + _STORED, _IMAGE + label + _HIGHEST + int(options.uncertainty) + (_LABEL_COPIES - 1) * label)
     beside = _IMAGE + _STORED + _LABEL_COPIES * label
     return MemoryEstimate(_peak_bytes(), min(MOST_BYTES, windows * embedding), held * n_voxels, beside * n_voxels)
 
@@ -71,13 +72,13 @@ def estimate_memory(
 @torch.no_grad()
 def _embedding_bytes(model: Mixture) -> int:
     side = model.view.size_voxels
-    embedding = model.foundation.image_encoder(torch.zeros(1, 1, side, side, side, device=model.device))
+    embedding = model.foundation.encode(torch.zeros(1, 1, side, side, side, device=model.device))
     return int(embedding.nbytes)
 
 
 def _n_windows(model: Mixture, image: Geometry, view: View) -> int:
     """Crops that a view can have on an image, at half steps."""
-    crop_grid = CropGrid(image.canonical(), view, model.foundation.config.low_resolution_size)
+    crop_grid = CropGrid(image.canonical(), view, model.foundation.low_resolution_size)
     voxels = np.ceil(np.array(crop_grid.geometry.shape) / crop_grid.window)
     return int(np.prod(voxels)) * _N_OVERLAPPING
 

@@ -188,6 +188,21 @@ def refuse_inputs(out: Path, reads: Iterable[Path]) -> None:
             raise PipelineError(f"{out}: is one of the inputs, which are never written to; give another output folder")
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse an output folder that is a file, or that nothing can be written into; before any work is done.
+
+    Raises:
+        PipelineError: says which.
+    """
+    there = next(path for path in (folder, *folder.resolve().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise PipelineError(f"{there}: is no folder, but the output is to be written into it; give another one (-o)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PipelineError(
+            f"{there}: nothing may be written into this folder; give another one (-o), or its permission"
+        )
+
+
 def _lines(journal: Path) -> list[WrittenFile]:
     if not os.path.lexists(journal):
         return []

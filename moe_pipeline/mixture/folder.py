@@ -113,7 +113,7 @@ def save_model(
 
 def expert_entry(place: Workspace, model: Path, card: ExpertCard, added_gate_sha256: str | None = None) -> ExpertEntry:
     """An expert of the workspace as a model folder refers to it."""
-    folder = os.path.relpath(place.expert(card.dataset).resolve(), model.resolve())
+    folder = os.path.relpath(place.expert(card.dataset, card.fold).resolve(), model.resolve())
     return ExpertEntry(
         dataset=card.dataset,
         folder=Path(folder).as_posix(),

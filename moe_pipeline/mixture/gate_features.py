@@ -11,7 +11,7 @@ def prompt_features(foundation: Foundation, embedding: Tensor, coordinates: Tens
     """Gate features of prompts without a previous mask, exactly as prediction computes them.
 
     Args:
-        foundation: for its prompt encoder.
+        foundation: embeds the prompts.
         embedding: (P, C, g, g, g) or (1, C, g, g, g).
         coordinates: (P, n, 3) voxels of the crop.
         labels: (P, n).
@@ -19,7 +19,8 @@ def prompt_features(foundation: Foundation, embedding: Tensor, coordinates: Tens
     Returns:
         (P, 5C) float32.
     """
-    low = foundation.config.low_resolution_size
+    low = foundation.low_resolution_size
     mask = torch.zeros(len(coordinates), 1, low, low, low, device=coordinates.device)
-    sparse, dense = foundation.prompt_encoder.embed(points=(coordinates, labels), mask=mask)
-    return gate_features(embedding, sparse, dense, (coordinates, labels), foundation.config.encoder.img_size)
+    points = coordinates, labels
+    prompts = foundation.describe_prompts(points, mask)
+    return gate_features(embedding, prompts.sparse, prompts.dense, points, foundation.crop_size)

@@ -12,12 +12,10 @@ from moe_pipeline.mixture.click_proposer import ExpertClickProposer, load_click_
 from moe_pipeline.mixture.expert import load_decoder
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.gate_files import added_folder, load_gate
-from moe_pipeline.mixture.settings import Settings
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import AddedExpert, Router
 from moe_pipeline.model.moe.selector import GENERAL, Route, SelectorMode
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.paths import ExpertFolder, GateFolder, ModelFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
@@ -34,10 +32,12 @@ class Expert:
     """Dataset it was finetuned on."""
     view: View
     """Its own view."""
-    decoder: MaskDecoder
+    decoder: Decoder
     """Frozen."""
     click_proposer: ExpertClickProposer | None = None
     """Where it would click by itself; None if it was trained without."""
+    classes: dict[int, str] = field(default_factory=dict)
+    """Class ids and names that it was finetuned on."""
     mirror_axes: tuple[int, ...] = ()
     """Axes along which it knows mirror images: one that tells front from back takes each for the other in a mirror."""
 
@@ -66,8 +66,6 @@ class Mixture:
     """Hash of what else decides its answers: gate, click proposers, precision."""
     channel: int = 0
     """Image channel that is shown."""
-    settings: Settings = field(default_factory=Settings)
-    """How far crops may follow an object, whether other views are tried, and the like."""
 
     @torch.no_grad()
     def route(self, embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Route:
@@ -185,12 +183,13 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
         _expect_same_click_proposer(card, entry, folder)
     device = next(foundation.parameters()).device
     click_proposer = load_click_proposer(folder, card, device)
-    return Expert(card.dataset, card.view, load_decoder(folder, card, foundation), click_proposer, card.mirror_axes)
+    decoder = load_decoder(folder, card, foundation)
+    return Expert(card.dataset, card.view, decoder, click_proposer, card.classes, card.mirror_axes)
 
 
 def with_expert(mixture: Mixture, expert: Expert) -> Mixture:
     """The same foundation where one expert answers everything, known or not: for comparison, never for patients."""
-    width = mixture.foundation.config.encoder.out_chans
+    width = mixture.foundation.embedding_width
     gate = Gate(GateConfig(width=width, n_experts=1, hidden=1))
     with torch.no_grad():
         gate.out.weight.zero_()

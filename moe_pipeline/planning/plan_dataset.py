@@ -15,7 +15,7 @@ from moe_pipeline.planning.machine import estimate, this_machine
 from moe_pipeline.planning.plan_files import check_plan
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
-from moe_pipeline.planning.splits import keep_splits, make_splits
+from moe_pipeline.planning.splits import classes_not_learnt, keep_splits, make_splits, not_learnt_warning
 from moe_pipeline.planning.summary import summarise_cases
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
@@ -47,6 +47,9 @@ class PlannedFiles:
         plan, costs, view = self.plan, self.plan.estimates, self.plan.view
         told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_mm:g} mm, edited"
         warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
+        for fold in range(len(self.splits.folds)):
+            if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
+                warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
         return "\n".join(
             [
                 f"{plan.dataset}: {len(self.fingerprint.cases)} cases, {len(plan.classes)} classes, "

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.records.planning import Fold, Splits
+from moe_pipeline.records.planning import Fingerprint, Fold, Splits
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,31 @@ def make_splits(
             Fold(train=tuple(sorted(set(case_ids) - set(fold))), validation=tuple(sorted(fold))) for fold in held_back
         )
     return Splits(dataset=dataset, seed=seed, grouped_by=grouped_by, folds=folds)
+
+
+def classes_not_learnt(splits: Splits, fold: int, fingerprint: Fingerprint, classes: dict[int, str]) -> list[str]:
+    """Names of the classes that only the held-back cases of a fold have: its expert never sees them.
+
+    Args:
+        splits: all folds.
+        fold: number of the one in question.
+        fingerprint: which case has which classes.
+        classes: to look at, by id.
+    """
+    there = {case.case_id: set(case.classes) for case in fingerprint.cases}
+    train, held_back = (
+        set().union(*(there.get(case_id, set()) for case_id in cases))
+        for cases in (splits.folds[fold].train, splits.folds[fold].validation)
+    )
+    return [name for value, name in sorted(classes.items()) if value in held_back - train]
+
+
+def not_learnt_warning(dataset: str, fold: int, names: Sequence[str]) -> str:
+    """What to tell the user about such classes."""
+    return (
+        f"{dataset}, fold {fold}: only held-back cases have the class {', '.join(names)}, no training case does, "
+        "so the expert of this fold cannot learn it; take another fold, add cases, or edit splits.json"
+    )
 
 
 def keep_splits(

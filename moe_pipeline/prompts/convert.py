@@ -1,15 +1,17 @@
 """Prompts from any format we read to any that we write."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from moe_pipeline.errors import PipelineError, PromptError
+from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import case_id_of, list_images, read_geometry
+from moe_pipeline.journal.case_errors import CaseError, guarded
 from moe_pipeline.journal.written import refuse_existing
-from moe_pipeline.prompts.formats import FORMATS, OURS
+from moe_pipeline.prompts.formats.registry import FORMATS, OURS
 from moe_pipeline.prompts.prompt import corners, from_world, to_world
-from moe_pipeline.prompts.read import Given, read_prompts
+from moe_pipeline.prompts.read import Given, PromptSet, read_prompts
 from moe_pipeline.records.names import fault_of_name, shown
 from moe_pipeline.records.prompts import ObjectPrompt, Point, PromptFile, Space
 
@@ -38,15 +40,16 @@ def convert_prompts(source: Path, target: str, out: Path, images: Path | None = 
     if target not in TARGETS:
         raise PromptError(f"--to {target}: cannot be written; expected one of {', '.join(TARGETS)}")
     paths = _images(images)
-    given = read_prompts(source, paths)
+    given = read_prompts(source, paths, images)
     space: Space = "world_lps_mm" if target == OURS else FORMATS[target].space
     converted: dict[str, list[ObjectPrompt]] = {}
     failed: dict[str, str] = {}
     for case in sorted({*given.cases, *given.faults}):
-        try:
-            converted[case] = _in_space(given.given(case), space, case, paths)
-        except PipelineError as error:
-            failed[case] = str(error)
+        result = guarded(case, None, partial(_converted, given, case, space, paths))
+        if isinstance(result, CaseError):
+            failed[case] = result.message
+        else:
+            converted[case] = result
     if not converted:
         raise PromptError(f"{source}: nothing could be converted: {'; '.join(failed.values())}")
     if target == OURS:
@@ -82,6 +85,10 @@ def _images(images: Path | None) -> dict[str, Path]:
     if images is None:
         return {}
     return {case_id_of(images): images} if images.is_file() else dict(list_images(images))
+
+
+def _converted(given: PromptSet, case: str, space: Space, images: Mapping[str, Path]) -> list[ObjectPrompt]:
+    return _in_space(given.given(case), space, case, images)
 
 
 def _in_space(given: Given, space: Space, case: str, images: Mapping[str, Path]) -> list[ObjectPrompt]:

@@ -47,6 +47,7 @@ class DensePrompt:
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
+_AROUND = 1.0  # voxels or mm; how far a click may lie beyond the sides of a box, which are drawn by hand
 _EDGE = 1e-6  # voxels; how far rounding may carry a click on the image's very border
 
 
@@ -89,7 +90,7 @@ def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geom
         where: case and file, for messages.
 
     Raises:
-        PromptError: if a click lies outside the image.
+        PromptError: if a click or a box lies outside the image, or a box does not hold the clicks inside its object.
     """
     return [_in_world(prompt, space, native, where) for prompt in objects]
 
@@ -125,6 +126,8 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) 
             points, labels = [(x, y, z), *points], [1, *labels]
     world = to_world(points, space, native)
     voxels = native.world_to_voxel(world)
+    if prompt.box is not None:
+        _check_box(prompt, space, native.world_to_voxel(box), native, where)
     beyond = ((voxels < -0.5 - _EDGE) | (voxels > np.asarray(native.shape) - 0.5 + _EDGE)).any(axis=1)
     if beyond.any():
         place = tuple(points[int(beyond.argmax())])
@@ -133,3 +136,23 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) 
             f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
         )
     return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box)
+
+
+def _check_box(prompt: ObjectPrompt, space: Space, box: NDArray[np.float64], native: Geometry, where: str) -> None:
+    """Refuse a box (8, 3), in voxels, that has nothing to do with the image or with its object's clicks."""
+    assert prompt.box is not None
+    here = f"{where}: class {prompt.class_id} {prompt.class_name}".rstrip()
+    if (box.max(axis=0) < -0.5).any() or (box.min(axis=0) > np.asarray(native.shape) - 0.5).any():
+        found = f"from voxel {tuple(box.min(axis=0).round(1).tolist())} to {tuple(box.max(axis=0).round(1).tolist())}"
+        raise PromptError(
+            f"{here}: its box lies outside the image, {found} of {native.shape}; check the file's space ({space})"
+        )
+    low, high = np.min(prompt.box, axis=0), np.max(prompt.box, axis=0)
+    extent = high > low  # a rectangle on one slice says nothing about the other slices
+    for place, inside in zip(prompt.points, prompt.labels, strict=True):
+        away = (np.asarray(place) < low - _AROUND) | (np.asarray(place) > high + _AROUND)
+        if inside and (away & extent).any():
+            raise PromptError(
+                f"{here}: the click {place} lies inside the object, but not in its box, which reaches from "
+                f"{tuple(low.tolist())} to {tuple(high.tolist())} ({space}); number two objects, or mend one of them"
+            )

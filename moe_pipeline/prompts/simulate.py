@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.datasets.classes import classes_beside
-from moe_pipeline.errors import ImageError, PipelineError, PromptError
+from moe_pipeline.errors import ImageError, PromptError
 from moe_pipeline.imaging.components import regions
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.journal.case_errors import CaseError, guarded
 from moe_pipeline.journal.written import refuse_existing
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.prompts.prompt import LPS_TO_RAS, seed_of
@@ -82,19 +84,26 @@ def simulate_prompts(
     cases: dict[str, tuple[ObjectPrompt, ...]] = {}
     failed: dict[str, str] = {}
     for case, path in track(list_label_maps(labels), "clicking", progress):
-        try:
-            reference = read_label_map(path)
-            answer = _answer(case, reference, predictions) if options.predictions else None
-            objects = tuple(_objects(case, reference, answer, names, options))
-            if not objects:
-                raise PromptError(f"{path}: the reference is empty, so there is nothing to click on")
-            cases[case] = objects
-        except PipelineError as error:
-            failed[case] = str(error)
+        result = guarded(case, None, partial(_clicked, case, path, predictions, names, options))
+        if isinstance(result, CaseError):
+            failed[case] = result.message
+        else:
+            cases[case] = result
     if not cases:
         raise PromptError(f"{labels}: nothing to click on: {'; '.join(failed.values()) or 'no label map in it'}")
     PromptFile(space="world_lps_mm", made_by=f"{options}, by {labels.name}", cases=cases).save(out)
     return failed
+
+
+def _clicked(
+    case: str, path: Path, predictions: dict[str, Path], names: dict[int, str], options: SimulatedUserOptions
+) -> tuple[ObjectPrompt, ...]:
+    reference = read_label_map(path)
+    answer = _answer(case, reference, predictions) if options.predictions else None
+    objects = tuple(_objects(case, reference, answer, names, options))
+    if not objects:
+        raise PromptError(f"{path}: the reference is empty, so there is nothing to click on")
+    return objects
 
 
 def _answer(case: str, reference: Volume, predictions: dict[str, Path]) -> Volume:

@@ -10,7 +10,7 @@ class CacheEntry(Part):
     """One file of the cache: the crops of one case in one augmented copy."""
 
     key: str
-    """Content address: hash of image, label, view, crop recipe, copy, seed and encoder. Also the file's stem."""
+    """Content address: hash of image, label, view, recipes, copy, seed and encoder. Also the file's stem."""
     case: str
     """Case id."""
     copy_index: int = Field(ge=0)

@@ -1,9 +1,12 @@
 """What is known of an expert."""
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, Self
 
 from pydantic import Field
 
+from moe_pipeline.errors import RecordError
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
@@ -69,3 +72,19 @@ class ExpertCard(Record):
     """Training settings."""
     click_proposer: ClickProposerCard | None = None
     """What predicts without prompts; null if none was trained."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and validate; where there is no expert, the error says what is there and how to come by one.
+
+        Raises:
+            RecordError: if the file is missing or breaks the schema.
+        """
+        folder = path.parent
+        if not os.path.lexists(path) and (folder / "moe.json").is_file():
+            raise RecordError(
+                f"{folder}: a model, not an expert; `moe experts list --model {folder}` names its experts"
+            )
+        if not os.path.lexists(path):
+            raise RecordError(f"{folder}: no expert there; make one with `moe finetune DATASET`")
+        return super().load(path)

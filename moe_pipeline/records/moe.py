@@ -1,9 +1,12 @@
 """The model folder: foundation, experts and gate as one thing."""
 
-from typing import Literal
+import os
+from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import Field
 
+from moe_pipeline.errors import RecordError
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
@@ -156,3 +159,35 @@ class ModelCard(Record):
     """Threshold of the selector."""
     selector: Literal["weighted", "specific", "general"] = "weighted"
     """How the selector mixes."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and validate; where there is no model, the error says how to come by one.
+
+        Raises:
+            RecordError: if the file is missing or breaks the schema.
+        """
+        if not os.path.lexists(path):
+            raise RecordError(_no_model(path.parent))
+        return super().load(path)
+
+
+def _no_model(folder: Path) -> str:
+    if folder.is_file():
+        return f"{folder}: a file, not a model folder; unpack an exported model with `moe import {folder}`"
+    if (folder / _EXPERT).is_file():
+        return f"{folder}: an expert, not a model; `moe train-gate` makes a model of experts, give that one (--model)"
+    for inner in (folder / "model", *sorted(folder.glob("*"))[:_MOST_LOOKED_AT]):
+        if (inner / _MODEL).is_file():
+            return f"{folder}: holds no {_MODEL}, but {inner} does; give that one (--model)"
+    there = "no model in it" if folder.is_dir() else "no model there"
+    if not folder.parent.is_dir():
+        there += f", and no folder {folder.parent} either (is --workspace right?)"
+    return (
+        f"{folder}: {there}. Make one with `moe finetune DATASET` and then `moe train-gate DATASET`, give another one "
+        "with --model, or predict with a foundation alone, such as --foundation nano"
+    )
+
+
+_EXPERT, _MODEL = "expert.json", "moe.json"
+_MOST_LOOKED_AT = 50

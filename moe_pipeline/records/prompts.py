@@ -1,13 +1,22 @@
 """prompts.json: clicks and boxes for the objects of one or many cases."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 from moe_pipeline.records.base import Part, Record
 
 Space = Literal["world_lps_mm", "voxel_xyz", "array_zyx"]
-Point = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"a number is expected, found {value}")
+    return value
+
+
+Coordinate = Annotated[FiniteFloat, BeforeValidator(_number)]
+Point = tuple[Coordinate, Coordinate, Coordinate]
 
 
 class ObjectPrompt(Part):
@@ -15,7 +24,7 @@ class ObjectPrompt(Part):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    class_id: int = Field(ge=1, le=65535)
+    class_id: Annotated[int, BeforeValidator(_number)] = Field(ge=1, le=65535)
     """Value the object gets in the label map."""
     class_name: str = ""
     """Name for the tables."""
@@ -33,6 +42,11 @@ class ObjectPrompt(Part):
             raise ValueError(f"{len(self.points)} points but {len(self.labels)} labels; give one label per point")
         if 1 not in self.labels and self.box is None:
             raise ValueError("no point is labelled 1; at least one click must lie inside the object, or give a box")
+        if self.box is not None and self.box[0] == self.box[1]:
+            raise ValueError(f"a box without extent, at {self.box[0]}; give a click there instead")
+        signs = set(zip(self.points, self.labels, strict=True))
+        if both := {place for place, _ in signs if {(place, 0), (place, 1)} <= signs}:
+            raise ValueError(f"the click {min(both)} is labelled both 1 and 0; keep one")
         return self
 
 
@@ -41,6 +55,8 @@ class PromptFile(Record):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    schema_version: Literal[1] = 1
+    """Of this format; a file of a later one is refused."""
     space: Space
     """world_lps_mm: patient coordinates in mm as ITK and DICOM count them; voxel_xyz: index in the image file,
     ITK's order; array_zyx: the same index as numpy sees an array that SimpleITK gives."""

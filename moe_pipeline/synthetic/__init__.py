@@ -1,5 +1,5 @@
 """Synthetic volumes with masks to segment: what the nano foundation is pretrained on."""
 
-from moe_pipeline.synthetic.volumes import SyntheticBatch, make_batch
+from moe_pipeline.synthetic.volumes import GENERATOR_VERSION, SyntheticBatch, make_batch
 
-__all__ = ["SyntheticBatch", "make_batch"]
+__all__ = ["GENERATOR_VERSION", "SyntheticBatch", "make_batch"]

@@ -13,6 +13,9 @@ from moe_pipeline.synthetic.scenes import paint_scenes
 from moe_pipeline.synthetic.shapes import paint_objects
 from moe_pipeline.synthetic.targets import choose_targets
 
+GENERATOR_VERSION = 1
+"""Goes up whenever the same seed would give another volume: what is kept of synthetic volumes is kept under it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyntheticBatch:

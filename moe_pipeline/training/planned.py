@@ -74,7 +74,7 @@ def cache_of(
         cases=tuple(planned.raw.case(case_id) for case_id in ids),
         recipe=CropRecipe(
             view=view,
-            low_res_voxels=planned.foundation.config.low_resolution_size,
+            low_res_voxels=planned.foundation.low_resolution_size,
             crops=plan.crops_per_case,
             class_weights=plan.class_weights,
             mirror_axes=plan.mirror_axes,

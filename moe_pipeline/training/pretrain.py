@@ -10,7 +10,7 @@ from torch import Tensor
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.foundation import FoundationCard
@@ -23,6 +23,7 @@ from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.engine.processes import Processes
+from moe_pipeline.training.engine.task import check_positive
 from moe_pipeline.training.interactive.click_sequences import (
     ClickSequences,
     InteractiveModel,
@@ -77,13 +78,13 @@ class PretrainSettings:
 class PretrainTask:
     """Multi-click training of the whole foundation; see `training.loop.Task`."""
 
-    def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
+    def __init__(self, foundation: SamFoundation, settings: PretrainSettings, device: torch.device) -> None:
         self.module = foundation
         self.settings = settings
         self.device = device
-        self.size = foundation.config.encoder.img_size
+        self.size = foundation.crop_size
         fields = asdict(settings)
-        self.identity = sha256_json({"config": foundation.config.to_dict(), "settings": fields})
+        self.identity = sha256_json({"config": foundation.sizes, "settings": fields})
         shown = {name: getattr(settings, name) for name in ("seed", "volumes", "targets", "painted_targets", "shows")}
         self._replay = Replay(ReplaySettings(size=self.size, **shown), device)
 
@@ -96,14 +97,12 @@ class PretrainTask:
         n_clicks = 2 if green > 0.5 else 1 + int(s.max_clicks * torch.rand((), generator=generator) ** 2)
         batch = self._replay.batch(step, largest=easy)
         target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
-        embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
+        embedding = self.module.encode(batch.image)  # (B, C, g, g, g)
         embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
-        truth = occupancy(target, self.module.config.low_resolution_size)
+        truth = occupancy(target, self.module.low_resolution_size)
         turns = range(n_clicks) if s.learn_from_all else sorted({0, n_clicks - 1})
         total = torch.zeros((), device=self.device)
-        sequence = click_sequence(
-            self.module.prompt_encoder, self.module.mask_decoder, embedding, target, n_clicks, generator
-        )
+        sequence = click_sequence(self.module, self.module.decoder, embedding, target, n_clicks, generator)
         for turn in range(n_clicks):
             with torch.set_grad_enabled(turn in turns):
                 answer = next(sequence)
@@ -133,11 +132,11 @@ class PretrainTask:
         self.module.eval()
         for index in range(s.validation_volumes):
             batch = make_batch(_VALIDATION_SEED + index, 1, self.size, device=self.device, targets_per_image=2)
-            embedding = self.module.image_encoder(batch.image)
+            embedding = self.module.encode(batch.image)
             target = batch.target.flatten(0, 1)[:, None]  # (k, 1, S, S, S)
             generator = torch.Generator().manual_seed(index)
             answers = click_sequence(
-                self.module.prompt_encoder, self.module.mask_decoder, embedding, target, s.validation_clicks, generator
+                self.module, self.module.decoder, embedding, target, s.validation_clicks, generator
             )
             for click, answer in enumerate(answers):
                 masks = (full_size(answer.logits, self.size) > 0).cpu().numpy()
@@ -153,7 +152,7 @@ class PretrainTask:
 class DecoderPretrainTask(PretrainTask):
     """The same for all but the image encoder, which stays as it is; click sequences as in experts' training."""
 
-    def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
+    def __init__(self, foundation: SamFoundation, settings: PretrainSettings, device: torch.device) -> None:
         super().__init__(foundation, settings, device)
         self.identity = sha256_json({"decoder": self.identity})
         foundation.image_encoder.requires_grad_(False)
@@ -165,7 +164,7 @@ class DecoderPretrainTask(PretrainTask):
             seed=settings.seed,
         )
         self._sequences = ClickSequences(self._read, turns, Processes(device))
-        self._learner = InteractiveModel(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
+        self._learner = InteractiveModel(as_it_is, foundation, foundation.decoder)
 
     def loss(self, step: int) -> Tensor:
         """Interaction loss after the next click of one click sequence."""
@@ -190,7 +189,7 @@ class DecoderPretrainTask(PretrainTask):
     @torch.no_grad()
     def _read(self, began: int) -> PromptBatch:
         batch = self._replay.batch(began)
-        embedding = self.module.image_encoder(batch.image)  # (B, C, g, g, g)
+        embedding = self.module.encode(batch.image)  # (B, C, g, g, g)
         embedding = embedding.repeat_interleave(self.settings.targets, dim=0)  # (B*k, C, g, g, g)
         return PromptBatch(embedding, batch.target.flatten(0, 1)[:, None])
 
@@ -221,6 +220,7 @@ class PretrainOptions:
     """Train all but the image encoder, several times as many steps in the same time; needs `start`."""
 
     def __post_init__(self) -> None:
+        check_positive(max_minutes=self.max_minutes, steps=self.steps, learning_rate=self.learning_rate)
         if self.frozen_encoder and self.start is None:
             raise PipelineError(
                 "random weights are not worth freezing: --frozen-encoder needs --start, a foundation to go on from"
@@ -255,7 +255,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     loop = LoopSettings(
         steps=options.steps,
         learning_rate=options.learning_rate,
-        kernel_rate=kernel_rate(chosen.config) * options.learning_rate,
+        kernel_rate=kernel_rate(foundation) * options.learning_rate,
         warmup_steps=100,
         validate_every=400 if options.frozen_encoder else 100,
         max_minutes=options.max_minutes,
@@ -333,7 +333,7 @@ def _command(options: PretrainOptions) -> str:
     return " ".join(words)
 
 
-def _go_on_from(foundation: Foundation, start: str) -> None:
+def _go_on_from(foundation: SamFoundation, start: str) -> None:
     """Take over what fits by name and shape; parts that the earlier network did not have stay as they are drawn."""
     stored = find_foundation(start)
     known = load_tensors(stored.path, stored.card.weights_sha256)

@@ -11,12 +11,12 @@ from torch import nn
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
-from moe_pipeline.weights.store import check_view, find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.store import check_view, find_foundation, refuse_builtin, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
 _PICKLES = (".pth", ".pt")
@@ -31,7 +31,7 @@ def load_foundation(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     weights_root: Path | None = None,
-) -> Foundation:
+) -> SamFoundation:
     """Load a foundation, frozen and in evaluation mode.
 
     With S the cube's edge, g = S / patch_size, C channels and l = 4 g, the result's parts are called as
@@ -64,7 +64,7 @@ def load_foundation(
         sizes = as_config(stored.card.config, f"card of {stored.path}")
         if config is not None and as_config(config, "config") != sizes:
             raise CheckpointError(f"{stored.path}: its card states other sizes than the configuration given")
-        check_view(stored.card.view, sizes, str(stored.path))
+        check_view(stored.card.view, sizes.encoder.img_size, str(stored.path))
         foundation = _fill(sizes, load_tensors(stored.path, stored.card.weights_sha256), str(stored.path))
     freeze(foundation)
     foundation.image_encoder.compute_in(dtype)
@@ -85,7 +85,7 @@ def import_checkpoint(
     """Turn an official checkpoint into safetensors with a card.
 
     Args:
-        source: .pth file.
+        source: .pth file, or .safetensors file with the same names.
         weights_root: a workspace's weights folder.
         name: what to call it; else the file's name.
         config: sizes; else those of the published SAM-Med3D.
@@ -95,10 +95,11 @@ def import_checkpoint(
         overwrite: replace weights of that name.
 
     Raises:
-        CheckpointError: if the file is refused or does not fit, or the name is taken.
+        CheckpointError: if the file is refused or does not fit, or the name is taken or that of a built-in foundation.
     """
     preset = load_preset(_UPSTREAM)
     wanted = name or source.stem
+    refuse_builtin(wanted)
     if weights_path(weights_root, wanted).exists() and not overwrite:
         raise CheckpointError(f"{wanted} exists already in {weights_root}; choose another name or overwrite it")
     sizes = preset.config if config is None else as_config(config, str(source))
@@ -165,7 +166,7 @@ def as_config(config: ConfigLike, origin: str) -> FoundationConfig:
         raise CheckpointError(f"{origin}: invalid configuration: {error}") from error
 
 
-def _fill(config: FoundationConfig, weights: Mapping[str, Any], origin: str) -> Foundation:
+def _fill(config: FoundationConfig, weights: Mapping[str, Any], origin: str) -> SamFoundation:
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         foundation = build_foundation(config)
     load_strictly(foundation, weights, origin)

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from moe_pipeline.errors import CheckpointError
+from moe_pipeline.weights.look import refuse_what_is_no_weights
+from moe_pipeline.weights.tensors import load_tensors
 
 _PARALLEL_PREFIX = "module."
 _LISTED_AT_MOST = 12
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a .pth file.
+    """Read the weights of a .pth file, or of a .safetensors file with the same names.
 
     Args:
         path: a dict with `model_state_dict` inside, or a bare state dict; names may start with "module.". The one
@@ -31,7 +34,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    weights = _unpickle(path)
+    refuse_what_is_no_weights(path)
+    weights = load_tensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     if isinstance(weights, Mapping) and "model_state_dict" in weights:
         weights = weights["model_state_dict"]
     if not isinstance(weights, Mapping) or not weights:
@@ -85,15 +89,21 @@ def _unpickle(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about rare pickle protocols: what cannot be read is an error below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("Please file")[0].strip().splitlines()
-        raise CheckpointError(
-            f"{path}: refused: it contains more than tensors and could run code ({_cause(reason)}). "
-            "Use the file its authors published, or a safetensors file."
-        ) from error
+        if found := _not_allowed(str(error)):
+            raise CheckpointError(
+                f"{path}: refused: it contains more than tensors and could run code ({found}). "
+                "Use the file its authors published, or a safetensors file."
+            ) from error
+        raise CheckpointError(f"{path}: not a readable checkpoint: {_FIX}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__}): {_FIX}") from error
 
 
-def _cause(lines: list[str]) -> str:
-    named = [line.strip() for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    return (named or lines or ["unknown content"])[0]
+_NAMED = re.compile(r"GLOBAL ([\w.]+)|Unsupported (operand \d+)")
+_FIX = "it is cut off, damaged, or no file of torch.save; download or copy it again"
+
+
+def _not_allowed(reason: str) -> str:
+    """What torch names as not allowed; its advice to allow it all the same is not passed on."""
+    found = _NAMED.search(reason)
+    return (found[1] or found[2]).rstrip(".") if found else ""

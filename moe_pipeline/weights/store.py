@@ -13,9 +13,9 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError, RecordError
 from moe_pipeline.files import sha256_file
-from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import FoundationCard, View
+from moe_pipeline.weights.look import refuse_what_is_no_weights
 from moe_pipeline.weights.tensors import save_tensors
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -69,7 +69,7 @@ def save_foundation(
             the encoder takes.
     """
     path = weights_path(folder, name)
-    check_view(view, foundation.config, str(path))
+    check_view(view, foundation.crop_size, str(path))
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: exists already; choose another name or overwrite it")
     check_ours(path)
@@ -83,7 +83,7 @@ def save_foundation(
         licence=licence,
         preset=preset,
         view=view,
-        config=foundation.config.to_dict(),
+        config=foundation.sizes,
         training=dict(training or {}),
     )
     card.save(card_path(path))
@@ -108,16 +108,16 @@ def check_ours(path: Path) -> None:
         raise CheckpointError(f"{path}: {fault}")
 
 
-def check_view(view: View, config: FoundationConfig, origin: str) -> None:
+def check_view(view: View, crop_size: int, origin: str) -> None:
     """Compare the view's cube with the encoder's.
 
     Raises:
         CheckpointError: if they differ.
     """
-    if view.size_voxels != config.encoder.img_size:
+    if view.size_voxels != crop_size:
         raise CheckpointError(
             f"{origin}: its view has {view.size_voxels} voxels along each axis, but its encoder takes "
-            f"{config.encoder.img_size} (img_size); import or save the weights again with a view of that size"
+            f"{crop_size} (img_size); import or save the weights again with a view of that size"
         )
 
 
@@ -125,19 +125,24 @@ def find_foundation(name_or_path: str | Path, weights_root: Path | None = None) 
     """Look a foundation up: a .safetensors file with its card beside it, else a built-in name, else a workspace's.
 
     Raises:
-        CheckpointError: if there is none; lists those there are.
-        RecordError: if its card is missing or invalid.
+        CheckpointError: if there is none, or two of that name; lists those there are. Also if a file has no card.
+        RecordError: if its card is invalid.
     """
     if str(name_or_path).endswith(_SUFFIX):
         path = Path(name_or_path)
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights file")
-        return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=False)
-    folders = _folders(weights_root)
-    for folder, builtin in folders:
-        path = folder / f"{name_or_path}{_SUFFIX}"
-        if _NAME.fullmatch(str(name_or_path)) and path.is_file():
-            return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=builtin)
+        return _stored(path, builtin=False)
+    named = _NAME.fullmatch(str(name_or_path))
+    paths = [(folder / f"{name_or_path}{_SUFFIX}", builtin) for folder, builtin in _folders(weights_root) if named]
+    found = [(path, builtin) for path, builtin in paths if path.is_file()]
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{found[1][0]}: has the name of a foundation that comes with moe, so it is not clear which one is meant; "
+            "give it and its card another name, or move them away"
+        )
+    for path, builtin in found:
+        return _stored(path, builtin=builtin)
     known = ", ".join(stored.card.name for stored in list_foundations(weights_root)) or "none"
     raise CheckpointError(
         f"no foundation {str(name_or_path)!r}; there are: {known}. "
@@ -145,9 +150,24 @@ def find_foundation(name_or_path: str | Path, weights_root: Path | None = None) 
     )
 
 
+def _stored(path: Path, *, builtin: bool) -> StoredFoundation:
+    refuse_what_is_no_weights(path)
+    if not os.path.lexists(card_path(path)):
+        raise CheckpointError(
+            f"{path}: has no card {card_path(path).name} beside it, so nobody knows its sizes; bring it with `moe "
+            f"weights import {path}` and use it by its name"
+        )
+    return StoredFoundation(card=FoundationCard.load(card_path(path)), path=path, builtin=builtin)
+
+
 def list_foundations(weights_root: Path | None = None) -> list[StoredFoundation]:
     """All foundations that can be loaded by name, built-in ones first."""
     return [stored for folder, builtin in _folders(weights_root) for stored in _in_folder(folder, builtin)]
+
+
+def files_without_card(weights_root: Path) -> list[Path]:
+    """Weights of a workspace that nobody can use, since no card says what they are."""
+    return [path for path in sorted(weights_root.glob(f"*{_SUFFIX}")) if not card_path(path).is_file()]
 
 
 def weights_path(folder: Path, name: str) -> Path:
@@ -161,14 +181,27 @@ def weights_path(folder: Path, name: str) -> Path:
     return folder / f"{name}{_SUFFIX}"
 
 
+def refuse_builtin(name: str) -> None:
+    """Refuse a name under which weights would never be found, since that of the package comes first.
+
+    Raises:
+        CheckpointError: if a foundation of this name comes with the package.
+    """
+    if (_builtin_folder() / f"{name}{_SUFFIX}").is_file():
+        raise CheckpointError(f"{name}: a foundation of this name comes with moe; choose another name (--name)")
+
+
 def card_path(path: Path) -> Path:
     """Card of a safetensors file."""
     return path.with_suffix(".json")
 
 
 def _folders(weights_root: Path | None) -> list[tuple[Path, bool]]:
-    builtin = Path(str(files("moe_pipeline.weights") / "data"))
-    return [(builtin, True)] + ([(weights_root, False)] if weights_root else [])
+    return [(_builtin_folder(), True)] + ([(weights_root, False)] if weights_root else [])
+
+
+def _builtin_folder() -> Path:
+    return Path(str(files("moe_pipeline.weights") / "data"))
 
 
 def _in_folder(folder: Path, builtin: bool) -> Iterator[StoredFoundation]:

@@ -1,7 +1,9 @@
 """Named tensors on disk: safetensors, written as a whole, checked by hash."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -47,18 +49,35 @@ def load_tensors(path: Path, expected_sha256: str | None = None) -> dict[str, Te
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch or make it again") from error
 
 
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """A file of which single tensors are wanted: nothing is read before it is asked for.
+
+    Args:
+        path: file that `save_tensors` wrote.
+
+    Yields:
+        safetensors' reader: `keys()`, `get_tensor(name)`, `get_slice(name)[...]`.
+
+    Raises:
+        CheckpointError: if the file is missing, is no safetensors file, or lacks what is asked for.
+    """
+    check_sha256(path, None)
+    try:
+        with safe_open(path, framework="pt") as stream:
+            yield stream
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch or make it again") from error
+
+
 def load_metadata(path: Path) -> dict[str, str]:
     """Read the texts of the header.
 
     Raises:
         CheckpointError: if the file is missing or is no safetensors file.
     """
-    check_sha256(path, None)
-    try:
-        with safe_open(path, framework="pt") as stream:
-            return dict(stream.metadata() or {})
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch or make it again") from error
+    with open_tensors(path) as stream:
+        return dict(stream.metadata() or {})
 
 
 def check_sha256(path: Path, expected: str | None) -> None:

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 
 from moe_pipeline.commands import predict as stage
-from moe_pipeline.commands.predict import PredictOptions
 from moe_pipeline.evaluation.table import METRICS_CSV, read_table
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_label_map
@@ -20,8 +19,7 @@ def test_cases_with_numbers_like_channels_are_all_scored(tmp_path: Path) -> None
     for name in names:
         for folder in ("out", "references"):
             write_label_map(Volume(array, GRID), tmp_path / folder / f"{name}.nii.gz", GRID)
-    options = PredictOptions(images=tmp_path / "images", out=tmp_path / "out")
     rows = [CaseRow(case=name, status="ok", class_id=1, class_name="ball") for name in names]
-    _, n_failed = stage._score(options, tmp_path / "references", rows, names)
+    _, n_failed = stage._score(tmp_path / "out", tmp_path / "references", rows, names)
     assert n_failed == 0
     assert read_table(tmp_path / "out" / METRICS_CSV)["case"].tolist() == names

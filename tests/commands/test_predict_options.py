@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from moe_pipeline.commands.predict import PredictOptions, predict_and_score
+from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.inference.keywords import predict_options
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.foundations import save_tiny
@@ -20,7 +20,7 @@ from tests.phantoms.foundations import save_tiny
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation, make_phantom_dataset: Callable[..., Path]
 ) -> Workspace:
     """A workspace with one foundation and one raw folder."""
     workspace = Workspace(tmp_path_factory.mktemp("options"))
@@ -30,13 +30,10 @@ def place(
     return workspace
 
 
-def options_of(place: Workspace, out: Path) -> PredictOptions:
+def labels_with(place: Workspace, out: Path, **more: Any) -> np.ndarray:
     raw = place.raw("Dataset001_One")
-    return PredictOptions(raw / "imagesTr", out, labels=raw / "labelsTr", foundation="tiny")
-
-
-def labels_with(place: Workspace, out: Path, **changes: Any) -> np.ndarray:
-    predict_and_score(place, replace(options_of(place, out), **changes))
+    given = {"labels": raw / "labelsTr", "foundation": "tiny", **more}
+    predict_and_score(place, predict_options(raw / "imagesTr", out, **given))
     return read_label_map(out / "p000.nii.gz").array
 
 
@@ -56,7 +53,7 @@ def test_an_option_is_used_and_recorded(place: Workspace, tmp_path: Path, change
 def test_maps_lie_beside_the_label_maps_and_leave_them_alone(place: Workspace, tmp_path: Path) -> None:
     plain = labels_with(place, tmp_path / "plain")
     out = tmp_path / "maps"
-    assert np.array_equal(plain, labels_with(place, out, probabilities=True, uncertainty=True))
+    assert np.array_equal(plain, labels_with(place, out, save_probabilities=True, uncertainty=True))
     ball = read_volume(out / "probabilities" / "p000" / "1.nii.gz")
     bar = read_volume(out / "probabilities" / "p000" / "3.nii.gz")
     assert np.array_equal(plain > 0, np.maximum(ball.array, bar.array) > 0.5)

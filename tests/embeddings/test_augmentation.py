@@ -1,6 +1,9 @@
+from dataclasses import fields, replace
+from typing import Any
+
 import numpy as np
 
-from moe_pipeline.embeddings.augmentation import augment
+from moe_pipeline.embeddings.augmentation import RECIPE_VERSION, AugmentationSettings, augment
 
 
 def crop() -> tuple[np.ndarray, np.ndarray]:
@@ -48,3 +51,26 @@ def test_without_mirror_axes_nothing_is_mirrored() -> None:
     for seed in range(10):
         _, changed = augment(image, labels, seed, ())
         assert np.argwhere(changed)[:, 0].mean() < 8
+
+
+def test_other_copies_come_with_another_recipe_version() -> None:
+    """If this fails after a change of what is done: raise RECIPE_VERSION, or caches keep the old copies."""
+    image, labels = crop()
+    copies = [augment(image, labels, seed, (0, 1, 2)) for seed in range(6)]
+    assert RECIPE_VERSION == 1
+    assert [int((changed > 0).sum()) for _, changed in copies] == [216, 290, 349, 310, 150, 373]
+    means = [float(changed.mean()) for changed, _ in copies]
+    np.testing.assert_allclose(means, [0.0876, 0.1257, 0.2159, 0.159, -0.1297, 0.2624], atol=2e-3)
+
+
+def test_every_setting_changes_the_copies() -> None:
+    image, labels = crop()
+    most: dict[str, Any] = {field.name: 1.0 for field in fields(AugmentationSettings) if field.name.endswith("chance")}
+    always = AugmentationSettings(**most)
+    plain = augment(image, labels, 1, (), always)[0]
+    for field in fields(AugmentationSettings):
+        value = getattr(always, field.name)
+        changed: Any = 0.0 if field.name in most else 45.0 if isinstance(value, float) else (0.3, 0.4)
+        other = replace(always, **{field.name: changed})
+        assert not np.array_equal(augment(image, labels, 1, (), other)[0], plain), field.name
+        assert other.recipe() != always.recipe()

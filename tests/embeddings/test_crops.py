@@ -30,7 +30,7 @@ def test_training_sees_a_small_scan_where_prediction_will() -> None:
         seen.append(images.clone())
         return images
 
-    foundation = SimpleNamespace(config=SimpleNamespace(low_resolution_size=VOXELS_PER_TOKEN), image_encoder=encoder)
+    foundation = SimpleNamespace(low_resolution_size=VOXELS_PER_TOKEN, encode=encoder)
     bank = CropBank(image, foundation, torch.device("cpu"))  # type: ignore[arg-type]
     bank.crop(VIEW, bank.crop_grid(VIEW).around(geometry.voxel_to_world([4, 6, 5])))
     recipe = CropRecipe(VIEW, VOXELS_PER_TOKEN, crops=3, class_weights={1: 1.0, 2: 1.0}, mirror_axes=())

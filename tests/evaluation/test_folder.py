@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from moe_pipeline.errors import DatasetError, ImageError
+from moe_pipeline.evaluation import folder
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.table import n_failed, read_table
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io.files import write_label_map
+from moe_pipeline.imaging.io.files import read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
 
 NATIVE = Geometry((10, 8, 6), (1.0, 1.0, 2.0), (3.0, 4.0, 5.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
@@ -115,3 +116,39 @@ def test_an_empty_folder_of_references_is_an_error_and_leaves_no_csv(
     with pytest.raises(DatasetError, match="empty: no label map to compare with"):
         evaluate_folder(folders[0], tmp_path / "empty", CLASSES, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("with_output", [True, False])
+def test_whatever_is_raised_costs_its_case(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    with_output: bool,
+) -> None:
+    whole, out = read_label_map, tmp_path / "out"
+
+    def read(path: Path) -> Volume:
+        if path == folders[1] / "a.nii.gz":
+            raise IndexError("what?")
+        return whole(path)
+
+    monkeypatch.setattr(folder, "read_label_map", read)
+    table = evaluate_folder(*folders, CLASSES, out if with_output else None)
+    assert statuses(table) == {"a": "failed", "b": "ok"}
+    assert "a: IndexError: what?" in table["message"][0]
+    if with_output:
+        assert (out / "errors" / "a.txt").read_text().startswith("Traceback")
+        assert str(out / "errors" / "a.txt") in table["message"][0]
+        monkeypatch.setattr(folder, "read_label_map", whole)
+        evaluate_folder(*folders, CLASSES, out)
+        assert not (out / "errors" / "a.txt").exists()
+    else:
+        assert "Traceback" in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_costs_its_case(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "a.nii.gz").unlink()
+    (folders[0] / "a.nii.gz").symlink_to(folders[0] / "gone.nii.gz")
+    table = evaluate_folder(*folders, CLASSES)
+    assert statuses(table) == {"a": "failed", "b": "ok"}

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
+from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.inference.keywords import predict_options
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.foundations import save_tiny
@@ -38,7 +39,7 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("foreign"))
     view = View(spacing_mm=1.0, size_voxels=16)
     save_tiny(tiny_foundation, place.weights, view)
@@ -57,7 +58,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation)
 
 def predict(place: Workspace, out: Path, **more: Any) -> PredictReport:
     given = {"images": place.root / "images", "prompts": place.root / "clicks.json", "foundation": "tiny"}
-    return predict_and_score(place, PredictOptions(**{**given, "out": out, **more}))
+    return predict_and_score(place, predict_options(**{**given, "out": out, **more}))
 
 
 def contents(folder: Path) -> dict[str, bytes | str]:
@@ -93,7 +94,9 @@ def test_no_file_that_was_there_is_changed_or_lost(place: Workspace, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "real").write_text("theirs")
     has_run = bool(random.integers(2))
-    more: dict[str, Any] = {name: bool(random.integers(2)) for name in ("probabilities", "uncertainty", "overwrite")}
+    more: dict[str, Any] = {
+        name: bool(random.integers(2)) for name in ("save_probabilities", "uncertainty", "overwrite")
+    }
     if random.integers(2):
         more |= {"references": place.root / "masks"}
     if has_run:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_image
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.memory import estimate_memory
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.windows.embedding_cache import MOST_BYTES
 from moe_pipeline.mixture.model import Mixture
 
@@ -22,13 +22,13 @@ def test_what_is_held_is_counted(follower: Mixture) -> None:
     assert found.crops == 8 * 7**3 * 8**3 * 4  # windows of 16 mm over 100 mm at half steps, embeddings of 8^3 floats
     assert found.total == found.fixed + found.crops + found.case + found.neighbours
     assert found.fixed > 50e6
-    doubtful = estimate_memory(follower, MILLION, uncertainty=True, wide=True)
+    doubtful = estimate_memory(follower, MILLION, SegmentOptions(uncertainty=True), wide=True)
     assert doubtful.case == (4 + 2 + 4 + 1 + 4) * 10**6
 
 
 def test_crops_are_bounded_and_flips_counted(follower: Mixture) -> None:
-    flipped = replace(follower, settings=replace(follower.settings, flips=True))
-    assert estimate_memory(flipped, MILLION).crops == 4 * estimate_memory(follower, MILLION).crops
+    four = estimate_memory(follower, MILLION, SegmentOptions(tta=True))
+    assert four.crops == 4 * estimate_memory(follower, MILLION).crops
     huge = Geometry((2000, 2000, 2000), (1.0, 1.0, 1.0))
     assert estimate_memory(follower, huge).crops == MOST_BYTES
 

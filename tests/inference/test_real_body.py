@@ -12,9 +12,10 @@ from moe_pipeline.imaging.io.files import read_volume
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
 
@@ -29,14 +30,15 @@ def ct(real_data: Path) -> Volume:
 def segment(model: Mixture, image: Volume, voxels: np.ndarray) -> CaseResult:
     clicks = image.geometry.voxel_to_world(voxels.astype(float))
     prompt = Prompt(1, "", clicks, np.ones(len(voxels), np.int64), "prompts")
-    return segment_case(model, Request("ct", image, prompts=(prompt,), keep_answers=True))
+    options = SegmentOptions(max_crops=400, keep_answers=True)
+    return segment_case(model, PromptRequest("ct", image, (prompt,)), options)
 
 
 def test_a_body_is_filled_without_an_edge_at_any_crop(
     follower: Mixture, ct: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("moe_pipeline.imaging.views.normalise", lambda crop, *_: crop + 300.0)  # denser than air
-    model = replace(follower, view=VIEW, settings=Settings(max_windows=400))
+    model = replace(follower, view=VIEW)
     result = segment(model, ct, np.array([[60, 50, 56]]))
     output = result.answers[1][0].output[0]
     crop_grid = CropGrid(ct.geometry, VIEW, 8)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from moe_pipeline.commands.predict import PredictOptions, predict_and_score
+from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import CheckpointError, PipelineError, PromptError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask
@@ -50,7 +51,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_a_folder_is_predicted_without_prompts(searching: Workspace, tmp_path: Path) -> None:
     images = searching.raw(NAME) / "imagesTr"
-    report = predict_and_score(searching, PredictOptions(images, tmp_path / "out"))
+    report = predict_and_score(searching, predict_options(images, tmp_path / "out"))
     assert not report.failed
     rows = rows_of(tmp_path / "out" / "cases.csv")
     assert {row["prompt_source"] for row in rows} == {"automatic"}
@@ -64,14 +65,15 @@ def test_a_folder_is_predicted_without_prompts(searching: Workspace, tmp_path: P
 
 def test_a_search_can_be_restricted_and_contradictions_are_refused(searching: Workspace, tmp_path: Path) -> None:
     images = searching.raw(NAME) / "imagesTr"
-    predict_and_score(searching, PredictOptions(images, tmp_path / "out", classes=("ball",)))
+    predict_and_score(searching, predict_options(images, tmp_path / "out", classes=("ball",)))
     assert {row["class_name"] for row in rows_of(tmp_path / "out" / "cases.csv")} == {"ball"}
     with pytest.raises(PipelineError, match="--classes and --experts say what to search for"):
         predict_and_score(
-            searching, PredictOptions(images, tmp_path / "out", labels=searching.raw(NAME) / "labelsTr", experts=("1",))
+            searching,
+            predict_options(images, tmp_path / "out", labels=searching.raw(NAME) / "labelsTr", experts=("1",)),
         )
     with pytest.raises(PromptError, match="no expert of this model can propose prompts"):
-        predict_and_score(searching, PredictOptions(images, tmp_path / "none", foundation="tiny"))
+        predict_and_score(searching, predict_options(images, tmp_path / "none", foundation="tiny"))
     assert not (tmp_path / "none").exists()
 
 

@@ -3,11 +3,12 @@ import copy
 import pytest
 import torch
 
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 
 
-def test_same_seed_same_weights(small: Foundation) -> None:
+def test_same_seed_same_weights(small: SamFoundation) -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -15,7 +16,7 @@ def test_same_seed_same_weights(small: Foundation) -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_positions_follow_the_loaded_weights(small: Foundation) -> None:
+def test_positions_follow_the_loaded_weights(small: SamFoundation) -> None:
     other = build_foundation(small.config)
     other.load_state_dict(small.state_dict())
     assert torch.equal(other.mask_decoder.positions, small.mask_decoder.positions)
@@ -54,3 +55,77 @@ def test_every_part_of_nano_learns() -> None:
     cancels = "token_to_image.k_proj.bias"  # adds the same to all logits of a softmax
     elsewhere = ("hypernetworks", "no_mask", "mask_ranker")  # for first clicks, and for prompts without a mask
     assert all(any(part in name for part in elsewhere) or name.endswith(cancels) for name in unused)
+
+
+@pytest.fixture(scope="module")
+def nano() -> SamFoundation:
+    torch.manual_seed(0)
+    return build_foundation(load_preset("nano").config).eval().requires_grad_(False)
+
+
+def asked(foundation: SamFoundation) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A crop, two prompts of two clicks each, and previous logits."""
+    generator = torch.Generator().manual_seed(1)
+    size, low = foundation.crop_size, foundation.low_resolution_size
+    crop = torch.randn(1, 1, size, size, size, generator=generator)
+    coordinates = torch.rand(2, 2, 3, generator=generator) * size
+    return crop, (coordinates, torch.tensor([[1, 0], [1, 1]])), torch.randn(2, 1, low, low, low, generator=generator)
+
+
+@pytest.mark.parametrize("name", ["small", "nano"])
+def test_the_protocol_gives_what_upstreams_parts_give(name: str, request: pytest.FixtureRequest) -> None:
+    foundation: SamFoundation = request.getfixturevalue(name)
+    crop, points, mask = asked(foundation)
+    embedding = foundation.encode(crop)
+    assert torch.equal(embedding, foundation.image_encoder(crop))
+    width, grid = foundation.embedding_width, foundation.grid_size
+    assert embedding.shape[0] == 1
+    assert embedding.shape[1] >= width
+    assert embedding.shape[2:] == (grid, grid, grid)
+    prompts = foundation.embed_prompts(points, mask=mask)
+    answer = foundation.decoder.decode(foundation.decoder.prepare(embedding), prompts).answer()
+    sparse, dense = foundation.prompt_encoder(points=points, mask=mask)
+    expected = foundation.mask_decoder(embedding, sparse, dense)
+    assert all(torch.equal(one, other) for one, other in zip(answer, expected, strict=True))
+    assert answer[0].shape[2:] == mask.shape[2:]
+
+
+@pytest.mark.parametrize("name", ["small", "nano"])
+def test_the_gate_gets_the_same_as_a_decoder_as_far_as_it_looks(name: str, request: pytest.FixtureRequest) -> None:
+    foundation: SamFoundation = request.getfixturevalue(name)
+    _, points, mask = asked(foundation)
+    whole, described = foundation.embed_prompts(points, mask=mask), foundation.describe_prompts(points, mask)
+    assert torch.equal(described.sparse, whole.sparse)
+    assert torch.equal(described.dense, whole.dense[:, : foundation.embedding_width])
+
+
+@torch.no_grad()
+def test_an_expert_is_a_decoder_of_its_own(small: SamFoundation) -> None:
+    crop, points, mask = asked(small)
+    expert = copy.deepcopy(small.decoder)
+    assert isinstance(expert, Decoder)
+    prepared, prompts = expert.prepare(small.encode(crop)), small.embed_prompts(points, mask=mask)
+    same = expert.decode(prepared, prompts).logits
+    assert torch.equal(same, small.decoder.decode(prepared, prompts).logits)
+    for parameter in expert.parameters():
+        parameter.mul_(1.5)
+    assert not torch.equal(expert.decode(prepared, prompts).logits, same)
+    assert torch.equal(small.decoder.decode(prepared, prompts).logits, same)
+
+
+def test_boxes_and_text_are_refused_by_a_foundation_that_takes_none(small: SamFoundation) -> None:
+    assert not small.takes_boxes
+    assert not small.takes_text
+    with pytest.raises(ValueError, match="takes clicks and masks, no boxes and no text"):
+        small.embed_prompts(boxes=torch.zeros(1, 2, 3))
+    with pytest.raises(ValueError, match="no text"):
+        small.embed_prompts(text=torch.zeros(1, 48))
+
+
+def test_a_foundation_without_the_protocol_cannot_be_made() -> None:
+    class Half(Foundation):
+        def encode(self, crops: torch.Tensor) -> torch.Tensor:
+            return crops
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half()  # type: ignore[abstract]

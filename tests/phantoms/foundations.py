@@ -1,7 +1,6 @@
 """Foundations that are quick: tiny ones with random weights, and one whose answers are known."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from torch.nn import functional
 
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.store import save_foundation
 
 
-def build_tiny(size: int) -> Foundation:
+def build_tiny(size: int) -> SamFoundation:
     """A network of cubes of this edge with random weights, always the same ones; frozen."""
     torch.manual_seed(0)
     sizes = {
@@ -29,7 +29,7 @@ def build_tiny(size: int) -> Foundation:
     return foundation.requires_grad_(False).eval()
 
 
-def save_tiny(foundation: Foundation, folder: Path, view: View) -> Path:
+def save_tiny(foundation: SamFoundation, folder: Path, view: View) -> Path:
     """Keep a tiny foundation under the name `tiny`, and give the file with its weights."""
     save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
     return folder / "tiny.safetensors"
@@ -45,14 +45,14 @@ class SeesBrightness:
     """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
 
     def __init__(self, *, connected: bool = True) -> None:
-        self.config = SimpleNamespace(low_resolution_size=LOW)
-        self.mask_decoder = Follows(connected=connected)
+        self.low_resolution_size = LOW
+        self.decoder = Follows(connected=connected)
 
-    def image_encoder(self, image: Tensor) -> Tensor:
-        return functional.avg_pool3d(image, image.shape[-1] // LOW)
+    def encode(self, crops: Tensor) -> Tensor:
+        return functional.avg_pool3d(crops, crops.shape[-1] // LOW)
 
-    def prompt_encoder(self, points: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Any, Tensor]:
-        return points, mask
+    def embed_prompts(self, points: tuple[Tensor, Tensor], mask: Tensor) -> PromptEmbedding:
+        return PromptEmbedding(points, mask)  # type: ignore[arg-type]  # for nobody but `Follows`
 
 
 class Follows:
@@ -62,20 +62,24 @@ class Follows:
         self.connected = connected
         self.asked: list[tuple[int, bool]] = []
 
-    def __call__(self, embedding: Tensor, sparse: tuple[Tensor, Tensor], dense: Tensor) -> tuple[Tensor, None]:
-        coordinates, labels = sparse
-        self.asked.append((int(labels.numel()), bool(dense.any())))
+    def prepare(self, embedding: Tensor) -> Tensor:
+        return embedding
+
+    def decode(self, embedding: Tensor, prompts: PromptEmbedding) -> Candidates:
+        coordinates, labels = prompts.sparse
+        self.asked.append((int(labels.numel()), bool(prompts.dense.any())))
         bright = embedding[0, 0].numpy() > 0
         if self.connected:
             numbers, _ = ndimage.label(bright, np.ones((3, 3, 3)))
             low_res_voxels = (coordinates[0][labels[0] == 1].numpy() + 0.5) // 2
             bright = np.isin(numbers, [numbers[tuple(voxel.astype(int))] for voxel in low_res_voxels]) & (numbers > 0)
-        return torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None], None
+        logits = torch.from_numpy(np.where(bright, SURE, -SURE).astype(np.float32))[None, None]
+        return Candidates(logits, torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
 
 
 def decoder_of(model: Mixture) -> Follows:
     """The decoder of a mixture on `SeesBrightness`, which notes what it was asked."""
-    decoder: Any = model.foundation.mask_decoder
+    decoder: Any = model.foundation.decoder
     assert isinstance(decoder, Follows)
     return decoder
 

@@ -18,7 +18,7 @@ from moe_pipeline.planning.fingerprint import fingerprint_case
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
-from moe_pipeline.records.planning import CaseFingerprint, Fingerprint, Plan, Splits
+from moe_pipeline.records.planning import CaseFingerprint, Fingerprint, Fold, Plan, Splits
 
 MakeDataset = Callable[..., Path]
 
@@ -54,6 +54,18 @@ def test_fingerprint_of_the_phantoms_is_known(tmp_path: Path, make_phantom_datas
     assert load_plan(tmp_path / "plans") == made.plan
     assert load_splits(tmp_path / "plans") == made.splits
     assert Fingerprint.load(tmp_path / "plans" / "fingerprint.json") == found
+
+
+def test_a_class_that_only_held_back_cases_have_is_said(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder, plans = make_phantom_dataset(tmp_path / "Dataset001_P", 4), tmp_path / "plans"
+    made = plan_dataset(folder, plans)
+    assert "only held-back cases" not in made.summary()
+    bars, others = ("p000", "p002"), ("p001", "p003")
+    folds = (Fold(train=bars, validation=others), Fold(train=others, validation=bars))
+    made.splits.model_copy(update={"folds": folds}).save(plans / "splits.json")
+    warnings = [line for line in plan_dataset(folder, plans).summary().splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "Dataset001_P, fold 1: only held-back cases have the class bar, no training case does" in warnings[0]
 
 
 def test_pooled_foreground_equals_pooling_all_voxels(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:

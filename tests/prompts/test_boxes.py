@@ -79,3 +79,37 @@ def test_two_boxes_of_an_object_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mrk.json").write_text(json.dumps({"markups": one["markups"] * 2}))
     with pytest.raises(PromptError, match="class 2 tumour: 2 boxes; an object has one"):
         read_prompts(tmp_path / "a.mrk.json")
+
+
+BOX = [[1, 2, 1], [4, 6, 3]]  # of an image of 7 x 9 x 5 voxels
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"box": [[2, 3, 1], [2, 3, 1]]}, "a box without extent"),
+        ({"box": [[50, 50, 50], [60, 60, 60]], "points": [[2, 3, 2]], "labels": [1]}, "its box lies outside the image"),
+        ({"box": [[1, 2, 7], [4, 6, 9]]}, "its box lies outside the image"),
+        (
+            {"box": BOX, "points": [[6, 8, 4]], "labels": [1]},
+            r"the click \(6.0, 8.0, 4.0\) lies inside the object, but not",
+        ),
+        ({"box": BOX, "points": [[2, 3, 2], [2, 3, 2]], "labels": [1, 0]}, "is labelled both 1 and 0"),
+        ({"box": BOX, "points": [[6, 8, 4]], "labels": [0]}, ""),
+        ({"box": BOX, "points": [[5, 7, 4]], "labels": [1]}, ""),
+        ({"box": [[1, 2, 2], [4, 6, 2]], "points": [[2, 3, 4]], "labels": [1]}, ""),
+        ({"box": [[-9, 2, 1], [4, 6, 3]], "points": [[2, 3, 2]], "labels": [1]}, ""),
+    ],
+)
+def test_a_box_that_contradicts_its_image_or_its_clicks_is_refused(
+    changes: dict[str, Any], message: str, write_scan: Callable[..., Any], tmp_path: Path
+) -> None:
+    scan = write_scan()
+    path = tmp_path / "scan.json"
+    path.write_text(json.dumps({"space": "voxel_xyz", "cases": {"scan": [{"class_id": 2, **changes}]}}))
+    found = read_prompts(path, ["scan"])
+    if not message:
+        assert len(found.of_case("scan", scan.geometry)) == 1
+        return
+    with pytest.raises(PromptError, match=message):
+        found.of_case("scan", scan.geometry)

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from moe_pipeline.cli import main
 from moe_pipeline.inference.batch.folder import predict_folder
-from moe_pipeline.inference.batch.prompt_sources import PromptSource
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.prompts import PromptFile
 from tests.phantoms.foundations import decoder_of
@@ -35,7 +35,7 @@ def test_each_case_has_its_prompts_or_its_reason(follower: Mixture, images: Path
     folder.mkdir()
     tools.slicer_json(folder / "a.mrk.json", [place], ["ball-1"])
     (folder / "b.csv").write_text("axis-0,axis-1\n1,2\n")
-    rows = predict_folder(follower, images, tmp_path / "out", PromptSource(file=folder))
+    rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=folder)).rows
     assert [(row.case, row.status, row.class_id, row.class_name) for row in rows] == [
         ("a", "ok", 1, "ball"),
         ("b", "failed", None, ""),
@@ -53,7 +53,7 @@ def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> 
     earlier = sitk.Cast(image > 50, sitk.sitkUInt8) * 4
     (tmp_path / "masks").mkdir()
     sitk.WriteImage(earlier, str(tmp_path / "masks" / "a.nii.gz"))
-    rows = predict_folder(follower, images, tmp_path / "out", PromptSource(file=tmp_path / "masks"))
+    rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=tmp_path / "masks")).rows
     assert [(row.case, row.status, row.class_id, row.prompt_source) for row in rows[:1]] == [("a", "ok", 4, "mask")]
     assert decoder_of(follower).asked == [(1, True)]
 
@@ -62,7 +62,7 @@ def test_a_single_file_is_for_the_only_image(follower: Mixture, images: Path, to
     for name in "bc":
         (images / f"{name}.nii.gz").unlink()
     file = tools.napari_csv(tmp_path / "Points.csv", [(6, 7, 8)], ["ball"])
-    (row,) = predict_folder(follower, images, tmp_path / "out", PromptSource(file=file))
+    (row,) = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=file)).rows
     assert (row.case, row.status) == ("a", "ok")
 
 

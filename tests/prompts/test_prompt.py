@@ -8,7 +8,8 @@ import torch
 from moe_pipeline.errors import PromptError, RecordError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.prompts.prompt import INSIDE, OUTSIDE, DensePrompt, Prompt, objects_in_world
@@ -101,7 +102,7 @@ def test_a_mask_may_lie_on_another_grid(follower: Mixture, image: Volume) -> Non
 
 
 def test_the_decoder_begins_with_the_mask_and_otherwise_with_nothing(follower: Mixture, image: Volume) -> None:
-    request = Request("case", image, prompts=(ball_with(None),))
+    request = PromptRequest("case", image, (ball_with(None),))
     segment_case(follower, request)
     segment_case(follower, replace(request, prompts=(ball_with(DensePrompt(labelled((slice(0, 9),) * 3), 5)),)))
     asked = decoder_of(follower).asked

@@ -70,7 +70,7 @@ def test_a_folder_may_mix_formats_and_one_bad_file_costs_one_case(tmp_path: Path
     assert [(o.class_id, o.class_name) for o in found.given("b").objects] == [(1, "adrenal")]
     with pytest.raises(PromptError, match=r"c\.csv: class 2 kidney: .*at least one click must lie inside"):
         found.given("c")
-    with pytest.raises(PromptError, match=r"d\.mrk\.json: no markups of 3D Slicer"):
+    with pytest.raises(PromptError, match=r"d\.mrk\.json: not readable as JSON"):
         found.given("d")
     with pytest.raises(PromptError, match=r"e: no prompts in .* Add clicks for e"):
         found.given("e")
@@ -85,16 +85,19 @@ def test_a_dataset_json_numbers_the_classes(tmp_path: Path, tools: Any) -> None:
 
 def test_several_objects_of_a_class(tmp_path: Path, tools: Any) -> None:
     labels = ["lesion#1-1", "lesion#2-1", "lesion#1 neg-2"]
-    tools.slicer_json(tmp_path / "a.mrk.json", [(1.0, 2.0, 3.0)] * 3, labels)
+    tools.slicer_json(tmp_path / "a.mrk.json", [(1.0, 2.0, 3.0), (1.0, 2.0, 4.0), (5.0, 2.0, 3.0)], labels)
     objects = read_prompts(tmp_path / "a.mrk.json").given("a").objects
     assert [(o.class_id, o.labels) for o in objects] == [(1, (1, 0)), (1, (1,))]
 
 
-def test_two_files_for_a_case_are_refused(tmp_path: Path, tools: Any) -> None:
+def test_two_files_for_a_case_cost_that_case(tmp_path: Path, tools: Any) -> None:
     tools.slicer_json(tmp_path / "a.mrk.json", [(1.0, 2.0, 3.0)], ["x"])
     tools.slicer_fcsv(tmp_path / "a.fcsv", [(1.0, 2.0, 3.0)], ["x"])
+    tools.slicer_fcsv(tmp_path / "b.fcsv", [(1.0, 2.0, 3.0)], ["x"])
+    found = read_prompts(tmp_path)
     with pytest.raises(PromptError, match=r"two files of prompts for the case a: a\.fcsv and a\.mrk\.json"):
-        read_prompts(tmp_path)
+        found.given("a")
+    assert [one.class_name for one in found.given("b").objects] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -114,13 +117,13 @@ def test_two_files_for_a_case_are_refused(tmp_path: Path, tools: Any) -> None:
             "# Markups fiducial file version = 4.1\n# CoordinateSystem = IJK\n",
             "CoordinateSystem IJK; expected",
         ),
-        ("a.fcsv", "# Markups fiducial file version = 4.1\n", "no point in it"),
+        ("a.fcsv", "# Markups fiducial file version = 4.1\n", "no defined point in it"),
         ("a.fcsv", "# Markups fiducial file version = 4.1\n0,1,nan,3,0,0,0,1,1,1,0,x,,\n", "point 1, y: .* finite"),
         ("a.csv", "axis-0,axis-1\n1,2\n", "expected columns axis-0, axis-1, axis-2, found axis-0, axis-1"),
         ("a.csv", "axis-0,axis-1,axis-2,axis-3\n1,2,3,4\n", "no points of a 3D layer"),
         ("a.csv", "axis-0,axis-1,axis-2\n", "no point in it"),
-        ("a.csv", "axis-0,axis-1,axis-2\n1,two,3\n", "row 1, axis-1: expected a number, found 'two'"),
-        ("a.csv", "axis-0,axis-1,axis-2\n1,2\n", "row 1, axis-2: expected a number, found ''"),
+        ("a.csv", "axis-0,axis-1,axis-2\n1,two,3\n", "row 1, axis-1: expected a number such as 20.5, found 'two'"),
+        ("a.csv", "axis-0,axis-1,axis-2\n1,2\n", "row 1: 2 cells for 3 columns"),
         ("a.npz", "no archive", "damaged or truncated archive"),
     ],
 )
@@ -167,3 +170,11 @@ def test_an_empty_mask_is_a_fault_of_its_case(write_scan: Callable[..., Any]) ->
     scan = write_scan()
     with pytest.raises(PromptError, match="the mask is empty"):
         read_prompts(scan.path).of_case("scan", scan.geometry)
+
+
+def test_names_with_and_without_a_channel_are_matched(tmp_path: Path) -> None:
+    ours(tmp_path / "p.json", "voxel_xyz", [(1, 2, 3), (2, 2, 3), (3, 2, 3)])
+    assert read_prompts(tmp_path / "p.json", ["scan_0000", "other"]).given("scan_0000").objects
+    text = (tmp_path / "p.json").read_text()
+    (tmp_path / "p.json").write_text(text.replace('"scan"', '"scan_0000"'))
+    assert read_prompts(tmp_path / "p.json", ["scan", "other"]).given("scan").objects

@@ -9,7 +9,7 @@ from moe_pipeline.synthetic.fields import doubling, grid
 from moe_pipeline.synthetic.frame import draw_frame
 from moe_pipeline.synthetic.gallery import write_gallery
 from moe_pipeline.synthetic.targets import LARGEST, SMALLEST, same_component
-from moe_pipeline.synthetic.volumes import SyntheticBatch, make_batch
+from moe_pipeline.synthetic.volumes import GENERATOR_VERSION, SyntheticBatch, make_batch
 
 SIZE = 32
 
@@ -140,3 +140,13 @@ def test_nonsense_is_refused(n: int, size: int, message: str) -> None:
 def test_gallery_is_a_picture(tmp_path: Path) -> None:
     write_gallery(tmp_path / "sheet.png", seed=0, n=2, size=SIZE)
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_other_volumes_come_with_another_generator_version() -> None:
+    """If this fails after a change of the generator: raise GENERATOR_VERSION, or caches keep the old volumes."""
+    batch = make_batch(5, 3, 32, targets_per_image=2)
+    assert GENERATOR_VERSION == 1
+    voxels = batch.target.flatten(2).sum(2).flatten()
+    torch.testing.assert_close(voxels, torch.tensor([273, 578, 621, 9, 29, 134]), rtol=0.02, atol=1)
+    middle = batch.image[:, 0, 8:24, 8:24, 8:24].mean((1, 2, 3))
+    torch.testing.assert_close(middle, torch.tensor([0.253, -0.5, 0.4409]), rtol=0, atol=5e-3)

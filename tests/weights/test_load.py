@@ -8,7 +8,7 @@ import torch
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights import (
@@ -21,11 +21,11 @@ from moe_pipeline.weights.store import find_foundation
 from tests.phantoms.foundations import save_tiny
 
 
-def save(foundation: Foundation, folder: Path) -> Path:
+def save(foundation: SamFoundation, folder: Path) -> Path:
     return save_tiny(foundation, folder, View(spacing_mm=2, size_voxels=16))
 
 
-def test_round_trip_is_exact_and_frozen(tiny: Foundation, tmp_path: Path) -> None:
+def test_round_trip_is_exact_and_frozen(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     for loaded in (load_foundation(path), load_foundation("tiny", weights_root=tmp_path)):
         assert all(torch.equal(loaded.state_dict()[name], value) for name, value in tiny.state_dict().items())
@@ -34,7 +34,7 @@ def test_round_trip_is_exact_and_frozen(tiny: Foundation, tmp_path: Path) -> Non
         assert torch.equal(loaded.mask_decoder.positions, tiny.mask_decoder.positions)
 
 
-def test_loading_draws_no_random_numbers(tiny: Foundation, tmp_path: Path) -> None:
+def test_loading_draws_no_random_numbers(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -43,7 +43,7 @@ def test_loading_draws_no_random_numbers(tiny: Foundation, tmp_path: Path) -> No
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_changed_file_is_refused(tiny: Foundation, tmp_path: Path) -> None:
+def test_changed_file_is_refused(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -74,7 +74,7 @@ def test_an_imported_view_has_the_encoders_size(official: Path, tmp_path: Path) 
     assert (card.view.size_voxels, card.view.spacing_mm) == (64, 1.5)
 
 
-def test_a_card_whose_view_does_not_fit_its_encoder_is_refused(tiny: Foundation, tmp_path: Path) -> None:
+def test_a_card_whose_view_does_not_fit_its_encoder_is_refused(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     card = FoundationCard.load(path.with_suffix(".json"))
     card.model_copy(update={"view": View(spacing_mm=2, size_voxels=128)}).save(path.with_suffix(".json"))
@@ -124,14 +124,14 @@ def test_a_faulty_configuration_file_is_named(tmp_path: Path, text: str | None, 
         read_config(path)
 
 
-def test_contradicting_configuration_is_refused(tiny: Foundation, official: Path, tmp_path: Path) -> None:
+def test_contradicting_configuration_is_refused(tiny: SamFoundation, official: Path, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     with pytest.raises(CheckpointError, match="its card states other sizes"):
         load_foundation(path, json.loads((official / "config.json").read_text()))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
-def test_absent_device_is_an_error(tiny: Foundation, tmp_path: Path, name: str) -> None:
+def test_absent_device_is_an_error(tiny: SamFoundation, tmp_path: Path, name: str) -> None:
     with pytest.raises(PipelineError, match=r"(there are|sees only): cpu"):
         load_foundation(save(tiny, tmp_path), device=name)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, folder_set, raw_set, sets_of
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, MOE, check_regression, forgetting_matrix, forgotten
-from moe_pipeline.evaluation.forgetting.models import ComparedModel, EncodingMemory, load_compared_models
+from moe_pipeline.evaluation.forgetting.models import ComparedModel, load_compared_models
 from moe_pipeline.evaluation.forgetting.score import Clicking, score_case
 from moe_pipeline.evaluation.forgetting.tables import prompt_table, set_table
 from moe_pipeline.evaluation.table import write_table
@@ -29,7 +29,7 @@ from moe_pipeline.workspace import Workspace
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixOptions:
     """What the user may choose."""
 
@@ -45,6 +45,10 @@ class MatrixOptions:
     """Model folder; the workspace's if not given."""
     device: str = "cpu"
     """Where to compute."""
+
+    def __post_init__(self) -> None:
+        if not self.clicks or min(self.clicks) < 1:
+            raise PipelineError(f"clicks: expected numbers of at least 1, found {list(self.clicks)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +152,7 @@ def _score_all(
         except (PipelineError, OSError) as error:
             _log.warning("%s, %s: %s", of.name, case.case, error)
             failures.append(f"{of.name}, {case.case}: {error}")
-        _forget(models)
     return scores, failures
-
-
-def _forget(models: Sequence[ComparedModel]) -> None:
-    """The encodings of a case are of no use to the next one."""
-    for compared in models:
-        for mixture in compared.models():
-            encoder = mixture.foundation.image_encoder
-            if isinstance(encoder, EncodingMemory):
-                encoder.forget()
 
 
 def _kinds(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, Kind]:

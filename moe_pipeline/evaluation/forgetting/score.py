@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,18 @@ from moe_pipeline.files import sha256_file, sha256_json
 from moe_pipeline.imaging.io.files import label_counts, read_label_map, read_volume
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, bank_for, segment_case
+from moe_pipeline.inference.options import SegmentOptions
+from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.comparison import CaseScores, ModelScores, PromptScore
 
 _INSIDE = 0.5  # probability above which a voxel belongs to an object
+_OPTIONS = SegmentOptions(keep_answers=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def score_case(
     own.check([name])
     known = _known(own.folder / name, of.name, case.case)
     inputs = {"image": sha256_file(case.image), "reference": sha256_file(case.reference)}
-    volumes: tuple[Volume, Volume] | None = None
+    scored_case: _ScoredCase | None = None
     for model in models:
         mixture = model.model_for(of.name)
         if mixture is None:
@@ -70,11 +76,12 @@ def score_case(
         for clicking in clickings:
             key = clicking.scores_key(model.name)
             recipe = {**inputs, "model": model.identity(of.name), "clicks": clicking.n_clicks, "seed": clicking.seed}
+            recipe["options"] = asdict(_OPTIONS)
             made_of = sha256_json({**recipe, "classes": {str(value): name for value, name in of.classes.items()}})
             if key in known.models and known.models[key].made_of == made_of:
                 continue
-            volumes = volumes or _read(case)
-            prompts = _score_prompts(mixture, case.case, *volumes, of.classes, clicking)
+            scored_case = scored_case or _ScoredCase.read(case, of.classes)
+            prompts = scored_case.score(mixture, clicking)
             scored = {**known.models, key: ModelScores(made_of=made_of, prompts=prompts)}
             known = known.model_copy(update={"models": scored})
             own.write_text(name, known.as_text())
@@ -91,47 +98,59 @@ def voxels_of(answer: MixtureMask) -> NDArray[np.int64]:
     return voxels[np.lexsort(voxels.T[::-1])]
 
 
-def _score_prompts(
-    model: Mixture, case: str, image: Volume, reference: Volume, classes: dict[int, str], clicking: Clicking
-) -> tuple[PromptScore, ...]:
-    sizes = label_counts(reference.array)
-    present = {value: name for value, name in sorted(classes.items()) if value and value in sizes}
-    request = Request(
-        case,
-        image,
-        reference=reference,
-        classes=present,
-        n_clicks=clicking.n_clicks,
-        seed=clicking.seed,
-        keep_answers=True,
-    )
-    began = time.monotonic()
-    result = segment_case(model, request)
-    each = (time.monotonic() - began) / max(1, len(result.rows))
-    masks = {class_id: voxels_of(answer) for class_id, (answer,) in result.answers.items()}
-    hits = {value: int(np.count_nonzero(reference.array[tuple(mask.T)] == value)) for value, mask in masks.items()}
-    return tuple(
-        PromptScore(
+@dataclass(frozen=True, slots=True)
+class _ScoredCase:
+    """A case that is read, and its crops as each foundation has encoded them: the models on one share them."""
+
+    case: str
+    image: Volume
+    reference: Volume
+    sizes: dict[int, int]
+    """Voxels of each value in the reference."""
+    classes: dict[int, str]
+    """What to prompt: those of the set that are there."""
+    banks: dict[Foundation, CropBank] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, case: EvaluationCase, classes: dict[int, str]) -> "_ScoredCase":
+        image, reference = read_volume(case.image), read_label_map(case.reference)
+        if differences := image.geometry.differences(reference.geometry):
+            raise ImageError(
+                f"{case.case}: {case.reference} is on another grid than its image: {'; '.join(differences)}"
+            )
+        sizes = label_counts(reference.array)
+        present = {value: name for value, name in sorted(classes.items()) if value and value in sizes}
+        return cls(case.case, image, reference, sizes, present)
+
+    def score(self, model: Mixture, clicking: Clicking) -> tuple[PromptScore, ...]:
+        """Every object as a model segments it."""
+        if model.foundation not in self.banks:
+            self.banks[model.foundation] = bank_for(model, self.image, _OPTIONS)
+        request = SimulatedRequest(
+            self.case, self.image, self.reference, self.classes, clicking.n_clicks, clicking.seed
+        )
+        began = time.monotonic()
+        result = segment_case(model, request, _OPTIONS, self.banks[model.foundation])
+        each = (time.monotonic() - began) / max(1, len(result.rows))
+        return tuple(self._prompt_score(row, result, each) for row in result.rows)
+
+    def _prompt_score(self, row: CaseRow, result: CaseResult, seconds: float) -> PromptScore:
+        class_id = row.class_id
+        assert class_id is not None, "a row without a class"
+        (answer,) = result.answers[class_id]
+        mask = voxels_of(answer)
+        hits = int(np.count_nonzero(self.reference.array[tuple(mask.T)] == class_id))
+        return PromptScore(
             class_id=class_id,
             class_name=row.class_name,
-            dice=2 * hits[class_id] / (len(masks[class_id]) + sizes[class_id]),
-            voxels=len(masks[class_id]),
-            mask_sha256=hashlib.sha256(masks[class_id].tobytes()).hexdigest(),
+            dice=2 * hits / (len(mask) + self.sizes[class_id]),
+            voxels=len(mask),
+            mask_sha256=hashlib.sha256(mask.tobytes()).hexdigest(),
             expert=row.expert,
             weight=row.weight or 0.0,
             in_distribution=row.in_distribution,
-            seconds=round(each, 3),
+            seconds=round(seconds, 3),
         )
-        for row in result.rows
-        if (class_id := row.class_id) is not None
-    )
-
-
-def _read(case: EvaluationCase) -> tuple[Volume, Volume]:
-    image, reference = read_volume(case.image), read_label_map(case.reference)
-    if differences := image.geometry.differences(reference.geometry):
-        raise ImageError(f"{case.case}: {case.reference} is on another grid than its image: {'; '.join(differences)}")
-    return image, reference
 
 
 def _known(path: Path, dataset: str, case: str) -> CaseScores:

@@ -12,7 +12,7 @@ from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.channels import first_channels
 from moe_pipeline.imaging.io.native import read_geometry, read_native, write_native
-from moe_pipeline.imaging.volume import Volume, to_canonical, to_grid_orientation
+from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical, to_grid_orientation
 
 __all__ = [
     "ROUNDING_TOLERANCE",
@@ -25,6 +25,7 @@ __all__ = [
     "label_values",
     "list_images",
     "list_label_maps",
+    "load_image",
     "read_geometry",
     "read_label_map",
     "read_volume",
@@ -38,7 +39,12 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
 def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
-    """One channel of a 3D image file, or of a folder with one DICOM series, in canonical orientation.
+    """As `load_image`, where the grid that the image is stored on does not matter."""
+    return load_image(path, dtype).volume
+
+
+def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
+    """One channel of a 3D image file, or of a folder with one DICOM series: header and voxels, read once.
 
     Raises:
         ImageError: if it is no single 3D channel of finite numbers; names the file, what was found and what to do.
@@ -47,7 +53,7 @@ def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
     native = read_native(path)
     wanted = native.array.astype(dtype, copy=False)
     check_finite(wanted, path)
-    return to_canonical(Volume(wanted, native.geometry))
+    return LoadedImage.of(Volume(wanted, native.geometry))
 
 
 def check_finite(array: NDArray[Any], path: Path) -> None:
@@ -70,8 +76,8 @@ def read_label_map(path: Path) -> Volume:
     """A label file as integers in canonical orientation. Whole numbers stored as floats are accepted.
 
     Raises:
-        ImageError: as `read_volume`, and for negative or fractional values (a soft or probability label).
-        GeometryError: as `read_volume`.
+        ImageError: as `load_image`, and for negative or fractional values (a soft or probability label).
+        GeometryError: as `load_image`.
     """
     return to_canonical(as_labels(read_native(path), path))
 

@@ -1,19 +1,20 @@
 """From the files of a case to what is asked of the model, and from its answer to files."""
 
-import errno
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-import torch
-
-from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io.files import read_geometry, write_label_map
-from moe_pipeline.inference.batch.extra_outputs import Maps
+from moe_pipeline.imaging.io.files import load_image, write_label_map
+from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
 from moe_pipeline.inference.batch.prompt_sources import Prompting, channel_file
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import Request
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import SegmentOptions
+from moe_pipeline.journal.case_errors import CaseError, error_file, guarded
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
@@ -21,7 +22,7 @@ from moe_pipeline.records.stamp import FileStamp
 
 _log = logging.getLogger(__name__)
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +78,22 @@ class CaseFiles:
 
     Attributes:
         images: folder of images.
-        own: what is ours in the folder of label maps.
         prompting: where clicks come from.
         channel: that the model looks at.
-        maps: what to write beside the label maps.
+        options: how every object is answered.
+        extras: what to write beside the label maps, and what is ours in their folder.
     """
 
     images: Path
-    own: Written
     prompting: Prompting
     channel: int
-    maps: Maps
+    options: SegmentOptions
+    extras: ExtraOutputs
+
+    @property
+    def own(self) -> Written:
+        """What is ours in the folder of label maps."""
+        return self.extras.own
 
     def inputs(self, task: CaseTask) -> list[Path]:
         """Every file that the answer depends on.
@@ -102,22 +108,20 @@ class CaseFiles:
     def read(self, task: CaseTask) -> Ready | Outcome:
         """Read a case; an outcome says why that is impossible."""
         began = time.monotonic()
-        try:
-            native = read_geometry(task.path)
+
+        def reading() -> Ready:
             files = tuple(FileStamp.of(path, self.images) for path in self.inputs(task))
-            request = self.prompting.request(task.case, channel_file(task.path, self.channel), native)
-            return Ready(task, began, native, files, self.maps.wanted_by(request))
-        except (PipelineError, OSError, MemoryError) as error:
-            return self._failed(task, began, error)
+            image = load_image(channel_file(task.path, self.channel))
+            return Ready(task, began, image.native, files, self.prompting.request(task.case, image))
+
+        return self._attempt(task, began, reading)
 
     def answer(self, model: Mixture, ready: Ready | Outcome) -> CaseResult | Outcome:
         """Ask the model."""
         if isinstance(ready, Outcome):
             return ready
-        try:
-            return segment_case(model, ready.request)
-        except (PipelineError, OSError, MemoryError, torch.OutOfMemoryError) as error:
-            return self._failed(ready.task, ready.began, error)
+        request = ready.request
+        return self._attempt(ready.task, ready.began, lambda: segment_case(model, request, self.options))
 
     def write(self, ready: Ready | Outcome, result: CaseResult | Outcome) -> Outcome:
         """Write what was found.
@@ -127,28 +131,32 @@ class CaseFiles:
         """
         if isinstance(ready, Outcome) or isinstance(result, Outcome):
             return result if isinstance(result, Outcome) else Outcome(result.rows)
-        case = ready.task.case
-        try:
-            beside = self.maps.write(result, self.own, case, ready.native, ready.task.path)
+        case, native = ready.task.case, ready.native
+
+        def writing() -> Outcome:
+            beside = self.extras.write(result, case, native, ready.task.path)
             with self.own.writing(f"{case}.nii.gz") as temporary:
-                write_label_map(result.labels, temporary, ready.native)
-        except (PipelineError, OSError, MemoryError) as error:
-            if is_full(error):
-                raise
-            return self._failed(ready.task, ready.began, error)
-        return Outcome(result.rows, ready.files, (f"{case}.nii.gz", *beside))
+                write_label_map(result.labels, temporary, native)
+            self.own.remove(error_file(case))
+            return Outcome(result.rows, ready.files, (f"{case}.nii.gz", *beside))
+
+        return self._attempt(ready.task, ready.began, writing)
 
     def names(self, case: str) -> list[str]:
         """Every file that may be written or removed, relative to the output folder."""
-        return [f"{case}.nii.gz", *self.maps.names(self.own, case)]
+        return [f"{case}.nii.gz", error_file(case), *self.extras.names(case)]
 
     def forget(self, case: str) -> None:
         """Remove what we wrote of a case: an older answer must not pass for this run's."""
         self.own.remove(f"{case}.nii.gz")
-        self.maps.forget(self.own, case)
+        self.extras.forget(case)
 
-    def _failed(self, task: CaseTask, began: float, error: BaseException) -> Outcome:
-        message = str(error) or f"{task.case}: {type(error).__name__}"
+    def _attempt(self, task: CaseTask, began: float, work: Callable[[], _Result]) -> _Result | Outcome:
+        """Do a piece of work; an error costs the case, and no older answer is left of it."""
+        result = guarded(task.case, self.own, work)
+        if not isinstance(result, CaseError):
+            return result
+        message = result.message
         _log.warning("%s failed: %s", task.case, message)
         try:
             self.forget(task.case)
@@ -156,8 +164,3 @@ class CaseFiles:
             message += f" An older answer is still there: {also}"
         seconds = round(time.monotonic() - began, 3)
         return Outcome((CaseRow(case=task.case, status="failed", message=message, seconds=seconds),))
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether the disk, or what the user may take of it, is full."""
-    return isinstance(error, OSError) and error.errno in _NO_SPACE

@@ -1,19 +1,20 @@
 """Folder in, folder out: every case a label map or a row that says why not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import csv_text, remove_leftovers, sha256_json
-from moe_pipeline.imaging.io.files import list_images
-from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome, is_full
-from moe_pipeline.inference.batch.extra_outputs import NO_MAPS, Maps
-from moe_pipeline.inference.batch.prompt_sources import Prompting, PromptSource
+from moe_pipeline.imaging.io.files import SUFFIXES, list_images, list_label_maps
+from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
+from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
+from moe_pipeline.inference.batch.prompt_sources import Prompting
 from moe_pipeline.inference.batch.resume import FINISHED, Finished
 from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
-from moe_pipeline.inference.options import ModelChoice
-from moe_pipeline.inference.search.experts import class_searches
+from moe_pipeline.inference.batch.tally import Tally, files_left_out
+from moe_pipeline.inference.options import PredictOptions
+from moe_pipeline.inference.search.experts import class_searches, class_tables
+from moe_pipeline.journal.case_errors import is_full
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.paths import PredictionFolder
@@ -25,31 +26,23 @@ CASES_CSV = PredictionFolder.CASES
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """How a folder is worked through. None of it changes a label map.
+class FolderOutcome:
+    """What became of a folder.
 
     Attributes:
-        overwrite: also do the cases that an earlier run has finished with the same inputs.
-        jobs: cases at once, each in a process of its own.
-        choice: what those processes load the model by.
+        rows: of cases.csv.
+        tally: numbers that add up.
+        notes: what else a person should know.
     """
 
-    overwrite: bool = False
-    jobs: int = 1
-    choice: ModelChoice | None = None
+    rows: tuple[CaseRow, ...]
+    tally: Tally
+    notes: tuple[str, ...] = ()
 
 
 def predict_folder(
-    model: Mixture,
-    images: Path,
-    out: Path,
-    source: PromptSource,
-    progress: Progress = silent,
-    reads: Sequence[Path] = (),
-    maps: Maps = NO_MAPS,
-    running: Running = Running(),
-    tables: Sequence[str] = (),
-) -> list[CaseRow]:
+    model: Mixture, options: PredictOptions, progress: Progress = silent, tables: Sequence[str] = ()
+) -> FolderOutcome:
     """Predict every image of a folder.
 
     A case that fails becomes a row with its reason and the others go on. cases.csv is written anew after each case, and
@@ -58,59 +51,61 @@ def predict_folder(
 
     Args:
         model: the mixture.
-        images: folder of images.
-        out: folder for `<case>.nii.gz` and cases.csv.
-        source: of the clicks.
+        options: what to read, to ask and to write; several processes load the model by them.
         progress: told after each case.
-        reads: what else is read and never written to, such as references to compare with afterwards.
-        maps: what to write beside the label maps.
-        running: whether to begin anew, and how many cases at once.
         tables: further files that the caller will write into `out`.
-
-    Returns:
-        The rows of cases.csv.
 
     Raises:
         ImageError: if there is no image at all.
+        KeyboardInterrupt: at Ctrl-C; says what is kept.
         PromptError: if references are asked for and their folder is missing, or the model cannot search as asked.
         PipelineError: if the output folder is one of the inputs or holds files that are not ours where we would write,
             the disk is full, or a process was killed.
     """
-    reads = [path for path in (images, source.file, source.labels, *reads) if path is not None]
-    refuse_inputs(out, reads)
-    own = Written(out / FINISHED)
+    out, images = options.outputs.out, options.run.images
+    refuse_inputs(out, options.reads)
+    if images.is_file():
+        raise ImageError(f"{images}: a file, expected a folder of images; give {images.parent}")
     tasks = [CaseTask(case, path) for case, path in list_images(images)]
     if not tasks:
-        raise ImageError(f"{images}: no image found; expected files ending in .nii.gz, .nii, .nrrd, .mha or .mhd")
-    if source.search is not None:
-        class_searches(model, source.search)  # a class or expert that there is none of is an error before any case
-    prompting = Prompting.of(source, [task.case for task in tasks])
-    files = CaseFiles(images, own, prompting, model.channel, maps)
-    finished = Finished(out, images, _description(model, source, maps))
+        there = "".join(f"\n  {len(names)} {why}" for why, names in files_left_out(images, [], [out]).items())
+        raise ImageError(f"{images}: no image found; expected files ending in {', '.join(SUFFIXES)}, or DICOM{there}")
+    if options.prompts.search is not None:
+        class_searches(model, options.prompts.search)  # what there is none of is an error before any case
+    prompting = Prompting.of(options.prompts, images, [task.case for task in tasks], class_tables(model))
+    extras = ExtraOutputs(Written(out / FINISHED), options.outputs)
+    files = CaseFiles(images, prompting, model.channel, options.segment, extras)
+    finished = Finished(files.own, images, _description(model, files))
     book = _Book(tasks, files, finished, progress)
-    to_do = tasks if running.overwrite else [task for task in tasks if not book.is_done(task)]
-    own.check([CASES_CSV, *tables, *(name for task in to_do for name in files.names(task.case))], reads)
+    to_do = tasks if options.run.overwrite else [task for task in tasks if not book.is_done(task)]
+    names = [name for task in to_do for name in files.names(task.case)]
+    files.own.check([CASES_CSV, *tables, *names], options.reads)
     try:
         _tidy(files)
         book.save()
-        if running.jobs > 1 and running.choice is not None and len(to_do) > 1:
-            run_in_processes(running.choice, files, to_do, min(running.jobs, len(to_do)), book.keep)
+        if options.run.jobs > 1 and len(to_do) > 1:
+            run_in_processes(options.model, files, to_do, min(options.run.jobs, len(to_do)), book.keep)
         else:
             run_overlapped(model, files, to_do, book.keep)
     except OSError as error:
         if not is_full(error):
             raise
         raise PipelineError(
-            f"{out}: the disk is full. {book.n_kept} of {len(tasks)} cases are finished and kept; make room and run "
-            "the same command again"
+            f"{out}: the disk is full. {book.kept()}; make room and run the same command again"
         ) from error
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{out}: interrupted. {book.kept()}; the same command goes on from there") from error
     finally:
         _tidy(files)
-    return book.rows()
+    apart = (out, *(prompting.given.files if prompting.given else ()), *(p for p in options.reads if p != images))
+    left_out = files_left_out(images, [path for _, path in list_label_maps(images)], apart)
+    stale = finished.left_over([task.case for task in tasks])
+    notes = (f"  of an earlier run, without an image now: {', '.join(stale)}",) if stale else ()
+    return FolderOutcome(tuple(book.rows()), book.tally(left_out), notes)
 
 
 def _tidy(files: CaseFiles) -> None:
-    for folder in files.maps.folders(files.own.folder):
+    for folder in files.extras.folders():
         remove_leftovers(folder)
 
 
@@ -121,23 +116,44 @@ class _Book:
         self._tasks, self._files, self._finished = tasks, files, finished
         self._progress = progress
         self._rows: dict[str, tuple[CaseRow, ...]] = {}
+        self._before: set[str] = set()
         self._report()
 
-    @property
-    def n_kept(self) -> int:
-        """Cases with a label map so far."""
-        return sum(all(row.status != "failed" for row in rows) for rows in self._rows.values())
+    def kept(self) -> str:
+        """How far the run has come, for messages."""
+        tally = self.tally({})
+        return f"{tally.done + tally.before} of {len(self._tasks)} cases are finished and kept"
+
+    def tally(self, left_out: Mapping[str, tuple[str, ...]]) -> Tally:
+        """What has become of the cases so far, and of the files that are of no case."""
+        failed = sum(any(row.status == "failed" for row in rows) for rows in self._rows.values())
+        before = len(self._before)
+        done = len(self._rows) - failed - before
+        return Tally(done, before, failed, len(self._tasks) - len(self._rows), left_out)
 
     def is_done(self, task: CaseTask) -> bool:
-        """Whether an earlier run has finished a case; its rows are kept then."""
+        """Whether an earlier run has finished a case; its rows are kept then.
+
+        A case whose files were changed since is not done again, which would destroy them, and is not finished either.
+        """
         try:
             line = self._finished.find(task.case, self._files.inputs(task), self._files.prompting.sha256(task.case))
         except (PipelineError, OSError):
             return False  # reading the case will tell what is wrong with it
-        if line is not None:
+        if line is None:
+            return False
+        changed = [str(self._files.own.folder / name) for name in line.written if self._files.own.is_foreign(name)]
+        if changed:
+            fault = (
+                f"{', '.join(changed)}: changed since it was written, so it is left alone and does not count as done"
+            )
+            message = f"{task.case}: {fault}; move it away to have the case done again"
+            self._rows[task.case] = (CaseRow(case=task.case, status="failed", message=message),)
+        else:
             self._rows[task.case] = line.rows
-            self._report()
-        return line is not None
+            self._before.add(task.case)
+        self._report()
+        return True
 
     def keep(self, task: CaseTask, outcome: Outcome) -> None:
         """Note a case that is done, or has failed."""
@@ -165,13 +181,14 @@ def rows_as_csv(rows: list[CaseRow]) -> str:
     return csv_text(list(CaseRow.model_fields), (row.model_dump() for row in rows))
 
 
-def _description(model: Mixture, source: PromptSource, maps: Maps) -> str:
+def _description(model: Mixture, files: CaseFiles) -> str:
     """Hash of all that is the same for every case of a run."""
+    outputs = files.extras.options
     parts = {
         "version": package_version(),
         "model": [model.identity, sorted(model.hashes.items()), model.tau, model.selector, model.channel],
-        "settings": asdict(model.settings),
-        "maps": asdict(maps),
-        "source": source.sha256(),
+        "options": asdict(files.options),
+        "outputs": [outputs.save_probabilities, outputs.uncertainty, outputs.dicom_seg],
+        "prompts": files.prompting.sha256_of_all(),
     }
     return sha256_json(parts)

@@ -1,9 +1,10 @@
 """What is done of a folder and with what, kept in finished.jsonl, so that a run goes on where another one stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.journal.written import Written
 from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.records.base import Part
 from moe_pipeline.records.cases import CaseRow
@@ -33,22 +34,27 @@ class Finished:
     """The finished cases of an output folder.
 
     Args:
-        out: the folder.
+        own: what is ours in the folder.
         images: folder of the images; whether it moves does not matter.
         description_sha256: of this run.
     """
 
-    def __init__(self, out: Path, images: Path, description_sha256: str) -> None:
-        self._out = out
+    def __init__(self, own: Written, images: Path, description_sha256: str) -> None:
+        self._own = own
         self._description = description_sha256
-        self._journal = Journal(out / FINISHED, FinishedCase, images, description_sha256)
+        self._journal = Journal(own.folder / FINISHED, FinishedCase, images, description_sha256)
 
     def find(self, case: str, files: Sequence[Path], prompts_sha256: str) -> FinishedCase | None:
         """What is known of a case, if its inputs are the same and everything that was written is there."""
         line = self._journal.find(case, files)
         if line is None or line.prompts_sha256 != prompts_sha256:
             return None
-        return line if all((self._out / name).is_file() for name in line.written) else None
+        return line if all((self._own.folder / name).is_file() for name in line.written) else None
+
+    def left_over(self, cases: Collection[str]) -> list[str]:
+        """Files of an earlier run whose cases are none of these."""
+        lines = (line for case, line in sorted(self._journal.known.items()) if case not in cases)
+        return [name for line in lines for name in line.written if (self._own.folder / name).is_file()]
 
     def add(
         self,

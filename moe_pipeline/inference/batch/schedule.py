@@ -15,7 +15,7 @@ import torch
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
-from moe_pipeline.inference.options import ModelChoice
+from moe_pipeline.inference.options import ModelOptions
 from moe_pipeline.mixture.model import Mixture
 
 Keep = Callable[[CaseTask, Outcome], None]
@@ -55,11 +55,11 @@ def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[CaseTask], 
             settle()
 
 
-def run_in_processes(choice: ModelChoice, files: CaseFiles, tasks: Iterable[CaseTask], jobs: int, keep: Keep) -> None:
+def run_in_processes(options: ModelOptions, files: CaseFiles, tasks: Iterable[CaseTask], jobs: int, keep: Keep) -> None:
     """Do several cases at once, each in a process of its own that loads the model and has its share of the threads.
 
     Args:
-        choice: of the model.
+        options: of the model.
         files: of the run.
         tasks: what to do.
         jobs: processes.
@@ -70,7 +70,7 @@ def run_in_processes(choice: ModelChoice, files: CaseFiles, tasks: Iterable[Case
     """
     threads = max(torch.get_num_threads() // jobs, 1)
     upcoming = iter(tasks)
-    with _pool(jobs, (choice, files, threads)) as pool:
+    with _pool(jobs, (options, files, threads)) as pool:
         running = {pool.submit(_do, task): task for task in islice(upcoming, jobs)}
         try:
             while running:
@@ -86,7 +86,7 @@ def run_in_processes(choice: ModelChoice, files: CaseFiles, tasks: Iterable[Case
 
 
 @contextmanager
-def _pool(jobs: int, arguments: tuple[ModelChoice, CaseFiles, int]) -> Iterator[ProcessPoolExecutor]:
+def _pool(jobs: int, arguments: tuple[ModelOptions, CaseFiles, int]) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with this one, however it ends."""
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -99,15 +99,15 @@ def _pool(jobs: int, arguments: tuple[ModelChoice, CaseFiles, int]) -> Iterator[
             raise
 
 
-_own: list[tuple[ModelChoice, CaseFiles]] = []
+_own: list[tuple[ModelOptions, CaseFiles]] = []
 """In a worker: what it was started for."""
 
 
-def _begin(choice: ModelChoice, files: CaseFiles, threads: int) -> None:
+def _begin(options: ModelOptions, files: CaseFiles, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _own.append((choice, files))
+    _own.append((options, files))
 
 
 def _end_with_parent() -> None:

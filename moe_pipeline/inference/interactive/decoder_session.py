@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.windows.decode import Clicks, decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.extend import extend_windows
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
-from moe_pipeline.mixture.settings import Settings
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.model.foundation import Decoder
 from moe_pipeline.prompts.prompt import DensePrompt
 from moe_pipeline.records.foundation import View
 
@@ -44,18 +44,18 @@ class DecoderSession:
         bank: crops of the case.
         decoder: general or expert.
         view: what it was trained on.
-        home: the first crop.
-        settings: how far it may go.
+        initial_window: the first crop.
+        options: how far it may go.
         mirror_axes: along which it is shown mirror images, where the crops have them.
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
     """
 
     bank: CropBank
-    decoder: MaskDecoder
+    decoder: Decoder
     view: View
     initial_window: WindowIndex
-    settings: Settings
+    options: SegmentOptions
     mirror_axes: tuple[int, ...]
     may_zoom: bool
     dense: DensePrompt | None = None
@@ -77,13 +77,13 @@ class DecoderSession:
 
     def output(self) -> DecoderOutput:
         """The answer so far: seen in the best view, and followed beyond the crop. Changes nothing."""
-        if self.may_zoom and self.settings.zoom in ("auto", "in"):
+        if self.may_zoom and self.options.zoom in ("auto", "in"):
             closer = closer_view(stitch(self.crop_grid, self.windows), self._seeds(self.crop_grid))
             if closer is not None:
                 view, middle_mm = closer
                 start = self.bank.crop_grid(view).around(middle_mm)
                 return self._followed(view, {start: self._from_nearer(view, start)})
-        if self.may_zoom and self.settings.zoom in ("auto", "out"):
+        if self.may_zoom and self.options.zoom in ("auto", "out"):
             farther = self._from_farther_away()
             if farther is not None:
                 return self._followed(self.view, self.windows, onto_crop_grid(farther, self.crop_grid))
@@ -117,7 +117,7 @@ class DecoderSession:
             clicks = np.concatenate([place, self.clicks[0]]), np.concatenate([[1], self.clicks[1]])
             return self._ask(view, start, clicks, known)
 
-        extension = extend_windows(crop_grid, windows, self._seeds(crop_grid), ask, self.settings.max_windows, prior)
+        extension = extend_windows(crop_grid, windows, self._seeds(crop_grid), ask, self.options.max_crops, prior)
         seen = stitch(self.crop_grid, self.windows)
         return DecoderOutput(extension.stitched, seen, extension.complete, extension.n_windows, view.spacing_mm)
 

@@ -1,24 +1,17 @@
 """One prompt's interaction with the mixture: clicks in, an answer on the image's own grid out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.inference.interactive.decoder_session import DecoderSession
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
-from moe_pipeline.inference.windows.decode import Clicks, route_of
+from moe_pipeline.inference.interactive.objects import CaseObject
+from moe_pipeline.inference.options import PLAIN, SegmentOptions
+from moe_pipeline.inference.windows.decode import Clicks
 from moe_pipeline.inference.windows.embedding_cache import ALL_AXES, CropBank
-from moe_pipeline.inference.windows.to_image import ProbabilityMap
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.moe.selector import GENERAL, Route
-from moe_pipeline.prompts.prompt import DensePrompt
-
-__all__ = ["Clicks", "NextClick", "ProbabilityMap", "Reply", "interact", "route_of"]
-
-NextClick = Callable[[Callable[[], ProbabilityMap], Clicks], Clicks]
-"""Given the present answer and the clicks so far, the clicks for the next turn: one more than before. The answer is
-brought to the image's grid only if it is called for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +26,10 @@ class Reply:
 def interact(
     model: Mixture,
     bank: CropBank,
+    wanted: CaseObject,
     route: Route,
     initial_windows: tuple[WindowIndex, WindowIndex | None],
-    known: Clicks,
-    turns: int,
-    next_click: NextClick,
-    dense: DensePrompt | None = None,
+    options: SegmentOptions = PLAIN,
 ) -> Reply:
     """Let the chosen decoders answer turn by turn.
 
@@ -47,48 +38,52 @@ def interact(
     Args:
         model: the mixture.
         bank: crops of the case.
+        wanted: an object with clicks.
         route: who answers.
         initial_windows: first crops in the foundation's view and in the expert's.
-        known: the clicks at the start; the first of them opens the click sequence.
-        turns: how many turns.
-        next_click: asked for the clicks of each following turn.
-        dense: an earlier mask that the decoders begin with.
+        options: how far the decoders may go.
 
     Returns:
         The clicks used and the answer of the last turn.
     """
-    settings = model.settings
+    assert wanted.known is not None, "an object without clicks cannot be answered"
+    sessions = _sessions(model, bank, wanted, route, initial_windows, options)
+    clicks = wanted.known[0][:1], wanted.known[1][:1]
+    present = partial(_present, sessions, route, bank)
+    for turn in range(wanted.turns):
+        for session in sessions:
+            session.answer(clicks)
+        if turn + 1 < wanted.turns:
+            clicks = wanted.next_click(lambda: present().whole(), clicks)
+    return Reply(route, clicks, present())
+
+
+def _sessions(
+    model: Mixture,
+    bank: CropBank,
+    wanted: CaseObject,
+    route: Route,
+    initial_windows: tuple[WindowIndex, WindowIndex | None],
+    options: SegmentOptions,
+) -> list[DecoderSession]:
+    """The general expert's side where it has a say or is asked for the uncertainty, and the expert's."""
+    of_general, of_expert = initial_windows
     sessions = []
-    if route.weight < 1 or settings.always_general:
-        general = model.foundation.mask_decoder
+    if route.weight < 1 or options.uncertainty:
+        decoder = model.foundation.decoder
         sessions.append(
-            DecoderSession(
-                bank, general, model.view, initial_windows[0], settings, ALL_AXES, may_zoom=True, dense=dense
-            )
+            DecoderSession(bank, decoder, model.view, of_general, options, ALL_AXES, may_zoom=True, dense=wanted.dense)
         )
     if route.expert != GENERAL:
         expert = model.experts[route.expert - 1]
-        assert initial_windows[1] is not None, "an expert without a crop"
+        assert of_expert is not None, "an expert without a crop"
+        axes = expert.mirror_axes
         sessions.append(
             DecoderSession(
-                bank,
-                expert.decoder,
-                expert.view,
-                initial_windows[1],
-                settings,
-                expert.mirror_axes,
-                may_zoom=False,
-                dense=dense,
+                bank, expert.decoder, expert.view, of_expert, options, axes, may_zoom=False, dense=wanted.dense
             )
         )
-    clicks = known[0][:1], known[1][:1]
-    present = partial(_present, sessions, route, bank)
-    for turn in range(turns):
-        for session in sessions:
-            session.answer(clicks)
-        if turn + 1 < turns:
-            clicks = next_click(lambda: present().whole(), clicks)
-    return Reply(route, clicks, present())
+    return sessions
 
 
 def _present(sessions: list[DecoderSession], route: Route, bank: CropBank) -> MixtureMask:

@@ -7,8 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.interact import Clicks, NextClick, ProbabilityMap
+from moe_pipeline.inference.windows.decode import Clicks
+from moe_pipeline.inference.windows.to_image import ProbabilityMap
 from moe_pipeline.prompts.prompt import DensePrompt, Prompt, seed_of
+
+NextClick = Callable[[Callable[[], ProbabilityMap], Clicks], Clicks]
+"""Given the present answer and the clicks so far, the clicks for the next turn: one more than before. The answer is
+brought to the image's grid only if it is called for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,9 @@ def given_object(prompt: Prompt) -> CaseObject:
     return CaseObject(prompt.class_id, prompt.class_name, prompt.source, known, len(known[1]), following, prompt)
 
 
-def simulated_object(user: SimulatedUser, case: str, class_name: str, n_clicks: int) -> CaseObject:
+def simulated_object(user: SimulatedUser, case: str, class_name: str, clicks: int) -> CaseObject:
     """An object that a simulated user clicks at."""
-    return CaseObject(user.class_id, class_name, "labels", user.first(case), n_clicks, user.next)
+    return CaseObject(user.class_id, class_name, "labels", user.first(case), clicks, user.next)
 
 
 def _positives_first(prompt: Prompt) -> Clicks:

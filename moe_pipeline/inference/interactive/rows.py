@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
-from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import Reply
 from moe_pipeline.inference.interactive.objects import CaseObject
+from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.search.proposals import SOURCE, Missing
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
@@ -21,6 +18,18 @@ def absent_row(case: str, wanted: CaseObject) -> CaseRow:
         class_name=wanted.class_name,
         status="absent",
         message="the class is not in the reference, so there is nothing to click on",
+        prompt_source=wanted.source,
+    )
+
+
+def blank_row(case: str, wanted: CaseObject) -> CaseRow:
+    """Of an object whose surroundings show no contrast."""
+    return CaseRow(
+        case=case,
+        class_id=wanted.class_id,
+        class_name=wanted.class_name,
+        status="absent",
+        message="the image shows no contrast around the clicks, so nothing can be told from it; click elsewhere",
         prompt_source=wanted.source,
     )
 
@@ -39,16 +48,18 @@ def missing_row(case: str, gap: Missing) -> CaseRow:
     )
 
 
-def answered_row(case: str, wanted: CaseObject, model: Mixture, reply: Reply, seconds: float) -> CaseRow:
+def answered_row(
+    case: str, wanted: CaseObject, model: Mixture, options: SegmentOptions, reply: Reply, seconds: float
+) -> CaseRow:
     """Of an object that was answered; its volume comes later."""
     incomplete = not all(output.complete for output in reply.answer.output)
-    cut = f"still touches a face after {model.settings.max_windows} crops; it may end too early there"
+    cut = f"still touches a face after {options.max_crops} crops; it may end too early there"
     return CaseRow(
         case=case,
         class_id=wanted.class_id,
         class_name=wanted.class_name,
         status="ok",
-        message=cut if incomplete and model.settings.max_windows > 1 else "",
+        message=cut if incomplete and options.max_crops > 1 else "",
         expert=model.name_of(reply.route.expert),
         weight=round(reply.route.weight, 4),
         in_distribution="no" if reply.route.out_of_distribution else "yes",
@@ -58,24 +69,20 @@ def answered_row(case: str, wanted: CaseObject, model: Mixture, reply: Reply, se
     )
 
 
-def with_volumes(rows: Iterable[CaseRow], labels: Volume) -> Iterator[CaseRow]:
-    """The same rows with the volumes of the label map; a class that has none in it is absent."""
-    counts = _counts(labels.array)
+def with_volumes(rows: Iterable[CaseRow], volumes_ml: Iterable[float]) -> Iterator[CaseRow]:
+    """The same rows with the volumes of their objects; one that has none is absent.
+
+    Args:
+        rows: of a case.
+        volumes_ml: of the objects that were answered, in the order of their rows.
+    """
+    volumes = iter(volumes_ml)
     for row in rows:
         if row.status != "ok":
             yield row
             continue
-        voxels = int(counts[row.class_id]) if row.class_id is not None and row.class_id < len(counts) else 0
-        update: dict[str, object] = {"volume_ml": round(voxels * labels.geometry.voxel_ml, 4)}
-        if not voxels:
+        volume = next(volumes)
+        update: dict[str, object] = {"volume_ml": round(volume, 4)}
+        if not volume:
             update |= {"status": "absent", "message": "the mask is empty"}
         yield row.model_copy(update=update)
-
-
-def _counts(classes: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Voxels by class id, slice by slice: numpy counts in 64 bits."""
-    length = int(classes.max(initial=0)) + 1
-    counts = np.zeros(length, np.int64)
-    for layer in classes.T:
-        counts += np.bincount(layer.ravel(), minlength=length)
-    return counts

@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import interact
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder, probability_map
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.objects import CaseObject, SimulatedUser, given_object, simulated_object
-from moe_pipeline.inference.interactive.rows import absent_row, answered_row, missing_row, with_volumes
-from moe_pipeline.inference.search.experts import SearchOptions
+from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.rows import absent_row, answered_row, blank_row, missing_row, with_volumes
+from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.inference.search.search import search_case
 from moe_pipeline.inference.windows.decode import route_of
@@ -19,37 +21,7 @@ from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.moe.selector import GENERAL, Route
-from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.cases import CaseRow
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is wanted of one case: given prompts, a simulated user that clicks by a reference, or a search.
-
-    Attributes:
-        case: case id.
-        image: in canonical orientation.
-        prompts: clicks of people or tools.
-        reference: label map for the simulated user; None in every real prediction.
-        classes: class ids and names that the simulated user prompts.
-        n_clicks: turns of the simulated user.
-        seed: of the simulated user.
-        uncertainty: also make a map of how far the answers can be trusted.
-        keep_answers: also return what the decoders said, for probabilities.
-        search: what the experts shall look for by themselves; their prompts take the place of given ones.
-    """
-
-    case: str
-    image: Volume
-    prompts: tuple[Prompt, ...] = ()
-    reference: Volume | None = None
-    classes: dict[int, str] | None = None
-    n_clicks: int = 1
-    seed: int = 0
-    uncertainty: bool = False
-    keep_answers: bool = False
-    search: SearchOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +46,9 @@ class CaseResult:
         return probability_map(self.labels.geometry, self.answers[class_id])
 
 
-def segment_case(model: Mixture, request: Request) -> CaseResult:
+def segment_case(
+    model: Mixture, request: Request, options: SegmentOptions = PLAIN, bank: CropBank | None = None
+) -> CaseResult:
     """Segment every object asked for; where masks overlap the higher probability wins.
 
     Crops are planned for all clicks that are known at the start, so that few encodings answer many prompts. Objects are
@@ -84,16 +58,18 @@ def segment_case(model: Mixture, request: Request) -> CaseResult:
     Args:
         model: the mixture.
         request: image and prompts.
+        options: how each object is answered.
+        bank: encoded crops of this image, for several models on one foundation; the request's own if None.
+
+    Raises:
+        ImageError: if all voxels of the image are equal.
     """
-    bank = CropBank(request.image, model.foundation, model.device, flips=model.settings.flips)
-    missing: tuple[Missing, ...] = ()
-    if request.search is not None:
-        plain = CropBank(request.image, model.foundation, model.device) if model.settings.flips else bank
-        findings = search_case(model, plain, request.search)
-        request, missing = replace(request, prompts=findings.prompts), findings.missing
-    objects = _objects(request)
+    _refuse_without_contrast(request)
+    bank = bank_for(model, request.image, options) if bank is None else bank
+    assert bank.fits(request.image, model.foundation, tta=options.tta), "crops of another image or foundation"
+    objects, missing = _objects(model, bank, request)
     highest = max((wanted.class_id for wanted in objects), default=0)
-    label_map = LabelMapBuilder(request.image.geometry, highest, uncertainty=request.uncertainty)
+    label_map = LabelMapBuilder(request.image.geometry, max(highest, len(objects)), uncertainty=options.uncertainty)
     plan = _plan(model, bank, objects)
     rows = []
     answers: dict[int, tuple[MixtureMask, ...]] = {}
@@ -103,25 +79,47 @@ def segment_case(model: Mixture, request: Request) -> CaseResult:
             rows.append(absent_row(request.case, wanted))
             continue
         route, initial_windows = next(plan)
-        reply = interact(
-            model, bank, route, initial_windows, wanted.known, wanted.turns, wanted.next_click, wanted.dense
-        )
+        if bank.crop(model.view, initial_windows[0]).blank:
+            rows.append(blank_row(request.case, wanted))
+            continue
+        reply = interact(model, bank, wanted, route, initial_windows, options)
         label_map.add(wanted.class_id, reply.answer)
-        if request.keep_answers:
+        if options.keep_answers:
             answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
-        rows.append(answered_row(request.case, wanted, model, reply, time.monotonic() - began))
+        rows.append(answered_row(request.case, wanted, model, options, reply, time.monotonic() - began))
     rows += [missing_row(request.case, gap) for gap in missing]
-    labels = label_map.labels()
-    return CaseResult(labels, tuple(with_volumes(rows, labels)), label_map.uncertainty(), answers)
+    rows = list(with_volumes(rows, label_map.volumes_ml()))
+    return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers)
 
 
-def _objects(request: Request) -> list[CaseObject]:
-    objects = [given_object(prompt) for prompt in request.prompts]
-    for class_id, class_name in (request.classes or {}).items():
-        assert request.reference is not None, "classes without a reference"
-        user = SimulatedUser(request.reference, class_id, request.seed)
-        objects.append(simulated_object(user, request.case, class_name, request.n_clicks))
-    return objects
+def _refuse_without_contrast(request: Request) -> None:
+    lowest, highest = request.image.array.min(), request.image.array.max()
+    if lowest == highest:
+        raise ImageError(
+            f"{request.case}: all voxels are {lowest:g}: an image without contrast, in which nothing can be found. "
+            "Export it again"
+        )
+
+
+def bank_for(model: Mixture, image: Volume, options: SegmentOptions) -> CropBank:
+    """No crops yet, for requests on one image, in canonical orientation."""
+    return CropBank(image, model.foundation, model.device, tta=options.tta)
+
+
+def _objects(model: Mixture, bank: CropBank, request: Request) -> tuple[list[CaseObject], tuple[Missing, ...]]:
+    """What is to be segmented, and what was searched for in vain."""
+    match request:
+        case PromptRequest():
+            return [given_object(prompt) for prompt in request.prompts], ()
+        case SimulatedRequest():
+            users = {value: SimulatedUser(request.reference, value, request.seed) for value in request.classes}
+            return [
+                simulated_object(user, request.case, request.classes[value], request.clicks)
+                for value, user in users.items()
+            ], ()
+        case SearchRequest():
+            findings = search_case(model, bank.without_mirrors(), request.search)
+            return [given_object(prompt) for prompt in findings.prompts], findings.missing
 
 
 def _plan(

@@ -3,21 +3,10 @@
 from dataclasses import dataclass
 
 from moe_pipeline.errors import PromptError
+from moe_pipeline.inference.options import SearchOptions
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.mixture.model import Expert, Mixture
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """What to look for.
-
-    Attributes:
-        classes: names or ids; all if empty.
-        experts: names as `Dataset004_Hippocampus`, `Hippocampus` or `4`; all if empty.
-    """
-
-    classes: tuple[str, ...] = ()
-    experts: tuple[str, ...] = ()
+from moe_pipeline.prompts.class_ids import ClassTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +62,11 @@ def class_searches(model: Mixture, search: SearchOptions) -> list[ClassSearch]:
         )
         raise PromptError(f"--classes {', '.join(strange)}: no expert knows that; there are: {there}")
     return [wanted for wanted in found if wanted.classes]
+
+
+def class_tables(model: Mixture) -> list[ClassTable]:
+    """The class ids and names that each expert was finetuned on."""
+    return [ClassTable(f"the expert {expert.name}", expert.classes) for expert in model.experts]
 
 
 def _is_called(dataset: str, name: str) -> bool:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import WindowIndex
-from moe_pipeline.inference.search.experts import ClassSearch, SearchOptions, class_searches
+from moe_pipeline.inference.options import SearchOptions
+from moe_pipeline.inference.search.experts import ClassSearch, class_searches
 from moe_pipeline.inference.search.heatmap import HeatGrid, cover, hottest
 from moe_pipeline.inference.search.proposals import Key, Missing, Proposal, left_out, settle, unlike
 from moe_pipeline.inference.windows.embedding_cache import CropBank
@@ -95,7 +96,7 @@ def _found(bank: CropBank, wanted: ClassSearch) -> dict[int, list[Proposal]]:
     view, click_proposer = wanted.expert.view, wanted.click_proposer
     crop_grid = bank.crop_grid(view)
     config = click_proposer.net.config
-    grid = HeatGrid(crop_grid, config.upscaling * bank.foundation.config.encoder.grid_size)
+    grid = HeatGrid(crop_grid, config.upscaling * bank.foundation.grid_size)
     columns = [k for k, c in enumerate(click_proposer.classes) if c in wanted.classes]
     heats: dict[int, dict[WindowIndex, NDArray[np.float32]]] = {k: {} for k in columns}
     chances: dict[int, float] = defaultdict(float)

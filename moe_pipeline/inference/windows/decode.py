@@ -8,9 +8,8 @@ from torch import Tensor
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.inference.windows.embedding_cache import FLIPS, CropBank, EncodedCrop
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import Route
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 """(n, 3) RAS world in mm, and (n,) labels."""
@@ -19,7 +18,7 @@ Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 @torch.no_grad()
 def decode(
     foundation: Foundation,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     crop: EncodedCrop,
     clicks: Clicks,
     mask: NDArray[np.float32],
@@ -28,7 +27,7 @@ def decode(
     """Low-resolution logits of one object, averaged over those of the crop's looks that the decoder knows.
 
     Args:
-        foundation: for its prompt encoder.
+        foundation: embeds the prompts.
         decoder: general or expert.
         crop: encoded.
         clicks: those outside the crop are left out.
@@ -47,8 +46,8 @@ def decode(
             continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
-        sparse, dense = foundation.prompt_encoder(points=(there, labels), mask=previous.flip(spatial))
-        logits, _ = decoder(embedding, sparse, dense)
+        prompts = foundation.embed_prompts((there, labels), mask=previous.flip(spatial))
+        logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
     return answer

@@ -32,11 +32,13 @@ class EncodedCrop:
         crop_grid: of the view.
         start: first low-resolution voxel.
         looks: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
+        blank: whether the cube showed no contrast at all, so that nothing can be told from it.
     """
 
     crop_grid: CropGrid
     start: WindowIndex
     looks: tuple[Tensor, ...]
+    blank: bool = False
 
     @property
     def embedding(self) -> Tensor:
@@ -51,22 +53,30 @@ class CropBank:
         image: in canonical orientation.
         foundation: its encoder is asked.
         device: where it lives.
-        flips: also look at mirror images.
+        tta: also look at mirror images.
     """
 
-    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, flips: bool = False) -> None:
+    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, tta: bool = False) -> None:
         self.image = image
         self.foundation = foundation
         self.device = device
-        self.flips = FLIPS if flips else FLIPS[:1]
+        self.flips = FLIPS if tta else FLIPS[:1]
         self.n_encoded = 0
         self._crop_grids: dict[View, CropGrid] = {}
         self._crops: OrderedDict[tuple[View, WindowIndex], EncodedCrop] = OrderedDict()
 
+    def fits(self, image: Volume, foundation: Foundation, *, tta: bool) -> bool:
+        """Whether these are crops of an image, seen by a foundation, with mirror images if those are wanted."""
+        return self.image is image and self.foundation is foundation and tta == (len(self.flips) > 1)
+
+    def without_mirrors(self) -> "CropBank":
+        """Crops of the same case that are not mirrored; these ones, if none is."""
+        return self if len(self.flips) == 1 else CropBank(self.image, self.foundation, self.device)
+
     def crop_grid(self, view: View) -> CropGrid:
         """The low-resolution voxels on which all crops of a view stand."""
         if view not in self._crop_grids:
-            window = self.foundation.config.low_resolution_size
+            window = self.foundation.low_resolution_size
             self._crop_grids[view] = CropGrid(self.image.geometry, view, window)
         return self._crop_grids[view]
 
@@ -110,14 +120,14 @@ class CropBank:
         looks = [self._encode(cubes, axes) for axes in self.flips]
         for index, start in enumerate(starts):
             own = tuple(look[index : index + 1].clone() for look in looks)
-            self._crops[crop_grid.view, start] = EncodedCrop(crop_grid, start, own)
+            self._crops[crop_grid.view, start] = EncodedCrop(crop_grid, start, own, not cubes[index].any())
         self.n_encoded += len(starts)
         self._forget(len(starts))
 
     @torch.no_grad()
     def _encode(self, cubes: NDArray[np.float32], flipped: tuple[int, ...]) -> Tensor:
         images = torch.from_numpy(cubes)[:, None].to(self.device)  # (b, 1, S, S, S)
-        embedding: Tensor = self.foundation.image_encoder(images.flip([axis + 2 for axis in flipped]))
+        embedding: Tensor = self.foundation.encode(images.flip([axis + 2 for axis in flipped]))
         return embedding  # (b, C, g, g, g)
 
     def _forget(self, n_new: int) -> None:

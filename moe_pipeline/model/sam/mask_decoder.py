@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
 from moe_pipeline.model.cpu_kernels import affine, multiply
+from moe_pipeline.model.foundation import Candidates, Decoder, PromptEmbedding
 from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
 from moe_pipeline.model.nano.high_resolution_features import (
     PROMPT_FEATURES,
@@ -45,26 +46,7 @@ class PreparedEmbedding:
         return PreparedEmbedding(self.tokens[own], None if self.high_res is None else self.high_res[own])
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """All masks for each prompt, and which one is the answer."""
-
-    logits: Tensor
-    """(P, masks, l, l, l), low resolution."""
-    iou: Tensor
-    """Predicted IoU, (P, masks)."""
-    chosen: Tensor
-    """Index of the answer, (P,)."""
-    preference: Tensor | None = None
-    """Log-odds of masks 1.. where one of them is the answer, (P, masks - 1)."""
-
-    def answer(self) -> tuple[Tensor, Tensor]:
-        """The chosen masks (P, 1, l, l, l) and their predicted IoU (P, 1)."""
-        index = self.chosen[:, None]  # (P, 1)
-        return self.logits.take_along_dim(index[..., None, None, None], dim=1), self.iou.gather(1, index)
-
-
-class MaskDecoder(nn.Module):
+class MaskDecoder(Decoder):
     """Decodes prompts on embeddings.
 
     Args:
@@ -122,6 +104,10 @@ class MaskDecoder(nn.Module):
         tokens, high_res = torch.split(embedding, [width, embedding.shape[1] - width], dim=1)
         tokens = channels_last(tokens).flatten(1, 3).contiguous()
         return PreparedEmbedding(tokens, unpack(high_res) if self.n_high_res else None)
+
+    def decode(self, prepared: PreparedEmbedding, prompts: PromptEmbedding) -> Candidates:
+        """Answer P prompts, at least one, on what `prepare` gave."""
+        return self.candidates(prepared, prompts.sparse, prompts.dense)
 
     def forward(
         self,

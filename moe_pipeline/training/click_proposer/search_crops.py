@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.datasets.dataset import Case
-from moe_pipeline.embeddings.augmentation import augment
+from moe_pipeline.embeddings.augmentation import PLAIN, AugmentationSettings, augment
 from moe_pipeline.embeddings.crops import Crop, cut_crop
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file, sha256_json
@@ -24,7 +24,7 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
-from moe_pipeline.synthetic import make_batch
+from moe_pipeline.synthetic import GENERATOR_VERSION, make_batch
 from moe_pipeline.synthetic.views import in_view
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
 
@@ -52,6 +52,8 @@ class SearchRecipe:
     """Image channel."""
     seed: int
     """Of the places."""
+    augmentation: AugmentationSettings = PLAIN
+    """How much the crops that are augmented may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def cut_search_crops(image: Volume, labels: Volume, recipe: SearchRecipe, seed: 
         centre = _centre(part[1], recipe, random, anywhere=kind == 1)
         crop = cut_crop(*part, CropGrid(part[0].geometry, recipe.view, recipe.low_res_voxels), centre)
         if number // 3 % 2:
-            crop = Crop(*augment(crop.image, crop.labels, int(random.integers(2**32)), recipe.mirror_axes))
+            seed_of_copy = int(random.integers(2**32))
+            crop = Crop(*augment(crop.image, crop.labels, seed_of_copy, recipe.mirror_axes, recipe.augmentation))
         crops.append(crop)
     return crops
 
@@ -156,15 +159,25 @@ def encode_search_crops(
             "recipe": [recipe.low_res_voxels, recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
             "encoder": foundation_sha256,
         }
-        key = sha256_json(fields)[:32]
-        path = folder / f"{key}.safetensors"
+        drawn_from = sha256_json(fields)
+        path = folder / f"{_key(drawn_from, recipe)}.safetensors"
         if (kept := _kept(path)) is None:
             volumes = read_volume(image_path), read_label_map(label_path)
-            crops = cut_search_crops(*volumes, recipe, int(key[:15], 16))
+            crops = cut_search_crops(*volumes, recipe, int(drawn_from[:15], 16))
             images = np.stack([crop.image for crop in crops])
             labels = np.stack([crop.labels for crop in crops])
             kept = _keep(path, EncodedLabels(_encode(images, foundation, device), labels))
         yield kept
+
+
+def _key(drawn_from: str, recipe: SearchRecipe) -> str:
+    """Of a file: with what the crops depend on that decides nothing about where they lie."""
+    fields = {
+        "drawn_from": drawn_from,
+        "placement": [_OFF_CENTRE, _THINNEST],
+        "augmentation": recipe.augmentation.recipe(),
+    }
+    return sha256_json(fields)[:32]
 
 
 def encode_synthetic(
@@ -187,7 +200,13 @@ def encode_synthetic(
         device: where to encode.
         progress: told after each volume.
     """
-    fields = {"synthetic": count, "seed": _SYNTHETIC_SEED, "view": view.model_dump(), "encoder": foundation_sha256}
+    fields = {
+        "synthetic": count,
+        "generator": GENERATOR_VERSION,
+        "seed": _SYNTHETIC_SEED,
+        "view": view.model_dump(),
+        "encoder": foundation_sha256,
+    }
     path = folder / f"{sha256_json(fields)[:32]}.safetensors"
     if (kept := _kept(path)) is None:
         parts = []
@@ -201,10 +220,8 @@ def encode_synthetic(
 @torch.no_grad()
 def _encode(images: NDArray[np.float32], foundation: Foundation, device: torch.device) -> Tensor:
     batch = torch.from_numpy(images)[:, None].to(device)  # (n, 1, S, S, S)
-    width = (
-        foundation.config.encoder.out_chans
-    )  # without the details of low-resolution voxels, which no click proposer looks at
-    parts = [foundation.image_encoder(part)[:, :width] for part in torch.split(batch, _ENCODER_BATCH)]
+    width = foundation.embedding_width  # no click proposer looks at what is behind it
+    parts = [foundation.encode(part)[:, :width] for part in torch.split(batch, _ENCODER_BATCH)]
     return torch.cat(parts).to("cpu", torch.float16)  # (n, C, g, g, g)
 
 

@@ -229,11 +229,10 @@ def collect_samples(
         progress: told after each case and volume.
     """
     classes = tuple(sorted(data.plan.classes))
-    encoder = data.foundation.config.encoder
-    side = encoder.grid_size * settings.upscaling
+    side, width = data.foundation.grid_size * settings.upscaling, data.foundation.embedding_width
 
     def made(crops: Iterator[SeenCrop], *, with_voxels: bool = False) -> Samples:
-        return make_samples(crops, classes, encoder.out_chans, side, settings.power, with_voxels=with_voxels)
+        return make_samples(crops, classes, width, side, settings.power, with_voxels=with_voxels)
 
     train, held_back = data.fold.train, data.fold.validation
     numbers = data.cache.of_cases(train, augmented=True)
@@ -257,7 +256,7 @@ def _searched(data: ClickProposerData, cases: Sequence[str], total: int, progres
     crops = 3 * min(max(1, -(-total // (3 * len(cases)))), 16)
     recipe = SearchRecipe(
         view=plan.view,
-        low_res_voxels=data.foundation.config.low_resolution_size,
+        low_res_voxels=data.foundation.low_resolution_size,
         classes=tuple(sorted(plan.classes)),
         crops=crops,
         mirror_axes=plan.mirror_axes,

@@ -5,8 +5,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,18 +15,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.charts import draw_learning_curve
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.files import csv_text, write_text
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.engine.checkpoint import Run, State, resume_run, save_run
 from moe_pipeline.training.engine.ema import WeightAverage
+from moe_pipeline.training.engine.loggers import CsvLogger, CurveLogger, RunLogger
 from moe_pipeline.training.engine.muon import Muon, kernels_of
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.engine.runtime import keep_freed_memory
 from moe_pipeline.training.engine.task import LoopSettings, Remembering, Task
 
-__all__ = ["InterruptedRunError", "LoopResult", "LoopSettings", "Task", "run_loop"]
+__all__ = ["InterruptedRunError", "LoopResult", "LoopSettings", "RunLogger", "Task", "run_loop"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ def run_loop(
     device: torch.device,
     progress: Progress = silent,
     processes: Processes | None = None,
+    loggers: Sequence[RunLogger] = (),
 ) -> LoopResult:
     """Train until a limit is met; continue from `folder`/checkpoint.safetensors if it is there.
 
@@ -76,6 +76,7 @@ def run_loop(
         device: where the task's tensors live (chooses the autocast).
         progress: told after each step.
         processes: who trains together; this process alone if None.
+        loggers: told of each validation beside log.csv and curve.png; closed in the end.
 
     Raises:
         InterruptedRunError: after Ctrl-C; the checkpoint is saved, and nobody can take the result for a finished one.
@@ -93,18 +94,22 @@ def run_loop(
         resume_run(run, checkpoint)
         _log.info("%s: resumed at step %d", folder, run.state.step)
     state = run.state
-    with _graceful_interrupt() as interrupted:
+    told: list[RunLogger] = [CsvLogger(folder / "log.csv", state.rows), CurveLogger(folder / "curve.png", state.rows)]
+    told += loggers
+    with ExitStack() as open_loggers, _graceful_interrupt() as interrupted:
+        for logger in told:
+            open_loggers.enter_context(closing(logger))
         began = time.monotonic() - state.seconds
         while not (stopped_by := _agreed_limit(run, interrupted, processes)):
             _step(run, device, processes)
             state.seconds = time.monotonic() - began
             progress("training", *_share_done(run))
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
-                _validate(run, folder, processes)
+                _validate(run, told, processes)
                 state.seconds = time.monotonic() - began
                 _save(run, checkpoint, processes)
         if stopped_by == "time" and (not state.rows or state.rows[-1]["step"] != state.step):
-            _validate(run, folder, processes)  # the last weights, for which the learning rate had fallen, count too
+            _validate(run, told, processes)  # the last weights, for which the learning rate had fallen, count too
         if stopped_by in ("interrupt", "time"):
             _save(run, checkpoint, processes)
     if stopped_by == "interrupt":
@@ -186,19 +191,19 @@ def _limit_met(run: Run, interrupted: bool) -> StoppedBy | None:
 
 
 @torch.no_grad()
-def _validate(run: Run, folder: Path, processes: Processes) -> None:
+def _validate(run: Run, loggers: Sequence[RunLogger], processes: Processes) -> None:
     state = run.state
     with run.average.applied(run.task.module):
         columns = processes.from_first(run.task.validate)
-    state.rows.append({"step": state.step, "seconds": round(state.seconds, 1), "loss": state.loss, **columns})
+    values = {"seconds": round(state.seconds, 1), "loss": state.loss, **columns}
+    state.rows.append({"step": state.step, **values})
     state.stale += 1
     if columns["score"] > state.best_score:
         state.best_score, state.best_step, state.stale = columns["score"], state.step, 0
         for name, tensor in run.average.tensors.items():
             run.best[name].copy_(tensor)
-    if processes.first:
-        write_text(folder / "log.csv", csv_text(list(state.rows[0]), state.rows))
-        draw_learning_curve(state.rows, state.best_step, folder / "curve.png")
+    for logger in loggers if processes.first else ():
+        logger.log(state.step, values)
 
 
 @contextmanager

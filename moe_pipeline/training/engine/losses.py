@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from moe_pipeline.model.sam.mask_decoder import Candidates
+from moe_pipeline.model.foundation import Candidates
 
 _SMOOTH = 1e-5
 _LARGEST_WEIGHT = 50.0

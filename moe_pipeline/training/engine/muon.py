@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import Foundation
 
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan's: five steps take singular values from 0.001 to 1 into 0.7 to 1.2
 _STEPS = 5
@@ -19,12 +19,9 @@ _KERNEL_RATE = 3.0  # experts learn about as well at 2 and 4, and worse at 1
 _ADAMW_RMS = 0.2  # of an update: as large as AdamW's usually is (Liu et al. 2025), so learning rates compare
 
 
-def kernel_rate(config: FoundationConfig) -> float:
-    """Muon's learning rate for the decoder of such a network, in those of AdamW beside it; 0 for AdamW alone.
-
-    Muon is for the refinement U-Net: SAM-Med3D has none, and its few kernels come well trained.
-    """
-    return _KERNEL_RATE if config.encoder.high_res_chans else 0.0
+def kernel_rate(foundation: Foundation) -> float:
+    """Muon's learning rate for a foundation's decoder, in those of AdamW beside it; 0 for AdamW alone."""
+    return _KERNEL_RATE if foundation.learns_kernels else 0.0
 
 
 class Muon(torch.optim.Optimizer):

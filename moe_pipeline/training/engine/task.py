@@ -1,11 +1,28 @@
 """What the training loop needs to know of what it trains, and for how long."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from moe_pipeline.errors import PipelineError
+
 Precision = Literal["fp32", "bf16"]
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuse what is no number above 0; None stands for a default.
+
+    Args:
+        values: by the names of the options, with underscores.
+
+    Raises:
+        PipelineError: names the first such option.
+    """
+    for name, value in values.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise PipelineError(f"--{name.replace('_', '-')} must be a number above 0, got {value:g}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """From a planned dataset to an expert: cache, train, save."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.click_proposer.train import ClickProposerData, add_click_proposer
+from moe_pipeline.training.engine.loggers import RunLogger
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
@@ -28,7 +30,11 @@ _LEARNING_RATE = 1.5e-3
 
 
 def finetune(
-    place: Workspace, folder: Path, options: FinetuneOptions | None = None, progress: Progress = silent
+    place: Workspace,
+    folder: Path,
+    options: FinetuneOptions | None = None,
+    progress: Progress = silent,
+    loggers: Sequence[RunLogger] = (),
 ) -> ExpertCard:
     """Train the expert of one dataset and save it to the workspace.
 
@@ -39,20 +45,21 @@ def finetune(
         folder: the raw dataset.
         options: what differs from the plan.
         progress: told after each case and step.
+        loggers: told of each validation of the expert, beside log.csv and curve.png.
 
     Raises:
+        LockedError: if another process trains the same fold.
         PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
         DatasetError: if the fold has nothing to train on or to validate with.
     """
-    session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=True)
-    out, kernels = place.expert(session.planned.plan.dataset), kernel_rate(session.planned.foundation.config)
-    task, trained = train(session, ExpertTask, out, _LEARNING_RATE, kernels)
-    return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
+    with open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=True) as session:
+        kernels = kernel_rate(session.planned.foundation)
+        task, trained = train(session, ExpertTask, _LEARNING_RATE, kernels)
+        return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 
 
 def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
-    planned, cache, options = session.planned, session.cache, session.options
-    out = session.place.expert(card.dataset)
+    planned, cache, options, out = session.planned, session.cache, session.options, session.out
     if options.overwrite:
         remove_training_state(out / "click_proposer" / "checkpoint.safetensors")
     if options.click_proposer is None:
@@ -75,8 +82,7 @@ def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
 
 
 def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
-    planned, plan, result = session.planned, session.planned.plan, trained.result
-    out = session.place.expert(plan.dataset)
+    planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     best = task.module.state_dict() | result.best  # buffers, if any, from the module
     card = ExpertCard(
         dataset=plan.dataset,
@@ -96,5 +102,5 @@ def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
         settings=trained.settings,
     )
     card.save(ExpertFolder(out).card)
-    save_run_record(session, trained, out, [ExpertFolder.WEIGHTS, ExpertFolder.CARD])
+    save_run_record(session, trained, [ExpertFolder.WEIGHTS, ExpertFolder.CARD])
     return card

@@ -1,10 +1,12 @@
 """The baseline: finetune the whole network on one dataset, as one would without experts, and see what it forgets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.training.engine.ema import copy_into
+from moe_pipeline.training.engine.loggers import RunLogger
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
     Session,
@@ -23,7 +25,11 @@ NAME = "foundation"
 
 
 def finetune_whole(
-    place: Workspace, folder: Path, options: FinetuneOptions | None = None, progress: Progress = silent
+    place: Workspace,
+    folder: Path,
+    options: FinetuneOptions | None = None,
+    progress: Progress = silent,
+    loggers: Sequence[RunLogger] = (),
 ) -> FoundationCard:
     """Finetune encoder, prompt encoder and decoder together, with the crops, clicks and validation of an expert.
 
@@ -35,19 +41,20 @@ def finetune_whole(
         folder: the raw dataset.
         options: what differs from the plan; no click proposer is trained.
         progress: told after each case and step.
+        loggers: told of each validation, beside log.csv and curve.png.
 
     Raises:
+        LockedError: if another process trains the same fold.
         PipelineError: if dataset, plan, foundation or an older checkpoint do not fit, or Ctrl-C ended the training.
         DatasetError: if the fold has nothing to train on or to validate with.
     """
-    session = open_session(place, folder, options or FinetuneOptions(), progress, encoded=False)
-    task, trained = train(session, WholeTask, place.sft(session.planned.plan.dataset), _LEARNING_RATE)
-    return session.processes.from_first(lambda: _save(session, task, trained))
+    with open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=False) as session:
+        task, trained = train(session, WholeTask, _LEARNING_RATE)
+        return session.processes.from_first(lambda: _save(session, task, trained))
 
 
 def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard:
-    planned, plan, result = session.planned, session.planned.plan, trained.result
-    out = session.place.sft(plan.dataset)
+    planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     copy_into(task.module, result.best)
     start = find_foundation(plan.foundation, session.place.weights).card
     card = save_foundation(
@@ -70,5 +77,5 @@ def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard
         },
         overwrite=True,
     )
-    save_run_record(session, trained, out, [f"{NAME}.safetensors", f"{NAME}.json"])
+    save_run_record(session, trained, [f"{NAME}.safetensors", f"{NAME}.json"])
     return card

@@ -1,6 +1,8 @@
 """What finetuning an expert and finetuning a whole network have in common."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -8,20 +10,27 @@ from typing import Any, Literal, TypeVar
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.journal.lock import release_lock, take_lock
 from moe_pipeline.paths import RUN_JSON
+from moe_pipeline.planning.plan_files import load_fingerprint, load_splits
+from moe_pipeline.planning.splits import classes_not_learnt, not_learnt_warning
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings
-from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
+from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogger, run_loop
 from moe_pipeline.training.engine.processes import Processes, open_processes
-from moe_pipeline.training.engine.task import Precision
+from moe_pipeline.training.engine.task import Precision, check_positive
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
+LOCK = "training.lock"
+"""File in the folder that a training writes to, while it does."""
+
+_log = logging.getLogger(__name__)
 _Task = TypeVar("_Task", bound=ExpertTask)
 
 
@@ -50,6 +59,15 @@ class FinetuneOptions:
     click_proposer: ClickProposerSettings | None = field(default_factory=ClickProposerSettings)
     """How to train what predicts without prompts; None for not at all."""
 
+    def __post_init__(self) -> None:
+        check_positive(
+            epochs=self.epochs,
+            max_minutes=self.max_minutes,
+            patience=self.patience,
+            learning_rate=self.learning_rate,
+            devices=self.devices,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -59,6 +77,8 @@ class Session:
     """The workspace."""
     planned: PlannedDataset
     """Dataset, plan, fold and foundation."""
+    out: Path
+    """Where what is learnt is written; no other process writes there."""
     cache: EmbeddingCache
     """Crops of the fold."""
     options: FinetuneOptions
@@ -67,6 +87,8 @@ class Session:
     """Who trains together."""
     progress: Progress
     """Told after each case and step; silent in all processes but the first."""
+    loggers: Sequence[RunLogger] = ()
+    """Told of each validation, beside log.csv and curve.png."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +103,28 @@ class Trained:
     """All settings."""
 
 
+@contextmanager
 def open_session(
-    place: Workspace, folder: Path, options: FinetuneOptions, progress: Progress, *, encoded: bool
-) -> Session:
-    """Load what was planned, and build the cache as far as it is missing.
+    place: Workspace,
+    folder: Path,
+    options: FinetuneOptions,
+    progress: Progress,
+    loggers: Sequence[RunLogger],
+    *,
+    encoded: bool,
+) -> Iterator[Session]:
+    """Load what was planned, lock the folder of the fold, and build the cache as far as it is missing.
 
     Args:
         place: the workspace.
         folder: the raw dataset.
         options: what differs from the plan.
         progress: told after each case.
-        encoded: whether embeddings are wanted; else images.
+        loggers: told of each validation.
+        encoded: whether embeddings are wanted, for an expert; else images, for a whole network.
 
     Raises:
+        LockedError: if another process trains the same fold.
         PipelineError: if dataset, plan, foundation or device are not there or do not fit.
     """
     processes = open_processes(options.device, options.devices)
@@ -102,22 +133,28 @@ def open_session(
     progress = progress if processes.first else silent
     device = str(processes.device)
     planned = open_planned(place, open_dataset(folder), options.fold, device)
-    view = planned.plan.view
-    cache = processes.from_first(
-        lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
-    )
-    return Session(place, planned, cache, options, processes, progress)
+    name, view = planned.plan.dataset, planned.plan.view
+    out = (place.expert if encoded else place.sft)(name, options.fold)
+    processes.from_first(lambda: _say_what_is_not_learnt(place, planned.plan, options.fold))
+    processes.from_first(lambda: take_lock(out / LOCK, f"moe finetune {name} --fold {options.fold}"))
+    try:
+        cache = processes.from_first(
+            lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
+        )
+        yield Session(place, planned, out, cache, options, processes, progress, loggers)
+    finally:
+        if processes.first:
+            release_lock(out / LOCK)
 
 
 def train(
-    session: Session, kind: Callable[..., _Task], out: Path, learning_rate: float, kernels: float = 0.0
+    session: Session, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
 ) -> tuple[_Task, Trained]:
-    """Train a task of some kind on a session's cache; the checkpoint in `out` is gone on with.
+    """Train a task of some kind on a session's cache; the checkpoint in its folder is gone on with.
 
     Args:
         session: see there.
         kind: of task.
-        out: for checkpoint and log.
         learning_rate: where the user chose none.
         kernels: by how much faster Muon moves the kernels of convolutions; 0 leaves them to AdamW.
 
@@ -126,7 +163,7 @@ def train(
         DatasetError: if the fold has nothing to train on or to validate with.
     """
     plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
-    settings = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed)
+    settings, out = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed), session.out
     cases, device = (list(fold.train), list(fold.validation)), processes.device
     task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes)
     try:
@@ -137,7 +174,7 @@ def train(
             task.begin()
         general = processes.from_first(lambda: task.measure(task.general))
         loop = loop_settings(plan, options, learning_rate, kernels)
-        result = run_loop(task, loop, out, device, session.progress, processes)
+        result = run_loop(task, loop, out, device, session.progress, processes, session.loggers)
     finally:
         task.close()
     row = next((r for r in result.rows if r["step"] == result.best_step), {})
@@ -149,7 +186,7 @@ def train(
     return task, Trained(result, validation, chosen | {"steps": result.steps, "stopped_by": result.stopped_by})
 
 
-def save_run_record(session: Session, trained: Trained, out: Path, files: list[str]) -> None:
+def save_run_record(session: Session, trained: Trained, files: list[str]) -> None:
     """Write run.json of a finished training."""
     plan, encoding = session.planned.plan, session.cache.manifest.seconds
     foundation = session.planned.foundation_sha256
@@ -162,12 +199,13 @@ def save_run_record(session: Session, trained: Trained, out: Path, files: list[s
         seconds=round(trained.result.seconds + encoding, 1),
         results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
         files=[*files, "log.csv", "curve.png"],
-    ).save(out / RUN_JSON)
+    ).save(session.out / RUN_JSON)
 
 
 def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:
     """The loop's settings for a plan, one validation per epoch; learning rate and kernels as of `train`."""
-    epochs, learning_rate = options.epochs or plan.epochs, options.learning_rate or learning_rate
+    epochs = plan.epochs if options.epochs is None else options.epochs
+    learning_rate = learning_rate if options.learning_rate is None else options.learning_rate
     return LoopSettings(
         steps=epochs * plan.steps_per_epoch,
         learning_rate=learning_rate,
@@ -178,6 +216,13 @@ def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, ke
         max_minutes=options.max_minutes,
         precision="bf16" if options.precision == "bf16" else "fp32",  # a session knows what auto means
     )
+
+
+def _say_what_is_not_learnt(place: Workspace, plan: Plan, fold: int) -> None:
+    folder = place.plans(plan.dataset)
+    names = classes_not_learnt(load_splits(folder), fold, load_fingerprint(folder), plan.classes)
+    if names:
+        _log.warning(not_learnt_warning(plan.dataset, fold, names))
 
 
 def _check_prompts(task: ExpertTask, plan: Plan, fold: int) -> None:

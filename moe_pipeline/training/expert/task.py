@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.interactive.click_sequences import (
@@ -106,7 +105,7 @@ class ExpertTask:
     def _take_over(self, foundation: Foundation) -> None:
         decoder = trainable_decoder(foundation)
         self.module = decoder
-        self.general = InteractiveModel(as_it_is, foundation.prompt_encoder, foundation.mask_decoder)
+        self.general = InteractiveModel(as_it_is, foundation, foundation.decoder)
         self.learner = replace(self.general, decoder=decoder)
 
     def begin(self) -> None:
@@ -160,8 +159,7 @@ class ExpertTask:
         generator: torch.Generator,
     ) -> Iterator[InteractionStep]:
         embedding = model.embed(batch.embedding)  # (P, C, g, g, g)
-        encoder, decoder = model.prompt_encoder, model.decoder
-        return click_sequence(encoder, decoder, embedding, batch.target, n_clicks, generator)
+        return click_sequence(model.foundation, model.decoder, embedding, batch.target, n_clicks, generator)
 
     def memory(self) -> dict[str, Tensor]:
         """All click sequences, of all processes; each of them has to call this."""
@@ -195,18 +193,17 @@ class WholeTask(ExpertTask):
         foundation.requires_grad_(False)
         self.identity = sha256_json({"task": self.identity, "whole": self.cache.manifest.foundation_sha256})
         self.module = copy.deepcopy(foundation).requires_grad_(True)
-        self.general = InteractiveModel(foundation.image_encoder, foundation.prompt_encoder, foundation.mask_decoder)
-        own = self.module
-        self.learner = InteractiveModel(own.image_encoder, own.prompt_encoder, own.mask_decoder)
+        self.general = InteractiveModel(foundation.encode, foundation, foundation.decoder)
+        self.learner = InteractiveModel(self.module.encode, self.module, self.module.decoder)
 
     def begin(self) -> None:
         """Nothing: the baseline starts from the foundation as it is."""
 
 
-def trainable_decoder(foundation: Foundation) -> MaskDecoder:
+def trainable_decoder(foundation: Foundation) -> Decoder:
     """A copy of the general decoder whose parameters may move, while the foundation's may not."""
     foundation.requires_grad_(False)
-    decoder = copy.deepcopy(foundation.mask_decoder)
+    decoder = copy.deepcopy(foundation.decoder)
     return decoder.requires_grad_(True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.mixture.expert import find_expert
 from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
 from moe_pipeline.mixture.gate_files import (
     GATE_CARD,
@@ -57,6 +58,7 @@ def add_expert(
     device: str = "cpu",
     settings: GateSettings | None = None,
     progress: Progress = silent,
+    fold: int | None = None,
 ) -> GateCard:
     """Let one more expert join a model, without the data of the others.
 
@@ -72,6 +74,7 @@ def add_expert(
         device: where to encode.
         settings: of its gate.
         progress: told after each case, batch and step.
+        fold: which of the dataset's experts; the only one there is if None.
 
     Raises:
         DatasetError: if the model has this expert already, or keeps no features of the others.
@@ -84,7 +87,7 @@ def add_expert(
     if name in {entry.dataset for entry in described.experts}:
         raise DatasetError(f"{model} has an expert {name} already; `moe experts remove {name}` first")
     others = load_features(model, _datasets_of(model, described), GENERAL)
-    card = ExpertCard.load(place.expert(name) / "expert.json")
+    card = find_expert(place, name, fold)
     if card.foundation_sha256 != described.foundation_sha256:
         raise StaleCacheError(
             f"expert {name} was trained on the foundation {card.foundation} ({card.foundation_sha256[:12]}), {model} "

@@ -11,7 +11,7 @@ from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
-from moe_pipeline.synthetic import make_batch
+from moe_pipeline.synthetic import GENERATOR_VERSION, make_batch
 from moe_pipeline.synthetic.views import in_view
 from moe_pipeline.training.interactive.simulated_clicks import draw_click
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
@@ -45,7 +45,8 @@ def background_features(
     Returns:
         (4 x volumes, 5C) float32 on the CPU, the prompts of a volume together.
     """
-    key = sha256_json({"foundation": foundation_sha256, "view": view.model_dump(), "volumes": volumes, "seed": _SEED})
+    fields = {"foundation": foundation_sha256, "view": view.model_dump(), "volumes": volumes, "seed": _SEED}
+    key = sha256_json({**fields, "generator": GENERATOR_VERSION})
     path = folder / f"{key[:32]}.safetensors"
     if path.is_file():
         try:
@@ -56,7 +57,7 @@ def background_features(
     for number in track(range(volumes), "synthetic background", progress):
         batch = make_batch(_SEED, 1, view.size_voxels, targets_per_image=_PROMPTS, first=number)
         image = torch.from_numpy(in_view(batch.image[0, 0].numpy(), view))[None, None].to(device)
-        embedding = foundation.image_encoder(image).half().float()  # (1, C, g, g, g), rounded as in the cache
+        embedding = foundation.encode(image).half().float()  # (1, C, g, g, g), rounded as in the cache
         target = batch.target[0, :, None]  # (k, 1, S, S, S)
         clicks = draw_click(target, torch.Generator().manual_seed(number)).float()[:, None].to(device)  # (k, 1, 3)
         labels = torch.ones(len(target), 1, dtype=torch.long, device=device)

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import GENERAL
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.training.expert.task import load_prompts
 from moe_pipeline.training.gate.features import ObjectKey
@@ -40,7 +39,7 @@ def object_dice(
     cache: EmbeddingCache,
     cases: Sequence[str],
     foundation: Foundation,
-    decoder: MaskDecoder,
+    decoder: Decoder,
     seed: int,
     device: torch.device,
     progress: Progress = silent,
@@ -50,7 +49,7 @@ def object_dice(
     Args:
         cache: crops in the view that the decoder answers in.
         cases: whose objects.
-        foundation: for its prompt encoder.
+        foundation: embeds the prompts.
         decoder: general or expert.
         seed: of the clicks.
         device: where to compute.
@@ -63,9 +62,7 @@ def object_dice(
     for index, batch in enumerate(track(batches, f"answers on {cache.manifest.dataset}", progress)):
         prompts = load_prompts(cache, batch, device)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        answers = click_sequence(
-            foundation.prompt_encoder, decoder, prompts.embedding, prompts.target, _CLICKS, generator
-        )
+        answers = click_sequence(foundation, decoder, prompts.embedding, prompts.target, _CLICKS, generator)
         for answer in answers:
             masks = (full_size(answer.logits, prompts.target.shape[-1]) > 0).cpu().numpy()
             pairs = zip(batch, masks, prompts.target.cpu().numpy(), strict=True)

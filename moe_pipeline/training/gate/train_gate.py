@@ -7,7 +7,7 @@ from pathlib import Path
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
-from moe_pipeline.mixture.expert import load_decoder
+from moe_pipeline.mixture.expert import find_expert, load_decoder
 from moe_pipeline.mixture.folder import FinishedGate, check_replaceable, save_model
 from moe_pipeline.mixture.gate_files import DatasetFeatures
 from moe_pipeline.model.moe.selector import GENERAL
@@ -223,7 +223,7 @@ def _expert_cards(
         raise DatasetError(f"a gate needs at least one expert and each dataset once; got {', '.join(names) or 'none'}")
     if options.rule == "paper" and not general_folders:
         raise DatasetError("the paper's rule learns the general expert from data alone; name some with --general")
-    return [ExpertCard.load(place.expert(name) / "expert.json") for name in names[: len(expert_folders)]]
+    return [find_expert(place, name, options.fold) for name in names[: len(expert_folders)]]
 
 
 def _prompts(
@@ -270,14 +270,14 @@ def _judge(
     progress: Progress,
 ) -> Judgement:
     """Both decoders on the dataset's objects, each in its own view."""
-    decoder = load_decoder(place.expert(card.dataset), card, planned.foundation)
+    decoder = load_decoder(place.expert(card.dataset, card.fold), card, planned.foundation)
     own = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
     cases, seed, device = (
         (*planned.fold.train, *planned.fold.validation),
         options.settings.seed,
         open_device(options.device),
     )
-    general = object_dice(cache, cases, planned.foundation, planned.foundation.mask_decoder, seed, device, progress)
+    general = object_dice(cache, cases, planned.foundation, planned.foundation.decoder, seed, device, progress)
     return Judgement(general, object_dice(own, cases, planned.foundation, decoder, seed, device, progress))
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.sam.mask_decoder import MaskDecoder
-from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
+from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.engine.runtime import quiet_worker
@@ -38,9 +37,9 @@ class InteractiveModel:
 
     embed: Callable[[Tensor], Tensor]
     """From what a batch holds to embeddings (P, C, g, g, g)."""
-    prompt_encoder: PromptEncoder
-    """Reads clicks and previous masks."""
-    decoder: MaskDecoder
+    foundation: Foundation
+    """Embeds clicks and previous masks."""
+    decoder: Decoder
     """Answers."""
 
 
@@ -106,8 +105,8 @@ class ClickSequences:
         generator = torch.Generator().manual_seed(int(seed))
         part = BatchPart(self.processes.part_of(s.prompts).start, s.prompts)
         embedding = learner.embed(batch.embedding)  # (P, C, g, g, g)
-        encoder, decoder = learner.prompt_encoder, learner.decoder
-        answer = next(click_sequence(encoder, decoder, embedding, batch.target, 1, generator, part, after))
+        turns = click_sequence(learner.foundation, learner.decoder, embedding, batch.target, 1, generator, part, after)
+        answer = next(turns)
         self._states[number] = answer.remembered()
         truth = occupancy(batch.target, answer.logits.shape[-1])
         share = len(batch.target) * self.processes.size / s.prompts  # 1 if all processes have as many prompts

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from moe_pipeline.model.foundation import Candidates, Decoder, Foundation
 from moe_pipeline.model.layers import upsample
-from moe_pipeline.model.sam.mask_decoder import Candidates, MaskDecoder, PreparedEmbedding
-from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def next_click(
 
 
 def click_sequence(
-    prompt_encoder: PromptEncoder,
-    mask_decoder: MaskDecoder,
+    foundation: Foundation,
+    decoder: Decoder,
     embedding: Tensor,
     target: Tensor,
     n_clicks: int,
@@ -124,8 +124,8 @@ def click_sequence(
     it under `torch.no_grad`; the embedding is prepared at once, so that it keeps its own.
 
     Args:
-        prompt_encoder: of the foundation.
-        mask_decoder: general or expert.
+        foundation: embeds the prompts.
+        decoder: general or expert.
         embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts.
         target: (P, 1, S, S, S) bool.
         n_clicks: how many clicks.
@@ -133,28 +133,28 @@ def click_sequence(
         part: which prompts of a batch these are; all if None.
         after: to go on with an earlier click sequence.
     """
-    prepared = mask_decoder.prepare(embedding)
-    return _turns(prompt_encoder, mask_decoder, prepared, target, n_clicks, generator, part, after)
+    prepared = decoder.prepare(embedding)
+    return _turns(foundation, decoder, prepared, target, n_clicks, generator, part, after)
 
 
 def _turns(
-    prompt_encoder: PromptEncoder,
-    mask_decoder: MaskDecoder,
-    embedding: PreparedEmbedding,
+    foundation: Foundation,
+    decoder: Decoder,
+    prepared: Any,
     target: Tensor,
     n_clicks: int,
     generator: torch.Generator,
     part: BatchPart | None,
     after: ClickState | None,
 ) -> Iterator[InteractionStep]:
-    state = after or _initial_state(target, prompt_encoder.mask_size)
+    state = after or _initial_state(target, foundation.low_resolution_size)
     for _ in range(n_clicks):
         mask = full_size(state.logits, target.shape[-1]) > 0  # (P, 1, S, S, S)
         new_coordinates, new_labels = next_click(mask, target, generator, part)
         coordinates = torch.cat((state.coordinates, new_coordinates), dim=1)  # (P, n, 3)
         labels = torch.cat((state.labels, new_labels), dim=1)  # (P, n)
-        sparse, dense = prompt_encoder(points=(coordinates, labels), mask=state.logits)
-        candidates = mask_decoder.candidates(embedding, sparse, dense)
+        prompts = foundation.embed_prompts((coordinates, labels), mask=state.logits)
+        candidates = decoder.decode(prepared, prompts)
         answer = InteractionStep(coordinates, labels, *candidates.answer(), candidates)
         yield answer
         state = answer.remembered()

@@ -15,10 +15,11 @@ from moe_pipeline.evaluation.forgetting.datasets import folder_set, raw_set
 from moe_pipeline.evaluation.forgetting.models import load_compared_models
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.inference.batch.resume import FINISHED
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import Request, SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.comparison import CaseScores
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.report.forgetting import matrix_as_text
@@ -102,7 +103,7 @@ def test_scores_are_those_of_the_label_map_where_objects_do_not_meet(
     reference = read_label_map(case.reference)
     for score in scores.models["general, 1 click"].prompts:
         classes = {score.class_id: score.class_name}
-        request = Request(case.case, read_volume(case.image), reference=reference, classes=classes)
+        request = SimulatedRequest(case.case, read_volume(case.image), reference, classes)
         mask = segment_case(model, request).labels.array == score.class_id
         truth = reference.array == score.class_id
         assert score.voxels == mask.sum()
@@ -130,9 +131,9 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     asked: list[str] = []
     whole = segment_case
 
-    def counted(model: Mixture, request: Request) -> CaseResult:
+    def counted(model: Mixture, request: Request, *more: Any) -> CaseResult:
         asked.append(request.case)
-        return whole(model, request)
+        return whole(model, request, *more)
 
     monkeypatch.setattr(prompts_module, "segment_case", counted)
     forgetting_report(trained_workspace, out, MatrixOptions(unseen=(unseen,), clicks=CLICKS))
@@ -184,7 +185,7 @@ def test_the_report_says_what_was_forgotten_and_what_was_seen(compared: tuple[Ma
 
 
 def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
-    place: Workspace, unseen: Path, small_foundation: Foundation, tmp_path: Path
+    place: Workspace, unseen: Path, small_foundation: SamFoundation, tmp_path: Path
 ) -> None:
     view = ExpertCard.load(place.expert(ONE) / "expert.json").view
     save_foundation(

@@ -19,18 +19,20 @@ import pytest
 import SimpleITK as sitk
 
 from moe_pipeline.cli import main
-from moe_pipeline.commands.predict import PredictOptions, PredictReport, predict_and_score
+from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.io import native as native_files
 from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch import case_files
-from moe_pipeline.inference.batch import prompt_sources as stage
 from moe_pipeline.inference.batch.case_files import CaseFiles
-from moe_pipeline.inference.batch.prompt_sources import PromptSource
+from moe_pipeline.inference.batch.prompt_sources import references_in
 from moe_pipeline.inference.interactive.segment_case import segment_case
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.inference.keywords import predict_options
+from moe_pipeline.inference.options import PredictOptions
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.foundations import save_tiny
@@ -54,7 +56,7 @@ def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> 
     names = [f"scan_{number:04d}" for number in range(3)]
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
-    assert list(stage._references(PromptSource(labels=tmp_path))) == names
+    assert list(references_in(tmp_path)) == names
 
 
 def noise(seed: int) -> np.ndarray:
@@ -82,7 +84,7 @@ def write_bad(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation) -> Workspace:
     """A workspace with a foundation, 30 images of which 8 are bad, and clicks for all."""
     place = Workspace(tmp_path_factory.mktemp("night"))
     view = View(spacing_mm=1.0, size_voxels=16)
@@ -107,7 +109,7 @@ def write_clicks(path: Path, **moved: list[float]) -> None:
 
 def options(place: Workspace, out: Path, **more: Any) -> PredictOptions:
     given = {"images": place.root / "images", "prompts": place.root / "clicks.json", "foundation": "tiny"}
-    return PredictOptions(**{**given, "out": out, **more})
+    return predict_options(**{**given, "out": out, **more})
 
 
 def predict(place: Workspace, out: Path, **more: Any) -> PredictReport:
@@ -280,7 +282,7 @@ def test_interruption_keeps_what_is_done(
 ) -> None:
     counted = Counted(segment_case, 8, KeyboardInterrupt())
     monkeypatch.setattr(case_files, "segment_case", counted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"7 of 30 cases are finished and kept; the same command goes on"):
         predict(place, tmp_path / "out")
     maps, rows = result_of(tmp_path / "out")
     assert len(maps) == 7
@@ -288,6 +290,134 @@ def test_interruption_keeps_what_is_done(
     predict(place, tmp_path / "out")
     assert counted.calls == 8 + N_GOOD - 7
     assert result_of(tmp_path / "out") == result_of(undisturbed)
+
+
+def test_ctrl_c_is_answered_by_what_is_kept(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(case_files, "segment_case", Counted(segment_case, 3, KeyboardInterrupt()))
+    words = ["predict", "-i", place.root / "images", "-o", tmp_path / "out", "--foundation", "tiny"]
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, words), "--prompts", str(place.root / "clicks.json"), "--workspace", str(place.root)])
+    assert stop.value.code == 1
+    assert "interrupted. 2 of 30 cases are finished and kept; the same command goes on" in capsys.readouterr().err
+
+
+STAGES = {"read": "load_image", "answer": "segment_case", "write": "write_label_map"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("fault", [IndexError("what?"), ZeroDivisionError(), UnicodeError("x"), RecursionError("deep")])
+def test_whatever_is_raised_costs_its_case_and_leaves_a_report(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, fault: Exception
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number in range(3):
+        write_good(images, f"good_{number:02d}", number)
+    whole = getattr(case_files, STAGES[stage])
+    monkeypatch.setattr(case_files, STAGES[stage], Counted(whole, 2, fault))
+    report = predict(place, out, images=images)
+    assert "2 label maps, 1 failed cases" in report.text
+    assert "3 found = 2 done + 0 finished before + 0 left out + 1 failed" in report.text
+    (row,) = (row for row in rows_of(out) if row["status"] == "failed")
+    assert row["case"] == "good_01"
+    assert f"good_01: {type(fault).__name__}: {fault}" in row["message"]
+    assert str(out / "errors" / "good_01.txt") in row["message"]
+    text = (out / "errors" / "good_01.txt").read_text()
+    assert text.startswith("Traceback")
+    assert type(fault).__name__ in text
+    monkeypatch.setattr(case_files, STAGES[stage], whole)
+    assert "3 found = 1 done + 2 finished before + 0 left out + 0 failed" in predict(place, out, images=images).text
+    assert not (out / "errors" / "good_01.txt").exists()
+
+
+def test_the_numbers_of_a_run_add_up(place: Workspace, undisturbed: Path, tmp_path: Path) -> None:
+    results = json.loads((undisturbed / "run.json").read_text())["results"]
+    assert (results["done"], results["failed"], results["left_out"], results["found"]) == (N_GOOD, 8, 0, N_GOOD + 8)
+    images = tmp_path / "images"
+    (images / "inner").mkdir(parents=True)
+    write_good(images, "good_00", 0)
+    write_good(images / "inner", "good_01", 1)
+    for name in ("picture.png", "notes.txt", ".hidden", "inner/x.txt"):
+        (images / name).write_text("x")
+    report = predict(place, images / "out", images=images)
+    assert "5 found = 1 done + 0 finished before + 4 left out + 0 failed" in report.text
+    assert "left out: 1 images in subfolders, which are not looked into: inner/good_01.nii.gz" in report.text
+    assert "files that are no images by their ending (.png): picture.png" in report.text
+    again = predict(place, images / "out", images=images)  # its own label maps are not found
+    assert "5 found = 0 done + 1 finished before + 4 left out + 0 failed" in again.text
+    results = json.loads((images / "out" / "run.json").read_text())["results"]
+    assert results["found"] == results["finished_before"] + results["left_out"]
+    assert sum(map(len, results["left_out_because"].values())) == results["left_out"]
+
+
+def test_references_that_cannot_be_compared_with_cost_only_the_scores(place: Workspace, tmp_path: Path) -> None:
+    images, labels = tmp_path / "ds" / "imagesTs", tmp_path / "ds" / "labelsTs"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    write_good(images, "good_00", 0)
+    write_label_map(Volume(np.ones(GRID.shape, np.uint8), GRID), labels / "good_00.nii.gz", GRID)
+    (tmp_path / "ds" / "dataset.json").write_text("{")
+    report = predict(place, tmp_path / "out", images=images)
+    assert "1 label maps, 0 failed cases" in report.text
+    assert f"not scored: {tmp_path / 'ds' / 'dataset.json'}: " in report.text
+    assert report.failed
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["results"]["done"] == 1
+
+
+def test_a_label_map_whose_image_is_gone_is_told(place: Workspace, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    for number in range(2):
+        write_good(images, f"good_{number:02d}", number)
+    assert "earlier run" not in predict(place, out, images=images).text
+    (images / "good_01.nii.gz").unlink()
+    assert "of an earlier run, without an image now: good_01.nii.gz" in predict(place, out, images=images).text
+    assert (out / "good_01.nii.gz").exists()
+
+
+def test_a_folder_without_images_says_what_is_in_it(place: Workspace, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_good(images / "inner", "good_00", 0)
+    (images / "a.png").write_text("x")
+    with pytest.raises(PipelineError, match=r"no image found; .*\n.*1 files .*\(\.png\)\n.*1 images in subfolders"):
+        predict(place, tmp_path / "out", images=images)
+    with pytest.raises(PipelineError, match=r"good_00\.nii\.gz: a file, expected a folder of images; give .*inner"):
+        predict(place, tmp_path / "out", images=images / "inner" / "good_00.nii.gz")
+
+
+def test_an_output_folder_that_cannot_be_one_is_refused_before_the_model_is_loaded(
+    place: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(PipelineError, match=r"file: is no folder, but the output is to be written into it"):
+            predict(place, out, foundation="not there")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_prompts_beside_their_images_are_not_left_out(place: Workspace, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    write_good(images, "good_00", 0)
+    write_clicks(images / "clicks.json")
+    report = predict(place, tmp_path / "out", images=images, prompts=images)
+    assert "1 found = 1 done + 0 finished before + 0 left out + 0 failed" in report.text
+
+
+@pytest.mark.parametrize("content", [b"garbage", b""])
+def test_a_label_map_that_was_replaced_is_neither_believed_nor_lost(
+    place: Workspace, undisturbed: Path, tmp_path: Path, content: bytes
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "out")
+    (out / "good_02.nii.gz").write_bytes(content)
+    report = predict(place, out)
+    assert "0 done + 21 finished before + 0 left out + 9 failed" in report.text
+    assert f"good_02: {out / 'good_02.nii.gz'}: changed since it was written" in report.text
+    assert (out / "good_02.nii.gz").read_bytes() == content
+    (out / "good_02.nii.gz").unlink()
+    predict(place, out)
+    assert result_of(out) == result_of(undisturbed)
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT])
@@ -394,3 +524,14 @@ def test_dicom_in_and_dicom_out(place: Workspace, tmp_path: Path, dicom_phantoms
     for structure in read_structures(tmp_path / "out" / "series.dcm", native):
         value = 3 if structure.name == "noise (3)" else 5
         assert structure.part.sum() == (labels.array == value).sum()
+
+
+def test_header_and_voxels_of_a_case_are_read_once(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    write_good(tmp_path / "images", "good_00", 0)
+    headers = Counted(native_files._read_header)
+    monkeypatch.setattr(native_files, "_read_header", headers)
+    assert not predict(place, tmp_path / "out", images=tmp_path / "images").failed
+    assert headers.calls == 1

@@ -8,13 +8,14 @@ import torch
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import Reply, interact
-from moe_pipeline.inference.interactive.segment_case import Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.segment_case import bank_for, segment_case
+from moe_pipeline.inference.options import PLAIN, SegmentOptions, Zoom
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Expert, Mixture, with_expert
-from moe_pipeline.mixture.settings import Settings, Zoom
-from moe_pipeline.model.foundation import Foundation, build_foundation
 from moe_pipeline.model.moe.selector import Route
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
 from tests.phantoms.foundations import foundation_alone
@@ -24,14 +25,16 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @pytest.fixture
-def general(tiny_foundation: Foundation) -> Mixture:
+def general(tiny_foundation: SamFoundation) -> Mixture:
     return foundation_alone(tiny_foundation, VIEW)
 
 
 def other_expert(general: Mixture, view: View = VIEW) -> Expert:
     torch.manual_seed(1)
-    decoder = build_foundation(general.foundation.config).mask_decoder
-    decoder.bind_positions(general.foundation.prompt_encoder.dense_positions())
+    foundation = general.foundation
+    assert isinstance(foundation, SamFoundation)
+    decoder = build_foundation(foundation.config).mask_decoder
+    decoder.bind_positions(foundation.prompt_encoder.dense_positions())
     return Expert("Dataset001_Other", view, decoder.requires_grad_(False).eval())
 
 
@@ -42,11 +45,11 @@ def image() -> Volume:
     return Volume(random.normal(size=geometry.shape).astype(np.float32), geometry)
 
 
-def request(image: Volume, **changes: Any) -> Request:
+def request(image: Volume, **changes: Any) -> SimulatedRequest:
     reference = np.zeros(image.geometry.shape, np.uint8)
     reference[6:14, 8:16, 5:12] = 3
     labels = Volume(reference, image.geometry)
-    return replace(Request("case", image, reference=labels, classes={3: "organ"}, n_clicks=3), **changes)
+    return replace(SimulatedRequest("case", image, labels, classes={3: "organ"}, clicks=3), **changes)
 
 
 def test_same_seed_same_label_map(general: Mixture, image: Volume) -> None:
@@ -79,7 +82,7 @@ def test_an_expert_above_tau_answers_and_is_named(general: Mixture, image: Volum
 def test_an_expert_may_see_another_view(general: Mixture, image: Volume) -> None:
     fine = View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
     mixture = with_expert(general, other_expert(general, fine))
-    result = segment_case(mixture, request(image, n_clicks=1))
+    result = segment_case(mixture, request(image, clicks=1))
     assert result.rows[0].expert == "Dataset001_Other"
 
 
@@ -101,9 +104,9 @@ def test_given_clicks_answer_like_the_simulated_users_own(
 
     monkeypatch.setattr("moe_pipeline.inference.interactive.segment_case.interact", noting)
     image = Volume(image.array[..., :12], image.geometry.cropped(((0, 20), (0, 24), (0, 12))))  # one crop, any click
-    user = segment_case(general, request(image, n_clicks=n_clicks))
+    user = segment_case(general, request(image, clicks=n_clicks))
     prompt = Prompt(3, "organ", *replies[0].clicks, "prompts")
-    given = segment_case(general, Request("case", image, prompts=(prompt,)))
+    given = segment_case(general, PromptRequest("case", image, (prompt,)))
     assert [row.prompt_source for row in (*user.rows, *given.rows)] == ["labels", "prompts"]
     assert given.rows[0].n_clicks == user.rows[0].n_clicks == n_clicks
     assert user.labels.array.any()
@@ -129,10 +132,9 @@ def test_followed_beyond_the_crop_the_general_answer_is_the_same_in_any_company(
         Prompt(1, "known", np.concatenate([one, one + 2.0]), np.array([1, 1]), "prompts"),
         Prompt(2, "unknown", two, np.array([1]), "prompts"),
     )
-    settings = Settings(zoom=zoom, max_windows=6)
+    options = SegmentOptions(zoom=zoom, max_crops=6, keep_answers=True)
     fine = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
-    alone = replace(general, settings=settings)
-    mixture = replace(with_expert(alone, other_expert(general, fine)), selector="weighted")
+    mixture = replace(with_expert(general, other_expert(general, fine)), selector="weighted")
 
     def route(_self: Mixture, _embedding: torch.Tensor, _coordinates: torch.Tensor, labels: torch.Tensor) -> Route:
         return (
@@ -141,12 +143,27 @@ def test_followed_beyond_the_crop_the_general_answer_is_the_same_in_any_company(
             else Route(0, 0.0, 1, 0.2, out_of_distribution=False)
         )
 
-    foundations_own = segment_case(alone, Request("case", large, prompts=prompts, keep_answers=True))
+    foundations_own = segment_case(general, PromptRequest("case", large, prompts), options)
     monkeypatch.setattr(Mixture, "route", route)
-    routed = segment_case(mixture, Request("case", large, prompts=prompts, keep_answers=True))
+    routed = segment_case(mixture, PromptRequest("case", large, prompts), options)
     assert [row.expert for row in routed.rows] == ["Dataset001_Other", "general"]
     (before,), (after,) = foundations_own.answers[2][0].output, routed.answers[2][0].output
     assert before.n_windows > 1
     assert before.stitched.box == after.stitched.box
     assert np.array_equal(before.stitched.logits, after.stitched.logits)
     assert np.array_equal(foundations_own.probability(2).array, routed.probability(2).array)
+
+
+def test_requests_on_one_image_may_share_their_crops(general: Mixture, image: Volume) -> None:
+    bank = bank_for(general, image, PLAIN)
+    first = segment_case(general, request(image), PLAIN, bank)
+    n_encoded = bank.n_encoded
+    assert n_encoded
+    again = segment_case(with_expert(general, other_expert(general)), request(image, clicks=1), PLAIN, bank)
+    assert bank.n_encoded == n_encoded
+    assert again.rows[0].expert == "Dataset001_Other"
+    assert np.array_equal(first.labels.array, segment_case(general, request(image)).labels.array)
+    with pytest.raises(AssertionError, match="crops of another image"):
+        segment_case(general, request(Volume(image.array.copy(), image.geometry)), PLAIN, bank)
+    with pytest.raises(AssertionError, match="crops of another image"):
+        segment_case(general, request(image), SegmentOptions(tta=True), bank)

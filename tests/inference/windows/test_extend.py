@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.windows.extend import boundary_contacts, connected, with_end_caps
 from moe_pipeline.inference.windows.stitch import StitchedLogits, stitch
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.mixture.settings import Settings
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
 from tests.phantoms.foundations import Follows, decoder_of
@@ -47,10 +48,12 @@ def painted(mask: NDArray[np.bool_]) -> Volume:
     return Volume(np.where(mask, 100.0, 10.0).astype(np.float32), grid(mask.shape))
 
 
-def segment(model: Mixture, image: Volume, *voxels: tuple[int, int, int]) -> CaseResult:
+def segment(
+    model: Mixture, image: Volume, *voxels: tuple[int, int, int], options: SegmentOptions = PLAIN
+) -> CaseResult:
     clicks = image.geometry.voxel_to_world(np.array(voxels, dtype=float))
     prompt = Prompt(1, "tube", clicks, np.ones(len(voxels), np.int64), "prompts")
-    return segment_case(model, Request("case", image, prompts=(prompt,)))
+    return segment_case(model, PromptRequest("case", image, (prompt,)), options)
 
 
 @pytest.fixture
@@ -70,16 +73,14 @@ def test_a_tube_three_crops_long_is_followed_to_both_ends(
 
 def test_one_crop_alone_ends_at_its_face(follower: Mixture, long_tube: NDArray[np.bool_]) -> None:
     click = tuple(np.argwhere(long_tube & (np.arange(56) == 28))[0].tolist())
-    alone = replace(follower, settings=Settings(max_windows=1))
-    result = segment(alone, painted(long_tube), click)
+    result = segment(follower, painted(long_tube), click, options=SegmentOptions(max_crops=1))
     slices = np.flatnonzero((result.labels.array == 1).any(axis=(0, 1)))
     assert len(slices) == 16  # the crop
 
 
 def test_growth_that_is_cut_short_says_so(follower: Mixture, long_tube: NDArray[np.bool_]) -> None:
     click = tuple(np.argwhere(long_tube & (np.arange(56) == 2))[0].tolist())
-    short = replace(follower, settings=Settings(max_windows=2))
-    result = segment(short, painted(long_tube), click)
+    result = segment(follower, painted(long_tube), click, options=SegmentOptions(max_crops=2))
     assert "after 2 crops" in result.rows[0].message
     assert not (result.labels.array[:, :, 24:] == 1).any()  # a crop, and half a crop
 
@@ -140,13 +141,13 @@ def test_a_window_that_shows_something_else_is_not_taken_and_the_end_is_round(
     bar = np.zeros((16, 16, 48), dtype=bool)
     bar[2:14, 2:14, :] = True
     decoder = decoder_of(follower)
-    answer = type(decoder).__call__
+    answer = type(decoder).decode
 
-    def loses_it(self: Follows, *inputs: Any) -> tuple[Tensor, None]:
-        logits, iou = answer(self, *inputs)
-        return (logits if len(self.asked) == 1 else -logits), iou
+    def loses_it(self: Follows, *inputs: Any) -> Candidates:
+        said = answer(self, *inputs)
+        return said if len(self.asked) == 1 else replace(said, logits=-said.logits)
 
-    monkeypatch.setattr(type(decoder), "__call__", loses_it)
+    monkeypatch.setattr(type(decoder), "decode", loses_it)
     found = segment(follower, painted(bar), (8, 8, 3)).labels.array == 1
     assert len(decoder.asked) == 2
     areas = found.sum(axis=(0, 1))

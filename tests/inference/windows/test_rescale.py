@@ -6,12 +6,13 @@ import pytest
 from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.segment_case import CaseResult, Request, segment_case
+from moe_pipeline.inference.interactive.request import PromptRequest
+from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
+from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, stitch
 from moe_pipeline.inference.windows.to_image import logits_in
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.mixture.settings import Settings
 from moe_pipeline.presets import zoom_steps_mm
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
@@ -84,9 +85,9 @@ def ball_of(radius: float) -> Volume:
     return Volume(np.where(inside, 100.0, 10.0).astype(np.float32), IMAGE)
 
 
-def segment(model: Mixture, image: Volume) -> CaseResult:
+def segment(model: Mixture, image: Volume, options: SegmentOptions = PLAIN) -> CaseResult:
     prompt = Prompt(1, "ball", np.array([CENTRE]), np.array([1]), "prompts")
-    return segment_case(model, Request("case", image, prompts=(prompt,)))
+    return segment_case(model, PromptRequest("case", image, (prompt,)), options)
 
 
 def overlap(result: CaseResult, image: Volume) -> float:
@@ -98,24 +99,23 @@ def test_a_closer_look_draws_a_small_ball_better(follower: Mixture) -> None:
     coarse = replace(follower, view=VIEW.model_copy(update={"spacing_mm": 3.0}))
     ball = ball_of(4.0)
     once = segment(coarse, ball)
-    closer = segment(replace(coarse, settings=Settings(zoom="auto")), ball)
+    closer = segment(coarse, ball, SegmentOptions(zoom="auto"))
     assert overlap(closer, ball) > overlap(once, ball) + 0.03
 
 
 def test_a_wide_ball_is_first_seen_from_farther_away_and_then_drawn_in_its_own_view(follower: Mixture) -> None:
-    model = replace(follower, view=VIEW.model_copy(update={"spacing_mm": 1.0}), settings=Settings(zoom="out"))
+    model = replace(follower, view=VIEW.model_copy(update={"spacing_mm": 1.0}))
     ball = ball_of(18.0)
-    result = segment(model, ball)
+    result = segment(model, ball, SegmentOptions(zoom="out"))
     assert overlap(result, ball) > 0.97
     assert result.rows[0].message == ""
 
 
 def test_where_no_more_crops_are_allowed_the_coarse_answer_stays(follower: Mixture) -> None:
-    settings = Settings(zoom="out", max_windows=1)
     model = replace(follower, view=VIEW.model_copy(update={"spacing_mm": 1.0}))
     ball = ball_of(18.0)
-    alone = segment(replace(model, settings=replace(settings, zoom="off")), ball)
-    coarse = segment(replace(model, settings=settings), ball)
+    alone = segment(model, ball, SegmentOptions(max_crops=1))
+    coarse = segment(model, ball, SegmentOptions(zoom="out", max_crops=1))
     assert overlap(alone, ball) < 0.5  # one crop of 16 mm
     assert overlap(coarse, ball) > 0.9
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from moe_pipeline.model.config import EncoderConfig, FoundationConfig
-from moe_pipeline.model.foundation import Foundation, build_foundation
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.model.moe.gate import gate_features
 from moe_pipeline.model.nano.high_resolution_features import PROMPT_FEATURES, pack, prompt_features_per_voxel, unpack
 from moe_pipeline.model.nano.refinement_unet import RefinementUNet
-from moe_pipeline.model.sam.mask_decoder import Candidates
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 
 
-def refinement_of(foundation: Foundation) -> RefinementUNet:
+def refinement_of(foundation: SamFoundation) -> RefinementUNet:
     network = foundation.mask_decoder.refinement_unet
     assert network is not None
     return network
@@ -35,7 +35,7 @@ def small_nano(high_res_chans: int) -> FoundationConfig:
     )
 
 
-def answer(foundation: Foundation, image: torch.Tensor) -> torch.Tensor:
+def answer(foundation: SamFoundation, image: torch.Tensor) -> torch.Tensor:
     embedding = foundation.image_encoder(image)
     clicks = torch.tensor([[[9.0, 20.0, 13.0], [25.0, 6.0, 7.0]]]), torch.tensor([[1, 0]])
     mask = torch.linspace(-3, 3, 16**3).reshape(1, 1, 16, 16, 16)
@@ -135,7 +135,7 @@ def test_the_gate_does_not_look_at_details() -> None:
     torch.testing.assert_close(wide, gate_features(embedding[:, :96], sparse, dense[:, :96], clicks, 32))
 
 
-def sequence(foundation: Foundation, n_clicks: int, mask: torch.Tensor | None) -> Candidates:
+def sequence(foundation: SamFoundation, n_clicks: int, mask: torch.Tensor | None) -> Candidates:
     clicks = torch.rand(2, n_clicks, 3, generator=torch.Generator().manual_seed(3)) * 32
     sparse, dense = foundation.prompt_encoder(points=(clicks, torch.ones(2, n_clicks, dtype=torch.long)), mask=mask)
     embedding = foundation.image_encoder(torch.linspace(-1, 1, 32**3).reshape(1, 1, 32, 32, 32))

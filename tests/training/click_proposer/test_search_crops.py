@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from moe_pipeline.datasets.dataset import open_dataset
+from moe_pipeline.embeddings.augmentation import AugmentationSettings
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.click_proposer.search_crops import (
     SearchRecipe,
@@ -68,7 +69,7 @@ def test_a_scan_without_any_class_gives_crops_without_any_class() -> None:
 
 def test_a_second_run_encodes_nothing_and_a_damaged_file_is_made_again(
     tmp_path: Path,
-    small_foundation: Foundation,
+    small_foundation: SamFoundation,
     make_phantom_dataset: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -92,8 +93,40 @@ def test_a_second_run_encodes_nothing_and_a_damaged_file_is_made_again(
         assert np.array_equal(one.labels, last.labels)
 
 
-def test_synthetic_volumes_are_kept_too(tmp_path: Path, small_foundation: Foundation) -> None:
+def test_synthetic_volumes_are_kept_too(tmp_path: Path, small_foundation: SamFoundation) -> None:
     made = encode_synthetic(2, VIEW, small_foundation, "sha", tmp_path, CPU)
     assert made.shape == (2, 48, 4, 4, 4)
     assert made.dtype == torch.float16
     assert torch.equal(made, encode_synthetic(2, VIEW, small_foundation, "sha", tmp_path, CPU))
+
+
+def test_another_augmentation_or_recipe_version_encodes_anew(
+    tmp_path: Path,
+    small_foundation: SamFoundation,
+    make_phantom_dataset: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = open_dataset(make_phantom_dataset(tmp_path / "Dataset001_One", n_cases=2))
+    recipe = replace(RECIPE, classes=(1,), crops=4)  # the fourth is augmented
+
+    def kept(recipe: SearchRecipe) -> tuple[int, torch.Tensor]:
+        encoded = list(encode_search_crops([raw.case("p000")], recipe, small_foundation, "sha", tmp_path / "kept", CPU))
+        return len(list((tmp_path / "kept").iterdir())), encoded[0].embedding
+
+    n_files, first = kept(recipe)
+    assert kept(recipe)[0] == n_files == 1
+    n_files, other = kept(replace(recipe, augmentation=AugmentationSettings(rotate_chance=1.0, max_angle_degrees=60)))
+    assert n_files == 2
+    assert torch.equal(first[:3], other[:3])  # of the same places, and not augmented
+    assert not torch.equal(first[3], other[3])
+    monkeypatch.setattr("moe_pipeline.embeddings.augmentation.RECIPE_VERSION", 99)
+    assert kept(recipe)[0] == 3
+
+
+def test_another_generator_of_synthetic_volumes_encodes_anew(
+    tmp_path: Path, small_foundation: SamFoundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_synthetic(1, VIEW, small_foundation, "sha", tmp_path, CPU)
+    monkeypatch.setattr("moe_pipeline.training.click_proposer.search_crops.GENERATOR_VERSION", 99)
+    encode_synthetic(1, VIEW, small_foundation, "sha", tmp_path, CPU)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from moe_pipeline.model.sam.mask_decoder import Candidates
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.training.engine.losses import (
     choice_loss,
     dice_loss,

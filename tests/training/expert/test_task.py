@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache, Sample
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.progress import silent
 from moe_pipeline.synthetic import make_batch
 from moe_pipeline.training.engine.loop import LoopSettings
@@ -46,9 +46,9 @@ def test_bf16_is_chosen_where_it_is_faster(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr("moe_pipeline.training.expert.session.multiplies_bf16", lambda _device: has_bf16)
-    session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
-    assert session.options.precision == expected
-    assert loop_settings(session.planned.plan, session.options, 1e-3).precision == expected
+    with open_session(place, place.raw(NAME), FinetuneOptions(), silent, [], encoded=True) as session:
+        assert session.options.precision == expected
+        assert loop_settings(session.planned.plan, session.options, 1e-3).precision == expected
 
 
 def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> None:
@@ -62,12 +62,12 @@ def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> Non
 
 
 @pytest.fixture(scope="module")
-def nano() -> Foundation:
+def nano() -> SamFoundation:
     return load_foundation("nano")
 
 
 @pytest.fixture(scope="module")
-def one_crop(nano: Foundation) -> EmbeddingCache:
+def one_crop(nano: SamFoundation) -> EmbeddingCache:
     """A cache with a synthetic volume and one class."""
     batch = make_batch(3, 1, nano.config.encoder.img_size)
     with torch.no_grad():
@@ -85,7 +85,8 @@ SHORT = ExpertSettings(batch_size=3, max_clicks=3, sequences=2)
 
 
 def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes | None = None) -> ExpertTask:
-    session = open_session(place, place.raw(NAME), FinetuneOptions(), silent, encoded=True)
+    with open_session(place, place.raw(NAME), FinetuneOptions(), silent, [], encoded=True) as session:
+        pass
     cases = list(session.planned.fold.train), list(session.planned.fold.validation)
     cpu = torch.device("cpu")
     return ExpertTask(session.planned.foundation, session.cache, *cases, settings, cpu, processes)
@@ -136,7 +137,7 @@ def test_each_process_goes_on_with_its_own_prompts(place: Workspace) -> None:
         assert torch.equal(torch.cat([part[name] for part in found]), tensor)
 
 
-def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: Foundation, one_crop: EmbeddingCache) -> None:
+def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: SamFoundation, one_crop: EmbeddingCache) -> None:
     before = {name: tensor.clone() for name, tensor in nano.state_dict().items()}
     one, again = (ExpertTask(nano, one_crop, [], [], ExpertSettings(), torch.device("cpu")) for _ in range(2))
     for task in (one, again):
@@ -154,7 +155,7 @@ def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: Foundatio
         task.close()
 
 
-def test_nothing_to_train_on_is_left_to_the_session_that_says_so(nano: Foundation) -> None:
+def test_nothing_to_train_on_is_left_to_the_session_that_says_so(nano: SamFoundation) -> None:
     cache = SimpleNamespace(manifest=SimpleNamespace(entries=[]), of_cases=lambda *_, **__: [])
     task = ExpertTask(nano, cast("EmbeddingCache", cache), [], [], ExpertSettings(), torch.device("cpu"))
     assert task.train_numbers == []

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from moe_pipeline.commands.predict import PredictOptions, predict_and_score
+from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
+from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.gate_files import WRITTEN, added_folder, features_path
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
@@ -75,7 +76,7 @@ def test_label_maps_change_only_where_the_added_expert_speaks(
 ) -> None:
     raw = trained_workspace.raw(ONE)
     for name, place in (("before", trained_workspace), ("after", enlarged)):
-        options = PredictOptions(raw / "imagesTr", tmp_path / name, labels=raw / "labelsTr", model=place.model)
+        options = predict_options(raw / "imagesTr", tmp_path / name, labels=raw / "labelsTr", model=place.model)
         assert not predict_and_score(place, options).failed
     after = pd.read_csv(tmp_path / "after" / "cases.csv")
     claimed = set(after.loc[after["expert"] == THREE, "case"])

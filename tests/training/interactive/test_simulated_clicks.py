@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.training.interactive.simulated_clicks import (
     ClickState,
     InteractionStep,
@@ -62,15 +62,13 @@ def test_labels_tell_missed_from_invented() -> None:
         assert not target[1, 0, x, y, z]
 
 
-def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: Foundation) -> None:
+def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: SamFoundation) -> None:
     foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1)))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
     target[:, :, 4:9, 4:9, 4:9] = True
     answers = list(
-        click_sequence(
-            foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 3, torch.Generator().manual_seed(2)
-        )
+        click_sequence(foundation, foundation.decoder, embedding, target, 3, torch.Generator().manual_seed(2))
     )
     assert [tuple(a.coordinates.shape) for a in answers] == [(2, 1, 3), (2, 2, 3), (2, 3, 3)]
     assert torch.equal(answers[2].coordinates[:, :2], answers[1].coordinates)
@@ -83,7 +81,7 @@ def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_
     assert full_size(last.logits, 16).shape == (2, 1, 16, 16, 16)
 
 
-def test_same_seed_same_click_sequence(tiny_foundation: Foundation) -> None:
+def test_same_seed_same_click_sequence(tiny_foundation: SamFoundation) -> None:
     foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
@@ -91,9 +89,7 @@ def test_same_seed_same_click_sequence(tiny_foundation: Foundation) -> None:
 
     def clicks(seed: int) -> list[list[float]]:
         generator = torch.Generator().manual_seed(seed)
-        answers = list(
-            click_sequence(foundation.prompt_encoder, foundation.mask_decoder, embedding, target, 4, generator)
-        )
+        answers = list(click_sequence(foundation, foundation.decoder, embedding, target, 4, generator))
         result: list[list[float]] = answers[-1].coordinates[0].tolist()
         return result
 
@@ -101,14 +97,14 @@ def test_same_seed_same_click_sequence(tiny_foundation: Foundation) -> None:
     assert clicks(3) != clicks(4)
 
 
-def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: Foundation) -> None:
+def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: SamFoundation) -> None:
     foundation, generator = tiny_foundation, torch.Generator().manual_seed(5)
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
     target[:, 0, :8] = True
 
     def answers(n_clicks: int, after: ClickState | None = None) -> list[InteractionStep]:
-        parts = foundation.prompt_encoder, foundation.mask_decoder
+        parts = foundation, foundation.decoder
         return list(click_sequence(*parts, embedding, target, n_clicks, generator, after=after))
 
     whole = answers(4)
@@ -123,7 +119,7 @@ def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: Foundation)
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_answer_keeps_its_gradient_though_the_ones_before_have_none(
-    tiny_foundation: Foundation, precision: str
+    tiny_foundation: SamFoundation, precision: str
 ) -> None:
     target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
     target[0, 0, :8] = True
@@ -133,9 +129,7 @@ def test_an_answer_keeps_its_gradient_though_the_ones_before_have_none(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
             generator = torch.Generator().manual_seed(0)
-            sequence = click_sequence(
-                foundation.prompt_encoder, foundation.mask_decoder, embedding, target, n_clicks, generator
-            )
+            sequence = click_sequence(foundation, foundation.decoder, embedding, target, n_clicks, generator)
             with torch.no_grad():
                 for _ in range(n_clicks - 1):
                     next(sequence)

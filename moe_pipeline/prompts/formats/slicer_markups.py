@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 from moe_pipeline.errors import PromptError
 from moe_pipeline.files import write_text
 from moe_pipeline.prompts.annotations import Annotation, Annotations
+from moe_pipeline.prompts.formats.text import json_of
 from moe_pipeline.prompts.label_syntax import format_label, parse_label
 from moe_pipeline.prompts.prompt import corners
 from moe_pipeline.records.prompts import ObjectPrompt, Point
@@ -60,7 +61,7 @@ def read(path: Path) -> Annotations:
         PromptError: if it is no markups file, or has nothing to prompt with.
     """
     try:
-        file = TypeAdapter(_File).validate_json(path.read_bytes())
+        file = TypeAdapter(_File).validate_python(json_of(path))
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "file"
@@ -97,9 +98,9 @@ _HEAD = {"coordinateSystem": "LPS", "coordinateUnits": "mm", "locked": False}
 
 
 def _annotations(markup: _Markup, path: Path) -> list[Annotation]:
-    units = markup.coordinateUnits
-    if (units if isinstance(units, str) else units[0]) != "mm":
-        raise PromptError(f"{path}: coordinates in {units}, expected mm; save it again with mm")
+    units = [markup.coordinateUnits] if isinstance(markup.coordinateUnits, str) else markup.coordinateUnits
+    if units[:1] != ["mm"]:
+        raise PromptError(f"{path}: coordinates in {', '.join(units) or 'no unit'}, expected mm; save it again with mm")
     flips = _FLIPS[markup.coordinateSystem]
     if markup.type == "Fiducial":
         return [
@@ -115,13 +116,16 @@ def _annotations(markup: _Markup, path: Path) -> list[Annotation]:
 def _box(markup: _Markup, flips: np.ndarray, path: Path) -> Annotation:
     if markup.center is None or markup.size is None:
         raise PromptError(f"{path}: a ROI without center and size; save it with 3D Slicer 5 or later")
+    if not np.any(markup.size):
+        raise PromptError(f"{path}: a ROI without extent; draw it around the object and save it again")
     half = np.array(markup.size) / 2
     axes = np.array(markup.orientation).reshape(3, 3)  # its columns are the box's own axes
     places = (corners((-half).tolist(), half.tolist()) @ axes.T + markup.center) * flips  # (8, 3)
-    parsed = next((point.description or point.label for point in markup.controlPoints), "")
-    return Annotation(
-        parse_label(markup.name or parsed, str(path)), box=(_point(places.min(axis=0)), _point(places.max(axis=0)))
-    )
+    written = markup.name or next((point.description or point.label for point in markup.controlPoints), "")
+    label = parse_label(written, str(path))
+    if not label.inside:
+        raise PromptError(f"{path}: a ROI called {written!r}, a box of what lies outside; use points for that")
+    return Annotation(label, box=(_point(places.min(axis=0)), _point(places.max(axis=0))))
 
 
 def _roi(prompt: ObjectPrompt, box: tuple[Point, Point], number: int) -> dict[str, Any]:

@@ -102,10 +102,10 @@ def read_plain(archive: zipfile.ZipFile, name: str, where: str) -> Any:
             return _listed(_Plain(stream).load())
         stream.seek(0)
         return np.load(stream, allow_pickle=False).tolist()
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise PromptError(f"{where}: array {name}: damaged archive ({error}). Copy it again.") from error
     except _FAULTS as error:
         raise PromptError(f"{where}: array {name}: cannot be read as plain lists and numbers: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
+        raise PromptError(f"{where}: array {name}: damaged archive ({error}). Copy it again.") from error
 
 
 def _listed(values: Any) -> Any:

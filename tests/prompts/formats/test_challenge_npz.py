@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moe_pipeline.errors import PromptError
-from moe_pipeline.prompts.challenge_npz import read
+from moe_pipeline.prompts.formats.challenge_npz import read
 
 
 class Evil:

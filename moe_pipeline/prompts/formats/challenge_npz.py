@@ -13,8 +13,8 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.prompts.annotations import Annotation, Annotations
+from moe_pipeline.prompts.formats.plain_pickle import read_plain
 from moe_pipeline.prompts.label_syntax import ParsedLabel
-from moe_pipeline.prompts.plain_pickle import read_plain
 from moe_pipeline.records.prompts import Point
 
 SUFFIX = ".npz"
@@ -35,7 +35,11 @@ def read(path: Path) -> Annotations:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
             arrays = {name: read_plain(archive, name, str(path)) for name in (_CLICKS, _BOXES) if name in names}
-    except zipfile.BadZipFile as error:
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        OSError,
+    ) as error:  # RuntimeError: it wants a password; OSError: no such place
         raise PromptError(f"{path}: damaged or truncated archive ({error}). Copy it again.") from error
     if not arrays:
         raise PromptError(f"{path}: expected an array clicks or boxes, found {', '.join(sorted(names)) or 'none'}")

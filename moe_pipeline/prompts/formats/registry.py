@@ -1,14 +1,14 @@
 """Which file is in which format, by its ending and its content."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.io.files import SUFFIXES, case_id_of, has_image_suffix
-from moe_pipeline.prompts import challenge_npz, napari_points, slicer_fcsv, slicer_markups
 from moe_pipeline.prompts.annotations import Annotations
+from moe_pipeline.prompts.formats import challenge_npz, napari_points, slicer_fcsv, slicer_markups
+from moe_pipeline.prompts.formats.text import json_of
 from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 OURS = "prompts.json"
@@ -41,14 +41,20 @@ FORMATS = {
     "npz": Format(challenge_npz.SUFFIX, "array_zyx", challenge_npz.read),
 }
 """By name; the longer of two endings first."""
-ENDINGS = ", ".join([".json", *(kind.suffix for kind in FORMATS.values()), *SUFFIXES])
+_JSON = ".json"
+ENDINGS = ", ".join([_JSON, *(kind.suffix for kind in FORMATS.values()), *SUFFIXES])
+
+
+class OtherJson(PromptError):
+    """A .json file that holds something else, such as the sidecar of an image."""
 
 
 def format_of(path: Path) -> str | None:
     """Name of a file's format; None if its ending is none of ours.
 
     Raises:
-        PromptError: if a .json file is neither ours nor 3D Slicer's.
+        PromptError: if a .json file cannot be read.
+        OtherJson: if it is neither ours nor 3D Slicer's.
     """
     name = path.name.lower()
     for kind, known in FORMATS.items():
@@ -56,24 +62,21 @@ def format_of(path: Path) -> str | None:
             return kind
     if has_image_suffix(path):
         return MASK
-    return _json_format(path) if name.endswith(".json") else None
+    return _json_format(path) if name.endswith(_JSON) else None
 
 
 def case_of(path: Path, kind: str) -> str:
     """Name of a file without the ending of its format."""
     if kind == MASK:
         return case_id_of(path)
-    suffix = FORMATS[kind].suffix
+    suffix = FORMATS[kind].suffix if kind in FORMATS else _JSON
     return path.name[: -len(suffix)] if path.name.lower().endswith(suffix) else path.stem
 
 
 def _json_format(path: Path) -> str:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PromptError(f"{path}: not readable as JSON: {error}") from error
+    content = json_of(path)
     if isinstance(content, dict) and "markups" in content:
         return "mrk.json"
     if isinstance(content, dict) and content.keys() & {"space", "cases"}:
         return OURS
-    raise PromptError(f"{path}: neither prompts.json (space, cases) nor markups of 3D Slicer (markups)")
+    raise OtherJson(f"{path}: neither prompts.json (space, cases) nor markups of 3D Slicer (markups)")

@@ -1,0 +1,324 @@
+"""The commands as Python functions. What each needs is imported when it is called."""
+
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
+
+from moe_pipeline.arguments import (
+    AnyPath,
+    Names,
+    as_choice,
+    as_flag,
+    as_folder,
+    as_number,
+    as_path,
+    as_text,
+    as_whole,
+    options_of,
+)
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.progress import Progress, silent
+from moe_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+    from moe_pipeline.commands.predict import PredictReport
+    from moe_pipeline.evaluation.forgetting.compare import MatrixReport
+    from moe_pipeline.inference.keywords import PredictKeywords
+    from moe_pipeline.planning.plan_dataset import PlannedFiles
+    from moe_pipeline.records.experts import ExpertCard
+    from moe_pipeline.records.foundation import FoundationCard
+    from moe_pipeline.records.moe import GateCard, Rule, Targets
+
+ROOT = "moe_workspace"
+
+
+def plan(
+    dataset: AnyPath | int,
+    *,
+    foundation: str = "nano",
+    seed: int = 0,
+    patients: str | None = None,
+    skip_faulty: bool = False,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "PlannedFiles":
+    """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds: `moe plan`.
+
+    Args:
+        dataset: number, name, or the path of an nnU-Net raw folder.
+        foundation: preset or imported weights to plan for.
+        seed: of crops, training and folds.
+        patients: regular expression that finds the patient in a case id.
+        skip_faulty: go on without the cases that have errors.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or as `plan_dataset`.
+    """
+    from moe_pipeline.planning.plan_dataset import plan_dataset
+
+    place = _place(workspace)
+    folder = place.raw_folder(_dataset("dataset", dataset))
+    return plan_dataset(
+        folder,
+        place.plans(folder.name),
+        as_text("foundation", foundation),
+        place.weights,
+        as_whole("seed", seed),
+        progress,
+        leave_out_faulty=as_flag("skip_faulty", skip_faulty),
+        patient_pattern=None if patients is None else as_text("patients", patients),
+    )
+
+
+def finetune(
+    dataset: AnyPath | int,
+    *,
+    fold: int = 0,
+    epochs: int | None = None,
+    max_minutes: float | None = None,
+    patience: int | None = None,
+    learning_rate: float | None = None,
+    trainable: Literal["decoder", "all"] = "decoder",
+    click_proposer: bool = True,
+    device: str = "cpu",
+    devices: int = 1,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    overwrite: bool = False,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "ExpertCard | FoundationCard":
+    """Train one expert on a planned dataset, or to compare the whole network: `moe finetune`.
+
+    Args:
+        dataset: number, name, or the path of an nnU-Net raw folder.
+        fold: held out for validation.
+        epochs: instead of the plan's.
+        max_minutes: training stops after this time.
+        patience: training stops after so many epochs without progress.
+        learning_rate: peak of the schedule.
+        trainable: decoder for an expert, all for the whole network.
+        click_proposer: also train what predicts without prompts.
+        device: where to compute.
+        devices: processes that share each batch, each with its device.
+        precision: of the forward pass; auto is bf16 where the device is faster with it.
+        overwrite: start anew instead of going on with an earlier training.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case and step.
+
+    Returns:
+        The card of the expert, or of the network that was finetuned as a whole.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or as `training.expert.finetune`.
+    """
+    from moe_pipeline.training.click_proposer.train import ClickProposerSettings
+    from moe_pipeline.training.expert.finetune import FinetuneOptions
+    from moe_pipeline.training.expert.finetune import finetune as train
+    from moe_pipeline.training.expert.full_finetune import finetune_whole
+
+    options = FinetuneOptions(
+        fold=_least("fold", fold, 0),
+        epochs=None if epochs is None else _least("epochs", epochs, 1),
+        max_minutes=None if max_minutes is None else _positive("max_minutes", max_minutes),
+        patience=None if patience is None else _least("patience", patience, 1),
+        learning_rate=None if learning_rate is None else _positive("learning_rate", learning_rate),
+        device=as_text("device", device),
+        devices=_least("devices", devices, 1),
+        precision=as_choice("precision", precision, ("auto", "fp32", "bf16")),
+        overwrite=as_flag("overwrite", overwrite),
+        click_proposer=ClickProposerSettings() if as_flag("click_proposer", click_proposer) else None,
+    )
+    place = _place(workspace)
+    work = train if as_choice("trainable", trainable, ("decoder", "all")) == "decoder" else finetune_whole
+    return work(place, place.raw_folder(_dataset("dataset", dataset)), options, progress)
+
+
+def train_gate(
+    datasets: "AnyPath | int | Iterable[AnyPath | int]",
+    *,
+    general: "AnyPath | int | Iterable[AnyPath | int]" = (),
+    fold: int = 0,
+    synthetic: int = 160,
+    background_clicks: bool = True,
+    targets: "Targets" = "dataset",
+    margin: float = 0.02,
+    rule: "Rule" = "moe",
+    device: str = "cpu",
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "GateCard":
+    """Train the gate on the mixed embeddings of all datasets and write the model folder: `moe train-gate`.
+
+    Args:
+        datasets: whose experts join.
+        general: planned datasets that stay with the foundation.
+        fold: the fold the experts were trained on.
+        synthetic: synthetic volumes as further general data.
+        background_clicks: clicks on unlabelled places of the same images stay with the foundation.
+        targets: who should answer: the dataset's expert, or who segments the object better.
+        margin: Dice by which an expert must be better, for the targets dice.
+        rule: moe, or paper for the published rule.
+        device: where to compute.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case, batch and step.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or as `training.gate.train_gate`.
+    """
+    from moe_pipeline.records.moe import Rule, Targets
+    from moe_pipeline.training.gate.train_gate import GateOptions
+    from moe_pipeline.training.gate.train_gate import train_gate as train
+
+    options = GateOptions(
+        fold=_least("fold", fold, 0),
+        device=as_text("device", device),
+        synthetic=_least("synthetic", synthetic, 0),
+        background_clicks=as_flag("background_clicks", background_clicks),
+        rule=as_choice("rule", rule, get_args(Rule)),
+        targets=as_choice("targets", targets, get_args(Targets)),
+        margin=as_number("margin", margin),
+    )
+    place = _place(workspace)
+    named = {"datasets": datasets, "general": general}
+    experts, others = ([place.raw_folder(one) for one in _datasets(name, given)] for name, given in named.items())
+    return train(place, experts, others, options, progress)
+
+
+def predict(
+    images: AnyPath,
+    out: AnyPath,
+    *,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+    **options: "Unpack[PredictKeywords]",
+) -> "PredictReport":
+    """Segment a folder of images: label maps, cases.csv, and dice.csv where there are references: `moe predict`.
+
+    A case that fails is a row with its reason. One image in memory is `load_model(...).predict`.
+
+    Args:
+        images: folder of images.
+        out: folder for label maps and tables.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case.
+        options: by the names of the command's options; see `inference.options.PredictOptions`.
+
+    Raises:
+        PipelineError: if options, model or folders do not fit; before anything is predicted.
+    """
+    from moe_pipeline.commands.predict import predict_and_score
+    from moe_pipeline.inference.keywords import predict_options
+
+    chosen = predict_options(images, out, **options)
+    as_folder("images", images, "images to segment")
+    return predict_and_score(_place(workspace), chosen, progress)
+
+
+@overload
+def evaluate(
+    predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress = silent
+) -> "pd.DataFrame": ...
+
+
+@overload
+def evaluate(
+    *,
+    out: AnyPath | None = None,
+    matrix: Literal[True],
+    datasets: Names = (),
+    unseen: "AnyPath | Iterable[AnyPath]" = (),
+    clicks: "int | Iterable[int]" = (1,),
+    seed: int = 0,
+    model: AnyPath | None = None,
+    device: str = "cpu",
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "MatrixReport": ...
+
+
+def evaluate(
+    predictions: AnyPath | None = None,
+    references: AnyPath | None = None,
+    out: AnyPath | None = None,
+    *,
+    matrix: bool = False,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+    **options: Any,
+) -> "pd.DataFrame | MatrixReport":
+    """Compare label maps with references, or with `matrix` models with each other: `moe evaluate`.
+
+    Args:
+        predictions: folder of predicted label maps.
+        references: folder of label maps of the same names.
+        out: folder for the tables; without one those of predictions are not written, those of `matrix` go into the
+            workspace.
+        matrix: compare foundation, experts and mixture on held-back cases instead.
+        workspace: for `matrix`.
+        progress: told after each case.
+        options: for `matrix`: datasets, unseen, clicks, seed, model, device; see `MatrixOptions`.
+
+    Returns:
+        One row per case and class, as in dice.csv; or the tables of the comparison.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or nothing can be compared.
+    """
+    if as_flag("matrix", matrix):
+        if predictions is not None or references is not None:
+            raise PipelineError("matrix makes its own predictions; leave out predictions and references")
+        return _evaluate_models(_place(workspace), out, progress, options)
+    if options:
+        raise PipelineError(f"{', '.join(options)}: for matrix=True only")
+    if predictions is None or references is None:
+        raise PipelineError("give predictions and references, or matrix=True")
+    from moe_pipeline.datasets.classes import classes_beside, classes_of
+    from moe_pipeline.evaluation.folder import evaluate_folder
+
+    found = as_folder("predictions", predictions, "predicted label maps")
+    expected = as_folder("references", references, "reference label maps")
+    classes = classes_beside(expected) or classes_of(expected)
+    return evaluate_folder(found, expected, classes, None if out is None else as_path("out", out), progress=progress)
+
+
+def _evaluate_models(
+    place: Workspace, out: AnyPath | None, progress: Progress, given: dict[str, Any]
+) -> "MatrixReport":
+    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
+
+    folder = place.root / "evaluation" if out is None else as_path("out", out)
+    return forgetting_report(place, folder, options_of(MatrixOptions, given, function="evaluate"), progress)
+
+
+def _place(workspace: AnyPath) -> Workspace:
+    return Workspace(as_path("workspace", workspace))
+
+
+def _dataset(name: str, given: object) -> str:
+    """Number, name or path of one dataset, as text."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given)
+    return str(as_path(name, given))
+
+
+def _datasets(name: str, given: Any) -> tuple[str, ...]:
+    alone = not isinstance(given, list | tuple | set)
+    return tuple(_dataset(name, one) for one in ([given] if alone else given))
+
+
+def _least(name: str, given: object, least: int) -> int:
+    number = as_whole(name, given)
+    if number < least:
+        raise PipelineError(f"{name}: expected at least {least}, found {number}")
+    return number
+
+
+def _positive(name: str, given: object) -> float:
+    number = as_number(name, given)
+    if number <= 0:
+        raise PipelineError(f"{name}: expected more than 0, found {number:g}")
+    return number

@@ -1,0 +1,1 @@
+"""The files that prompts come in: one format, one module."""
