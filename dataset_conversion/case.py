@@ -9,9 +9,9 @@ from dataset_conversion.checking.case_check import InspectedCase, inspect_case
 from dataset_conversion.checking.fixing import fixes_of, load, repair
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
 from dataset_conversion.state import ConversionState
-from moe_pipeline.errors import ImageError, PipelineError
+from moe_pipeline.errors import ImageError
 from moe_pipeline.files import atomic_path
-from moe_pipeline.imaging.io.native import write_native
+from moe_pipeline.imaging.io.native import check_is_there, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.journal.written import Written
 from moe_pipeline.records.dataset import ConversionRow
@@ -22,28 +22,36 @@ FILE_ENDING = ".nii.gz"
 def convert_case(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow:
     """Check one case, write it and note what it was made from, unless that was done before.
 
-    A failure becomes a row with its reason, and leaves no file of the case behind but those that are not ours.
+    A failure, foreseen or not, becomes a row with its reason, and leaves no file of the case behind but those that are
+    not ours.
     """
+
+    def failed(message: str) -> ConversionRow:
+        for name in target_names(case, len(dataset.channel_names)):
+            state.own.remove(name)
+        return ConversionRow(case_id=case.case_id, status="failed", message=message)
+
+    return state.crashes.guarded(case.case_id, lambda: _convert(case, dataset, state), failed)
+
+
+def _convert(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow:
     targets, own = target_names(case, len(dataset.channel_names)), state.own
-    try:
-        if all((own.folder / name).is_file() for name in targets) and (known := state.find(case)):
-            return ConversionRow(case_id=case.case_id, status="present", message=known.message)
-        own.check(targets)
-        stamps = state.stamp(case)  # first: the files may change meanwhile
-        fixes = fixes_of(dataset)
-        loaded = repair(load(case, fixes), fixes)
-        inspected = inspect_case(loaded, case, dataset)
-        if inspected.errors:
-            raise ImageError("; ".join(inspected.errors))
-        label = _final_label(loaded, inspected, dataset)
-        written = [*loaded.channels, *([label] if label else [])]
-        notes = [note for part, target in zip(written, targets, strict=True) if (note := _write(part, own, target))]
-        message = "; ".join((*loaded.notes, *inspected.warnings, *notes))
-        state.add(case, stamps, _values(inspected, dataset), message)
-    except (PipelineError, OSError) as error:
-        for name in targets:
-            own.remove(name)
-        return ConversionRow(case_id=case.case_id, status="failed", message=str(error))
+    if all((own.folder / name).is_file() for name in targets) and (known := state.find(case)):
+        return ConversionRow(case_id=case.case_id, status="present", message=known.message)
+    own.check(targets)
+    for path in (*case.images, *case.labels):
+        check_is_there(path)
+    stamps = state.stamp(case)  # first: the files may change meanwhile
+    fixes = fixes_of(dataset)
+    loaded = repair(load(case, fixes), fixes)
+    inspected = inspect_case(loaded, case, dataset)
+    if inspected.errors:
+        raise ImageError("; ".join(inspected.errors))
+    label = _final_label(loaded, inspected, dataset)
+    written = [*loaded.channels, *([label] if label else [])]
+    notes = [note for part, target in zip(written, targets, strict=True) if (note := _write(part, own, target))]
+    message = "; ".join((*loaded.notes, *inspected.warnings, *notes))
+    state.add(case, stamps, _values(inspected, dataset), message)
     return ConversionRow(case_id=case.case_id, status="converted", message=message)
 
 

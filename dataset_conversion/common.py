@@ -1,18 +1,39 @@
 """Steps that converters share when they look for files."""
 
-import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
+from moe_pipeline.datasets.dataset import fault_of_file_name, numbered_label
+from moe_pipeline.records.base import read_json
+
+DESCRIPTION = "dataset.json"
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Visible files of a folder, sorted; none if there is no such folder."""
-    if not folder.is_dir():
+    """Visible files of a folder, sorted, links to nothing included; none if there is no such folder that opens."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []  # what cannot be opened is accounted for, see `moe_pipeline.datasets.accounting`
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a folder holds such a file; not if it cannot be opened."""
+    try:
+        return (folder / name).is_file()
+    except OSError:
+        return False
+
+
+def subfolders_of(folder: Path) -> list[Path]:
+    """Visible folders in a folder, sorted; none if it cannot be opened."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    except OSError:
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def labels_of(folder: Path, ending: str) -> dict[str, Path]:
@@ -20,13 +41,23 @@ def labels_of(folder: Path, ending: str) -> dict[str, Path]:
     return {path.name.removesuffix(ending): path for path in files_of(folder) if path.name.endswith(ending)}
 
 
-def is_json_with(path: Path, key: str) -> bool:
-    """Whether a file is a JSON object that has a key."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and key in content
+def faults_of_labels(folder: Path, ending: str) -> dict[str, str]:
+    """Image files among the labels that are not seen because their names end in something else, and why."""
+    whys = {path.name: fault_of_file_name(path, ending, numbered=False) for path in files_of(folder)}
+    return {name: why for name, why in whys.items() if why}
+
+
+def keys_of(source: Path) -> frozenset[str]:
+    """Keys of a source's dataset.json; none if there is no such file, or it is no object.
+
+    Raises:
+        RecordError: if there is one that cannot be read: then nobody can say what the source is.
+    """
+    path = source / DESCRIPTION
+    if not os.path.lexists(path):
+        return frozenset()
+    content = read_json(path, "the description of a dataset")
+    return frozenset(content) if isinstance(content, dict) else frozenset()
 
 
 def pair_up(
@@ -35,6 +66,7 @@ def pair_up(
     pattern: re.Pattern[str],
     n_channels: int,
     part: Part = "training",
+    ending: str = ".nii.gz",
 ) -> tuple[list[SourceCase], dict[str, str]]:
     """Cases from channel files and labels.
 
@@ -44,21 +76,25 @@ def pair_up(
         pattern: matches a file name, with groups `case` and `channel`.
         n_channels: how many channels each case must have.
         part: what they are for.
+        ending: of all files.
 
     Returns:
         The complete cases, and the reason by case id for the others.
     """
     channels: dict[str, dict[int, Path]] = {}
+    faults: dict[str, str] = {}
     for path in images:
         if match := pattern.fullmatch(path.name):
             channels.setdefault(match["case"], {})[int(match["channel"])] = path
-    cases, faults = [], {}
+        elif why := fault_of_file_name(path, ending, numbered=True):
+            faults[path.name] = why
+    cases = []
     for case_id, found in sorted(channels.items()):
         if sorted(found) != list(range(n_channels)):
             there = ", ".join(f"{number:04d}" for number in sorted(found))
             faults[case_id] = f"has channels {there}; dataset.json names {n_channels}"
         elif part == "training" and case_id not in labels:
-            faults[case_id] = f"{found[0].name}: an image without label"
+            faults[case_id] = f"{found[0].name}: an image without label{numbered_label(case_id, labels)}"
         else:
             ordered = tuple(found[number] for number in range(n_channels))
             label = (labels[case_id],) if case_id in labels else ()

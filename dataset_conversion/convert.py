@@ -1,7 +1,7 @@
 """Any known source to an nnU-Net v2 raw folder."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,15 @@ from dataset_conversion.label_map import LabelMap, apply
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.registry import choose_source, describe_source
 from dataset_conversion.state import STATE, ConversionState
+from moe_pipeline.datasets.accounting import Entry, Handled, account_for, of_left_out, walk
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.memory import case_bytes
+from moe_pipeline.journal.crashes import CRASHES
 from moe_pipeline.journal.written import Written
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
 from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
@@ -62,13 +65,16 @@ def convert(
     """
     began = time.monotonic()
     name, described = describe(source, source_format, options, label_map)
-    described = with_fixes(described, fixes)
+    entries = walk(source)
+    described = with_fixes(with_closed(source, described, entries), fixes)
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
     own = state.own
-    own.check((REPORT, RawFolder.DESCRIPTION))
+    own.check((REPORT, RawFolder.DESCRIPTION, CRASHES))
     _claim(source, name, own)
     rows = _convert_all(described, state, progress, source.name)
+    if state.crashes.path.is_file():
+        own.adopt([CRASHES])
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
@@ -76,7 +82,8 @@ def convert(
     has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
     if not done or (has_training and not any(case.part == "training" for case in done)):
         reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
-        raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20]]))
+        summed = [one.lines()[0] for one in _accounting(source, described, entries, rows)]
+        raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20], *summed]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
     labels = _final_labels(described, state.label_values(case.case_id for case in done))
     own.write_text(RawFolder.DESCRIPTION, _describe(described, labels, done).as_text())
@@ -85,7 +92,13 @@ def convert(
         source_format=name,
         folder=str(out),
         rows=tuple(sorted(rows, key=lambda row: row.case_id)),
-        notes=(*described.notes, *(() if has_training else ("no case has a label: all are in imagesTs, to predict",))),
+        accounting=_accounting(source, described, entries, rows),
+        notes=(
+            *described.notes,
+            *told_missing(described),
+            *one_patient(done),
+            *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
+        ),
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )
@@ -99,7 +112,11 @@ def describe(
     """Name of the layout of a source, and what it holds, in the classes of the label map; raises as `convert`."""
     name = choose_source(source, source_format, by_template=bool(options.images))
     described = _without_duplicates(_with_sound_names(source, describe_source(source, name, options)))
-    return name, described if label_map is None else apply(label_map, described)
+    if label_map is not None:
+        return name, apply(label_map, described)
+    if described.refusals:
+        raise DatasetError("\n  ".join([f"{source}: its labels cannot be used", *described.refusals]))
+    return name, described
 
 
 def _convert_all(
@@ -107,6 +124,63 @@ def _convert_all(
 ) -> list[ConversionRow]:
     work = partial(convert_case, dataset=described, state=state)
     return list(run_each(work, described.cases, source_bytes, f"converting {stage}", progress))
+
+
+def one_patient(cases: Collection[SourceCase]) -> tuple[str, ...]:
+    """A note if all training cases are of one patient: then no fold can hold any back."""
+    whose = [case.patient for case in cases if case.part == "training"]
+    if len(whose) < 2 or None in whose or len(set(whose)) > 1:
+        return ()
+    return (
+        f"all {len(whose)} training cases are of one patient ({whose[0]}), so that no fold holds any back for "
+        "validation. If they are different people, say who is who in dataset.json (`patients`)",
+    )
+
+
+def with_closed(source: Path, described: SourceDataset, entries: Iterable[Entry]) -> SourceDataset:
+    """Also with a fault for what cannot be opened and belongs to no case: nobody knows what is in it."""
+    known = {path for case in described.cases for path in (*case.images, *case.labels)} | set(described.left_out)
+    told = " ".join(described.faults.values())
+    closed = {
+        entry.path.relative_to(
+            source
+        ).as_posix(): f"one of the {entry.closed}: what it holds is not known. Open it or fetch it"
+        for entry in entries
+        if entry.closed and entry.path not in known and entry.path.name not in told
+    }
+    return replace(described, faults=closed | described.faults)
+
+
+def _accounting(
+    source: Path, described: SourceDataset, entries: Iterable[Entry], rows: Iterable[ConversionRow]
+) -> tuple[Accounting, ...]:
+    failed = {row.case_id: row.message for row in rows if row.status == "failed"}
+    return account(source, described, entries, failed)
+
+
+def account(
+    source: Path, described: SourceDataset, entries: Iterable[Entry], failed: Mapping[str, str]
+) -> tuple[Accounting, ...]:
+    """Cases and files of a source: found = used + left out; `failed` is case id to reason."""
+    files = {case.case_id: (*case.images, *case.labels) for case in described.cases}
+    used = {case_id: paths for case_id, paths in files.items() if case_id not in failed}
+    lost = of_left_out(path for case_id, paths in files.items() if case_id in failed for path in paths)
+    return account_for(source, entries, Handled(used, failed, lost | described.left_out, n_missing(described)))
+
+
+def n_missing(described: SourceDataset) -> int:
+    """Training cases that the description counts beyond all that are here; those held back for tests are here, too."""
+    here = {case.case_id for case in described.cases} | described.faults.keys()
+    return max((described.n_counted or 0) - len(here), 0)
+
+
+def told_missing(described: SourceDataset) -> tuple[str, ...]:
+    """A note if there are such."""
+    n = n_missing(described)
+    told = (
+        f"numTraining counts {described.n_counted} training cases, of which {n} are not here: copy them, or correct it"
+    )
+    return (told,) if n else ()
 
 
 def source_bytes(case: SourceCase) -> int:
@@ -128,14 +202,16 @@ def _with_sound_names(source: Path, described: SourceDataset) -> SourceDataset:
 def _without_duplicates(described: SourceDataset) -> SourceDataset:
     of_id: dict[str, list[SourceCase]] = {}
     for case in described.cases:
-        of_id.setdefault(case.case_id, []).append(case)
+        same = of_id.setdefault(case.case_id, [])
+        if case.load is not None or all((case.images, case.labels) != (one.images, one.labels) for one in same):
+            same.append(case)  # the same files, listed twice, are one case
     doubled = {
         case_id: f"{len(cases)} cases have this id: {' and '.join(str(case.images[0]) for case in cases[:2])}; "
         "give each a name of its own"
         for case_id, cases in of_id.items()
         if len(cases) > 1
     }
-    kept = tuple(case for case in described.cases if case.case_id not in doubled)
+    kept = tuple(case for case_id, cases in of_id.items() if case_id not in doubled for case in cases)
     return replace(described, cases=kept, faults=described.faults | doubled)
 
 

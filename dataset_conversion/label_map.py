@@ -3,11 +3,10 @@
     {"liver": "liver", "kidneys": ["kidney_left", "kidney_right"], "tumour": [2, 3], "background": "*"}
 
 Each class says which of the source's values or classes it is made of. Classes are numbered 1, 2, 3, ... in the order of
-the file, with `ignore` last; {"value": 7, "from": [2, 3]} gives a number of one's own. What goes into `background` is
+the file; {"value": 7, "from": [2, 3]} gives a number of one's own. What goes into `background` is
 dropped, and "*" stands for every value that is named nowhere else. A value that is named nowhere is an error.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from pydantic import ConfigDict, Field, RootModel, ValidationError
 
 from dataset_conversion.layout import SourceDataset
 from moe_pipeline.errors import DatasetError, RecordError
-from moe_pipeline.records.base import Part
+from moe_pipeline.records.base import Part, read_json
+from moe_pipeline.records.dataset import BACKGROUND, IGNORE
 
 REST = "*"
 _MAX_VALUE = 65535
@@ -46,29 +46,28 @@ class LabelMap(RootModel[dict[str, _Origin | tuple[_Origin, ...] | NumberedClass
         Raises:
             RecordError: if it is missing, no JSON, or no label map.
         """
+        content = read_json(path, "a label map")
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a label map") from error
+            return cls.model_validate(content)
         except ValidationError as error:
             fault = error.errors()[0]
             key = str(fault["loc"][0]) if fault["loc"] else "file"
             expected = 'expected JSON such as {"liver": 1, "tumour": [2, 3], "background": "*"}'
             raise RecordError(f"{path}: not a label map: {key}: {fault['msg']}; {expected}") from error
-        except ValueError as error:
-            raise RecordError(f"{path}: not a label map: {error}") from error
 
     def new_labels(self) -> dict[str, int]:
         """Name to value in the new dataset, background included.
 
         Raises:
-            DatasetError: if two classes share a value.
+            DatasetError: if two classes share a value, or one is called `ignore`.
         """
-        labels = {"background": 0}
+        if IGNORE in self.root:
+            raise DatasetError(f"--labels: {IGNORE} (voxels without annotation) is not supported; choose another name")
+        labels = {BACKGROUND: 0}
         taken = {entry.value for entry in self.root.values() if isinstance(entry, NumberedClass)}
         free = (value for value in range(1, _MAX_VALUE + 1) if value not in taken)
-        for name, entry in sorted(self.root.items(), key=lambda item: item[0] == "ignore"):
-            if name != "background":
+        for name, entry in self.root.items():
+            if name != BACKGROUND:
                 labels[name] = entry.value if isinstance(entry, NumberedClass) else next(free)
         doubled = sorted(value for value in set(labels.values()) if list(labels.values()).count(value) > 1)
         if doubled:
@@ -117,7 +116,7 @@ def apply(label_map: LabelMap, dataset: SourceDataset) -> SourceDataset:
         raise DatasetError("\n  ".join([f"--labels: {len(faults)} faults", *faults]))
     if rest is not None:
         value_map |= dict.fromkeys(left.values(), labels[rest])
-    return replace(dataset, labels=labels, value_map=value_map)
+    return replace(dataset, labels=labels, value_map=value_map, refusals=())
 
 
 def _source_value(origin: _Origin, dataset: SourceDataset) -> int | None:

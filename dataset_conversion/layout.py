@@ -7,9 +7,9 @@ A converter is a module with two functions, named in `registry.py`:
 
 Where files hold the channels and the label just as they are, that is all: the case goes without `load`, and
 `loading.load_files` reads it. Where a volume has to be made first (masks merged into one label map, contours filled, a
-sequence resampled), the case brings its own `load`, which gets the case and returns a `LoadedCase`:
+sequence resampled), the case brings its own `load`, which gets the case and the fixes and returns a `LoadedCase`:
 
-    def _load(case: SourceCase, organs: dict[str, int]) -> LoadedCase: ...
+    def _load(case: SourceCase, fixes: frozenset[Fix], *, organs: dict[str, int]) -> LoadedCase: ...
 
     SourceCase("s0011", images=(ct,), labels=masks, load=partial(_load, organs=organs))
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.check import Fix
 
 Part = Literal["training", "test"]
 
@@ -83,8 +84,9 @@ class SourceCase:
     """Makes the volumes; None where the files are the volumes."""
 
 
-Loader = Callable[[SourceCase], LoadedCase]
-"""Called in a thread of its own. Raises PipelineErrors that say what is wrong with the case, which then is a row."""
+Loader = Callable[[SourceCase, frozenset[Fix]], LoadedCase]
+"""Called with the case and what --fix asks for, in a thread of its own. Raises PipelineErrors that say what is wrong
+with the case, which then is a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +109,11 @@ class SourceDataset:
     """Classes that are left out of dataset.json if no label has them."""
     notes: tuple[str, ...] = ()
     """What a user should know about the whole: contrasts left out, what was guessed."""
+    left_out: dict[Path, str] = field(default_factory=dict)
+    """Files that are passed over on purpose, and why."""
+    n_counted: int | None = None
+    """How many training cases it says there are."""
+    refusals: tuple[str, ...] = ()
+    """Why its labels cannot be taken as they are; --labels says what they are to be."""
     value_map: dict[int, int] | None = None
     """Value in the source to value in `labels`, which lists new ones then; set from --labels, not by converters."""

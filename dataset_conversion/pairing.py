@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from dataset_conversion.checking.loading import load_files
 from dataset_conversion.layout import Loader, Part, SourceCase, SourceDataset
+from dataset_conversion.slicer import segments_by_name
 from dataset_conversion.templates import CHANNEL, CLASS, Match, Template
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.files import has_image_suffix
@@ -64,6 +65,8 @@ def pair_by_fields(
     classes = {name: value for value, name in enumerate(sorted(_grouped(masks, _class_of).keys() - {""}), 1)}
     shared = {name for match in masks for name, _ in match.case}
     masks_of = _grouped(masks, partial(_key, names=shared))
+    are_maps = labels is None and not classes
+    segments = segments_by_name([match.path for match in masks] if are_maps else [])
     cases: list[SourceCase] = []
     faults: dict[str, str] = {}
     for found in _grouped(images, lambda match: match.case).values():
@@ -74,13 +77,21 @@ def pair_by_fields(
         by_channel = {match.fields.get(CHANNEL): match.path for match in found}
         paths = tuple(by_channel[name] for name in names) if numbered else (first.path,)
         mask_files = tuple(match.path for match in labelled)
+        if mask_files and (unnamed := segments.faults.get(mask_files[0])):
+            faults[first.case_id] = unnamed
+            continue
         load = _loader(labelled, classes, on_first_grid)
+        if mask_files and mask_files[0] in segments.values:
+            own = segments.values[mask_files[0]]
+            load = partial(load_files, values=own, on_first_grid=on_first_grid)
         cases.append(SourceCase(first.case_id, paths, mask_files, part, first.patient, load))
     for key in masks_of.keys() - {_key(match, shared) for match in images}:
         lost = masks_of[key][0]
         faults[lost.case_id] = f"{lost.path.relative_to(source)}: a label without image"
-    labels = {"background": 0} | classes if classes else labels
-    return SourceDataset(names, labels, tuple(cases), faults, settings={"on_first_grid": on_first_grid})
+    labels = {"background": 0} | classes if classes else segments.labels or labels
+    return SourceDataset(
+        names, labels, tuple(cases), faults, settings={"on_first_grid": on_first_grid}, notes=segments.notes[:1]
+    )
 
 
 def _fault(source: Path, images: list[Match], masks: list[Match], channels: Sequence[str], part: Part) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dataset_conversion.common import DESCRIPTION, files_of, keys_of, subfolders_of
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.sources import (
     amos,
@@ -20,7 +21,9 @@ from dataset_conversion.sources import (
     sppin,
     totalsegmentator,
 )
+from dataset_conversion.templates import all_files
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.imaging.io.files import fault_of_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Source:
     options: frozenset[str] = frozenset()
     """Fields of `Options` that it takes."""
 
+
+_DESCRIPTIONS = (DESCRIPTION, "dataset_description.json")
+_VAGUE = ("pairs", "sppin", "dicom")
+_MAX_LISTED = 4
+_MAX_LOOKED_AT = 1000
 
 SOURCES: dict[str, Source] = {
     "nnunet_v2": Source("nnU-Net v2 raw folder", nnunet_v2.detect, nnunet_v2.describe),
@@ -77,13 +85,42 @@ def choose_source(source: Path, wanted: str | None = None, *, by_template: bool 
     candidates = (name for name, entry in SOURCES.items() if not by_template or "images" in entry.options)
     fallback = "pairs" if by_template else None
     found = wanted or next((name for name in candidates if SOURCES[name].detect(source)), fallback)
+    if found == "pairs" and wanted is None and not by_template and (keys := keys_of(source)):
+        raise DatasetError(
+            f"{source / DESCRIPTION}: names neither `channel_names` (nnU-Net v2) nor `modality` and `training` "
+            f"(Decathlon, nnU-Net v1), only {', '.join(sorted(keys))}; so it is not clear what the labels mean. Add "
+            "what is missing, or say --as pairs to pair files by their names and leave it unread."
+        )
+    if found is None or (found == "pairs" and wanted is None and not by_template):
+        _refuse_one_below(source)
     if found is None:
         there = ", ".join(sorted(path.name for path in source.iterdir())[:8]) or "nothing"
         raise DatasetError(
-            f"{source}: no known dataset layout; found {there}. Known: {known}. "
+            f"{source}: no known dataset layout; found {there}. {_unread(source)}Known: {known}. "
             "In any other, name the pairs: --images '{case}/ct.nii.gz' --masks '{case}/seg.nii.gz'."
         )
     return found
+
+
+def _refuse_one_below(source: Path) -> None:
+    """Raise where it is the folders below that are datasets."""
+    below = [folder for folder in subfolders_of(source) if any((folder / name).is_file() for name in _DESCRIPTIONS)]
+    below = below or [folder for folder in subfolders_of(source)[:2] if not files_of(source)]
+    known = [(folder, name) for folder in below[:_MAX_LISTED] if (name := _layout_of(folder)) is not None]
+    if known:
+        listed = ", ".join(f"{folder} ({name})" for folder, name in known)
+        raise DatasetError(f"{source}: is no dataset, but holds {listed}. Give the folder of one dataset.")
+
+
+def _layout_of(folder: Path) -> str | None:
+    """Name of the layout of a folder, if it is one that is told by more than names of files."""
+    return next((name for name, entry in SOURCES.items() if name not in _VAGUE and entry.detect(folder)), None)
+
+
+def _unread(source: Path) -> str:
+    """What to do about files of formats that are not read."""
+    told = sorted({why for path in all_files(source)[:_MAX_LOOKED_AT] if (why := fault_of_format(path))})
+    return "".join(f"{why}. " for why in told)
 
 
 def describe_source(source: Path, name: str, options: Options) -> SourceDataset:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from dataset_conversion.layout import SourceCase, SourceDataset
 from moe_pipeline.files import sha256_json
+from moe_pipeline.imaging.io.formats import files_read
+from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.journal.written import Written
 from moe_pipeline.paths import RawFolder
@@ -22,6 +24,8 @@ class ConversionState:
         self._journal = Journal(path, ConvertedCase, source, self._description)
         self.own = Written(path)
         """What is ours in the new dataset."""
+        self.crashes = CrashLog(path.parent)
+        """Where errors that nobody foresaw are written down."""
 
     def find(self, case: SourceCase) -> ConvertedCase | None:
         """What is known of a case, if it was made from these very files and checked against the same description."""
@@ -62,4 +66,4 @@ def description_sha256(dataset: SourceDataset) -> str:
 
 
 def _files(case: SourceCase) -> list[Path]:
-    return [*case.images, *case.labels]
+    return [file for path in (*case.images, *case.labels) for file in files_read(path)]

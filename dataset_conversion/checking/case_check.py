@@ -17,9 +17,10 @@ from moe_pipeline.imaging.checks.inspection import (
 )
 from moe_pipeline.imaging.checks.shear import read_without_shear
 from moe_pipeline.imaging.checks.statistics import case_numbers
-from moe_pipeline.imaging.io.files import has_image_suffix
+from moe_pipeline.imaging.io.formats import files_read, has_image_suffix
 from moe_pipeline.imaging.io.native import read_channels
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.check import CheckedCase, Finding, Fix, Kind
@@ -50,7 +51,17 @@ class InspectedCase:
 
 
 def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[CheckedCase]) -> CheckedCase:
-    """Read and check one case, unless the journal knows it. Nothing is raised for a bad one."""
+    """Read and check one case, unless the journal knows it. Nothing is raised for a bad one, foreseen or not."""
+
+    def failed(message: str) -> CheckedCase:
+        found = finding(Kind.UNREADABLE, case.case_id, message)
+        sha256 = description_sha256(dataset)
+        return CheckedCase(case_id=case.case_id, description_sha256=sha256, files=(), findings=(found,))
+
+    return CrashLog(journal.path.parent).guarded(case.case_id, lambda: _check(case, dataset, journal), failed)
+
+
+def _check(case: SourceCase, dataset: SourceDataset, journal: Journal[CheckedCase]) -> CheckedCase:
     files = [file for path in (*case.images, *case.labels) for file in _files(path)]
     missing = [path for path in files if not path.is_file()]
     known = journal.find(case.case_id, files) if not missing else None
@@ -90,14 +101,14 @@ def inspect_case(
 
 def _files(path: Path) -> list[Path]:
     """A file itself; the files of a DICOM folder."""
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [*files_read(path)]
 
 
 def _load(case: SourceCase) -> tuple[LoadedCase, list[Finding]]:
     """Whatever can be read of a case: if its loader gives up, every file is read on its own, to find all faults."""
     if case.load is None:
         return _read_each(case)
-    loaded, findings = attempt(case.case_id, None, partial(case.load, case))
+    loaded, findings = attempt(case.case_id, None, partial(case.load, case, frozenset[Fix]()))
     if loaded is not None:
         return loaded, []
     each, more = _read_each(case)
@@ -172,9 +183,8 @@ def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -
         grid = loaded.channels[0].volume.geometry
         findings += inspect_grid(case.case_id, path.name, native.geometry, grid, "image and label")
     values = set((dataset.labels or {}).values() if dataset.value_map is None else dataset.value_map)
-    others = {0} | ({dataset.labels["ignore"]} if dataset.labels and "ignore" in dataset.labels else set())
     named_in = RawFolder.DESCRIPTION if dataset.value_map is None else "--labels"
-    inspected = inspect_label(case.case_id, path, native, values - others, others, named_in)
+    inspected = inspect_label(case.case_id, path, native, values - {0}, (0,), named_in)
     if inspected.labels is not None:
         findings += stored_as_floats(case.case_id, path, native)
     return replace(inspected, findings=findings + inspected.findings)

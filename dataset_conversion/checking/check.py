@@ -1,6 +1,5 @@
 """`moe convert SOURCE --check`: everything that is wrong with a source, case by case, before anything is converted."""
 
-import json
 import re
 import time
 from collections import defaultdict
@@ -10,11 +9,12 @@ from pathlib import Path
 
 from dataset_conversion.checking.case_check import check_case
 from dataset_conversion.checking.findings_text import findings_as_text
-from dataset_conversion.convert import describe, source_bytes
+from dataset_conversion.convert import account, describe, one_patient, source_bytes, told_missing, with_closed
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.sources import loose
 from dataset_conversion.state import description_sha256
+from moe_pipeline.datasets.accounting import walk
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.files import write_text
 from moe_pipeline.imaging.checks.inspection import finding
@@ -24,6 +24,7 @@ from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import CheckFolder
 from moe_pipeline.progress import Progress, silent
+from moe_pipeline.records.base import read_json
 from moe_pipeline.records.check import SEVERITIES, CheckedCase, CheckReport, Finding, Kind
 from moe_pipeline.records.planning import Splits
 
@@ -67,17 +68,23 @@ def check(
     """
     began = time.monotonic()
     name, described, findings = _described(source, source_format, options, label_map)
+    entries = walk(source)
+    described = with_closed(source, described, entries)
     cases = [*described.cases, *_faulty_cases(source, described)]
     checked = _check_all(cases, described, source, out, progress)
     findings += [finding(_kind_of(why), case_id, why) for case_id, why in described.faults.items()]
     findings += [found for case in checked for found in case.findings]
     findings += _volumes_of_one_series(described)
+    findings += [finding(Kind.MISSING_FILE, "", note, severity="warning") for note in told_missing(described)]
+    findings += [finding(Kind.ONE_PATIENT, "", note, severity="warning") for note in one_patient(described.cases)]
     findings += _compare(checked, cases, described, patient_pattern, _folds(source, splits))
+    failed = {one.case_id: one.message for one in reversed(findings) if one.severity == "error" and one.case_id}
     report = CheckReport(
         source=str(source.resolve()),
         source_format=name,
         cases=len({case.case_id for case in cases} | set(described.faults)),
         findings=tuple(sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.case_id, one.kind))),
+        accounting=account(source, described, entries, failed),
         seconds=round(time.monotonic() - began, 3),
     )
     report.save(out / REPORT)
@@ -188,10 +195,10 @@ def _folds(source: Path, splits: Path | None) -> dict[str, tuple[list[str], list
             folds[f"fold {number} of {splits.name}"] = (list(fold.train), list(fold.validation))
     theirs = source / "splits_final.json"
     if theirs.is_file():
+        content = read_json(theirs, "a list of folds")
         try:
-            content = json.loads(theirs.read_text(encoding="utf-8"))
             found = {f"fold {n} of {theirs.name}": (fold["train"], fold["val"]) for n, fold in enumerate(content)}
-        except (ValueError, TypeError, KeyError) as error:
+        except (TypeError, KeyError) as error:
             raise DatasetError(f"{theirs}: expected a list of folds with `train` and `val`, found {error}") from error
         folds |= found
     return folds

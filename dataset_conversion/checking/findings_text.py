@@ -22,7 +22,12 @@ def as_table(report: CheckReport, columns: int | None = None) -> str:
     ]
     left = len(report.findings) - _MAX_ROWS
     more = [f"... and {left} more"] if left > 0 else []
-    return "\n".join([report.summary(), *(lines if report.findings else []), *more])
+    sums = [_cut(line, columns) for line in _sums(report)]
+    return "\n".join([report.summary(), *(lines if report.findings else []), *more, *sums])
+
+
+def _sums(report: CheckReport) -> list[str]:
+    return [line for one in report.accounting for line in one.lines()]
 
 
 def findings_as_text(report: CheckReport) -> str:
@@ -33,7 +38,7 @@ def findings_as_text(report: CheckReport) -> str:
     parts = [report.summary() + (f"\nBy kind: {told}" if told else "")]
     for case_id, findings in groupby(ordered, key=lambda one: one.case_id):
         parts.append("\n".join([case_id or _DATASET, *(_paragraph(one) for one in findings)]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *["\n".join(_sums(report))] * bool(report.accounting)]) + "\n"
 
 
 def _paragraph(one: Finding) -> str:

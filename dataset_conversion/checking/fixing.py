@@ -53,10 +53,10 @@ def fixes_of(dataset: SourceDataset) -> frozenset[Fix]:
     return frozenset(dataset.settings.get("fix", ()))
 
 
-def load(case: SourceCase, fixes: Collection[Fix]) -> LoadedCase:
+def load(case: SourceCase, fixes: frozenset[Fix]) -> LoadedCase:
     """Read a case by its loader; of plain files, headers that are sheared by a little are freed of shear."""
     try:
-        return (case.load or load_files)(case)
+        return (case.load or load_files)(case, fixes)
     except GeometryError as error:
         if error.kind != "sheared" or "snap" not in fixes or case.load is not None:
             raise

@@ -4,9 +4,10 @@ A case is a session (and run) of a subject; a contrast is what is left of the na
 contrast is the one that most masks are named after; masks lie on its grid. Other contrasts become channels if every
 labelled case has them on that grid, and are left out otherwise. --channels T2w,T1w takes these, main contrast first.
 
-A mask has seg, mask, label, lesion or roi in its name. If a case has several, those that are named after the main image
-count. --masks chooses by a template such as 'derivatives/manual/**/*_lesion.nii.gz', in which {class} may stand for a
-structure. Splits are by subject.
+A mask lies below derivatives/ and has seg, mask, label, lesion or roi in its name, or lies beside the images and has
+such a word at its end, as in sub-01_T1w_label-lesion_roi.nii.gz. If a case has several, those that are named after the
+main image count. --masks chooses by a template such as 'derivatives/manual/**/*_lesion.nii.gz', in which {class} may
+stand for a structure. Splits are by subject.
 """
 
 import re
@@ -24,6 +25,8 @@ from moe_pipeline.imaging.io.native import read_geometry
 
 _ENTITY = re.compile(r"(sub|ses|run)-([A-Za-z0-9]+)_")
 _MASK = re.compile(r"seg|mask|label|lesion|roi", re.IGNORECASE)
+_MASK_SUFFIX = re.compile(r"_(roi|mask|dseg|probseg|seg|lesion|label)$", re.IGNORECASE)
+"""Last word of files that are masks, wherever they lie."""
 _DERIVATIVES = "derivatives"
 _Case = tuple[tuple[str, str], ...]
 
@@ -41,11 +44,17 @@ def describe(source: Path, options: Options) -> SourceDataset:
         DatasetError: if there are no images or no masks, or --channels asks for a contrast that is not there.
     """
     files = [path for path in all_files(source) if has_image_suffix(path)]
-    images = [_image(path) for path in files if path.relative_to(source).parts[0].startswith("sub-")]
-    masks = _masks([path for path in files if path.relative_to(source).parts[0] == _DERIVATIVES], source, options.masks)
+    raw = [path for path in files if path.relative_to(source).parts[0].startswith("sub-")]
+    drawn = [path for path in raw if _MASK_SUFFIX.search(case_id_of(path))]
+    images = [_image(path) for path in raw if path not in drawn]
+    derived = [path for path in files if path.relative_to(source).parts[0] == _DERIVATIVES]
+    masks = _masks([*drawn, *derived], source, options.masks)
+    taken = {match.path for match in masks}
+    images = [image for image in images if image.path not in taken]
     contrasts = Counter(match.fields[CHANNEL] for match in images)
     if not images or not masks:
-        where = "sub-*/" if not images else f"{_DERIVATIVES}/{f' by {options.masks!r}' if options.masks else ''}"
+        by = f" by {options.masks!r}" if options.masks else ""
+        where = f"{_DERIVATIVES}/{by}, nor beside the images in sub-*/" if images else "sub-*/"
         raise DatasetError(f"{source}: no {'masks' if images else 'images'} in {where}")
     if unknown := [name for name in options.channels if name not in contrasts]:
         raise DatasetError(f"{source}: no contrast {', '.join(unknown)}; there are {', '.join(sorted(contrasts))}")
@@ -60,7 +69,13 @@ def describe(source: Path, options: Options) -> SourceDataset:
         chosen,
         channels=options.channels or (main, *fitting),
     )
-    return replace(dataset, notes=_notes(main, set(others) - set(fitting), images, labelled, options.channels))
+    others_drawn = Counter(_kind(match.path) for match in masks if match not in chosen)
+    notes = _notes(main, set(others) - set(fitting), others_drawn, images, labelled, options.channels)
+    return replace(dataset, notes=notes)
+
+
+def _kind(path: Path) -> str:
+    return _ENTITY.sub("", case_id_of(path))
 
 
 def _image(path: Path) -> Match:
@@ -130,6 +145,7 @@ def _fits(images: Sequence[Match], main: str, name: str) -> bool:
 def _notes(
     main: str,
     left_out: set[str],
+    others_drawn: Counter[str],
     images: Sequence[Match],
     labelled: set[_Case],
     asked: Sequence[str],
@@ -140,6 +156,9 @@ def _notes(
         notes.append(
             f"{names} left out: not in every labelled case, or not on the grid of {main}; --channels takes more"
         )
+    if others_drawn:
+        listed = ", ".join(f"{n} {kind}" for kind, n in sorted(others_drawn.items()))
+        notes.append(f"masks that are not named after {main} left out: {listed}; --masks chooses")
     if unlabelled := {image.case for image in images} - labelled:
         notes.append(f"{len(unlabelled)} sessions without mask left out")
     return tuple(notes)

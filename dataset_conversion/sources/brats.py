@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from dataset_conversion.common import files_of
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import pair_by_fields
 from dataset_conversion.templates import CHANNEL, Match, all_files
@@ -28,6 +29,7 @@ _NORMALISED = "_subtrmeandivstd"
 _NECROSIS, _OEDEMA, _ENHANCING = "necrosis", "oedema", "enhancing tumour"
 _LABELS_2013 = {_NECROSIS: 1, _OEDEMA: 2, "non-enhancing tumour": 3, _ENHANCING: 4}
 _LABELS_2017 = {_NECROSIS: 1, _OEDEMA: 2, _ENHANCING: 4}
+_LABELS_PED = {_ENHANCING: 1, "non-enhancing tumour": 2, "cystic component": 3, _OEDEMA: 4}
 _LABELS_2023 = {_NECROSIS: 1, _OEDEMA: 2, _ENHANCING: 3, "resection cavity": 4}
 _PATIENT = re.compile(r"(BraTS-\w+-\d{5})-\d{3}|(brats_\d{4}_pat\d+)_\d+")
 
@@ -35,11 +37,11 @@ _PATIENT = re.compile(r"(BraTS-\w+-\d{5})-\d{3}|(brats_\d{4}_pat\d+)_\d+")
 def detect(source: Path) -> bool:
     """A folder, one or two levels down, holds a FLAIR, a T1ce and a tumour whose names differ in nothing else."""
     return any(
-        {"FLAIR", "T1ce", "tumour"} <= {_kind(path) for path in folder.iterdir() if _stem(path) == stem}
+        {"FLAIR", "T1ce", "tumour"} <= {_kind(path) for path in files_of(folder) if _stem(path) == stem}
         for pattern in ("*", "*/*")
         for folder in source.glob(pattern)
         if folder.is_dir()
-        for stem in {_stem(path) for path in folder.iterdir() if _kind(path) == "tumour"}
+        for stem in {_stem(path) for path in files_of(folder) if _kind(path) == "tumour"}
     )
 
 
@@ -96,6 +98,8 @@ def _match(path: Path) -> Match:
 def _labels(files: list[Path]) -> dict[str, int]:
     """Values changed their meaning twice; the names of the files tell."""
     names = [case_id_of(path).lower() for path in files]
+    if names and all("-ped-" in name for name in names):
+        return _LABELS_PED  # children's tumours have values of their own
     if any(name.endswith(("t2f", "t1n")) for name in names):
         return _LABELS_2023
     return _LABELS_2013 if any(name.endswith("otmulticlass") for name in names) else _LABELS_2017

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, field_validator
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.dataset import DatasetJson
 
 _KEPT = ("name", "description", "reference", "licence", "license", "release", "patients")
 
@@ -18,6 +19,11 @@ class DecathlonEntry(Part):
     """3D or 4D image."""
     label: str | None = None
     """Label map; absent for test cases."""
+
+    @field_validator("image", "label")
+    @classmethod
+    def _paths_of_windows(cls, path: str | None) -> str | None:
+        return None if path is None else path.replace("\\", "/")
 
 
 class DecathlonJson(Record):
@@ -33,6 +39,8 @@ class DecathlonJson(Record):
     """Labelled cases."""
     test: tuple[DecathlonEntry, ...] = ()
     """Cases without label; in the file a path alone will do."""
+    numTraining: int | None = None
+    """How many training cases there are."""
     kept: dict[str, Any] = Field(default_factory=dict)
     """Name, licence and the like, for the new dataset.json."""
 
@@ -64,6 +72,15 @@ class DecathlonJson(Record):
         """Also put aside the keys that are kept."""
         kept = {key: obj[key] for key in _KEPT if key in obj} if isinstance(obj, dict) else {}
         return super().model_validate({**obj, "kept": kept} if isinstance(obj, dict) else obj, **options)
+
+    @property
+    def faults_of_labels(self) -> tuple[str, ...]:
+        """Why its labels cannot be taken as they are: as nnU-Net's would be, by the same rule."""
+        labels: dict[str, int | list[int]] = {}
+        for text, name in sorted(self.labels.items(), key=lambda item: int(item[0])):
+            labels[f"{name}_{text}" if name in labels else name] = int(text)
+        described = DatasetJson(channel_names={"0": ""}, labels=labels, numTraining=0, file_ending=".nii.gz")
+        return tuple(described.faults_of_labels())
 
     @property
     def channel_names(self) -> tuple[str, ...]:

@@ -11,10 +11,13 @@ each, all with its labels. All cases are of one modality; `--channels MR` choose
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dataset_conversion.layout import Loaded, LoadedCase, Options, SourceCase, SourceDataset
 from dataset_conversion.masks import Mask, merge_masks
@@ -26,6 +29,7 @@ from moe_pipeline.imaging.dicom.stack import SeriesVolume
 from moe_pipeline.imaging.dicom.tree import ImageSeries, Tree, read_tree, series_of
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.check import Fix
 
 _BACKGROUND = "background"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -38,6 +42,17 @@ class _Labelled:
     series: ImageSeries
     labels: list[LabelFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Images and labels."""
+        return (*self.series.files, *(label.path for label in self.labels))
+
+    @property
+    def doubled(self) -> dict[str, int]:
+        """Names that several structures have, and how many."""
+        counts = Counter(name for label in self.labels for name in label.names)
+        return {name: n for name, n in counts.items() if n > 1}
 
 
 def detect(source: Path) -> bool:
@@ -66,16 +81,45 @@ def describe(source: Path, options: Options) -> SourceDataset:
     return SourceDataset(
         (modality,),
         {_BACKGROUND: 0, **values},
-        tuple(case for one in chosen for case in _cases(one, ids[one.series.uid], values, threshold)),
+        tuple(case for one in chosen for case in _cases(one, ids[one.series.key], values, threshold)),
         faults | unmatched,
         settings={"threshold": threshold},
-        notes=notes,
+        notes=(*notes, *_passed_over(tree), *_on_names(chosen), *_without_labels(chosen)),
+        left_out={path: f"passed over: {why}" for path, why in tree.passed_over.items()}
+        | dict.fromkeys(tree.faults, "DICOM files that cannot be used, see the rows")
+        | {path: "of series of other modalities" for one in labelled if one not in chosen for path in one.files},
     )
+
+
+def _on_names(labelled: list[_Labelled]) -> tuple[str, ...]:
+    """Names that a user should look at."""
+    names = {name for one in labelled for label in one.labels for name in label.names}
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        alike[re.sub(r"[\s_-]", "", name).casefold()].append(name)
+    notes = [f"{' and '.join(map(repr, same))} are classes of their own" for same in alike.values() if len(same) > 1]
+    if _BACKGROUND in names:
+        notes.append(f"structures called {_BACKGROUND} are left out: it is the name of what belongs to no class")
+    return tuple(notes)
+
+
+def _without_labels(labelled: list[_Labelled]) -> tuple[str, ...]:
+    """Series beside labelled ones, such as localizers and other reconstructions: a user may not want them."""
+    patients = {one.series.patient for one in labelled if one.labels}
+    n = sum(not one.labels and one.series.patient in patients for one in labelled)
+    return (f"{n} series of patients who have labels on other series become test cases (imagesTs)",) if n else ()
+
+
+def _passed_over(tree: Tree) -> tuple[str, ...]:
+    if not tree.passed_over:
+        return ()
+    counts = ", ".join(f"{n} {why}" for why, n in sorted(Counter(tree.passed_over.values()).items()))
+    return (f"{len(tree.passed_over)} files that are no slices are passed over: {counts}",)
 
 
 def _with_labels(tree: Tree, source: Path) -> tuple[list[_Labelled], dict[str, str]]:
     """Every series with its label files, and why label files go with none."""
-    found = {series.uid: _Labelled(series) for series in tree.series}
+    found = {series.key: _Labelled(series) for series in tree.series}
     faults = {}
     for label in tree.labels:
         if not label.names:
@@ -85,8 +129,11 @@ def _with_labels(tree: Tree, source: Path) -> tuple[list[_Labelled], dict[str, s
         except PipelineError as error:
             faults[_id_of(label.path.relative_to(source).as_posix())] = str(error)
             continue
-        found[series.uid].labels.append(label)
-        found[series.uid].notes += [note] if note else []
+        found[series.key].labels.append(label)
+        found[series.key].notes += [note] if note else []
+    for one in found.values():
+        if n := sum(path.parent == one.series.folder for path in tree.faults):
+            one.notes.append(f"{n} files beside its slices cannot be read: there may have been more slices")
     return list(found.values()), faults
 
 
@@ -107,8 +154,8 @@ def _one_modality(source: Path, labelled: list[_Labelled], options: Options) -> 
     return modality, (f"series of other modalities than {modality} are left out: {left_out}",)
 
 
-def _case_ids(series: list[ImageSeries], source: Path) -> dict[str, str]:
-    """Series UID to case id: the patient, with the number of the series where it has several."""
+def _case_ids(series: list[ImageSeries], source: Path) -> dict[tuple[str, ...], str]:
+    """Key of a series to case id: the patient, with the number of the series where it has several."""
     by_patient: dict[str, list[ImageSeries]] = defaultdict(list)
     for one in series:
         by_patient[_id_of(one.patient or one.folder.relative_to(source).as_posix()) or source.resolve().name].append(
@@ -120,7 +167,7 @@ def _case_ids(series: list[ImageSeries], source: Path) -> dict[str, str]:
         are_telling = None not in numbers and len(set(numbers)) == len(members)
         for ordinal, one in enumerate(members, start=1):
             tail = f"-s{one.number}" if are_telling else f"-{ordinal}"
-            ids[one.uid] = patient + (tail if len(members) > 1 else "")
+            ids[one.key] = patient + (tail if len(members) > 1 else "")
     return ids
 
 
@@ -137,7 +184,7 @@ def _cases(one: _Labelled, case_id: str, values: dict[str, int], threshold: floa
         part="training" if labels else "test",
         patient=one.series.patient or None,
     )
-    fault = one.series.fault or _duplicate_names(one.labels)
+    fault = one.series.fault
     if fault is not None:
         yield make(case_id, load=partial(_refuse, fault=fault))
         return
@@ -146,46 +193,68 @@ def _cases(one: _Labelled, case_id: str, values: dict[str, int], threshold: floa
         yield make(f"{case_id}-{volume.short}" if volume.short else case_id, load=load)
 
 
-def _duplicate_names(labels: list[LabelFile]) -> PipelineError | None:
-    counts = Counter(name for label in labels for name in label.names)
-    doubled = [name for name, n in counts.items() if n > 1]
-    if not doubled:
-        return None
-    files = [label.path.name for label in labels if doubled[0] in label.names]
+def _repeated(doubled: Iterable[str], labels: list[LabelFile]) -> ImageError:
+    """What to do about structures of one name."""
+    name = next(iter(doubled))
+    files = [label.path.name for label in labels for one in label.names if one == name]
+    where = f"in several files for one series: {', '.join(files)}"
+    if len(set(files)) == 1:
+        where = f"is the name of {len(files)} regions or segments in {files[0]}"
     return ImageError(
-        f"{labels[0].path.parent}: {', '.join(doubled)} in several files for one series: {', '.join(files)}. "
-        "Keep one of them.",
+        f"{labels[0].path.parent}: {', '.join(doubled)} {where}. Keep one of them, give each a name of its own or, if "
+        "they are one class, join them: moe convert --fix union",
         kind="duplicate",
     )
 
 
-def _refuse(_: SourceCase, *, fault: PipelineError) -> LoadedCase:
+def _refuse(_: SourceCase, __: frozenset[Fix], *, fault: PipelineError) -> LoadedCase:
     """A case that cannot be read, and why: raised only now, so that it is a row like any other."""
     raise fault.with_traceback(None)
 
 
 def _load(
-    case: SourceCase, *, volume: SeriesVolume, one: _Labelled, values: dict[str, int], threshold: float
+    case: SourceCase,
+    fixes: frozenset[Fix],
+    *,
+    volume: SeriesVolume,
+    one: _Labelled,
+    values: dict[str, int],
+    threshold: float,
 ) -> LoadedCase:
     notes = list(one.notes)
+    doubled = one.doubled
+    if doubled and "union" not in fixes:
+        raise _repeated(doubled, one.labels)
     if volume.title:
         notes.append(f"one of {len(one.series.volumes)} volumes of its series: {volume.title}")
     image = read_stack(volume.stack)
     if not case.labels:
         return LoadedCase((Loaded(image),), None, tuple(notes))
-    masks = _masks(case.labels, image.geometry, values, threshold, notes)
+    masks = _masks(case.labels, image.geometry, values, threshold, notes, doubled)
     labels, overlaps = merge_masks(masks, image.geometry.shape)
     return LoadedCase((Loaded(image),), Loaded(Volume(labels, image.geometry)), (*notes, *overlaps))
 
 
 def _masks(
-    paths: Iterable[Path], geometry: Geometry, values: dict[str, int], threshold: float, notes: list[str]
+    paths: Iterable[Path],
+    geometry: Geometry,
+    values: dict[str, int],
+    threshold: float,
+    notes: list[str],
+    doubled: Mapping[str, int],
 ) -> Iterator[Mask]:
+    joined: dict[str, NDArray[np.bool_]] = {}
     for path in paths:
-        for structure in read_structures(path, geometry, threshold):
+        for structure in read_structures(path, geometry, threshold, names_may_repeat=bool(doubled)):
             notes += structure.notes
             if structure.n_voxels == 0:
                 notes.append(f"{structure.name}: no voxel's centre lies inside")
+            elif structure.name in doubled and structure.name in values:
+                whole = joined.setdefault(structure.name, np.zeros(geometry.shape, bool, order="F"))
+                whole[tuple(slice(*side) for side in structure.box)] |= structure.part
             elif structure.name in values:
                 x, y, z = (start for start, _ in structure.box)
                 yield Mask(structure.name, values[structure.name], structure.part, (x, y, z))
+    for name, whole in joined.items():
+        notes.append(f"{name}: union of {doubled[name]} structures of that name")
+        yield Mask(name, values[name], whole)

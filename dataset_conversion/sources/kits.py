@@ -7,6 +7,7 @@ as {case}/aggregated_OR_seg.nii.gz.
 from dataclasses import replace
 from pathlib import Path
 
+from dataset_conversion.common import has_file
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import match_files, pair_by_fields, together
 from dataset_conversion.templates import Template, all_files
@@ -20,7 +21,7 @@ _MAJORITY = "aggregated_MAJ_seg.nii.gz"
 def detect(source: Path) -> bool:
     """A folder case_* has an image or a label by the names of KiTS."""
     names = ("imaging.nii.gz", "segmentation.nii.gz", _MAJORITY)
-    return any((folder / name).is_file() for folder in source.glob("case_*") for name in names)
+    return any(has_file(folder, name) for folder in source.glob("case_*") for name in names)
 
 
 def describe(source: Path, options: Options) -> SourceDataset:

@@ -2,18 +2,15 @@
 
 from pathlib import Path
 
-from dataset_conversion.common import files_of, is_json_with
+from dataset_conversion.common import files_of, keys_of
 from dataset_conversion.layout import Options, Part, SourceCase, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonEntry, DecathlonJson
 from moe_pipeline.imaging.io.files import case_id_of
-from moe_pipeline.paths import RawFolder
 
 
 def detect(source: Path) -> bool:
     """dataset.json names modalities and lists its files."""
-    return is_json_with(RawFolder(source).description, "modality") and is_json_with(
-        RawFolder(source).description, "training"
-    )
+    return {"modality", "training"} <= keys_of(source)
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
@@ -22,7 +19,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
     Raises:
         RecordError: if dataset.json breaks its schema.
     """
-    description = DecathlonJson.load(RawFolder(source).description)
+    description = DecathlonJson.load(source / "dataset.json")
     cases: list[SourceCase] = []
     faults: dict[str, str] = {}
     entries: list[tuple[DecathlonEntry, Part]] = [(entry, "training") for entry in description.training]
@@ -44,7 +41,15 @@ def describe(source: Path, _: Options) -> SourceDataset:
             case_id = case_id_of(path)
             if path not in listed and case_id not in faults:
                 faults[case_id] = _orphan(source, path)
-    return SourceDataset(description.channel_names, description.label_values, tuple(cases), faults, description.kept)
+    return SourceDataset(
+        description.channel_names,
+        description.label_values,
+        tuple(cases),
+        faults,
+        description.kept,
+        n_counted=description.numTraining,
+        refusals=description.faults_of_labels,
+    )
 
 
 def _name(path: Path, source: Path) -> str:

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dataset_conversion.common import files_of, is_json_with, labels_of, pair_up
+from dataset_conversion.common import DESCRIPTION, faults_of_labels, files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
-from moe_pipeline.paths import RawFolder
+from moe_pipeline.datasets.dataset import listed_path
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
 
@@ -15,7 +15,7 @@ _KNOWN = {"channel_names", "labels", "numTraining", "file_ending", "schema_versi
 
 def detect(source: Path) -> bool:
     """dataset.json names channels, as only version 2 does."""
-    return is_json_with(RawFolder(source).description, "channel_names")
+    return "channel_names" in keys_of(source)
 
 
 def describe(source: Path, _: Options) -> SourceDataset:
@@ -25,7 +25,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
         DatasetError: if it lists a case under a name that files cannot have.
         RecordError: if dataset.json breaks its schema.
     """
-    description = DatasetJson.load(RawFolder(source).description)
+    description = DatasetJson.load(source / "dataset.json")
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}", re.DOTALL)
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
     ending, n_channels = description.file_ending, len(channels)
@@ -33,13 +33,20 @@ def describe(source: Path, _: Options) -> SourceDataset:
         cases, faults = _listed(source, description.dataset, n_channels)
     else:
         labels = labels_of(source / "labelsTr", ending)
-        cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, n_channels)
+        cases, faults = pair_up(files_of(source / "imagesTr"), labels, pattern, n_channels, ending=ending)
+        faults |= faults_of_labels(source / "labelsTr", ending)
     test_labels = labels_of(source / "labelsTs", ending)
-    tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test")
+    tests, more = pair_up(files_of(source / "imagesTs"), test_labels, pattern, n_channels, "test", ending)
     extra = {key: value for key, value in description.model_dump().items() if key not in _KNOWN}
-    extra |= {"evaluation_regions": description.regions} if description.regions else {}
-    values = _single_values(description)
-    return SourceDataset(channels, values, (*cases, *tests), faults | more, extra, notes=_notes(description, values))
+    return SourceDataset(
+        channels,
+        _values(description),
+        (*cases, *tests),
+        faults | more,
+        extra,
+        n_counted=description.numTraining,
+        refusals=tuple(f"{DESCRIPTION}: {fault}" for fault in description.faults_of_labels()),
+    )
 
 
 def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list[SourceCase], dict[str, str]]:
@@ -51,7 +58,13 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             faults[case_id] = "in dataset.json, it needs a list `images` and a `label`"
             continue
-        images, label = tuple(source / str(path) for path in entry["images"]), source / str(entry["label"])
+        if entry["label"] is None:
+            faults[case_id] = "in dataset.json its `label` is null; name one, or take the case off the list"
+            continue
+        images, label = (
+            tuple(listed_path(source, path) for path in entry["images"]),
+            listed_path(source, entry["label"]),
+        )
         missing = [str(path) for path in (*images, label) if not path.is_file()]
         if missing:
             faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"
@@ -62,18 +75,10 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
     return cases, faults
 
 
-def _single_values(description: DatasetJson) -> dict[str, int]:
-    """Name to value; a value of regions is named after the smallest that holds it."""
-    named = {name: value if isinstance(value, list) else [value] for name, value in description.labels.items()}
-    values: dict[str, int] = {}
-    for value in sorted({value for found in named.values() for value in found}):
-        name = min((name for name in named if value in named[name]), key=lambda name: len(named[name]))
-        values[f"{name}_{value}" if name in values else name] = value
-    return values
-
-
-def _notes(description: DatasetJson, values: dict[str, int]) -> tuple[str, ...]:
-    if not description.regions:
-        return ()
-    listed = ", ".join(f"{name} ({value})" for name, value in values.items() if value > 0)
-    return (f"{len(description.regions)} regions became the plain classes {listed}; dataset.json keeps the regions",)
+def _values(description: DatasetJson) -> dict[str, int]:
+    """Name to value; where names stand for several values, or several for one, each value goes by its number."""
+    labels = {name: value for name, value in description.labels.items() if isinstance(value, int)}
+    if len(labels) == len(description.labels) and len(set(labels.values())) == len(labels):
+        return labels
+    listed = [value if isinstance(value, list) else [value] for value in description.labels.values()]
+    return {"background": 0} | {str(value): value for value in sorted({one for found in listed for one in found} - {0})}

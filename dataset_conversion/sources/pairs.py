@@ -77,7 +77,7 @@ def _by_rules(source: Path, channels: Sequence[str]) -> tuple[list[Match], list[
         for folder in (_IMAGE_FOLDER, _LABEL_FOLDER, _TEST_FOLDER)
     )
     if images and labels:
-        label_matches = [Match(path, {"case": _plain(path, _LABEL_WORD)}) for path in labels]
+        label_matches = [Match(path, {"case": _plain(path, _LABEL_WORD) or case_id_of(path)}) for path in labels]
         known = {match.case_id for match in label_matches}
         image_matches = [_numbered(path, channels, known) for path in images]
         if any(CHANNEL in match.fields for match in image_matches):
@@ -112,7 +112,7 @@ def _with_folders(path: Path, name: str, source: Path) -> str:
 
 def _numbered(path: Path, channels: Sequence[str], known: set[str]) -> Match:
     """An image by its case, and by its channel if only that tells it from the name of a label."""
-    name = _plain(path, _IMAGE_WORD)
+    name = _plain(path, _IMAGE_WORD) or case_id_of(path)
     match = _NUMBERED.fullmatch(name)
     if name in known or match is None or match["case"] not in known:
         return Match(path, {"case": name})

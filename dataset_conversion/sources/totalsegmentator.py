@@ -6,6 +6,7 @@ of organ files elsewhere is a matter of templates: `--images scan.nii.gz --masks
 
 from pathlib import Path
 
+from dataset_conversion.common import has_file, subfolders_of
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import match_files, pair_by_fields
 from dataset_conversion.templates import Template, all_files
@@ -16,7 +17,10 @@ _SCANS = {"ct": "CT", "mri": "MRI"}
 
 def detect(source: Path) -> bool:
     """A folder, or the source itself, has a scan beside segmentations/."""
-    return any((folder / "segmentations").is_dir() and _scans(folder) for folder in (source, *source.iterdir()))
+    return any(
+        _scans(folder) and "segmentations" in {path.name for path in subfolders_of(folder)}
+        for folder in _folders(source)
+    )
 
 
 def describe(source: Path, options: Options) -> SourceDataset:
@@ -26,7 +30,7 @@ def describe(source: Path, options: Options) -> SourceDataset:
         DatasetError: if there are both CT and MRI and --channels does not say which, or there is no case.
     """
     folder = "" if (source / "segmentations").is_dir() else "{case}/"
-    found = sorted({scan for path in (source, *source.iterdir()) for scan in _scans(path)})
+    found = sorted({scan for path in _folders(source) for scan in _scans(path)})
     wanted = [name for name in found if not options.channels or _SCANS[name] in options.channels]
     if len(wanted) != 1:
         there = ", ".join(_SCANS[name] for name in found) or "neither ct.nii.gz nor mri.nii.gz"
@@ -36,5 +40,9 @@ def describe(source: Path, options: Options) -> SourceDataset:
     return pair_by_fields(source, images, masks, channels=[_SCANS[wanted[0]]])
 
 
+def _folders(source: Path) -> list[Path]:
+    return [source, *subfolders_of(source)]
+
+
 def _scans(folder: Path) -> list[str]:
-    return [name for name in _SCANS if (folder / f"{name}.nii.gz").is_file()]
+    return [name for name in _SCANS if has_file(folder, f"{name}.nii.gz")]

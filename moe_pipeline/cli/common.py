@@ -20,7 +20,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 
 ROOT = Path("moe_workspace")
-FIXES = ("safe", "snap", "round", "resample-labels", "split-4d")
+FIXES = ("safe", "snap", "round", "resample-labels", "split-4d", "sform", "qform", "pixdim", "mm", "union")
 """Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
 
 

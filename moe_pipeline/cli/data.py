@@ -11,6 +11,7 @@ from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Root, progres
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
+_MAX_REMARKS = 10
 
 
 @app.command(cls=BareFix)
@@ -72,9 +73,13 @@ def convert(
         report = convert_dataset(
             source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
         )
-    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes)]))
+    sums = [f"  {line}" for one in report.accounting for line in one.lines()]
+    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes), *sums]))
     if fixes:
         typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was repaired")
+    elif remarked := [f"  {row.case_id}: {row.remarks}" for row in report.changed if row.remarks]:
+        more = [f"  ... and {len(remarked) - _MAX_REMARKS} more, see conversion.json"] * (len(remarked) > _MAX_REMARKS)
+        typer.echo("\n".join([*remarked[:_MAX_REMARKS], *more]))
     for row in report.failed:
         typer.echo(f"  {row.case_id}: {row.message}", err=True)
     if report.failed:

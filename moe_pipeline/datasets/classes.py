@@ -1,12 +1,13 @@
 """Class names for a folder of label maps."""
 
-import json
 import logging
+import os
 from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, RecordError
 from moe_pipeline.imaging.io.files import label_values, list_label_maps, read_label_map
 from moe_pipeline.paths import RawFolder
+from moe_pipeline.records.base import read_json
 from moe_pipeline.records.dataset import DatasetJson
 
 _log = logging.getLogger(__name__)
@@ -18,18 +19,21 @@ def classes_beside(labels: Path) -> dict[int, str]:
     Both nnU-Net's form ({"liver": 1}) and the Decathlon's ({"1": "liver"}) are understood.
 
     Raises:
-        RecordError: if there is one, but it breaks its schema.
+        RecordError: if there is one, but it breaks its schema, or its labels are not classes with one value each.
     """
     path = RawFolder(labels.resolve().parent).description
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        named = json.loads(path.read_text(encoding="utf-8"))["labels"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: no dataset.json with labels: {error}") from error
+    content = read_json(path, "a dataset.json with labels")
+    if not isinstance(content, dict) or "labels" not in content:
+        raise RecordError(f"{path}: no dataset.json with labels; expected a key `labels` that names the values")
+    named = content["labels"]
     if isinstance(named, dict) and all(str(value).isdigit() and isinstance(name, str) for value, name in named.items()):
         return {int(value): name for value, name in named.items() if int(value) > 0}
-    return DatasetJson.load(path).classes
+    description = DatasetJson.load(path)
+    if faults := description.faults_of_labels():
+        raise RecordError("\n  ".join([f"{path}: its labels cannot be used", *faults]))
+    return description.classes
 
 
 def classes_of(labels: Path) -> dict[int, str]:

@@ -1,15 +1,17 @@
 """A raw dataset folder as nnU-Net v2 lays it out."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.names import check_name, fault_of_name, fault_of_title, shown
+from moe_pipeline.records.names import check_name, fault_of_name, shown
 from moe_pipeline.records.planning import Fault
 
 _MAX_LISTED = 20
@@ -77,8 +79,12 @@ def open_dataset(folder: Path) -> RawDataset:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
+    below = [] if os.path.lexists(RawFolder(folder).description) else sorted(folder.glob(f"*/{RawFolder.DESCRIPTION}"))
+    if below:
+        listed = ", ".join(str(path.parent) for path in below[:_MAX_LISTED])
+        raise DatasetError(f"{folder}: is no dataset, but holds {listed}. Give the folder of one dataset.")
     description = DatasetJson.load(RawFolder(folder).description)
-    raise_faults(folder, _label_faults(description))
+    raise_faults(folder, [f"dataset.json: {fault}" for fault in description.faults_of_labels()])
     finder = _listed_cases if description.dataset is not None else _found_cases
     cases, faults = finder(folder, description)
     if not cases:
@@ -106,31 +112,14 @@ def raise_faults(folder: Path, faults: list[str]) -> None:
     raise DatasetError("\n  ".join([f"{folder}: {count}", *shown]))
 
 
-def _label_faults(description: DatasetJson) -> list[str]:
-    faults = []
-    if description.regions:
-        names = ", ".join(description.regions)
-        faults.append(f"dataset.json: regions are not supported ({names}): give each label value a name of its own")
-    for name in description.labels:
-        if why := fault_of_title(name):
-            faults.append(f"dataset.json: labels: {shown(name)} cannot be the name of a class: {why}; rename it")
-    values = [value for value in description.labels.values() if isinstance(value, int)]
-    if len(set(values)) < len(values):
-        faults.append("dataset.json: two labels share a value")
-    if not description.classes and not description.regions:
-        faults.append("dataset.json: labels has no class besides background")
-    if min(values, default=0) < 0 or max(values, default=0) > 65535:
-        faults.append(f"dataset.json: label values must lie in 0..65535, found {min(values)}..{max(values)}")
-    return faults
-
-
 def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[Fault]]:
     images, faults = _channel_files(folder / "imagesTr", description)
     incomplete = {fault.case_id for fault in faults}
     ending = description.file_ending
-    labels = {
-        path.name.removesuffix(ending): path for path in _files(folder / "labelsTr") if path.name.endswith(ending)
-    }
+    files = _files(folder / "labelsTr")
+    labels = {path.name.removesuffix(ending): path for path in files if path.name.endswith(ending)}
+    wrong = {path.name: fault_of_file_name(path, ending, numbered=False) for path in files}
+    faults += [_fault(name, why) for name, why in wrong.items() if why]
     for case_id, path in sorted(labels.items()):
         if case_id not in images and case_id not in incomplete:
             faults.append(
@@ -139,7 +128,11 @@ def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], li
     for case_id, channels in sorted(images.items()):
         if case_id not in labels:
             faults.append(
-                _fault(case_id, f"{channels[0].name}: an image without label; expected labelsTr/{case_id}{ending}")
+                _fault(
+                    case_id,
+                    f"{channels[0].name}: an image without label; expected labelsTr/{case_id}{ending}"
+                    f"{numbered_label(case_id, labels)}",
+                )
             )
     cases = [Case(case_id, images[case_id], labels[case_id]) for case_id in sorted(set(images) & set(labels))]
     return cases, faults
@@ -153,8 +146,13 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             faults.append(_fault(case_id, "in dataset.json, it needs a list `images` and a `label`"))
             continue
-        label = folder / str(entry["label"])
-        case = Case(case_id, tuple(folder / str(image) for image in entry["images"]), label)
+        if entry["label"] is None:
+            faults.append(
+                _fault(case_id, "in dataset.json its `label` is null; name one, or take the case off the list")
+            )
+            continue
+        label = listed_path(folder, entry["label"])
+        case = Case(case_id, tuple(listed_path(folder, image) for image in entry["images"]), label)
         found = [f"{path} does not exist" for path in (*case.images, label) if not path.is_file()]
         if len(case.images) != len(description.channel_names):
             found.append(f"{len(case.images)} images for {len(description.channel_names)} channels")
@@ -177,9 +175,8 @@ def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tu
             )
         elif match:
             found.setdefault(match[1], {})[int(match[2])] = path
-        elif path.name.endswith(ending):
-            message = f"{path.name}: no channel number; expected a name like case_0000{ending}"
-            faults.append(_fault(path.name.removesuffix(ending), message))
+        elif why := fault_of_file_name(path, ending, numbered=True):
+            faults.append(_fault(path.name.removesuffix(ending), why))
     expected = list(range(len(description.channel_names)))
     for case_id, channels in sorted(found.items()):
         if sorted(channels) != expected:
@@ -194,11 +191,47 @@ def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tu
     return complete, faults
 
 
+def numbered_label(case_id: str, labels: Collection[str]) -> str:
+    """What to add if the label of a case is there under the name of a channel."""
+    return (
+        f" ({case_id}_0000 is there: labels carry no channel number, rename it)" if f"{case_id}_0000" in labels else ""
+    )
+
+
+def listed_path(folder: Path, text: Any) -> Path:
+    """A path of dataset.json's `dataset`, relative to its folder; $VARIABLES are expanded, as nnU-Net does."""
+    return folder / os.path.expandvars(str(text))
+
+
+def fault_of_file_name(path: Path, ending: str, *, numbered: bool) -> str:
+    """Why an image file in a folder of nnU-Net's is not seen; empty if it is seen, or is no image.
+
+    Args:
+        path: of the file.
+        ending: that dataset.json says all files have.
+        numbered: whether names carry a channel number.
+    """
+    if not (has_image_suffix(path) or fault_of_format(path)):
+        return ""
+    if not path.name.endswith(ending):
+        return (
+            f"{shown(path.name)}: does not end in {ending}, as all files do by dataset.json (file_ending). Rename it, "
+            "or convert it to that format"
+        )
+    if numbered and not re.fullmatch(rf".+_\d{{4}}{re.escape(ending)}", path.name, re.DOTALL):
+        return f"{path.name}: no channel number; expected a name like case_0000{ending}"
+    return ""
+
+
 def _fault(case_id: str, message: str) -> Fault:
     return Fault(case_id=case_id, severity="error", message=message)
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+    except FileNotFoundError:
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror}); open it for reading"
+        raise DatasetError(f"{folder}: {reason}") from error

@@ -1,15 +1,15 @@
 """The border to SimpleITK, whose arrays are (z, y, x) and whose world is LPS. Nothing else knows about either."""
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import SimpleITK
 
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.quiet import QuietLock
 from moe_pipeline.imaging.volume import Volume
 
-ITK_READS = Lock()
+ITK_READS = QuietLock()
 """ITK's readers share global state: of some sixty runs with four threads that read headers at once, one died of a
 corrupted heap. Voxels of NIfTI files, where the time goes, are read without ITK and so without this lock."""
 
@@ -45,7 +45,8 @@ def set_grid(resampler: Any, grid: Geometry) -> None:
 
 def image_from_volume(volume: Volume) -> Any:
     """A SimpleITK image with a copy of the voxels, on the same grid."""
-    image = sitk.GetImageFromArray(volume.array.transpose())  # (x, y, z) -> (z, y, x)
+    array = volume.array.astype(volume.array.dtype.newbyteorder("="), copy=False)  # ITK knows no other byte order
+    image = sitk.GetImageFromArray(array.transpose())  # (x, y, z) -> (z, y, x)
     image.SetSpacing(volume.geometry.spacing_mm)
     image.SetOrigin((_LPS_FROM_RAS * volume.geometry.origin_mm).tolist())
     image.SetDirection((_LPS_FROM_RAS[:, None] * volume.geometry.matrix).ravel().tolist())

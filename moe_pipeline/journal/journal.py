@@ -45,7 +45,8 @@ class Journal(Generic[LineT]):
     """The lines of one folder of files; safe to use from several threads."""
 
     def __init__(self, path: Path, model: type[LineT], folder: Path, description_sha256: str) -> None:
-        self._path = path
+        self.path = path
+        """The file of lines."""
         self._folder = folder
         self._description = description_sha256
         self.known = _read(path, model)
@@ -57,7 +58,10 @@ class Journal(Generic[LineT]):
         line = self.known.get(case_id)
         if line is None or line.description_sha256 != self._description or len(line.files) != len(files):
             return None
-        fits = all(stamp.fits(path, self._folder) for stamp, path in zip(line.files, files, strict=True))
+        try:
+            fits = all(stamp.fits(path, self._folder) for stamp, path in zip(line.files, files, strict=True))
+        except OSError:
+            return None  # a file is gone, or closed
         return line if fits else None
 
     def stamp(self, files: Sequence[Path]) -> tuple[FileStamp, ...]:
@@ -67,7 +71,7 @@ class Journal(Generic[LineT]):
     def add(self, line: LineT) -> None:
         """Append a line."""
         with self._lock:
-            append_line(self._path, line.model_dump_json())
+            append_line(self.path, line.model_dump_json())
             self.known[line.case_id] = line
 
 

@@ -8,6 +8,7 @@ from moe_pipeline.datasets.dataset import Case
 from moe_pipeline.imaging.checks.inspection import attempt, inspect_grid, inspect_image, inspect_label
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.native import read_native
+from moe_pipeline.imaging.padding import without_padding
 from moe_pipeline.imaging.volume import Volume, to_canonical
 from moe_pipeline.records.check import Finding
 from moe_pipeline.records.dataset import DatasetJson
@@ -41,9 +42,7 @@ class CaseCheck:
         self._note(findings)
         if native is None:
             return
-        ignore = self.description.ignore_value
-        others = {0} if ignore is None else {0, ignore}
-        inspected = inspect_label(case_id, path, native, self.description.classes, others)
+        inspected = inspect_label(case_id, path, native, self.description.classes)
         self._note(inspected.findings)
         if inspected.labels is not None:
             self.native = native.geometry
@@ -57,7 +56,7 @@ class CaseCheck:
             self._note(findings)
             return None
         findings = inspect_image(case_id, path, native)
-        volume = to_canonical(native)
+        volume = to_canonical(without_padding(native))
         if self.label is not None:
             findings += inspect_grid(case_id, path.name, self.label.geometry, volume.geometry, "image and label")
         self._note(findings)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moe_pipeline.datasets.dataset import Case, RawDataset
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.components import Region
+from moe_pipeline.imaging.io.formats import files_read
 from moe_pipeline.planning.check import CaseCheck
 from moe_pipeline.planning.intensities import measure_channel
 from moe_pipeline.planning.measures import body_box, find_classes, measure_class
@@ -28,7 +29,7 @@ def fingerprint_case(case: Case, dataset: RawDataset) -> CaseFingerprint:
     measures = _measure(check)
     return CaseFingerprint(
         case_id=case.case_id,
-        files=tuple(FileStamp.of(path, dataset.folder) for path in case_files(case)),
+        files=tuple(FileStamp.of(path, dataset.folder) for path in case_files(case) if path.is_file()),
         description_sha256=description_sha256(dataset.json),
         faults=tuple(check.faults),
         measures=measures if check.is_usable else None,
@@ -36,8 +37,8 @@ def fingerprint_case(case: Case, dataset: RawDataset) -> CaseFingerprint:
 
 
 def case_files(case: Case) -> list[Path]:
-    """Images, then label."""
-    return [*case.images, *([case.label] if case.label else [])]
+    """Images, then label, each with the files that hold its voxels."""
+    return [file for path in (*case.images, *([case.label] if case.label else [])) for file in files_read(path)]
 
 
 def description_sha256(description: DatasetJson) -> str:

@@ -1,11 +1,14 @@
 """The stage: check, fingerprint, plan and split a dataset, and save all of it."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe_pipeline.datasets.accounting import Entry, Handled, account_for, of_left_out, walk
 from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.imaging.io.memory import case_bytes
+from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import PlanFolder
@@ -18,8 +21,13 @@ from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import classes_not_learnt, keep_splits, make_splits, not_learnt_warning
 from moe_pipeline.planning.summary import summarise_cases
 from moe_pipeline.progress import Progress, silent
-from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fingerprint, Plan, Splits
+from moe_pipeline.records.cases import Accounting
+from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fault, Fingerprint, Plan, Splits
 
+_NO_VALIDATION = (
+    "  warning: no fold holds a case back for validation, as all cases that can be learnt from are one, or "
+    "of one patient; if these are several people, say who is who: `patients` in dataset.json, or --patients"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +58,7 @@ class PlannedFiles:
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
                 warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
+        sums = [f"  {line}" for one in self.fingerprint.accounting for line in one.lines()]
         return "\n".join(
             [
                 f"{plan.dataset}: {len(self.fingerprint.cases)} cases, {len(plan.classes)} classes, "
@@ -57,6 +66,8 @@ class PlannedFiles:
                 f"  view {told}",
                 f"  about {costs.disk_mb:.0f} MB of disk, {costs.memory_mb:.0f} MB of memory, "
                 f"{costs.minutes:.0f} minutes to encode and train",
+                *sums,
+                *[_NO_VALIDATION] * (not any(fold.validation for fold in self.splits.folds)),
                 *warnings,
             ]
         )
@@ -98,6 +109,7 @@ def plan_dataset(
     """
     preset = load_planning_preset(foundation, weights_root)
     dataset = open_dataset(folder)
+    entries = walk(folder)
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
     cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse)
@@ -105,6 +117,7 @@ def plan_dataset(
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(errors))
     fingerprint = summarise_cases(dataset, cases)
+    fingerprint = fingerprint.model_copy(update={"accounting": _accounting(dataset, fingerprint, entries)})
     splits = make_splits(
         dataset.name,
         [case.case_id for case in fingerprint.cases if case.classes],
@@ -133,13 +146,38 @@ def fingerprint_cases(
     known = {case.case_id: line for case in dataset.cases if (line := journal.find(case.case_id, case_files(case)))}
     missing = [case for case in dataset.cases if case.case_id not in known]
 
+    crashes = CrashLog(journal_path.parent)
+
     def work(case: Case) -> CaseFingerprint:
-        return fingerprint_case(case, dataset)
+        def rescue(message: str) -> CaseFingerprint:
+            fault = Fault(case_id=case.case_id, severity="error", message=message)
+            sha256 = description_sha256(dataset.json)
+            return CaseFingerprint(case_id=case.case_id, files=(), description_sha256=sha256, faults=(fault,))
+
+        return crashes.guarded(case.case_id, lambda: fingerprint_case(case, dataset), rescue)
 
     for fingerprint in run_each(work, missing, _case_bytes, f"checking {dataset.name}", progress):
         known[fingerprint.case_id] = fingerprint
         journal.add(fingerprint)
     return [known[case.case_id] for case in dataset.cases]
+
+
+def _accounting(
+    dataset: RawDataset, fingerprint: Fingerprint, entries: Iterable[Entry]
+) -> tuple[Accounting, Accounting]:
+    """Training cases with their files: found = used + left out."""
+    files = {case.case_id: case_files(case) for case in dataset.cases}
+    errors = {fault.case_id: fault.message for fault in reversed(fingerprint.faults) if fault.severity == "error"}
+    used = {case_id: paths for case_id, paths in files.items() if case_id not in errors}
+    lost = of_left_out(path for case_id, paths in files.items() if case_id in errors for path in paths)
+    tests = {
+        entry.path: "of test cases, which are not planned on"
+        for entry in entries
+        if entry.path.parent.name in ("imagesTs", "labelsTs") and not entry.closed
+    }
+    here = {*files, *errors, *(case.case_id for case in dataset.test_cases)}
+    n_missing = max(dataset.json.numTraining - len(here), 0)
+    return account_for(dataset.folder, entries, Handled(used, errors, tests | lost, n_missing))
 
 
 def _case_bytes(case: Case) -> int:

@@ -184,8 +184,8 @@ class _Collected:
                 self.ready[case] = Given(annotations.space, objects_of(annotations.annotations, ids, str(file)))
             except PromptError as error:
                 self._fault(case, file, error)
-        origin = frozenset(file for those in self.origin.values() for file in those)
-        return PromptSet(self.path, self.ready, self.faults, ids, tuple(self.notes), origin)
+        found = frozenset(file for those in self.origin.values() for file in those)
+        return PromptSet(self.path, self.ready, self.faults, ids, tuple(self.notes), found)
 
     def _beside(self) -> ClassTable | None:
         beside = self.path if self.single else self.path / _NOT_PROMPTS

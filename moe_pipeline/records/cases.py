@@ -1,8 +1,13 @@
-"""Rows of cases.csv."""
+"""Rows of cases.csv, and how many cases and files there are: found = used + left out."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from moe_pipeline.records.base import Part
+
+_MAX_REASONS = 8
+_LONGEST = 120
 
 Status = Literal["ok", "absent", "failed"]
 
@@ -37,3 +42,48 @@ class CaseRow(Part):
     """Volume in the written label map."""
     seconds: float | None = None
     """Time for this class, or for the case until it failed."""
+
+
+class LeftOut(Part):
+    """Cases or files that were not used, all for one reason."""
+
+    reason: str
+    """Why."""
+    count: int = Field(ge=1)
+    """How many."""
+    examples: tuple[str, ...]
+    """Some of them: case ids, or paths relative to the folder."""
+
+    def told(self) -> str:
+        """In one line."""
+        names = [*self.examples, *["..."] * (self.count > len(self.examples) > 0)]
+        reason = self.reason if len(self.reason) <= _LONGEST else f"{self.reason[:_LONGEST]}..."
+        return f"{self.count} {reason}" + (f": {', '.join(names)}" if names else "")
+
+
+class Accounting(Part):
+    """What became of everything that was found; the numbers add up, or there is no such record."""
+
+    of: Literal["cases", "files"]
+    """What is counted. Files are all visible ones below the folder, and those that cases name elsewhere."""
+    found: int = Field(ge=0)
+    """All of them."""
+    used: int = Field(ge=0)
+    """What the outcome is made of."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The others, by reason."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        left = sum(one.count for one in self.left_out)
+        if self.found != self.used + left:
+            raise ValueError(f"{self.found} found, but {self.used} used + {left} left out")
+        return self
+
+    def lines(self) -> list[str]:
+        """For the terminal: the sum, then the reasons."""
+        left = self.found - self.used
+        told = [f"  {one.told()}" for one in self.left_out[:_MAX_REASONS]]
+        more = sum(one.count for one in self.left_out[_MAX_REASONS:])
+        told += [f"  {more} for other reasons, see the JSON file"] if more else []
+        return [f"{self.of}: {self.found} found = {self.used} used + {left} left out", *told]

@@ -1,11 +1,12 @@
 """What a check of a dataset found."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.stamp import FileStamp
 
 Severity = Literal["error", "warning", "note"]
@@ -13,11 +14,13 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-Fix = Literal["safe", "snap", "round", "resample-labels", "split-4d"]
+Fix = Literal["safe", "snap", "round", "resample-labels", "split-4d", "sform", "qform", "pixdim", "mm", "union"]
 """What `moe convert --fix` may repair. safe is snap (headers that mean the same grid) and round (labels that are whole
-numbers but for rounding); the others change more, and are done only if they are asked for by name."""
+numbers but for rounding); the others change more, and are done only if they are asked for by name. sform, qform and
+pixdim say what to believe in a NIfTI header that contradicts itself, mm that its unit is wrong; union makes one class
+of several regions or segments of one name."""
 
-FIXES: tuple[Fix, ...] = ("safe", "snap", "round", "resample-labels", "split-4d")
+FIXES: tuple[Fix, ...] = get_args(Fix)
 
 
 class Kind(StrEnum):
@@ -31,6 +34,9 @@ class Kind(StrEnum):
     DIMENSIONS = "dimensions"
     NOT_FINITE = "not_finite"
     GEOMETRY = "geometry"
+    HEADER = "header"
+    SPACING = "spacing"
+    NO_CONTRAST = "no_contrast"
     SHEARED = "sheared"
     UNKNOWN_LABELS = "unknown_labels"
     FLOAT_LABELS = "float_labels"
@@ -42,6 +48,7 @@ class Kind(StrEnum):
     TILTED_SLICES = "tilted_slices"
     SEVERAL_VOLUMES = "several_volumes"
     PATIENT_ON_BOTH_SIDES = "patient_on_both_sides"
+    ONE_PATIENT = "one_patient"
     OUTLIER = "outlier"
 
 
@@ -123,6 +130,8 @@ class CheckReport(Record):
     """Cases looked at, those with missing files included."""
     findings: tuple[Finding, ...]
     """Errors first, then by case."""
+    accounting: tuple[Accounting, ...] = ()
+    """Cases and files: found = used + left out; used are those without errors."""
     seconds: float = Field(ge=0)
     """Wall time."""
 

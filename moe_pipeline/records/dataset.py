@@ -5,7 +5,17 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.cases import Accounting
+from moe_pipeline.records.names import fault_of_title
 from moe_pipeline.records.stamp import FileStamp
+
+BACKGROUND, IGNORE = "background", "ignore"
+"""Labels that nnU-Net reserves: nothing, and voxels without annotation."""
+_MAX_VALUE = 65535
+_MAP = (
+    "Say what each value is to be when converting: --labels map.json with a line such as "
+    '{"liver": 1, "tumour": [2, 3], "background": "*"}'
+)
 
 
 class DatasetJson(Record):
@@ -48,13 +58,44 @@ class DatasetJson(Record):
     @property
     def classes(self) -> dict[int, str]:
         """Value to name of every class with one value; without background and `ignore`, sorted by value."""
-        named = {_single(value): name for name, value in self.labels.items() if name != "ignore"}
+        named = {_single(value): name for name, value in self.labels.items() if name != IGNORE}
         return {value: named[value] for value in sorted(named) if value > 0}
 
-    @property
-    def ignore_value(self) -> int | None:
-        """Value of voxels without annotation."""
-        return _single(self.labels["ignore"]) if "ignore" in self.labels else None
+    def faults_of_labels(self) -> list[str]:
+        """Why the labels cannot be taken for classes with one value each, in words; the same wherever they are read."""
+        values: dict[int, list[str]] = {}
+        for name, value in self.labels.items():
+            for one in value if isinstance(value, list) else [value]:
+                values.setdefault(one, []).append(name)
+        faults = [f"labels: {name!a} cannot be the name of a class: {why}; rename it" for name, why in self._untitled()]
+        if self.regions:
+            listed = ", ".join(f"{name} = {value}" for name, value in self.regions.items())
+            return [*faults, f"labels: regions, which are made of several values, are not supported ({listed}). {_MAP}"]
+        ignored = next((name for name in self.labels if name.casefold() == IGNORE), None)
+        if ignored is not None:
+            found = (
+                f"labels: {ignored} ({self.labels[ignored]}) marks voxels without annotation, which is not supported"
+            )
+            faults.append(f"{found}: they would count as background. {_MAP}")
+        faults += [
+            f"labels: {' and '.join(names)} share the value {value}; give each a value of its own. {_MAP}"
+            for value, names in values.items()
+            if len(names) > 1
+        ]
+        zero = next(iter(values.get(0, ())), BACKGROUND)
+        own = next((name for name in self.labels if name.casefold() == BACKGROUND), None)
+        if own is not None and self.labels[own] not in (0, [0]):
+            faults.append(f"labels: {own} is {self.labels[own]}, but must be 0. {_MAP}")
+        elif zero.casefold() != BACKGROUND:
+            faults.append(f"labels: the value 0 is called {zero!r}, but 0 must be {BACKGROUND}. Rename it, or {_MAP}")
+        if not self.classes and ignored is None:
+            faults.append("labels has no class besides background")
+        if min(values, default=0) < 0 or max(values, default=0) > _MAX_VALUE:
+            faults.append(f"labels: values must lie in 0..{_MAX_VALUE}, found {min(values)}..{max(values)}")
+        return faults
+
+    def _untitled(self) -> list[tuple[str, str]]:
+        return [(name, why) for name in self.labels if (why := fault_of_title(name))]
 
 
 class ConvertedCase(Part):
@@ -82,6 +123,11 @@ class ConversionRow(Part):
     message: str = ""
     """Why it failed, or what was changed on the way."""
 
+    @property
+    def remarks(self) -> str:
+        """What a user should look at: the message without the files that were only written anew."""
+        return "; ".join(part for part in self.message.split("; ") if " written anew (" not in part)
+
 
 class ConversionReport(Record):
     """conversion.json beside dataset.json. Without rows it is the first thing that is written, to own the folder."""
@@ -94,6 +140,8 @@ class ConversionReport(Record):
     """Folder that was written."""
     rows: tuple[ConversionRow, ...]
     """One per case found or expected, sorted by id."""
+    accounting: tuple[Accounting, ...] = ()
+    """Cases and files: found = used + left out."""
     notes: tuple[str, ...] = ()
     """About the whole: contrasts left out, what was guessed."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from moe_pipeline.errors import RecordError
+from moe_pipeline.paths import ExpertFolder, ModelFolder
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
@@ -180,7 +181,7 @@ def _no_model(folder: Path) -> str:
     for inner in (folder / "model", *sorted(folder.glob("*"))[:_MOST_LOOKED_AT]):
         if (inner / _MODEL).is_file():
             return f"{folder}: holds no {_MODEL}, but {inner} does; give that one (--model)"
-    there = "no model in it" if folder.is_dir() else "no model there"
+    there = f"no model {'in it' if folder.is_dir() else 'there'}, since there is no {_MODEL}"
     if not folder.parent.is_dir():
         there += f", and no folder {folder.parent} either (is --workspace right?)"
     return (
@@ -189,5 +190,5 @@ def _no_model(folder: Path) -> str:
     )
 
 
-_EXPERT, _MODEL = "expert.json", "moe.json"
+_EXPERT, _MODEL = ExpertFolder.CARD, ModelFolder.CARD
 _MOST_LOOKED_AT = 50

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from moe_pipeline.files import sha256_json
 from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.stamp import FileStamp
 
@@ -169,6 +170,8 @@ class Fingerprint(Record):
     """Usable cases, sorted by id."""
     faults: tuple[Fault, ...] = ()
     """Warnings, and the errors of the cases that were left out."""
+    accounting: tuple[Accounting, ...] = ()
+    """Cases and files of the dataset: found = used + left out. No measurement, so not hashed."""
     orientations: dict[str, int]
     """Number of cases by the orientation of their files."""
     spacing_mm: tuple[Spread, Spread, Spread]
@@ -181,6 +184,10 @@ class Fingerprint(Record):
     """By label value."""
     pairs: dict[str, PairSummary] = Field(default_factory=dict)
     """Label values `1 2` to what the two have in common; pairs that never meet are left out."""
+
+    def sha256(self) -> str:
+        """Hash of what was measured."""
+        return sha256_json(self.model_dump(mode="json", exclude={"accounting"}))
 
 
 class Estimates(Part):

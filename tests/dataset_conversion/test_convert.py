@@ -12,13 +12,16 @@ import SimpleITK as sitk
 
 from dataset_conversion import convert as stage
 from dataset_conversion.case import convert_case
+from dataset_conversion.checking.check import check
 from dataset_conversion.convert import convert
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase
 from dataset_conversion.registry import choose_source
+from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, PipelineError, RecordError
 from moe_pipeline.files import sha256_file
+from moe_pipeline.records.check import Kind
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow
 
 MakeDataset = Callable[..., Path]
@@ -271,9 +274,10 @@ def test_nnunet_v1_takes_channels_from_names_and_labels_from_json(
     report = convert(source, tmp_path / "out")
     dataset = open_dataset(tmp_path / "out")
     assert sorted(rows(report)) == ["p000", "p001", "t"]
+    assert rows(report)["p001"] == ("failed", "not listed in dataset.json for training, but its files are there")
     assert dataset.json.labels == {"background": 0, "ball": 1, "ball_3": 3}
     assert [case.case_id for case in dataset.test_cases] == ["t"]
-    assert dataset.json.numTraining == 2
+    assert dataset.json.numTraining == 1
 
 
 def test_nnunet_v2_with_another_file_format(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
@@ -451,21 +455,117 @@ def test_options_that_a_source_does_not_take_are_refused(tmp_path: Path, make_ph
         convert(source, tmp_path / "out", options=Options(masks="*"))
 
 
-def test_regions_become_plain_classes(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+UNSUITED = {
+    "regions": ({"background": 0, "whole": [1, 3], "core": [3]}, r"regions.*whole = \[1, 3\]"),
+    "ignore": ({"background": 0, "a": 1, "ignore": 3}, r"ignore \(3\) marks voxels without annotation"),
+    "twice": ({"background": 0, "a": 1, "b": 1, "c": 3}, "a and b share the value 1"),
+    "background": ({"background": 1, "a": 0, "c": 3}, "background is 1, but must be 0"),
+    "zero": ({"nothing": 0, "a": 1, "c": 3}, "the value 0 is called 'nothing'"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUITED)
+def test_labels_that_are_no_plain_classes_are_refused_alike_everywhere(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, case: str
+) -> None:
+    labels, message = UNSUITED[case]
+    source = make_phantom_dataset(tmp_path / "Dataset001_In", 2)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | {"labels": labels}))
+    for work in (lambda: convert(source, tmp_path / "out"), lambda: open_dataset(source)):
+        with pytest.raises(DatasetError, match=message):
+            work()
+    with pytest.raises(RecordError, match=message):
+        classes_beside(source / "labelsTr")
+    assert not (tmp_path / "out").exists()
+    found = check(source, tmp_path / "check")
+    assert [one.kind for one in found.errors] == [Kind.LAYOUT]
+    assert re.search(message, found.errors[0].found)
+
+
+def test_a_label_map_says_what_the_values_of_regions_are(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     source = make_phantom_dataset(tmp_path / "in", 2)
     description = json.loads((source / "dataset.json").read_text())
     labels = {"background": 0, "whole": [1, 3], "core": [3]}
-    changed = description | {"labels": labels, "regions_class_order": [1, 2]}
-    (source / "dataset.json").write_text(json.dumps(changed))
-    report = convert(source, tmp_path / "out")
-    dataset = open_dataset(tmp_path / "out")
-    assert dataset.classes == {1: "whole", 3: "core"}
-    assert report.notes == ("1 regions became the plain classes whole (1), core (3); dataset.json keeps the regions",)
-    assert dataset.json.model_extra == {"evaluation_regions": {"whole": [1, 3]}}
-    labels = {"background": 0, "whole": [1, 3]}
-    (source / "dataset.json").write_text(json.dumps(changed | {"labels": labels}))
+    (source / "dataset.json").write_text(json.dumps(description | {"labels": labels}))
+    with pytest.raises(DatasetError, match=r"nothing is said about 3 \(3\)"):
+        convert(source, tmp_path / "out", label_map=LabelMap.model_validate({"rim": 1}))
+    convert(source, tmp_path / "out", label_map=LabelMap.model_validate({"rim": 1, "core": 3}))
+    assert open_dataset(tmp_path / "out").classes == {1: "rim", 2: "core"}
+
+
+BROKEN = {
+    "comma": (
+        lambda text: text.replace("}", ",}", 1),
+        r"dataset\.json: not JSON: line \d+, column \d+: .*in a text editor",
+    ),
+    "comment": (lambda text: "// classes\n" + text, r"dataset\.json: not JSON: line 1, column 1"),
+    "quotes": (lambda text: text.replace('"', "'"), r"dataset\.json: not JSON: line 1, column 2"),
+    "cut": (lambda text: text[: len(text) // 2], r"dataset\.json: not JSON: line 1, column"),
+    "empty": (lambda _: "", r"dataset\.json: not JSON: line 1, column 1"),
+    "twice": (lambda text: text.replace("{", '{"labels": {"x": 1},', 1), "the key 'labels' comes twice"),
+    "other": (lambda _: '{"name": "mine", "labels": {"liver": 1}}', "names neither `channel_names`.*only labels, name"),
+    "deep": (lambda _: "[" * 100_000, "nested too deep"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_description_that_cannot_be_read_is_never_passed_over(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, case: str
+) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_In", 2)
+    spoil, message = BROKEN[case]
+    path = source / "dataset.json"
+    path.write_text(spoil(json.dumps(json.loads(path.read_text()))))
+    with pytest.raises(PipelineError, match=message):
+        convert(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert re.search(message, check(source, tmp_path / "check").errors[0].found)
+
+
+def test_a_description_that_is_closed_or_a_link_to_nothing_is_named(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_In", 2)
+    content = (source / "dataset.json").read_bytes()
+    (source / "dataset.json").unlink()
+    (source / "dataset.json").symlink_to("../.git/annex/objects/x.json")
+    with pytest.raises(RecordError, match=r"dataset\.json: no such file, but a link to .*x\.json, which is not there"):
+        convert(source, tmp_path / "out")
+    (source / "dataset.json").unlink()
+    (source / "dataset.json").write_bytes(content)
+
+    def closed(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", closed)  # tests may run as root, who reads everything
+    with pytest.raises(RecordError, match=r"dataset\.json: cannot be read \(Permission denied\).*Make it readable"):
+        convert(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_descriptions_in_any_unicode_are_read(tmp_path: Path, make_phantom_dataset: MakeDataset, encoding: str) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 2)
+    text = (source / "dataset.json").read_text().replace("ball", "Kugel ü")
+    (source / "dataset.json").write_text(text, encoding=encoding)
     convert(source, tmp_path / "out")
-    assert open_dataset(tmp_path / "out").classes == {1: "whole", 3: "whole_3"}
+    assert open_dataset(tmp_path / "out").classes == {1: "Kugel ü", 3: "bar"}
+    assert open_dataset(source).classes == {1: "Kugel ü", 3: "bar"}
+
+
+def test_the_folder_above_a_dataset_names_it(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    make_phantom_dataset(tmp_path / "download" / "Dataset001_In", 2)
+    (tmp_path / "download" / "__MACOSX").mkdir()
+    with pytest.raises(DatasetError, match=r"is no dataset, but holds .*Dataset001_In \(nnunet_v2\)\. Give the folder"):
+        convert(tmp_path / "download", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["brain.mgz", "brain.hdr", "brain.tif"])
+def test_formats_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=rf"\{Path(name).suffix}: .* convert it to NIfTI"):
+        convert(tmp_path / "in", tmp_path / "out")
 
 
 def listed_source(folder: Path, make: MakeDataset, case_id: str) -> Path:
@@ -562,3 +662,48 @@ def test_what_others_put_into_a_converted_dataset_stays(tmp_path: Path, make_pha
     with pytest.raises(PipelineError, match=r"dataset\.json: is in the way and was not written by moe.*--out"):
         convert(source, out)
     assert (out / "dataset.json").read_text() == "{}"
+
+
+def test_listed_paths_may_hold_variables_and_a_null_label_is_named(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_X", 2)
+    monkeypatch.setenv("MY_DATA", str(source))
+    description = json.loads((source / "dataset.json").read_text())
+    entry = {"images": ["$MY_DATA/imagesTr/p000_0000.nii.gz"], "label": "${MY_DATA}/labelsTr/p000.nii.gz"}
+    listed = {"a": entry, "b": entry | {"label": None}}
+    (source / "dataset.json").write_text(json.dumps(description | {"dataset": listed}))
+    report = convert(source, tmp_path / "out")
+    assert rows(report)["a"][0] == "converted"
+    assert "its `label` is null" in rows(report)["b"][1]
+    assert [fault.message for fault in open_dataset(source).faults] == [rows(report)["b"][1]]
+
+
+def test_labels_with_a_channel_number_are_named(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_X", 2)
+    (source / "labelsTr" / "p001.nii.gz").rename(source / "labelsTr" / "p001_0000.nii.gz")
+    message = r"p001_0000 is there: labels carry no channel number, rename it"
+    assert re.search(message, rows(convert(source, tmp_path / "out"))["p001"][1])
+    assert re.search(message, open_dataset(source).faults[-1].message)
+
+
+def test_a_case_that_is_listed_twice_is_one(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = decathlon(tmp_path / "in", make_phantom_dataset, 2)
+    listed = json.loads((source / "dataset.json").read_text())["training"]
+    listed[0] = {key: path.replace("/", "\\") for key, path in listed[0].items()}  # as Windows writes them
+    write_json(source, training=[*listed, listed[1]])
+    report = convert(source, tmp_path / "out")
+    assert [row.status for row in report.rows] == ["converted", "converted"]
+
+
+def test_children_of_brats_have_values_of_their_own(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    made = make_phantom_dataset(tmp_path / "made", 1)
+    case = tmp_path / "in" / "BraTS-PED-00001-000"
+    case.mkdir(parents=True)
+    for contrast in ("t1c", "t1n", "t2f", "t2w"):
+        shutil.copy(made / "imagesTr" / "p000_0000.nii.gz", case / f"{case.name}-{contrast}.nii.gz")
+    shutil.copy(made / "labelsTr" / "p000.nii.gz", case / f"{case.name}-seg.nii.gz")
+    convert(tmp_path / "in", tmp_path / "out")
+    assert open_dataset(tmp_path / "out").classes == {
+        **{1: "enhancing tumour", 2: "non-enhancing tumour", 3: "cystic component", 4: "oedema"}
+    }

@@ -27,10 +27,12 @@ def test_the_rest_goes_where_the_star_is() -> None:
     assert made(liver="liver", other=["*"]).value_map == {0: 0, 1: 1, 2: 2, 3: 2, 6: 2}
 
 
-def test_values_of_ones_own_are_kept_and_ignore_comes_last() -> None:
-    dataset = made(ignore=6, a=2, b={"value": 1, "from": [1, 3]})
-    assert dataset.labels == {"background": 0, "a": 2, "b": 1, "ignore": 3}
-    assert dataset.value_map == {0: 0, 1: 1, 2: 2, 3: 1, 6: 3}
+def test_values_of_ones_own_are_kept_and_ignore_is_refused() -> None:
+    dataset = made(c=6, a=2, b={"value": 1, "from": [1, 3]})
+    assert dataset.labels == {"background": 0, "c": 2, "a": 3, "b": 1}
+    assert dataset.value_map == {0: 0, 1: 1, 2: 3, 3: 1, 6: 2}
+    with pytest.raises(DatasetError, match="is not supported; choose another name"):
+        made(ignore=6, a=2)
 
 
 def test_a_source_that_names_nothing_is_mapped_by_value() -> None:
@@ -57,7 +59,7 @@ def test_all_faults_are_listed_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('{"a": 1', "not a label map"),
+        ('{"a": 1', "not JSON: line 1, column 8"),
         ("[1]", "not a label map: file"),
         ('{"a": {"value": -1, "from": 1}}', "not a label map: a"),
         ('{"a": 1.5}', "not a label map: a"),
@@ -74,5 +76,5 @@ def test_maps_are_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text(json.dumps({"a": [1, "b"], "c": {"value": 4, "from": "d"}}))
     assert list(LabelMap.load(path).origins()) == [("a", 1), ("a", "b"), ("c", "d")]
-    with pytest.raises(RecordError, match="cannot be read"):
+    with pytest.raises(RecordError, match="no such file; expected a label map"):
         LabelMap.load(tmp_path / "none.json")

@@ -67,9 +67,9 @@ def test_complete_cases_can_be_used_in_spite_of_the_others(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"background": 0, "whole": [1, 2], "core": [2]}, r"regions are not supported \(whole\)"),
+        ({"background": 0, "whole": [1, 2], "core": [2]}, r"regions, .*, are not supported \(whole = \[1, 2\]"),
         ({"background": 0}, "no class besides background"),
-        ({"background": 0, "a": 1, "b": 1}, "two labels share a value"),
+        ({"background": 0, "a": 1, "b": 1}, "a and b share the value 1"),
         ({"background": 0, "a": -1, "b": 1}, r"0\.\.65535, found -1\.\.1"),
     ],
 )
@@ -103,7 +103,12 @@ def test_dataset_json_keeps_foreign_keys_and_writes_none_of_ours(tmp_path: Path)
     given = {**BASIC, "labels": {"background": 0, "liver": [1], "ignore": 2}, "licence": "CC-BY"}
     description = DatasetJson.model_validate(given)
     assert description.classes == {1: "liver"}
-    assert description.ignore_value == 2
     description.save(tmp_path / "dataset.json")
     assert json.loads((tmp_path / "dataset.json").read_text()) == given
     assert DatasetJson.load(tmp_path / "dataset.json") == description
+
+
+def test_the_folder_above_names_the_datasets_in_it(tmp_path: Path) -> None:
+    lay_out(tmp_path / "download" / "Dataset001_X", ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"])
+    with pytest.raises(DatasetError, match=r"is no dataset, but holds .*Dataset001_X\. Give the folder of one"):
+        open_dataset(tmp_path / "download")

@@ -93,7 +93,7 @@ def test_a_killed_click_proposer_goes_on_to_the_same_weights(
 ) -> None:
     out = workspace.expert(NAME)
     before = ExpertCard.load(out / "expert.json").click_proposer
-    for path in [*out.glob("click_proposer*"), *(out.parent.parent / "embeddings" / NAME).glob("*/search")]:
+    for path in [*out.glob("click_proposer*"), *workspace.embeddings(NAME).glob("*/search")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     loss = ClickProposerTask.loss
 

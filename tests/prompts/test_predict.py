@@ -1,5 +1,6 @@
 """From files of prompts to label maps and rows."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import SimpleITK as sitk
 from moe_pipeline.cli import main
 from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.keywords import predict_options
-from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.records.prompts import PromptFile
 from tests.phantoms.foundations import decoder_of
 from tests.phantoms.images import write_file
@@ -56,6 +57,28 @@ def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> 
     rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=tmp_path / "masks")).rows
     assert [(row.case, row.status, row.class_id, row.prompt_source) for row in rows[:1]] == [("a", "ok", 4, "mask")]
     assert decoder_of(follower).asked == [(1, True)]
+
+
+def test_a_class_has_the_id_that_the_model_knows_it_by(
+    follower: Mixture, images: Path, tools: Any, tmp_path: Path
+) -> None:
+    decoder = follower.foundation.decoder
+    expert = Expert("Dataset004_Hippo", follower.view, decoder, classes={1: "Anterior", 2: "Posterior"})
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    tools.napari_csv(folder / "a.csv", [(6, 7, 8)], ["posterior-1"])
+    tools.napari_csv(folder / "b.csv", [(6, 7, 8)], ["1 Posterior"])
+    tools.napari_csv(folder / "c.csv", [(6, 7, 8)], ["cyst"])
+    rows = predict_folder(
+        replace(follower, experts=(expert,)), predict_options(images, tmp_path / "out", prompts=folder)
+    ).rows
+    assert [(row.case, row.status, row.class_id) for row in rows] == [
+        ("a", "ok", 2),
+        ("b", "failed", None),
+        ("c", "ok", 3),
+    ]
+    assert "says 1 for 'Posterior', but the expert Dataset004_Hippo has 2 Posterior" in rows[1].message
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "a.nii.gz"))))) == {0, 2}
 
 
 def test_a_single_file_is_for_the_only_image(follower: Mixture, images: Path, tools: Any, tmp_path: Path) -> None:

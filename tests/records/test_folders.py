@@ -23,7 +23,8 @@ def touch(path: Path) -> Path:
 
 def test_no_model_yet(tmp_path: Path) -> None:
     text = message(ModelCard, tmp_path / "model" / "moe.json")
-    assert text.startswith(f"{tmp_path / 'model'}: no model there. Make one with `moe finetune DATASET` and then")
+    there = f"{tmp_path / 'model'}: no model there, since there is no moe.json."
+    assert text.startswith(f"{there} Make one with `moe finetune DATASET` and then")
     for remedy in ("`moe train-gate DATASET`", "--model", "--foundation nano"):
         assert remedy in text
     (tmp_path / "model").mkdir()

@@ -20,6 +20,7 @@ from moe_pipeline.records.check import Finding, Fix, Kind, Severity
 
 _Result = TypeVar("_Result")
 _MAX_LISTED = 10
+_LONGEST_MM = (1.0, 3_000.0)  # sides of what is scanned
 _ADVICE: dict[Kind, tuple[str, str]] = {
     Kind.LAYOUT: ("one dataset in a known layout", "Follow the message."),
     Kind.MISSING_FILE: ("every file that the dataset names", "Bring the file back, or take the case off the list."),
@@ -29,6 +30,9 @@ _ADVICE: dict[Kind, tuple[str, str]] = {
     Kind.DIMENSIONS: ("one 3D volume with one number per voxel", "Stack, split or convert it to grey volumes."),
     Kind.NOT_FINITE: ("finite numbers", "Replace NaN and infinity by numbers, or export it again."),
     Kind.GEOMETRY: ("the same grid for all files of a case", "Resample one onto the other's grid, or export it again."),
+    Kind.HEADER: ("one place and spacing for each voxel", "Choose with --fix, or correct the header."),
+    Kind.SPACING: ("spacing in mm", "Write the spacing in mm into the header, or export it again."),
+    Kind.NO_CONTRAST: ("an image that shows something", "Export it again, or leave the case out."),
     Kind.SHEARED: ("index axes at right angles", "Resample it onto an upright grid."),
     Kind.UNKNOWN_LABELS: ("the values that the dataset names", "Name them, or map them with --labels map.json."),
     Kind.FLOAT_LABELS: ("label values stored as whole numbers", "Round them."),
@@ -40,6 +44,7 @@ _ADVICE: dict[Kind, tuple[str, str]] = {
     Kind.TILTED_SLICES: ("slices stacked at right angles", "Undo the gantry tilt by resampling."),
     Kind.SEVERAL_VOLUMES: ("one volume per series", "Split the series by time point, b-value or echo."),
     Kind.PATIENT_ON_BOTH_SIDES: ("each patient on one side", "Move all scans of a patient to one side."),
+    Kind.ONE_PATIENT: ("several patients", "Say who is who, if they are several."),
     Kind.OUTLIER: ("numbers like those of the other cases", "Look at it: another body part, unit or scanner?"),
 }
 
@@ -93,8 +98,16 @@ def inspect_grid(case_id: str, file: str, grid: Geometry, reference: Geometry, w
 
 
 def inspect_image(case_id: str, path: Path, volume: Volume) -> list[Finding]:
-    """Whether the voxels of an image are numbers, and whether it is three-dimensional."""
+    """Whether the voxels of an image are numbers that differ, of a size in mm that can be, in three dimensions."""
     findings = attempt(case_id, path, lambda: check_finite(volume.array, path))[1]
+    lowest, highest = volume.array.min(), volume.array.max()
+    if not findings and lowest == highest:
+        findings.append(finding(Kind.NO_CONTRAST, case_id, f"every voxel of the image is {lowest:g}", path.name))
+    longest = max(volume.geometry.extent_mm)
+    if not _LONGEST_MM[0] <= longest <= _LONGEST_MM[1]:
+        sides = "x".join(f"{mm:.3g}" for mm in volume.geometry.extent_mm)
+        found = f"the image is {sides} mm in size: is its spacing in other units than mm?"
+        findings.append(finding(Kind.SPACING, case_id, found, path.name))
     if min(volume.geometry.shape) == 1:
         found = f"a single slice: size {'x'.join(map(str, volume.geometry.shape))}"
         findings.append(finding(Kind.DIMENSIONS, case_id, found, path.name, "warning"))

@@ -27,10 +27,10 @@ def read_without_shear(path: Path) -> tuple[list[Volume], float]:
     try:
         return read_channels(path), 0.0
     except GeometryError as error:
-        voxels = nifti.read_voxels(path) if error.kind == "sheared" and nifti.is_nifti(path) else None
-        if voxels is None:
+        affine = nifti.read_header(path).sform if error.kind == "sheared" and nifti.is_nifti(path) else None
+        if affine is None:
             raise
-        affine = nifti.read_affine(path)
+        voxels = nifti.read_voxels(path)
         grid = nearest_grid(affine, (*voxels.shape, 1, 1)[:3])
         moved = _farthest_move(affine, grid)
         if moved > SNAP_TOLERANCE:

@@ -5,6 +5,7 @@ References to slices are not used: they may name slices that were cropped, anony
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import RAS_FROM_LPS
-from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
-from moe_pipeline.imaging.dicom.polygons import fill
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset, text_of
+from moe_pipeline.imaging.dicom.polygons import fill, fill_nested
 from moe_pipeline.imaging.dicom.structure import Structure
 from moe_pipeline.imaging.geometry import Geometry
 
@@ -32,6 +33,10 @@ class Contours:
     name: str
     outlines: tuple[NDArray[np.float64], ...]
     """Corners (n, 3) of each, world mm (RAS)."""
+    is_xor: bool = False
+    """Whether the file says that what lies in an even number of them is outside, even where they cross."""
+    n_degenerate: int = 0
+    """Contours of fewer than three corners, which enclose nothing and are left out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,32 +51,38 @@ class _Placed:
     """Contours that reach over the sides of the image."""
 
 
-def read_contours(path: Path) -> list[Contours]:
+def read_contours(path: Path, *, names_may_repeat: bool = False) -> list[Contours]:
     """The regions of an RTSTRUCT file that have closed contours, in the file's order.
 
     Raises:
-        ImageError: if it is no RTSTRUCT, damaged, or two regions have the same name.
+        ImageError: if it is no RTSTRUCT, damaged, or two regions have the same name and that is not asked for.
     """
-    return regions_of(read_dataset(path), path)
-
-
-def regions_of(dataset: Any, path: Path) -> list[Contours]:
-    """As `read_contours`, of a dataset that is read already."""
+    dataset = read_dataset(path)
     if dataset.get("SOPClassUID") != RTSTRUCT:
         raise ImageError(f"{path}: expected an RTSTRUCT, found {dataset.get('Modality', 'no modality')}.")
     with interpreting(path):
-        closed = _closed(dataset, path)
-        return [Contours(name, tuple(_outline(contour, path) for contour in found)) for name, found in closed]
+        closed = _closed(dataset)
+        if not names_may_repeat:
+            _check_names([name for name, _ in closed], path)
+        return [_contours(name, found, path) for name, found in closed]
 
 
 def names_of(dataset: Any, path: Path) -> list[str]:
-    """Names of the regions that have closed contours; raises as `read_contours`, but looks at no coordinates."""
+    """Names of the regions that have closed contours; they may repeat. Looks at no coordinates."""
     with interpreting(path):
-        return [name for name, _ in _closed(dataset, path)]
+        return [name for name, _ in _closed(dataset)]
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    doubled = sorted(name for name, n in Counter(names).items() if n > 1)
+    if doubled:
+        raise ImageError(f"{path}: several regions are called {', '.join(doubled)}. Rename them in the RTSTRUCT.")
 
 
 def fill_contours(contours: Contours, geometry: Geometry, path: Path) -> Structure:
     """Mask of a region: pixel centres inside an odd number of its contours (holes, keyholes), slice by slice.
+
+    Contours that cross each other are no holes: both count, unless the file says otherwise (CLOSEDPLANAR_XOR).
 
     Args:
         contours: of the region.
@@ -88,10 +99,16 @@ def fill_contours(contours: Contours, geometry: Geometry, path: Path) -> Structu
     z = (min(placed.by_slice), max(placed.by_slice) + 1)
     n_x, n_y = (int(side) for side in stop - first)
     part = np.zeros((n_x, n_y, z[1] - z[0]), bool, order="F")  # slice after slice, as it is used
+    n_crossing = 0
     for number, outlines in placed.by_slice.items():
-        part[:, :, number - z[0]] = fill([outline - first for outline in outlines], (n_x, n_y))
+        shifted = [outline - first for outline in outlines]
+        if contours.is_xor:
+            part[:, :, number - z[0]] = fill(shifted, (n_x, n_y))
+        else:
+            part[:, :, number - z[0]], crosses = fill_nested(shifted, (n_x, n_y))
+            n_crossing += crosses
     x, y = ((int(start), int(start) + side) for start, side in zip(first, (n_x, n_y), strict=True))
-    return Structure(contours.name, geometry, (x, y, z), part, _notes(placed, contours))
+    return Structure(contours.name, geometry, (x, y, z), part, _notes(placed, contours, n_crossing))
 
 
 def fit(regions: list[Contours], geometry: Geometry) -> float:
@@ -150,8 +167,29 @@ def _slice_of(z: NDArray[np.float64], contours: Contours, geometry: Geometry, pa
     return number
 
 
-def _notes(placed: _Placed, contours: Contours) -> tuple[str, ...]:
+def _steps(placed: _Placed) -> list[int]:
+    """Slices from each one with contours to the next, where their contours lie above each other."""
+    slices = placed.by_slice
+    return [above - below for below, above in pairwise(sorted(slices)) if _overlap(slices[below], slices[above])]
+
+
+def _overlap(ones: list[NDArray[np.float64]], others: list[NDArray[np.float64]]) -> bool:
+    """Whether the boxes around two slices' outlines have anything in common."""
+    one, other = np.concatenate(ones), np.concatenate(others)
+    return bool((one.min(axis=0) < other.max(axis=0)).all() and (other.min(axis=0) < one.max(axis=0)).all())
+
+
+def _notes(placed: _Placed, contours: Contours, n_crossing: int) -> tuple[str, ...]:
     n, notes = len(contours.outlines), []
+    if contours.n_degenerate:
+        notes.append(f"{contours.name}: {contours.n_degenerate} contours of one or two points enclose nothing")
+    if n_crossing:
+        notes.append(f"{contours.name}: contours cross each other on {n_crossing} slices, what either encloses counts")
+    steps = _steps(placed)
+    if missing := sum(step - 1 for step in steps):
+        usual = sorted(steps)[len(steps) // 2]
+        every = f"contours lie on every {usual}. slice only: " if usual > 1 and len(steps) > 1 else ""
+        notes.append(f"{contours.name}: {every}{missing} slices between others of it have no contour, and stay empty")
     if placed.n_above_or_below:
         notes.append(f"{contours.name}: {placed.n_above_or_below} of {n} contours lie beyond the first or last slice")
     if placed.n_beside:
@@ -159,20 +197,23 @@ def _notes(placed: _Placed, contours: Contours) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _closed(dataset: Any, path: Path) -> list[tuple[str, list[Any]]]:
+def _closed(dataset: Any) -> list[tuple[str, list[Any]]]:
     """Name and closed contours, as pydicom has them, of each region that has any."""
-    names = {int(item.ROINumber): str(item.get("ROIName") or "").strip() for item in dataset.StructureSetROISequence}
+    names = {int(item.ROINumber): text_of(dataset, item.get("ROIName")) for item in dataset.StructureSetROISequence}
     found = []
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         closed = [contour for contour in item.get("ContourSequence") or [] if _is_closed(contour)]
-        if closed:
+        if any(_n_corners(contour) >= _MIN_CORNERS for contour in closed):
             found.append((names.get(number) or f"ROI {number}", closed))
-    counts = Counter(name for name, _ in found)
-    doubled = sorted(name for name, n in counts.items() if n > 1)
-    if doubled:
-        raise ImageError(f"{path}: several regions are called {', '.join(doubled)}. Rename them in the RTSTRUCT.")
     return found
+
+
+def _contours(name: str, found: list[Any], path: Path) -> Contours:
+    outlines = [_outline(contour, path) for contour in found]
+    closed = tuple(outline for outline in outlines if len(outline) >= _MIN_CORNERS)
+    is_xor = any(contour.ContourGeometricType == _CLOSED[1] for contour in found)
+    return Contours(name, closed, is_xor, len(outlines) - len(closed))
 
 
 def _outline(contour: Any, path: Path) -> NDArray[np.float64]:
@@ -183,10 +224,18 @@ def _outline(contour: Any, path: Path) -> NDArray[np.float64]:
         values = np.array(stored, dtype=np.float64)
     except ValueError as error:
         raise ImageError(f"{path}: a contour holds something else than numbers ({error}). Export it again.") from error
-    if len(values) % 3 or len(values) < 3 * _MIN_CORNERS:
-        raise ImageError(f"{path}: a closed contour has {len(values)} coordinates; needs three for each of 3 corners.")
+    if len(values) % 3:
+        raise ImageError(f"{path}: a closed contour has {len(values)} coordinates; needs three for each corner.")
+    if not np.isfinite(values).all():
+        raise ImageError(f"{path}: a contour has coordinates that are NaN or infinite. Export it again.")
     corners: NDArray[np.float64] = values.reshape(-1, 3) * RAS_FROM_LPS
     return corners
+
+
+def _n_corners(contour: Any) -> int:
+    stored = contour.get_item("ContourData").value
+    n_numbers = stored.count(b"\\") + 1 if isinstance(stored, bytes) else len(stored or ())
+    return n_numbers // 3
 
 
 def _is_closed(contour: Any) -> bool:

@@ -16,6 +16,8 @@ from moe_pipeline.imaging.geometry import Geometry
 RAS_FROM_LPS = (-1.0, -1.0, 1.0)
 """DICOM's world grows to the left and to the back."""
 Vector = tuple[float, float, float]
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_SLICES = ("2", "4", "128", "130")  # families of CT, MR and PET
 _PARALLEL_TOLERANCE = 1e-3
 _MISSING = "a slice without {}; it cannot be placed in the patient. Export the original series."
 
@@ -81,7 +83,33 @@ def frames_of(dataset: Any, path: Path) -> list[Frame]:
         return _frames(dataset, path)
 
 
+def why_no_slice(dataset: Any) -> str:
+    """What a file is that is no slice of a patient, such as a dose report or a screenshot; empty for others.
+
+    A CT, MR or PET image is never passed over: one that cannot be placed may be a slice that is missing.
+    """
+    is_colour = int(dataset.get("SamplesPerPixel") or 1) != 1
+    kind = str(dataset.get("SOPClassUID") or "")
+    family = kind.removeprefix(_STORAGE).split(".")[0]
+    if "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset:
+        return "colour pictures" if is_colour and family not in _SLICES else ""
+    if is_colour:
+        return "colour pictures"
+    image_type = {str(word).upper() for word in dataset.get("ImageType") or []}
+    if not kind and "Rows" not in dataset:
+        return "files that begin like DICOM, but hold no image"
+    if family in _SLICES or not kind.startswith(_STORAGE):
+        return "screen captures" if {"DERIVED", "SECONDARY"} <= image_type else ""
+    return f"{dataset.SOPClassUID.name.removesuffix(' Storage')}, without a place in the patient"
+
+
 def _frames(dataset: Any, path: Path) -> list[Frame]:
+    if "MOSAIC" in (dataset.get("ImageType") or []):
+        raise ImageError(
+            f"{path}: a Siemens mosaic: one picture of {dataset.Columns}x{dataset.Rows} pixels in which all slices lie "
+            "side by side. Export it as single slices or as enhanced MR, or convert it with dcm2niix.",
+            kind="dimensions",
+        )
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
         raise ImageError(
             f"{path}: a colour picture ({dataset.SamplesPerPixel} numbers per pixel), not a slice.", kind="dimensions"
@@ -118,6 +146,10 @@ def plane_of(find: Find, dataset: Any, path: Path) -> Plane:
     for name, (value, length) in named.items():
         if value is None or isinstance(value, str) or len(value) != length or any(part is None for part in value):
             raise ImageError(f"{path}: {_MISSING.format(name)}")
+    for name, (value, _) in named.items():
+        if not np.isfinite([float(part) for part in value]).all() or (name == "pixel spacing" and min(value) <= 0):
+            listed = ", ".join(map(str, value))
+            raise ImageError(f"{path}: its {name} is {listed}, which places nothing. Export the original series.")
     down_mm, across_mm = float(spacing[0]), float(spacing[1])  # DICOM: rows first
     return Plane(
         to_ras(position),
@@ -137,14 +169,20 @@ def to_ras(point: Any) -> Vector:
 def _frame(find: Find, dataset: Any, path: Path, number: int | None) -> Frame:
     thickness = find("SpacingBetweenSlices") or find("SliceThickness")
     slope, intercept = find("RescaleSlope"), find("RescaleIntercept")
+    factor, shift = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+    if not np.isfinite([factor, shift]).all() or factor == 0:
+        raise ImageError(
+            f"{path}: its voxels are to be scaled by RescaleSlope {slope} and RescaleIntercept {intercept}, which "
+            "makes no numbers of them. Export the original series."
+        )
     return Frame(
         path,
         number,
         str(dataset.get("SOPInstanceUID", "")),
         plane_of(find, dataset, path),
         abs(float(thickness)) if thickness else None,
-        1.0 if slope is None else float(slope),
-        0.0 if intercept is None else float(intercept),
+        factor,
+        shift,
         stack_attributes_of(find),
     )
 

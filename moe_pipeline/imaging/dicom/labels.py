@@ -26,7 +26,7 @@ class LabelFile:
     patient: str
     """Patient id; may be empty."""
     names: tuple[str, ...]
-    """Of the structures that have a mask."""
+    """Of the structures that have a mask; some may come twice."""
     series_uids: frozenset[str]
     """Series that it says it was drawn on; they may be elsewhere."""
 
@@ -40,7 +40,7 @@ def open_label_file(path: Path) -> LabelFile:
     """Look into an RTSTRUCT or SEG file.
 
     Raises:
-        ImageError: if it is neither, damaged, or names a structure twice.
+        ImageError: if it is neither, or damaged.
     """
     dataset = read_dataset(path)
     kind = _KINDS.get(str(dataset.get("SOPClassUID")))
@@ -55,7 +55,12 @@ def open_label_file(path: Path) -> LabelFile:
 
 
 def read_structures(
-    path: Path, geometry: Geometry, threshold: float = DEFAULT_THRESHOLD, names: frozenset[str] | None = None
+    path: Path,
+    geometry: Geometry,
+    threshold: float = DEFAULT_THRESHOLD,
+    names: frozenset[str] | None = None,
+    *,
+    names_may_repeat: bool = False,
 ) -> Iterator[Structure]:
     """Masks of an RTSTRUCT or SEG file on the grid of an image, one after the other.
 
@@ -64,24 +69,26 @@ def read_structures(
         geometry: of the image, as stored.
         threshold: smallest fraction that is inside, for FRACTIONAL segments.
         names: structures wanted; all if None.
+        names_may_repeat: whether several may have one name.
 
     Raises:
         GeometryError: if it was not made on that grid.
         ImageError: if it is neither, or damaged.
     """
     if storage_class(path) == contours.RTSTRUCT:
-        for region in contours.read_contours(path):
+        for region in contours.read_contours(path, names_may_repeat=names_may_repeat):
             if names is None or region.name in names:
                 yield contours.fill_contours(region, geometry, path)
     else:
-        yield from segments.segment_structures(segments.read_segmentation(path), geometry, threshold, names)
+        segmentation = segments.read_segmentation(path, names_may_repeat=names_may_repeat)
+        yield from segments.segment_structures(segmentation, geometry, threshold, names)
 
 
 def fit(path: Path, geometry: Geometry) -> float:
     """Share of the contours or frames of a label file that lie on a grid: 1 if it may have been drawn on that image."""
     if storage_class(path) == contours.RTSTRUCT:
-        return contours.fit(contours.read_contours(path), geometry)
-    return segments.fit(segments.read_segmentation(path), geometry)
+        return contours.fit(contours.read_contours(path, names_may_repeat=True), geometry)
+    return segments.fit(segments.read_segmentation(path, names_may_repeat=True), geometry)
 
 
 def _series_uids(dataset: Any) -> frozenset[str]:

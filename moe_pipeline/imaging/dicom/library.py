@@ -85,6 +85,17 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Any:
     return dataset
 
 
+def text_of(dataset: Any, value: Any) -> str:
+    """A name as it was meant, without blanks at its ends: many programs write UTF-8 and do not say so."""
+    text = str(value or "").strip()
+    if dataset.get("SpecificCharacterSet") or text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except ValueError:
+        return text
+
+
 @contextmanager
 def interpreting(path: Path) -> Iterator[None]:
     """Names the file where pydicom stumbles over a header that is damaged or breaks the standard.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.dicom.frame import Frame
-from moe_pipeline.imaging.dicom.library import pydicom, read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, pydicom, read_dataset
 from moe_pipeline.imaging.dicom.stack import Stack
 from moe_pipeline.imaging.itk import ITK_READS, sitk
 from moe_pipeline.imaging.volume import Volume
@@ -74,7 +74,33 @@ def _slices(frames: tuple[Frame, ...]) -> Iterator[tuple[int, NDArray[Any]]]:
             yield number, _rescaled(pixels, frames[number])
 
 
+def _check_length(path: Path) -> None:
+    """Refuse a slice whose pixels are not all there: ITK fills up what is missing.
+
+    Raises:
+        ImageError: says how many bytes there are, and how many there should be.
+    """
+    wanted = ["Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PixelData"]
+    with interpreting(path):
+        dataset = pydicom().dcmread(path, defer_size=1024, specific_tags=wanted, force=True)
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        element = dataset.get_item("PixelData")
+        if element is None or (syntax is not None and syntax.is_encapsulated):
+            return
+        expected = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+        expected *= int(dataset.get("SamplesPerPixel") or 1)
+        length = element.length if isinstance(element, pydicom().dataelem.RawDataElement) else len(element.value)
+        there = min(length, path.stat().st_size)
+    if there < expected:
+        raise ImageError(
+            f"{path}: {there} bytes of pixels, but {dataset.Rows} rows of {dataset.Columns} pixels need {expected}. "
+            "Copy or export it again.",
+            kind="truncated",
+        )
+
+
 def _single(path: Path) -> NDArray[Any]:
+    _check_length(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")

@@ -1,6 +1,7 @@
 """Pixels whose centres lie inside closed lines, by the even-odd rule."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,38 @@ def fill(outlines: Iterable[NDArray[np.float64]], shape: tuple[int, int]) -> NDA
         first = np.clip(np.ceil(x), 0, n_x).astype(np.int64)  # (m,)
         np.add.at(toggles, (first, y), 1)
     return (np.cumsum(toggles[:-1], axis=0) % 2).astype(bool)
+
+
+_NESTED = 0.9  # of the smaller area; holes are drawn a little over the border now and then
+
+
+def fill_nested(outlines: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> tuple[NDArray[np.bool_], bool]:
+    """As `fill`, but outlines that cross, instead of one lying inside the other, are joined.
+
+    Args:
+        outlines: as for `fill`; one that encloses the same pixels as another counts once.
+        shape: pixels along x and y.
+
+    Returns:
+        Mask (x, y), and whether any outlines cross.
+    """
+    if len(outlines) == 1:
+        return fill(outlines, shape), False
+    masks = [fill([outline], shape) for outline in outlines]
+    masks = [mask for number, mask in enumerate(masks) if not any(np.array_equal(mask, one) for one in masks[:number])]
+    group = list(range(len(masks)))  # of outlines that cross, by the first of them
+    for one, other in combinations(range(len(masks)), 2):
+        common = int(np.count_nonzero(masks[one] & masks[other]))
+        smaller = min(np.count_nonzero(masks[one]), np.count_nonzero(masks[other]))
+        if 0 < common < _NESTED * smaller:
+            group = [group[one] if number == group[other] else number for number in group]
+    joined = [
+        np.any([masks[n] for n in range(len(masks)) if group[n] == first], axis=0) for first in sorted(set(group))
+    ]
+    inside = np.zeros(shape, bool)
+    for mask in joined:
+        inside ^= mask
+    return inside, len(joined) < len(masks)
 
 
 def _crossings(outline: NDArray[np.float64], n_y: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 References to slices are not used: they may name another series of the same patient on the same grid.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.dicom.frame import Plane, finders, plane_of
-from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
+from moe_pipeline.imaging.dicom.library import interpreting, read_dataset, text_of
 from moe_pipeline.imaging.dicom.pixels import decoded_frames
 from moe_pipeline.imaging.dicom.structure import Structure, structure_of_voxels
 from moe_pipeline.imaging.geometry import Geometry
@@ -52,17 +53,22 @@ class Segmentation:
     """Pixel value of a LABELMAP that stands for no segment at all."""
 
 
-def read_segmentation(path: Path) -> Segmentation:
+def read_segmentation(path: Path, *, names_may_repeat: bool = False) -> Segmentation:
     """Segments and places of a SEG file.
 
     Raises:
-        ImageError: if it is no SEG, damaged, or two segments have the same name.
+        ImageError: if it is no SEG, damaged, or two segments have the same name and that is not asked for.
     """
-    return segmentation_of(read_dataset(path), path)
+    found = segmentation_of(read_dataset(path), path)
+    counts = Counter(segment.name for segment in found.segments)
+    doubled = sorted(name for name, n in counts.items() if n > 1)
+    if doubled and not names_may_repeat:
+        raise ImageError(f"{path}: several segments are called {', '.join(doubled)}. Rename them in the SEG.")
+    return found
 
 
 def segmentation_of(dataset: Any, path: Path) -> Segmentation:
-    """As `read_segmentation`, of a dataset that is read already."""
+    """As `read_segmentation`, of a dataset that is read already; names may repeat."""
     with interpreting(path):
         return _segmentation(dataset, path)
 
@@ -71,11 +77,8 @@ def _segmentation(dataset: Any, path: Path) -> Segmentation:
     if dataset.get("SOPClassUID") not in (SEGMENTATION, LABELMAP):
         raise ImageError(f"{path}: expected a SEG, found {dataset.get('Modality', 'no modality')}.")
     kind = "LABELMAP" if dataset.SOPClassUID == LABELMAP else str(dataset.SegmentationType)
-    listed = [Segment(int(item.SegmentNumber), _name(item)) for item in dataset.SegmentSequence]
+    listed = [Segment(int(item.SegmentNumber), _name(dataset, item)) for item in dataset.SegmentSequence]
     segments = tuple(segment for segment in listed if segment.number > 0)  # a LABELMAP may list its background
-    doubled = sorted({one.name for one in segments if sum(one.name == other.name for other in segments) > 1})
-    if doubled:
-        raise ImageError(f"{path}: several segments are called {', '.join(doubled)}. Rename them in the SEG.")
     found = list(finders(dataset))
     padding = dataset.get("PixelPaddingValue") if kind == "LABELMAP" else None
     return Segmentation(
@@ -176,5 +179,5 @@ def _steps(plane: Plane, geometry: Geometry, path: Path) -> NDArray[np.int64]:
     return whole
 
 
-def _name(item: Any) -> str:
-    return str(item.get("SegmentLabel") or "").strip() or f"segment {int(item.SegmentNumber)}"
+def _name(dataset: Any, item: Any) -> str:
+    return text_of(dataset, item.get("SegmentLabel")) or f"segment {int(item.SegmentNumber)}"

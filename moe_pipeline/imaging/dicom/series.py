@@ -32,17 +32,25 @@ def find_series_folders(folder: Path) -> Iterator[Path]:
     if is_series_folder(folder):
         yield folder
     elif folder.is_dir():
-        for path in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
+        for path in (path for path in _inside(folder) if path.is_dir() and path.name[0] != "."):
             yield from find_series_folders(path)
 
 
 def candidates(folder: Path) -> list[Path]:
     """Files that lie in a folder, not below it, and may be DICOM by their names, which need no suffix; sorted."""
-    return sorted(
+    return [
         path
-        for path in folder.iterdir()
+        for path in _inside(folder)
         if path.name[0] != "." and not path.name.lower().endswith(_OTHER_SUFFIXES) and path.is_file()
-    )
+    ]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing if it cannot be opened, which who walks the whole tree says."""
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError:
+        return []
 
 
 def is_image(path: Path) -> bool:

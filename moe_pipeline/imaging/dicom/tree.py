@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moe_pipeline.errors import GeometryError, ImageError, PipelineError
-from moe_pipeline.imaging.dicom.frame import Frame, frames_of
+from moe_pipeline.imaging.dicom.frame import Frame, frames_of, why_no_slice
 from moe_pipeline.imaging.dicom.labels import LabelFile, fit, is_label_file, open_label_file
 from moe_pipeline.imaging.dicom.library import interpreting, read_dataset
 from moe_pipeline.imaging.dicom.series import candidates, is_image
@@ -21,6 +21,8 @@ _MAX_LISTED = 4
 class ImageSeries:
     """The slices of one series, wherever they lie."""
 
+    key: tuple[str, ...]
+    """What tells it from other series: its UID alone does not, where somebody anonymised them all alike."""
     uid: str
     patient: str
     """Patient id; may be empty."""
@@ -54,6 +56,8 @@ class Tree:
     """RTSTRUCT and SEG files."""
     faults: dict[Path, str]
     """Files that are DICOM and cannot be read, and why."""
+    passed_over: dict[Path, str] = field(default_factory=dict)
+    """Images that are no slices, and what they are."""
 
 
 def read_tree(root: Path) -> Tree:
@@ -62,7 +66,8 @@ def read_tree(root: Path) -> Tree:
     Raises:
         PipelineError: if pydicom is not installed.
     """
-    series: dict[str, ImageSeries] = {}
+    series: dict[tuple[str, ...], ImageSeries] = {}
+    passed_over: dict[Path, str] = {}
     labels: list[LabelFile] = []
     faults: dict[Path, str] = {}
     for path in _files_below(root):
@@ -70,13 +75,19 @@ def read_tree(root: Path) -> Tree:
             if is_label_file(path):
                 labels.append(open_label_file(path))
             elif is_image(path):
-                _add_image(path, series)
+                _add_image(path, series, passed_over)
+        except OSError as error:
+            faults[path] = f"{path}: cannot be opened ({error.strerror}). Open it for reading, or copy it again."
         except ImageError as error:
             faults[path] = str(error)
+    series = _whole(series)
     for one in series.values():
         _complete(one)
     return Tree(
-        tuple(sorted(series.values(), key=lambda one: (one.patient, one.folder, one.uid))), tuple(labels), faults
+        tuple(sorted(series.values(), key=lambda one: (one.patient, one.folder, one.key))),
+        tuple(labels),
+        faults,
+        passed_over,
     )
 
 
@@ -89,10 +100,11 @@ def series_of(label: LabelFile, series: tuple[ImageSeries, ...]) -> tuple[ImageS
     Raises:
         ImageError: if there is none, or several are equally likely.
     """
-    named = [one for one in series if one.uid in label.series_uids]
+    of_patient = [one for one in series if not label.patient or not one.patient or one.patient == label.patient]
+    named = [one for one in of_patient if one.uid in label.series_uids]
     if len(named) == 1:
         return named[0], ""
-    pool = named or [one for one in series if not label.patient or not one.patient or one.patient == label.patient]
+    pool = named or of_patient
     scored = [(_fit_of(label, one), _shared_parts(label.path, one.folder), one) for one in pool]
     best = max((score for score, _, _ in scored), default=0.0)
     if best < _MIN_FIT:
@@ -118,14 +130,35 @@ def _files_below(root: Path) -> Iterator[Path]:
         yield from candidates(Path(folder))
 
 
-def _add_image(path: Path, series: dict[str, ImageSeries]) -> None:
+def _add_image(path: Path, series: dict[tuple[str, ...], ImageSeries], passed_over: dict[Path, str]) -> None:
     dataset = read_dataset(path)
+    with interpreting(path):
+        if why := why_no_slice(dataset):
+            passed_over[path] = why
+            return
     frames = frames_of(dataset, path)
     with interpreting(path):
         uid, number = str(dataset.get("SeriesInstanceUID") or path.parent), dataset.get("SeriesNumber")
         patient, modality = str(dataset.get("PatientID") or ""), str(dataset.get("Modality") or "")
-        new = ImageSeries(uid, patient, modality, None if number is None else int(number))
-    series.setdefault(uid, new).frames += frames
+        others = (dataset.get(name) for name in ("PatientName", "StudyInstanceUID"))
+        key = (uid, patient, *(str(other or "") for other in others))
+        new = ImageSeries(key, uid, patient, modality, None if number is None else int(number))
+    series.setdefault(key, new).frames += frames
+
+
+def _whole(series: dict[tuple[str, ...], ImageSeries]) -> dict[tuple[str, ...], ImageSeries]:
+    """Series by UID, patient and study; where somebody gave each slice a study of its own, the study tells nothing."""
+    parts: dict[tuple[str, ...], list[ImageSeries]] = {}
+    for one in series.values():
+        parts.setdefault(one.key[:-1], []).append(one)
+    found: dict[tuple[str, ...], ImageSeries] = {}
+    for key, members in parts.items():
+        if len(members) > 1 and min(len(one.frames) for one in members) == 1:
+            members[0].frames = [frame for one in members for frame in one.frames]
+            found[key] = members[0]
+        else:
+            found |= {one.key: one for one in members}
+    return found
 
 
 def _complete(series: ImageSeries) -> None:

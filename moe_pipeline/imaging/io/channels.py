@@ -1,11 +1,12 @@
 """nnU-Net writes one file per channel, case_0000 and case_0001. Cases may be numbered like that, too."""
 
-import json
+import os
 import re
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.paths import RawFolder
+from moe_pipeline.records.base import read_json
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _MAX_LISTED = 3
@@ -53,9 +54,8 @@ def _are_channels(folder: Path, numbers: dict[str, set[int]]) -> bool:
 
 
 def _described_channels(path: Path) -> int | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not os.path.lexists(path):
         return None
+    content = read_json(path, "a dataset.json that names the channels")
     names = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None
     return len(names) if isinstance(names, dict) and names else None

@@ -11,7 +11,9 @@ from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.channels import first_channels
+from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image_suffix
 from moe_pipeline.imaging.io.native import read_geometry, read_native, write_native
+from moe_pipeline.imaging.padding import without_padding
 from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical, to_grid_orientation
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "SUFFIXES",
     "as_labels",
     "case_id_of",
+    "fault_of_format",
     "check_finite",
     "has_image_suffix",
     "label_counts",
@@ -35,7 +38,6 @@ __all__ = [
 
 ROUNDING_TOLERANCE = 1e-2
 """What a fraction of a label may be at most to pass for the noise of a computation."""
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
 def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
@@ -46,6 +48,8 @@ def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
 def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
     """One channel of a 3D image file, or of a folder with one DICOM series: header and voxels, read once.
 
+    Padding of CT is set to air (see `padding`).
+
     Raises:
         ImageError: if it is no single 3D channel of finite numbers; names the file, what was found and what to do.
         GeometryError: if its grid is sheared or has no positive spacing.
@@ -53,7 +57,7 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
     native = read_native(path)
     wanted = native.array.astype(dtype, copy=False)
     check_finite(wanted, path)
-    return LoadedImage.of(Volume(wanted, native.geometry))
+    return LoadedImage.of(without_padding(Volume(wanted, native.geometry)))
 
 
 def check_finite(array: NDArray[Any], path: Path) -> None:
@@ -194,11 +198,6 @@ def case_id_of(path: Path) -> str:
     """File name without an image suffix, or the name of a DICOM folder."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
     return path.name[: len(path.name) - len(suffix)]
-
-
-def has_image_suffix(path: Path) -> bool:
-    """Whether the name ends like an image file that we read."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def _extremes(array: NDArray[Any]) -> tuple[float, float]:

@@ -1,17 +1,23 @@
 """Image files as they are stored: their own axis order and number type."""
 
 import errno
+import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io import nifti
+from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image_suffix
+from moe_pipeline.imaging.io.nifti_header import place
+from moe_pipeline.imaging.io.nrrd_segments import has_anatomical_space
 from moe_pipeline.imaging.itk import ITK_READS, geometry_of, image_from_volume, sitk
 from moe_pipeline.imaging.volume import Volume
 
@@ -23,9 +29,13 @@ def read_native(path: Path) -> Volume:
 
     Raises:
         ImageError: if it is no single 3D channel; names the file, what was found and what to do.
-        GeometryError: if its grid is sheared or has no positive spacing.
+        GeometryError: if its grid is sheared or has no positive spacing, or its header contradicts itself.
     """
-    channels = read_channels(path)
+    return single(read_channels(path), path)
+
+
+def single(channels: list[Volume], path: Path) -> Volume:
+    """The only one of the volumes of a file; raises as `read_native`."""
     if len(channels) != 1:
         sides = "x".join(map(str, (*channels[0].geometry.shape, len(channels))))
         raise ImageError(f"{path}: expected a 3D image, found 4D of size {sides}. {_SPLIT}", kind="dimensions")
@@ -34,20 +44,29 @@ def read_native(path: Path) -> Volume:
 
 def read_channels(path: Path) -> list[Volume]:
     """As `read_native`, but a 4D file gives its 3D volumes in order."""
+    return read_with_notes(path)[0]
+
+
+def read_with_notes(path: Path, fixes: Collection[str] = ()) -> tuple[list[Volume], tuple[str, ...]]:
+    """As `read_channels`, with a choice of what to believe in a header that contradicts itself.
+
+    Args:
+        path: of the file or folder.
+        fixes: values of --fix that choose: sform, qform, pixdim, mm; others mean nothing here.
+
+    Returns:
+        The volumes, and where other programs would place them otherwise by the same header.
+    """
     if path.is_dir():
-        return [dicom.read_series(path)]
-    reader = _read_header(path)
-    geometry = _geometry(path, reader)
-    voxels = nifti.read_voxels(path) if nifti.is_nifti(path) else None
-    if voxels is None:
-        try:
-            with ITK_READS:
-                voxels = sitk.GetArrayFromImage(reader.Execute()).transpose()  # ([t, ]z, y, x) -> (x, y, z[, t])
-        except RuntimeError as error:
-            reason = f"its header is there, its voxels are not all: {itk_reason(error)}"
-            raise ImageError(f"{path}: cannot be read: {reason}. Copy or export it again.", kind="truncated") from error
+        return [dicom.read_series(path)], ()
+    _check_is_read(path)
+    if nifti.is_nifti(path):
+        voxels, geometry, notes = nifti.read_image(path, fixes)
+    else:
+        voxels, geometry = _read_by_itk(path)
+        notes = () if has_anatomical_space(path) else (f"{path.name}: {_NO_SPACE}",)
     stacked = voxels.reshape((*geometry.shape, -1), order="F")  # (x, y, z, t)
-    return [Volume(stacked[..., index], geometry) for index in range(stacked.shape[3])]
+    return [Volume(stacked[..., index], geometry) for index in range(stacked.shape[3])], notes
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -55,17 +74,45 @@ def read_geometry(path: Path) -> Geometry:
 
     Raises:
         ImageError: if it is no 3D image.
-        GeometryError: if its grid is sheared or has no positive spacing.
+        GeometryError: if its grid is sheared or has no positive spacing, or its header contradicts itself.
     """
     if path.is_dir():
         return dicom.read_series_geometry(path)
-    reader = _read_header(path)
-    geometry = _geometry(path, reader)
-    if int(np.prod(reader.GetSize())) != int(np.prod(geometry.shape)):
-        sides = "x".join(map(str, reader.GetSize()))
-        found = f"expected a 3D image, found {reader.GetDimension()}D of size {sides}"
+    _check_is_read(path)
+    if nifti.is_nifti(path):
+        header = nifti.read_header(path)
+        geometry, sides = place(header, path)[0], header.shape
+    else:
+        reader = _read_header(path)
+        geometry, sides = _geometry(path, reader), reader.GetSize()
+    if int(np.prod(sides)) != int(np.prod(geometry.shape)):
+        found = f"expected a 3D image, found {len(sides)}D of size {'x'.join(map(str, sides))}"
         raise ImageError(f"{path}: {found}. {_SPLIT}", kind="dimensions")
     return geometry
+
+
+def check_is_there(path: Path) -> None:
+    """Refuse what is neither file nor folder, before anything tries to open it.
+
+    Raises:
+        ImageError: says what it is, and what to do.
+    """
+    if path.is_symlink() and not path.exists():
+        raise ImageError(
+            f"{path}: no such file, but a link to {path.readlink()}, which is not there. Fetch the content, such as "
+            "with datalad get or git annex get."
+        )
+    if not path.exists():
+        raise ImageError(f"{path}: no such file.")
+    if not os.access(path, os.R_OK):
+        raise ImageError(f"{path}: cannot be opened (Permission denied). Make it readable, or copy it again.")
+
+
+def _check_is_read(path: Path) -> None:
+    check_is_there(path)
+    if not has_image_suffix(path):
+        why = fault_of_format(path) or f"no image file that is read; these are {', '.join(SUFFIXES)}"
+        raise ImageError(f"{path}: {why}.")
 
 
 def write_native(volume: Volume, path: Path) -> None:
@@ -98,16 +145,25 @@ def itk_reason(error: RuntimeError) -> str:
     return " ".join(told).rstrip(".") or str(error)
 
 
+_NO_SPACE = "names no anatomical space; its axes are taken to run to the left, to the back and up"
 _SPLIT = "Split it into one file per channel or time point."
 
 
+def _read_by_itk(path: Path) -> tuple[NDArray[Any], Geometry]:
+    reader = _read_header(path)
+    geometry = _geometry(path, reader)
+    try:
+        with ITK_READS:
+            voxels = sitk.GetArrayFromImage(reader.Execute()).transpose()  # ([t, ]z, y, x) -> (x, y, z[, t])
+    except RuntimeError as error:
+        reason = f"its header is there, its voxels are not all: {itk_reason(error)}"
+        raise ImageError(f"{path}: cannot be read: {reason}. Copy or export it again.", kind="truncated") from error
+    return voxels, geometry
+
+
 def _read_header(path: Path) -> Any:
-    if not path.is_file():
-        raise ImageError(f"{path}: no such file.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    if nifti.is_nifti(path):
-        reader.SetImageIO("NiftiImageIO")  # else ITK opens the file once for each format that it knows
     try:
         with ITK_READS:
             reader.ReadImageInformation()

@@ -98,3 +98,20 @@ def test_real_subject_with_three_contrasts(tmp_path: Path, real_data: Path) -> N
     report = convert(real_data / "ivadomed_data-testing/ct_scan", tmp_path / "ct")
     assert [row.case_id for row in report.rows] == ["sub-spleen2"]
     assert open_dataset(tmp_path / "ct").json.channel_names == {"0": "ct"}
+
+
+def test_masks_beside_the_images_are_no_channels(tmp_path: Path, write_volume: Write) -> None:
+    source = tmp_path / "in"
+    write_json = source / "dataset_description.json"
+    for subject in ("01", "02"):
+        place, name = source / f"sub-{subject}" / "anat", f"sub-{subject}"
+        write_volume(place / f"{name}_T1w.nii.gz")
+        write_volume(place / f"{name}_T1w_label-lesion_roi.nii.gz", 1)
+        write_volume(source / "derivatives" / "fmriprep" / name / "anat" / f"{name}_desc-brain_mask.nii.gz", 2)
+    write_json.write_text("{}")
+    dataset, report = converted(source)
+    assert dataset.json.channel_names == {"0": "T1w"}
+    assert dataset.classes == {1: "class_1"}  # the lesion, not the brain
+    assert "masks that are not named after T1w left out: 2 desc-brain_mask; --masks chooses" in report.notes
+    dataset, _ = converted(source, masks="derivatives/**/*_mask.nii.gz")
+    assert dataset.classes == {2: "class_2"}

@@ -1,17 +1,23 @@
 import json
+import warnings
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
+from dataset_conversion.checking.check import check
 from dataset_conversion.convert import convert
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options
 from dataset_conversion.registry import choose_source
-from moe_pipeline.errors import DatasetError
+from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.records.check import Kind
 from moe_pipeline.records.dataset import ConversionReport
 
 REAL = {
@@ -206,3 +212,151 @@ def test_three_real_volumes_in_one_series_become_three_cases(tmp_path: Path, rea
     image = read_volume(tmp_path / "out" / "imagesTs" / "ProstateX-0001-b800_0000.nii.gz")
     assert image.geometry.shape == (84, 128, 19)
     assert image.geometry.spacing_mm == pytest.approx((2, 2, 3), abs=1e-4)
+
+
+@pytest.mark.parametrize("second", [10, 26])
+def test_patients_who_share_a_series_uid_stay_apart(tmp_path: Path, dicom_phantoms: ModuleType, second: float) -> None:
+    source = tmp_path / "in"
+    for number, (patient, low) in enumerate({"P1": 10, "P2": second}.items()):
+        heights = [low, low + 4, low + 8, low + 12]
+        extra = [{"AcquisitionTime": f"10{number}000"}] * 4
+        dicom_phantoms.write_series(source / patient / "ct", heights, uid="1.1", patient=patient, extra=extra)
+        region = [rectangle(number, 0, 2, 3, z=low)]
+        name = "organ" if number == 0 else "lesion"
+        dicom_phantoms.write_rtstruct(source / patient / "rs.dcm", {name: region}, series_uid="1.1", patient=patient)
+    report = convert(source, tmp_path / "out")
+    assert {case: status for case, (status, _) in rows(report).items()} == {"P1": "converted", "P2": "converted"}
+    labels = {case: native_label(tmp_path / "out" / "labelsTr" / f"{case}.nii.gz") for case in ("P1", "P2")}
+    assert {case: label.shape for case, label in labels.items()} == {"P1": (4, 5, 4), "P2": (4, 5, 4)}
+    assert {case: np.unique(label).tolist() for case, label in labels.items()} == {"P1": [0, 2], "P2": [0, 1]}
+    assert {case: int((label > 0).sum()) for case, label in labels.items()} == {"P1": 12, "P2": 8}
+
+
+def test_one_patient_for_all_cases_is_said(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
+    source = tmp_path / "in"
+    for number in (1, 2, 3):
+        folder = source / str(number)
+        dicom_phantoms.write_series(folder / "ct", uid=f"1.{number}", patient="ANON", SeriesNumber=number)
+        regions = {"organ": [rectangle(0, 0, 2, 3)]}
+        dicom_phantoms.write_rtstruct(folder / "rs.dcm", regions, series_uid=f"1.{number}", patient="ANON")
+    out = tmp_path / "Dataset001_A"
+    report = convert(source, out)
+    assert "all 3 training cases are of one patient (ANON), so that no fold holds any back" in report.notes[0]
+    (found,) = [one for one in check(source, tmp_path / "check").findings if one.kind == Kind.ONE_PATIENT]
+    assert found.severity == "warning"
+    made = plan_dataset(out, tmp_path / "plans")
+    assert made.splits.folds[0].validation == ()
+    assert "no fold holds a case back for validation, as all cases that can be learnt from are one" in made.summary()
+
+
+def test_regions_of_one_name_are_joined_if_asked_for(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
+    source = tmp_path / "in"
+    dicom_phantoms.write_series(source / "ct", uid="1.1")
+    regions = {"node": [rectangle(0, 0, 0, 0)], "node ": [rectangle(2, 2, 3, 3)], "organ": [rectangle(0, 0, 2, 3)]}
+    dicom_phantoms.write_rtstruct(source / "rs.dcm", regions, series_uid="1.1")
+    dicom_phantoms.write_rtstruct(source / "more.dcm", {"node": [rectangle(0, 0, 1, 0, z=14)]}, series_uid="1.1")
+    with pytest.raises(
+        DatasetError, match=r"node in several files for one series: more\.dcm, rs\.dcm, rs\.dcm.*--fix union"
+    ):
+        convert(source, tmp_path / "out")
+    report = convert(source, tmp_path / "out", fixes=["union"])
+    label = native_label(tmp_path / "out" / "labelsTr" / "P1.nii.gz")
+    assert np.argwhere(label == 1).tolist() == [
+        [0, 0, 0],
+        [0, 0, 1],
+        [1, 0, 1],
+        [2, 2, 0],
+        [2, 3, 0],
+        [3, 2, 0],
+        [3, 3, 0],
+    ]
+    assert "node: union of 3 structures of that name" in rows(report)["P1"][1]
+
+
+def test_what_is_no_slice_is_passed_over_and_counted(tmp_path: Path, source: Path, dicom_phantoms: ModuleType) -> None:
+    picture = {"SOPClassUID": dicom_phantoms.SECONDARY, "uid": "1.50", "start": 50}
+    dicom_phantoms.write_series(source / "a" / "dose", [0], **picture)
+    dicom_phantoms.write_series(source / "a" / "shot", [0], SamplesPerPixel=3, **picture)
+    for path in (source / "a").glob("*/050.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+        dataset.save_as(path)
+    report = convert(source, tmp_path / "out")
+    assert report.failed == ()
+    assert report.notes == (
+        "2 files that are no slices are passed over: 1 Secondary Capture Image, without a place in the patient, "
+        "1 colour pictures",
+    )
+    cases, files = report.accounting
+    assert (cases.found, cases.used) == (3, 3)
+    assert files.found == files.used + 2
+
+
+def broken(path: Path, **changes: Any) -> None:
+    dataset = pydicom.dcmread(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for key, value in changes.items():
+            setattr(dataset, key, value)
+        dataset.save_as(path)
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "short": ({"PixelData": b"\0" * 38}, "38 bytes of pixels, but 5 rows of 4 pixels need 40"),
+    "slope": ({"RescaleSlope": "NaN"}, "RescaleSlope NaN and RescaleIntercept"),
+    "zero": ({"RescaleSlope": "0"}, "RescaleSlope 0 and RescaleIntercept"),
+    "intercept": ({"RescaleIntercept": "NaN"}, "RescaleIntercept NaN"),
+    "position": ({"ImagePositionPatient": [0, "NaN", 0]}, r"its position is 0\.0, NaN, 0\.0, which places nothing"),
+    "spacing": ({"PixelSpacing": [0, 1]}, r"its pixel spacing is 0\.0, 1\.0, which places nothing"),
+    "mosaic": ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "a Siemens mosaic: one picture of 4x5 pixels"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:.*NaN")
+@pytest.mark.parametrize("case", BROKEN)
+def test_slices_that_cannot_be_are_refused_by_what_they_say(
+    tmp_path: Path, dicom_phantoms: ModuleType, case: str
+) -> None:
+    changes, message = BROKEN[case]
+    paths = dicom_phantoms.write_series(tmp_path / "in")
+    broken(paths[1], **changes)
+    with pytest.raises(PipelineError, match=message):
+        convert(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom has much to say
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_files_cost_their_cases_only(tmp_path: Path, source: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for path in sorted((source / "a").rglob("*.dcm")):
+        content = bytearray(path.read_bytes())
+        for at in rng.integers(132, len(content), 6):
+            content[at] = rng.integers(0, 256)
+        path.write_bytes(bytes(content[: rng.integers(200, len(content))] if rng.random() < 0.2 else content))
+    report = convert(source, tmp_path / "out")
+    assert rows(report)["P2"][0] == "converted"
+    assert rows(report)["P3"][0] == "converted"
+    assert not (tmp_path / "out" / "crashes.log").exists()
+
+
+def test_a_file_that_only_begins_like_dicom_is_passed_over(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
+    dicom_phantoms.write_series(tmp_path / "in")
+    (tmp_path / "in" / "junk.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 40)
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.failed == ()
+    assert (
+        "1 files that are no slices are passed over: 1 files that begin like DICOM, but hold no image" in report.notes
+    )
+
+
+@pytest.mark.parametrize("name", ["左肺", "Höcker"])
+def test_names_are_read_as_they_were_written_where_no_character_set_is_named(
+    tmp_path: Path, dicom_phantoms: ModuleType, name: str
+) -> None:
+    source = tmp_path / "in"
+    dicom_phantoms.write_series(source / "ct", uid="1.1")
+    stand_in = "X" * len(name.encode())
+    path = dicom_phantoms.write_rtstruct(source / "rs.dcm", {stand_in: [rectangle(0, 0, 2, 3)]}, series_uid="1.1")
+    path.write_bytes(path.read_bytes().replace(stand_in.encode(), name.encode()))
+    convert(source, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {"background": 0, name: 1}

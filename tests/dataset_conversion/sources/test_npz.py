@@ -136,3 +136,50 @@ def test_real_archives_keep_their_voxels_and_places(tmp_path: Path, real_data: P
         np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))), archive["gts"])
         np.testing.assert_allclose(image.GetSpacing(), archive["spacing"], rtol=1e-6)
         np.testing.assert_allclose(image.GetDirection(), archive["direction"], atol=1e-6)
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "zero": {"spacing": [0.0, 1.0, 2.0]},
+    "negative": {"spacing": [-1.0, 1.0, 2.0]},
+    "nan": {"spacing": [np.nan, 1.0, 2.0]},
+    "words": {"spacing": ["1", "1", "2"]},
+    "complex": {"imgs": np.ones((4, 5, 6), complex)},
+    "text": {"imgs": np.full((4, 5, 6), "1")},
+    "long": {"imgs": np.ones((4, 5, 6), np.longdouble)},
+    "empty": {"imgs": np.zeros((0, 5, 6), np.uint8), "gts": np.zeros((0, 5, 6), np.uint8)},
+    "flat": {"direction": np.zeros(9)},
+    "sides": {"origin": [1.0, 2.0]},
+    "nowhere": {"origin": [np.nan, 0.0, 0.0]},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_arrays_cost_their_case_only_and_are_named(tmp_path: Path, case: str) -> None:
+    write(tmp_path / "in" / "good.npz")
+    write(tmp_path / "in" / "odd.npz", **ODD[case])
+    report = convert(tmp_path / "in", tmp_path / "out")
+    (row,) = report.failed
+    assert row.case_id == "odd"
+    assert row.message.startswith("odd: ")
+    assert not (tmp_path / "out" / "crashes.log").exists()
+    assert (report.accounting[0].found, report.accounting[0].used) == (2, 1)
+
+
+def test_numbers_of_another_byte_order_are_read(tmp_path: Path) -> None:
+    array = np.arange(4 * 5 * 6).reshape(4, 5, 6)
+    write(tmp_path / "in" / "a.npz", imgs=array.astype(">i2"), gts=(array > 50).astype(">u2"))
+    convert(tmp_path / "in", tmp_path / "out")
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "imagesTr" / "a_0000.nii.gz")))
+    np.testing.assert_array_equal(written, array)
+
+
+def test_archives_without_any_label_are_test_cases_and_hidden_ones_are_no_cases(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.npz")
+    with np.load(tmp_path / "in" / "a.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if name != "gts"}
+    np.savez(tmp_path / "in" / "a.npz", **arrays)
+    (tmp_path / "in" / "._a.npz").write_bytes(b"\0\5\x16\7")
+    assert choose_source(tmp_path / "in") == "npz"
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.notes == ("no case has a label: all are in imagesTs, to predict",)
+    assert (tmp_path / "out" / "imagesTs" / "a_0000.nii.gz").is_file()

@@ -183,3 +183,47 @@ def test_real_pairs_of_nrrd_files(tmp_path: Path, real_data: Path) -> None:
 def test_label_maps_without_images_are_refused(tmp_path: Path, real_data: Path) -> None:
     with pytest.raises(DatasetError, match="0 images and 2 labels, judged by their names"):
         convert(real_data / "SynthSeg_labelmaps", tmp_path / "out")
+
+
+def add_segments(path: Path, segments: dict[str, int], layer: int = 0) -> None:
+    """Name the segments in the header of a .nrrd file, as 3D Slicer does."""
+    head, _, voxels = path.read_bytes().partition(b"\n\n")
+    for number, (name, value) in enumerate(segments.items()):
+        head += f"\nSegment{number}_Name:={name}\nSegment{number}_LabelValue:={value}\n".encode()
+        head += f"Segment{number}_Layer:={layer * number}".encode()
+    path.write_bytes(head + b"\n\n" + voxels)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_segments_of_slicer_go_by_their_names(tmp_path: Path, write_volume: Write, swapped: bool) -> None:
+    source = tmp_path / "in"
+    organs = {"liver": 2, "tumour": 1}
+    for case in ("a", "b"):
+        values = {name: 3 - value for name, value in organs.items()} if swapped and case == "b" else organs
+        labels = np.zeros((9, 8, 6), np.uint8)
+        labels[1:6, 1:5, 1:4], labels[2, 2, 2] = values["liver"], values["tumour"]
+        write_volume(source / f"{case}.nrrd")
+        write_volume(source / f"{case}.seg.nrrd", labels)
+        add_segments(source / f"{case}.seg.nrrd", values)
+    dataset, failed = converted(source)
+    assert failed == {}
+    values = {name: value for value, name in dataset.classes.items()}
+    assert values == ({"liver": 1, "tumour": 2} if swapped else organs)
+    for case in ("a", "b"):
+        counts = {name: int((labels_of(dataset, case) == value).sum()) for name, value in values.items()}
+        assert counts == {"liver": 59, "tumour": 1}
+
+
+def test_segments_that_no_label_map_can_hold_are_named(tmp_path: Path, write_volume: Write) -> None:
+    source = tmp_path / "in"
+    for case in ("good", "layers", "unnamed", "other"):
+        write_volume(source / f"{case}.nrrd")
+        write_volume(source / f"{case}.seg.nrrd", 1)
+    add_segments(source / "good.seg.nrrd", {"liver": 1})
+    add_segments(source / "layers.seg.nrrd", {"liver": 1, "tumour": 2}, layer=1)
+    add_segments(source / "other.seg.nrrd", {"liver": 2})
+    dataset, failed = converted(source)
+    assert dataset.classes == {1: "liver"}
+    assert "segments overlap (liver, tumour lie in several layers)" in failed["layers"]
+    assert "names no segments in its header, as others do" in failed["unnamed"]
+    assert "no segment has the values 1 of its voxels" in failed["other"]

@@ -55,12 +55,27 @@ def test_a_grid_that_differs_is_named_by_what_differs() -> None:
 
 
 def test_images_need_finite_numbers_and_more_than_one_slice() -> None:
-    assert inspect_image("a", PATH, volume({}, "float32")) == []
+    assert inspect_image("a", PATH, volume({(0, 0, 0): 1}, "float32")) == []
     kind, severity, _, message = only(inspect_image("a", PATH, volume({(0, 0, 0): np.nan}, "float32")))
     assert (kind, severity) == ("not_finite", "error")
     assert message.startswith("a.nii.gz: 1 voxels are NaN or infinite")
-    flat = volume({}, grid=Geometry((4, 3, 1), (1, 1, 1)))
+    flat = volume({(0, 0, 0): 1}, grid=Geometry((4, 3, 1), (1, 1, 1)))
     assert only(inspect_image("a", PATH, flat))[:2] == ("dimensions", "warning")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_an_image_without_contrast_is_an_error(dtype: str) -> None:
+    kind, severity, _, message = only(inspect_image("a", PATH, volume({}, dtype)))
+    assert (kind, severity) == ("no_contrast", "error")
+    assert message == "a.nii.gz: every voxel of the image is 0"
+
+
+@pytest.mark.parametrize("metres", [0.001, 1000.0])
+def test_a_size_that_no_patient_has_is_an_error(metres: float) -> None:
+    grid = Geometry((4, 3, 2), (metres, metres, metres))
+    kind, severity, _, message = only(inspect_image("a", PATH, volume({(0, 0, 0): 1}, grid=grid)))
+    assert (kind, severity) == ("spacing", "error")
+    assert "mm in size: is its spacing in other units than mm?" in message
 
 
 def test_a_label_of_known_values_is_given_back_as_integers() -> None:

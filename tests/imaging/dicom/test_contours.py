@@ -8,6 +8,7 @@ import pytest
 from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.dicom.contours import fill_contours, fit, read_contours
+from moe_pipeline.imaging.dicom.polygons import fill, fill_nested
 from moe_pipeline.imaging.dicom.structure import Structure
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.native import read_native
@@ -113,8 +114,8 @@ def test_names_that_are_there_twice_are_refused(tmp_path: Path, dicom_phantoms: 
 def test_other_objects_and_broken_contours_are_refused(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
     with pytest.raises(ImageError, match="expected an RTSTRUCT, found CT"):
         read_contours(dicom_phantoms.write_series(tmp_path)[0])
-    path = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": [np.zeros((2, 3))]})
-    with pytest.raises(ImageError, match="a closed contour has 6 coordinates"):
+    path = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": [np.zeros((10, 1))]})
+    with pytest.raises(ImageError, match="a closed contour has 10 coordinates"):
         read_contours(path)
 
 
@@ -152,3 +153,84 @@ def test_broken_references_do_not_matter(real_data: Path) -> None:
         }
     first, second = ([(one.name, one.box, one.n_voxels) for one in structures] for structures in found.values())
     assert first == second
+
+
+def box(low: float, high: float) -> np.ndarray:
+    return np.array([(low, low), (high, low), (high, high), (low, high)], dtype=float)
+
+
+def test_outlines_that_cross_are_joined_and_those_inside_are_holes() -> None:
+    outer, inner, beside = box(-0.5, 8.5), box(2.5, 5.5), box(6.5, 9.5)
+    mask, crosses = fill_nested([outer, inner], (10, 10))
+    assert (int(mask.sum()), crosses) == (81 - 9, False)
+    mask, crosses = fill_nested([outer, beside], (10, 10))
+    assert (int(mask.sum()), crosses) == (81 + 9 - 4, True)
+    mask, crosses = fill_nested([outer, inner, beside], (10, 10))
+    assert (int(mask.sum()), crosses) == (81 + 9 - 4 - 9, True)
+    mask, crosses = fill_nested([outer, np.roll(outer, 1, axis=0)], (10, 10))
+    assert (int(mask.sum()), crosses) == (81, False)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nested_and_distant_outlines_are_filled_as_by_the_even_odd_rule(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = np.sort(rng.choice(np.arange(0, 30), 6, replace=False)) - 0.5
+    outlines = [box(corners[0], corners[5]), box(corners[1], corners[4]), box(corners[2], corners[3]), box(31.5, 34.5)]
+    order = rng.permutation(4)
+    mask, crosses = fill_nested([outlines[number] for number in order], (36, 36))
+    assert not crosses
+    np.testing.assert_array_equal(mask, fill(outlines, (36, 36)))
+
+
+def test_crossing_contours_count_both_unless_the_file_says_otherwise(
+    tmp_path: Path, dicom_phantoms: ModuleType, series: Geometry
+) -> None:
+    outlines = [in_world(series, -0.5, -0.5, 2.5, 2.5, 0), in_world(series, 1.5, 1.5, 3.5, 3.5, 0)]
+    path = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": outlines})
+    structure = fill_contours(read_contours(path)[0], series, path)
+    assert structure.n_voxels == 9 + 4 - 1
+    assert structure.notes == ("a: contours cross each other on 1 slices, what either encloses counts",)
+    path = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": outlines}, kind="CLOSEDPLANAR_XOR")
+    assert fill_contours(read_contours(path)[0], series, path).n_voxels == 9 + 4 - 2
+
+
+def test_contours_of_one_or_two_points_are_left_out_and_counted(
+    tmp_path: Path, dicom_phantoms: ModuleType, series: Geometry
+) -> None:
+    outline = in_world(series, -0.5, -0.5, 2.5, 2.5, 0)
+    path = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": [outline, outline[:2]], "point": [outline[:1]]})
+    (region,) = read_contours(path)
+    structure = fill_contours(region, series, path)
+    assert structure.n_voxels == 9
+    assert structure.notes == ("a: 1 contours of one or two points enclose nothing",)
+
+
+def test_slices_between_others_without_contours_are_told(tmp_path: Path, dicom_phantoms: ModuleType) -> None:
+    grid = Geometry((4, 5, 9), (2, 3, 4))
+    path = dicom_phantoms.write_rtstruct(
+        tmp_path / "rs.dcm",
+        {
+            "sparse": [in_world(grid, 0, 0, 2, 2, z) for z in (0, 2, 4, 6)],
+            "gap": [in_world(grid, 0, 0, 2, 2, z) for z in (0, 1, 3, 4)],
+            "apart": [in_world(grid, 0, 0, 1, 1, 0), in_world(grid, 2, 2, 3, 3, 4)],
+        },
+    )
+    sparse, gap, apart = read_contours(path)
+    assert fill_contours(sparse, grid, path).notes == (
+        "sparse: contours lie on every 2. slice only: 3 slices between others of it have no contour, and stay empty",
+    )
+    assert fill_contours(gap, grid, path).notes == (
+        "gap: 1 slices between others of it have no contour, and stay empty",
+    )
+    assert fill_contours(apart, grid, path).notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_coordinates_that_are_no_numbers_are_refused(
+    tmp_path: Path, dicom_phantoms: ModuleType, series: Geometry
+) -> None:
+    outline = in_world(series, 0, 0, 2, 2, 0)
+    outline[0, 0] = np.nan
+    path = dicom_phantoms.write_rtstruct(tmp_path / "rs.dcm", {"a": [outline]})
+    with pytest.raises(ImageError, match="coordinates that are NaN or infinite"):
+        read_contours(path)

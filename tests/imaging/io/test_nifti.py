@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from moe_pipeline.errors import ImageError
-from moe_pipeline.imaging.io.nifti import read_affine, read_voxels, set_slope
+from moe_pipeline.imaging.io.nifti import read_voxels, set_slope
 
 ARRAY = np.random.default_rng(0).integers(0, 1000, (70, 80, 90)).astype(np.int16)  # z, y, x
 
@@ -51,15 +51,8 @@ def test_a_damaged_gzip_is_refused(tmp_path: Path, damage: str) -> None:
         read_voxels(tmp_path / "x.nii.gz")
 
 
-def test_affine_and_slope_are_those_that_every_reader_sees(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(ARRAY[:3, :4, :5])
-    image.SetSpacing((1.0, 2.0, 3.0))
-    image.SetOrigin((10.0, 20.0, 30.0))  # LPS
-    for name in ("x.nii", "x.nii.gz"):
-        sitk.WriteImage(image, str(tmp_path / name))
-        np.testing.assert_allclose(
-            read_affine(tmp_path / name), [[-1, 0, 0, -10], [0, -2, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]], atol=1e-6
-        )
+def test_a_slope_is_what_every_reader_sees(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(ARRAY[:3, :4, :5]), str(tmp_path / "x.nii"))
     set_slope(tmp_path / "x.nii", 0.25)
     scaled = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "x.nii")))
     np.testing.assert_array_equal(scaled, 0.25 * ARRAY[:3, :4, :5])
