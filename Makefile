@@ -1,19 +1,39 @@
-# Needs only python3 (>= 3.11) and make; everything else goes into .venv.
+# Needs only python3 (3.11 or newer) and make; everything else goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test check install clean
+.DEFAULT_GOAL := help
+.PHONY: demo test check format docs coverage install clean help
 
-demo: .venv/installed  ## install, then run the whole job on small synthetic datasets
+demo: .venv/installed  ## install, then run the whole job on small made-up datasets
 	$(BIN)/moe demo
 
 test: .venv/installed  ## install, then run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(PYTEST)
 
 check: .venv/installed  ## formatting, lint, types
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
-install: .venv/installed
+format: .venv/installed  ## format the code, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: .venv/docs  ## build the site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+coverage: .venv/installed  ## run the tests and list lines that none of them reaches
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+install: .venv/installed  ## install into .venv
+
+clean:  ## remove what was installed and built
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage site build dist
+
+help:  ## list these targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "moe needs Python 3.11 or newer")'
@@ -22,5 +42,6 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,13 +33,21 @@ def positive(value: float | None) -> float | None:
 
 
 @contextmanager
-def progress_bar() -> Iterator["Progress"]:
-    """A bar with the time left on a terminal; silence elsewhere."""
-    from moe_pipeline.progress import silent
+def progress_bar(*, lines: bool = False) -> Iterator["Progress"]:
+    """A bar with the time left on a terminal; elsewhere nothing, or with `lines` one line when a stage begins."""
+    if sys.stderr.isatty():
+        with _bars() as show:
+            yield show
+    elif lines:
+        yield _stage_lines()
+    else:
+        from moe_pipeline.progress import silent
 
-    if not sys.stderr.isatty():
         yield silent
-        return
+
+
+@contextmanager
+def _bars() -> Iterator["Progress"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -53,6 +62,20 @@ def progress_bar() -> Iterator["Progress"]:
             bars.update(tasks[stage], completed=int(done), total=int(total))  # type: ignore[arg-type]
 
         yield show
+
+
+def _stage_lines() -> "Progress":
+    """For a log: `[  12 s] encoding Dataset004_Hippocampus (108)` when a stage begins."""
+    began, current = time.monotonic(), ""
+
+    def show(stage: str, done: float, total: float) -> None:
+        nonlocal current
+        if stage == current and done != 0:
+            return
+        current = stage
+        typer.echo(f"[{time.monotonic() - began:4.0f} s] {stage} ({total:g})", err=True)
+
+    return show
 
 
 def show_routing(card: "GateCard") -> None:

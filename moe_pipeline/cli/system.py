@@ -21,7 +21,7 @@ def demo(
     """Run the whole job on small synthetic datasets: general against expert against mixture."""
     from moe_pipeline.commands.demo import run_demo
 
-    with progress_bar() as progress:
+    with progress_bar(lines=True) as progress:
         report = run_demo(workspace, minutes, progress)
     typer.echo(report)
 

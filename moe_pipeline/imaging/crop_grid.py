@@ -49,7 +49,7 @@ class CropGrid:
 
     @property
     def half(self) -> int:
-        """Cells of half a window: the step of growth."""
+        """Low-resolution voxels of half a window: the step of window extension."""
         return self.window // 2
 
     @cached_property

@@ -116,11 +116,14 @@ def load_model(folder: AnyPath | None = None, **options: Unpack[LookKeywords]) -
     Args:
         folder: with moe.json; none for a foundation.
         options: foundation, device, precision, selector, tau, zoom, max_crops, tta, weights_root; see `ModelOptions`.
+            Imported foundations are looked for in `weights` beside the folder, unless `weights_root` says where.
 
     Raises:
         PipelineError: if an option does not exist or contradicts another, or the model is missing or damaged.
     """
     refuse_unknown("load_model", options, LookKeywords.__annotations__)
     model = None if folder is None else as_folder("folder", folder, "a model folder with moe.json")
+    if model is not None:
+        options.setdefault("weights_root", model.parent / "weights")
     chosen = replace(options_of(ModelOptions, options), model=model)
     return Predictor(chosen.load(), chosen.segment())

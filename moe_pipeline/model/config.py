@@ -52,8 +52,8 @@ class EncoderConfig:
         _require(self.stem in ("patch", "conv"), f"stem must be patch or conv, got {self.stem!r}")
         _require(self.stem == "patch" or self.patch_size == 8, f"a conv stem needs patch_size 8, got {self.patch_size}")
         known = self.high_res_chans >= 16 and self.high_res_chans % 8 == 0
-        _require(known or self.high_res_chans == 0, f"detail_chans must be 0, 16, 24, ..., got {self.high_res_chans}")
-        _require(self.stem == "conv" or self.high_res_chans == 0, "detail_chans needs a conv stem")
+        _require(known or self.high_res_chans == 0, f"high_res_chans must be 0, 16, 24, ..., got {self.high_res_chans}")
+        _require(self.stem == "conv" or self.high_res_chans == 0, "high_res_chans needs a conv stem")
         _require(self.window_size >= 0, f"window_size must not be negative, got {self.window_size}")
         object.__setattr__(self, "global_attn_indexes", tuple(self.global_attn_indexes))
 
@@ -129,8 +129,8 @@ class FoundationConfig:
     def __post_init__(self) -> None:
         widths = (self.encoder.out_chans, self.prompt.embed_dim, self.decoder.transformer_dim)
         _require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
-        told = self.encoder.high_res_chans > 0 or not self.decoder.ranked_clicks
-        _require(told, "ranked_clicks needs detail_chans, which tell whether there was an earlier answer")
+        informed = self.encoder.high_res_chans > 0 or not self.decoder.ranked_clicks
+        _require(informed, "ranked_clicks needs high_res_chans, which tell whether there was an earlier answer")
 
     @property
     def low_resolution_size(self) -> int:

@@ -45,15 +45,27 @@ def choice_rows(plan: Plan, proposed: Plan) -> list[Row]:
     return rows
 
 
-_CLASS_HEADER = ("class", "name", "cases", "ml", "largest", "fits", "thickness", "cells", "parts", "weight", "together")
+_CLASS_HEADER = (
+    "class",
+    "name",
+    "cases",
+    "ml",
+    "largest",
+    "fits",
+    "thickness",
+    "voxels",
+    "parts",
+    "weight",
+    "together",
+)
 
 
 def class_rows(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset) -> list[Row]:
     """One row per class of the dataset.
 
     Columns: label value, name, cases that have it, median volume in ml, long side of large objects and whether it
-    fits into the cube, short side of the typical object and its thickness in cells, median number of parts, weight in
-    choosing crops (none: not in the plan), classes that a crop around it shows as well.
+    fits into the cube, short side of the typical object and its thickness in low-resolution voxels, median number of
+    parts, weight in choosing crops (none: not in the plan), classes that a crop around it shows as well.
     """
     return [_class_row(value, found, plan, fingerprint, preset) for value, found in fingerprint.classes.items()]
 

@@ -39,8 +39,8 @@ def _comparison(comparison: Comparison, as_table: TableMaker) -> Iterator[str]:
         for row in comparison.forgetting
         if row.n_classes
     ]
-    strangers = comparison.sets[comparison.sets["kind"] != "finetuned"]
+    untouched = comparison.sets[comparison.sets["kind"] != "finetuned"]
     if lines:
         yield "Forgotten on sets that were not finetuned (drop against the foundation alone):\n" + "\n".join(lines)
-        share = float((strangers["unchanged"] * strangers["prompts"]).sum() / strangers["prompts"].sum())
-        yield f"There, {share:.1%} of {strangers['prompts'].sum()} masks of {MOE} are exactly the foundation's."
+        share = float((untouched["unchanged"] * untouched["prompts"]).sum() / untouched["prompts"].sum())
+        yield f"There, {share:.1%} of {untouched['prompts'].sum()} masks of {MOE} are exactly the foundation's."

@@ -8,10 +8,10 @@ from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=1.5, size_voxels=16)
 IMAGE = Geometry((60, 33, 10), (1.0, 1.5, 2.0), (-30.0, 12.0, 5.0))
-CROP_GRID = CropGrid(IMAGE, VIEW, 8)  # 40 x 33 x 14 voxels of the view, in cells of 2
+CROP_GRID = CropGrid(IMAGE, VIEW, 8)  # 40 x 33 x 14 voxels of the view, in low-resolution voxels of 2
 
 
-def test_cells_tile_the_views_voxels_from_the_images_first_corner() -> None:
+def test_low_res_voxels_tile_the_views_voxels_from_the_images_first_corner() -> None:
     assert CROP_GRID.voxels.shape == (40, 33, 14)
     assert CROP_GRID.geometry.shape == (20, 17, 7)
     assert CROP_GRID.geometry.spacing_mm == (3.0, 3.0, 3.0)
@@ -19,10 +19,10 @@ def test_cells_tile_the_views_voxels_from_the_images_first_corner() -> None:
     assert np.allclose(corner, IMAGE.voxel_to_world([-0.5, -0.5, -0.5]))
 
 
-def test_a_cubes_cells_are_the_crop_grids() -> None:
+def test_a_cubes_voxels_are_the_crop_grids() -> None:
     cube = CROP_GRID.cube((3, 2, -1))
     assert cube.shape == (16, 16, 16)
-    first = cube.voxel_to_world([0.5, 0.5, 0.5])  # middle of its first cell of 2 voxels
+    first = cube.voxel_to_world([0.5, 0.5, 0.5])  # middle of its first low-resolution voxel of 2 voxels
     assert np.allclose(CROP_GRID.geometry.world_to_voxel(first), (3, 2, -1))
 
 
@@ -34,7 +34,7 @@ def test_windows_stay_with_the_image() -> None:
 @pytest.mark.parametrize(
     ("voxel", "start"),
     [
-        ([25, 20, 5], [9, 6, -2]),  # in the middle; along z the image stands in the middle of the cube, on whole cells
+        ([25, 20, 5], [9, 6, -2]),  # in the middle; along z the image stands in the middle of the cube, on whole voxels
         ([0, 39, 9], [0, 12, -2]),  # pushed back inside
     ],
 )
@@ -57,7 +57,7 @@ def test_cubes_lie_on_the_views_voxels_in_any_orientation(direction: tuple[float
 def test_points_near_a_cut_face_are_not_shown_well() -> None:
     inside = CROP_GRID.geometry.voxel_to_world([[10.0, 8.0, 3.0]])
     first, last = CROP_GRID.starts_showing(inside)
-    assert first[0] == 5  # the cell is the sixth of eight: a quarter of the cube lies behind its far side
+    assert first[0] == 5  # the voxel is the sixth of eight: a quarter of the cube lies behind its far side
     assert last[0] == 8  # and here before its near side
     assert CROP_GRID.holds((3, 4, -1), inside)[0]
     assert not CROP_GRID.holds((2, 4, -1), inside)[0]

@@ -197,3 +197,9 @@ def test_doubt_is_shown_where_it_is_asked_for(follower: Mixture, image: Volume) 
 def test_a_model_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         moe_pipeline.load_model(**options)
+
+
+def test_an_imported_foundation_is_found_beside_the_model_folder(trained_workspace: Workspace, tmp_path: Path) -> None:
+    assert len(moe_pipeline.load_model(trained_workspace.model).experts) == 2
+    with pytest.raises(PipelineError, match="no foundation 'tiny'"):
+        moe_pipeline.load_model(trained_workspace.model, weights_root=tmp_path)

@@ -1,4 +1,4 @@
-"""Do the cases of a dataset fit together? Doubles, patients on both sides of a split, and cases unlike the others."""
+"""Do the cases of a dataset fit together? Duplicates, patients on both sides of a split, cases unlike the others."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -65,15 +65,15 @@ def patients_on_both_sides(
         other: case ids of the other group; these get the findings.
         sides: which groups they are: "imagesTr and imagesTs".
     """
-    homes: dict[str, str] = {patients[case_id]: case_id for case_id in sorted(one, reverse=True) if case_id in patients}
+    first: dict[str, str] = {patients[case_id]: case_id for case_id in sorted(one, reverse=True) if case_id in patients}
     return [
         finding(
             Kind.PATIENT_ON_BOTH_SIDES,
             case_id,
-            f"patient {patients[case_id]} is on both sides of {sides}, there with case {homes[patients[case_id]]}",
+            f"patient {patients[case_id]} is on both sides of {sides}, there with case {first[patients[case_id]]}",
         )
         for case_id in sorted(other)
-        if case_id in patients and patients[case_id] in homes
+        if case_id in patients and patients[case_id] in first
     ]
 
 

@@ -37,11 +37,11 @@ class Slab:
 
 @dataclass(frozen=True, slots=True)
 class MixtureMask:
-    """What one or two decoders said.
+    """What one or two decoders answered.
 
     Attributes:
         image: canonical grid.
-        heard: the general expert's side, the expert's, or both in this order.
+        output: of the general expert, the expert, or both in this order.
         weight: of the expert's mask.
     """
 

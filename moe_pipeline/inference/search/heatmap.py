@@ -45,7 +45,7 @@ class HeatGrid:
 
     @property
     def step(self) -> int:
-        """Cells of the crop grid along one low-resolution voxel of heat."""
+        """Low-resolution voxels of the crop grid along one voxel of the heat map."""
         return self.crop_grid.window // self.side
 
     @property
@@ -64,11 +64,11 @@ class HeatGrid:
         total = np.zeros((last - first) // self.step + self.side, np.float32)
         weights = np.zeros_like(total)
         along = 1 - np.abs(np.arange(self.side) - (self.side - 1) / 2) / ((self.side + 1) / 2)
-        taper = (along[:, None, None] * along[:, None] * along).astype(np.float32)
+        importance = (along[:, None, None] * along[:, None] * along).astype(np.float32)
         for start, heat in heats.items():
             place = tuple(slice(a, a + self.side) for a in (np.asarray(start) - first) // self.step)
-            total[place] += taper * heat
-            weights[place] += taper
+            total[place] += importance * heat
+            weights[place] += importance
         return np.divide(total, weights, out=total, where=weights > 0)
 
     def place_mm(self, voxel: NDArray[np.floating], start: NDArray[np.integer] | WindowIndex) -> NDArray[np.float64]:

@@ -80,13 +80,13 @@ def stitch(
     total = np.zeros([stop - start for start, stop in box], np.float32)
     weights = np.zeros_like(total)
     for some, weight in ((windows, 1.0), (grown, _EXTENSION_WEIGHT)):
-        taper = weight * _importance_map(crop_grid.window)
+        importance = weight * _importance_map(crop_grid.window)
         for start, logits in some.items():
             place = tuple(
                 slice(a - first, a - first + crop_grid.window) for a, (first, _) in zip(start, box, strict=True)
             )
-            total[place] += taper * logits
-            weights[place] += taper
+            total[place] += importance * logits
+            weights[place] += importance
     known = weights > 0
     if prior is not None:
         behind = prior.read(box, prior.known, fill=False)

@@ -22,7 +22,7 @@ class ClickProposerConfig:
     depth: int = 2
     """Residual convolutions over the tokens."""
     upscaling: int = 2
-    """Cells of the heat map per token and axis."""
+    """Voxels of the heat map per token and axis."""
 
 
 class ClickProposer(nn.Module):

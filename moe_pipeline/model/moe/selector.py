@@ -20,7 +20,7 @@ class Route:
         weight: of the expert's mask; 0 when the general expert answers alone.
         best_expert: the expert with the largest weight that its OOD detector allows.
         best_weight: that weight.
-        guarded: the gate preferred an expert whose OOD detector found the image unlike its own.
+        out_of_distribution: the gate preferred an expert whose OOD detector found the image unlike its own.
     """
 
     expert: int

@@ -41,7 +41,7 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def grid_of(tokens: Tensor) -> Tensor:
-    """Cells in the order of `pack` on their grid: (B, g, g, g, 64 D) -> (B, D, 4 g, 4 g, 4 g)."""
+    """Low-resolution voxels in the order of `pack` on their grid: (B, g, g, g, 64 D) -> (B, D, 4 g, 4 g, 4 g)."""
     n_grids, g = tokens.shape[:2]
     low_res_voxels = tokens.reshape(n_grids, g, g, g, 2, 2, 2, 2, 2, 2, -1).permute(0, 1, 4, 7, 2, 5, 8, 3, 6, 9, 10)
     return channels_first(low_res_voxels.reshape(n_grids, 4 * g, 4 * g, 4 * g, -1))

@@ -77,7 +77,7 @@ class ImageEncoder(nn.Module):
             image: normalised intensities, (B, in_chans, S, S, S) with S = `config.img_size`.
 
         Returns:
-            (B, out_chans, g, g, g), g = S / patch_size; with details 64 * detail_chans further channels.
+            (B, out_chans, g, g, g), g = S / patch_size; with high_res_chans 64 times as many channels more.
 
         Raises:
             ValueError: if the image has another shape, or there is none.

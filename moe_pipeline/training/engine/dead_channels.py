@@ -13,7 +13,7 @@ from moe_pipeline.model.nano.residual import LeanBlock
 _log = logging.getLogger(__name__)
 
 _SELDOM = 0.005
-"""Of the low-resolution voxels: a channel above zero in fewer is silent."""
+"""Of the low-resolution voxels: a channel above zero in fewer is dead."""
 _GAIN = 0.7  # of new kernels, in those that keep the variance: living ones are smaller than when they were drawn
 
 
@@ -29,7 +29,7 @@ def reinitialise_dead_channels(network: nn.Module, look: Callable[[], object], s
         seed: of the new kernels.
 
     Returns:
-        How many channels of each block were silent, by the block's name.
+        How many channels of each block were dead, by the block's name.
     """
     blocks = {name: part for name, part in network.named_modules() if isinstance(part, LeanBlock)}
     if not blocks:
@@ -55,11 +55,11 @@ def _note(shares: list[Tensor], block: nn.Module, inputs: tuple[Tensor]) -> None
 
 
 def _draw_anew(block: LeanBlock, share: Tensor, generator: torch.Generator) -> int:
-    silent = share < _SELDOM  # (C,)
+    dead = share < _SELDOM  # (C,)
     kernels = block.conv1.weight
     fresh = torch.randn(kernels.shape, generator=generator).to(kernels) * _GAIN * (2 / kernels[0].numel()) ** 0.5
-    kernels[silent] = fresh[silent]
+    kernels[dead] = fresh[dead]
     assert block.conv1.bias is not None
-    block.conv1.bias[silent] = 0
-    block.conv2.weight[:, silent] = 0
-    return int(silent.sum())
+    block.conv1.bias[dead] = 0
+    block.conv2.weight[:, dead] = 0
+    return int(dead.sum())

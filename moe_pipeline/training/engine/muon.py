@@ -2,7 +2,7 @@
 
 The gradient of a kernel is mostly a few directions that all examples share; AdamW, which looks at single numbers, walks
 along those. Muon (Jordan et al. 2024) gives all directions of the averaged gradient the same length. Where every step
-costs as much as here, that pays: see docs/results.md.
+costs as much as here, that pays: see docs/experiments/2026-11-30-experts-and-routing.md.
 """
 
 from collections.abc import Iterable

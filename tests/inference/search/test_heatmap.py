@@ -49,7 +49,7 @@ def test_what_windows_agree_on_is_found_where_it_is() -> None:
     assert np.linalg.norm(grid.place_mm(voxel, grid.crop_grid.lowest) - place_mm) <= 2 * grid.step * 4.0 / 2
 
 
-def test_a_cell_of_heat_lies_in_the_middle_of_its_voxels() -> None:
+def test_a_voxel_of_heat_lies_in_the_middle_of_its_voxels() -> None:
     grid = grid_over((60, 60, 60))  # heat low-resolution voxels of 4 voxels of 2 mm, from the crop grid's first corner
     corner = grid.crop_grid.voxels.voxel_to_world(np.array([-0.5, -0.5, -0.5]))
     expected = corner + np.array([4.0, 4.0, 4.0])

@@ -24,7 +24,7 @@ def window(start: WindowIndex, seed: int = 0) -> StitchedLogits:
     return stitch(crop_grid, {start: logits})
 
 
-def test_cells_are_interpolated_as_itk_does() -> None:
+def test_voxels_are_interpolated_as_itk_does() -> None:
     stitched = window((1, 2, 3))
     box = image_box(stitched, IMAGE)
     assert box is not None

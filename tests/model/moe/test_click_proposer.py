@@ -18,7 +18,7 @@ def click_proposer() -> ClickProposer:
     return ClickProposer(CONFIG)
 
 
-def test_every_class_has_a_distribution_over_cells_and_absence(click_proposer: ClickProposer) -> None:
+def test_every_class_has_a_distribution_over_voxels_and_absence(click_proposer: ClickProposer) -> None:
     log_places = click_proposer(torch.randn(2, 6, 4, 4, 4))
     assert log_places.shape == (2, 3, 8**3 + 1)
     assert torch.allclose(log_places.exp().sum(2), torch.ones(2, 3), atol=1e-5)
@@ -27,7 +27,7 @@ def test_every_class_has_a_distribution_over_cells_and_absence(click_proposer: C
     assert torch.allclose(heat.sum((2, 3, 4)) + absent, torch.ones(2, 3), atol=1e-5)
 
 
-def test_the_cells_of_a_token_lie_where_the_token_is() -> None:
+def test_the_voxels_of_a_token_lie_where_the_token_is() -> None:
     torch.manual_seed(0)
     alone = ClickProposer(ClickProposerConfig(width=6, n_classes=2, hidden=8, depth=0, upscaling=2))
     plain = torch.randn(1, 6, 1, 1, 1).expand(-1, -1, 4, 4, 4).clone()
@@ -45,7 +45,7 @@ def test_a_batch_answers_like_its_parts(click_proposer: ClickProposer) -> None:
     assert torch.allclose(click_proposer(both)[1:], click_proposer(both[1:]), atol=1e-5)
 
 
-def test_details_behind_the_embedding_do_not_matter(click_proposer: ClickProposer) -> None:
+def test_features_behind_the_embedding_do_not_matter(click_proposer: ClickProposer) -> None:
     embedding = torch.randn(1, 6, 4, 4, 4)
     assert torch.equal(
         click_proposer(torch.cat((embedding, torch.randn(1, 64, 4, 4, 4)), dim=1)), click_proposer(embedding)
@@ -60,7 +60,7 @@ def test_the_best_place_is_the_centre_of_the_heat() -> None:
     assert best_place(heat).tolist() == [[1, 2, 3], [1, 2.5, 3], [4, 5, 6]]
 
 
-def test_a_warm_region_beats_a_single_hot_cell() -> None:
+def test_a_warm_region_beats_a_single_hot_voxel() -> None:
     heat = torch.zeros(1, 9, 9, 9)
     heat[0, 1, 1, 1] = 0.3
     heat[0, 5:8, 5:8, 5:8] = 0.7 / 27

@@ -3,7 +3,7 @@ import torch
 from moe_pipeline.model.nano.feature_pyramid import Pyramid
 
 
-def test_cells_know_their_own_place_and_what_lies_far_away() -> None:
+def test_voxels_know_their_own_place_and_what_lies_far_away() -> None:
     torch.manual_seed(0)
     pyramid = Pyramid(width=24, middle=16, fine=8, n_out=16)
     tokens, middle = torch.randn(2, 24, 2, 2, 2, requires_grad=True), torch.randn(2, 16, 4, 4, 4, requires_grad=True)

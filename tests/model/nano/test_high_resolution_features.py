@@ -176,15 +176,15 @@ def test_so_many_clicks_are_answered_by_choice_and_more_by_mask_0() -> None:
 
 
 def test_the_choice_needs_details() -> None:
-    with pytest.raises(ValueError, match="ranked_clicks needs detail_chans"):
+    with pytest.raises(ValueError, match="ranked_clicks needs high_res_chans"):
         replace(small_nano(0), decoder=replace(small_nano(0).decoder, ranked_clicks=1))
 
 
 def test_details_need_a_conv_stem() -> None:
-    with pytest.raises(ValueError, match="detail_chans needs a conv stem"):
+    with pytest.raises(ValueError, match="high_res_chans needs a conv stem"):
         EncoderConfig(img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=2, out_chans=48, high_res_chans=16)
 
 
 def test_details_come_in_eights() -> None:
-    with pytest.raises(ValueError, match=r"detail_chans must be 0, 16, 24, .*got 12"):
+    with pytest.raises(ValueError, match=r"high_res_chans must be 0, 16, 24, .*got 12"):
         small_nano(12)

@@ -12,7 +12,7 @@ from moe_pipeline.model.nano.high_resolution_features import (
 from moe_pipeline.model.nano.similarity import SIMILARITIES, similarity
 
 
-def test_cells_are_compared_with_the_mean_of_the_clicked_ones() -> None:
+def test_voxels_are_compared_with_the_mean_of_the_clicked_ones() -> None:
     high_res = torch.zeros(1, 4, 4, 4, 16)
     high_res[..., :4] = torch.arange(4.0)[:, None]  # the first group of keys grows along z
     clicked = torch.zeros(2, 3, 4, 4, 4)

@@ -7,7 +7,7 @@ from moe_pipeline.model.nano.residual import LeanBlock
 from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 
 
-def test_silent_channels_answer_again_and_the_others_stay() -> None:
+def test_dead_channels_answer_again_and_the_others_stay() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(LeanBlock(16), LeanBlock(16))
     grid = torch.randn(2, 16, 6, 6, 6)
