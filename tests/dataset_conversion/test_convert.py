@@ -24,7 +24,7 @@ from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, PipelineError, RecordError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.imaging.io.native import read_with_notes
-from moe_pipeline.records.check import Kind
+from moe_pipeline.records.check import Fix, Kind
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow
 
 MakeDataset = Callable[..., Path]
@@ -714,7 +714,7 @@ def test_children_of_brats_have_values_of_their_own(tmp_path: Path, make_phantom
 
 @pytest.mark.parametrize("fix", ["sform", "qform"])
 def test_a_header_that_contradicts_itself_is_written_as_the_fix_says(
-    tmp_path: Path, make_phantom_dataset: MakeDataset, fix: str
+    tmp_path: Path, make_phantom_dataset: MakeDataset, fix: Fix
 ) -> None:
     source, q_offset = make_phantom_dataset(tmp_path / "in", 2), 268
     for path in (source / "imagesTr" / "p000_0000.nii.gz", source / "labelsTr" / "p000.nii.gz"):

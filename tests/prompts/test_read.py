@@ -13,10 +13,10 @@ from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
 
 
-def ours(path: Path, space: str, points: list[Any]) -> Path:
+def ours(path: Path, space: Any, points: list[Any]) -> Path:
     liver = ObjectPrompt(class_id=1, class_name="liver", points=points[:2], labels=(1, 0))
     spleen = ObjectPrompt(class_id=7, class_name="spleen", points=points[2:], labels=(1,))
-    PromptFile(space=space, cases={"scan": (liver, spleen)}).save(path)  # type: ignore[arg-type]
+    PromptFile(space=space, cases={"scan": (liver, spleen)}).save(path)
     return path
 
 
@@ -32,7 +32,7 @@ def every_format(folder: Path, scan: Any, tools: Any) -> list[Path]:
     files.append(ours(folder / "world.json", "world_lps_mm", places))
     files.append(ours(folder / "voxel.json", "voxel_xyz", list(tools.VOXELS)))
     files.append(ours(folder / "array.json", "array_zyx", [voxel[::-1] for voxel in tools.VOXELS]))
-    clicks = [{"fg": [[*tools.VOXELS[0][::-1]]], "bg": [[*tools.VOXELS[1][::-1]]]}]
+    clicks: list[dict[str, list[Any]]] = [{"fg": [[*tools.VOXELS[0][::-1]]], "bg": [[*tools.VOXELS[1][::-1]]]}]
     clicks += [{"fg": [], "bg": []}] * 5 + [{"fg": [[*tools.VOXELS[2][::-1]]], "bg": []}]
     np.savez(folder / "clicks.npz", clicks=np.array(clicks, dtype=object))
     return [*files, folder / "clicks.npz"]
