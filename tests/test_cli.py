@@ -100,7 +100,7 @@ def write_raw_source(folder: Path) -> Path:
         ("predict -i {raw}/imagesTr -o {file} --labels {raw}/labelsTr --foundation {weights}", "{file}"),
         ("convert {raw} --out {file}/Dataset008_X", "{file}"),
         ("evaluate -i {raw}/labelsTr -r {raw}/labelsTr -o {file}/out", "{file}"),
-        ("pretrain --out {file}/out --max-minutes 0", "{file}"),
+        ("pretrain --out {file}/out --max-minutes 0.01", "{file}"),
         ("pretrain --device gpu", "'gpu'"),
         ("pretrain --frozen-encoder", "start"),
         ("pretrain --device cuda:99", "cuda:99"),

@@ -51,8 +51,8 @@ def test_a_click_outside_the_image_is_refused() -> None:
         ('{"class_id": 1, "points": [[1,2,3]], "labels": [0]}', "at least one click must lie inside"),
         ('{"class_id": 0, "points": [[1,2,3]], "labels": [1]}', "class_id"),
         ('{"class_id": 1, "points": [[1,2,3]], "labels": [1], "lables": []}', "Extra inputs"),
-        ('{"class_id": 1, "points": [[1,NaN,3]], "labels": [1]}', r"points\.0\.1: .*finite"),
-        ('{"class_id": 1, "points": [[1,2,-Infinity]], "labels": [1]}', r"points\.0\.2: .*finite"),
+        ('{"class_id": 1, "points": [[1,NaN,3]], "labels": [1]}', "NaN is no number"),
+        ('{"class_id": 1, "points": [[1,2,-Infinity]], "labels": [1]}', "-Infinity is no number"),
     ],
 )
 def test_a_faulty_file_is_refused_with_its_name(tmp_path: Path, prompt: str, message: str) -> None:

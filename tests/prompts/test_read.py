@@ -70,7 +70,7 @@ def test_a_folder_may_mix_formats_and_one_bad_file_costs_one_case(tmp_path: Path
     assert [(o.class_id, o.class_name) for o in found.given("b").objects] == [(1, "adrenal")]
     with pytest.raises(PromptError, match=r"c\.csv: class 2 kidney: .*at least one click must lie inside"):
         found.given("c")
-    with pytest.raises(PromptError, match=r"d\.mrk\.json: not readable as JSON"):
+    with pytest.raises(PromptError, match=r"d\.mrk\.json: not JSON"):
         found.given("d")
     with pytest.raises(PromptError, match=r"e: no prompts in .* Add clicks for e"):
         found.given("e")
@@ -104,7 +104,7 @@ def test_two_files_for_a_case_cost_that_case(tmp_path: Path, tools: Any) -> None
     ("name", "content", "message"),
     [
         ("a.txt", "x", r"its ending is none of \.json"),
-        ("a.json", "{", r"a\.json: not readable as JSON"),
+        ("a.json", "{", r"a\.json: not JSON"),
         ("a.json", "[]", r"neither prompts\.json .* nor markups"),
         ("a.mrk.json", '{"markups": [{"type": "Line"}]}', "a markup of type Line"),
         ("a.mrk.json", '{"markups": []}', "no defined point and no region of interest"),
