@@ -6,13 +6,13 @@ python benchmarks/decoder.py [--preset sam_med3d] [--prompts 1 5 20] [--device c
 import argparse
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 
 import torch
 from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -53,9 +53,9 @@ def measure(arguments: argparse.Namespace, dtype: torch.dtype) -> Iterator[list[
         yield ["encoding of the crop", f"{1e3 * encoding:.1f}", ""]
         for with_mask in (False, True):
             what = "previous masks" if with_mask else "clicks only"
-            one = seconds(lambda m=with_mask: decode(foundation, embedding, 1, m))
+            one = seconds(partial(decode, foundation, embedding, 1, with_mask))
             for n in arguments.prompts:
-                many = seconds(lambda n=n, m=with_mask: decode(foundation, embedding, n, m))
+                many = seconds(partial(decode, foundation, embedding, n, with_mask))
                 yield [f"{n} prompts, {what}", f"{1e3 * many:.1f}", f"{many / one:.1f}"]
                 whole, single = encoding + many, encoding + one
                 yield [f"{n} prompts, {what}, with the encoding", f"{1e3 * whole:.1f}", f"{whole / single:.2f}"]
@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace, dtype: torch.dtype) -> Iterator[list[
     yield ["training of an expert, forward and backward of one click", f"{1e3 * click:.1f}", ""]
 
 
-def decode(foundation: Foundation, embedding: Tensor, n_prompts: int, with_mask: bool) -> tuple[Tensor, Tensor]:
+def decode(foundation: SamFoundation, embedding: Tensor, n_prompts: int, with_mask: bool) -> tuple[Tensor, Tensor]:
     """Masks of some prompts of one click each."""
     config, device = foundation.config, embedding.device
     coordinates = torch.rand(n_prompts, 1, 3, device=device) * config.encoder.img_size
@@ -74,7 +74,7 @@ def decode(foundation: Foundation, embedding: Tensor, n_prompts: int, with_mask:
     return logits, iou
 
 
-def training_click(foundation: Foundation, embedding: Tensor) -> Callable[[], None]:
+def training_click(foundation: SamFoundation, embedding: Tensor) -> Callable[[], None]:
     """One click's forward and backward pass through a decoder that learns."""
     student = deepcopy(foundation)
     student.mask_decoder.requires_grad_(True)

@@ -23,8 +23,7 @@ from machine import best_seconds, describe, markdown_table
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 from moe_pipeline.training.engine.loop import LoopSettings, run_loop
 from moe_pipeline.training.engine.losses import interaction_loss, mask_loss, occupancy
@@ -40,7 +39,7 @@ class CachedStep:
 
     identity = "benchmark"
 
-    def __init__(self, foundation: Foundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
+    def __init__(self, foundation: SamFoundation, embedding: Tensor, target: Tensor, clicks: int) -> None:
         self.kernel_rate = kernel_rate(foundation)
         self.module = trainable_decoder(foundation)
         self.foundation = foundation
@@ -78,7 +77,7 @@ def cached_step_seconds(task: CachedStep, sequences: int, precision: str) -> flo
     return times[-1]
 
 
-def original_step(foundation: Foundation, image: Tensor, target: Tensor, clicks: int) -> Callable[[], None]:
+def original_step(foundation: SamFoundation, image: Tensor, target: Tensor, clicks: int) -> Callable[[], None]:
     """One step of finetuning everything the original's way."""
     network = deepcopy(foundation).requires_grad_(True)
     config = asdict(network.config.encoder)

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def product_rate_gflops(dtype: torch.dtype, device: torch.device, repeats: int =
         weight = torch.randn(n_out, n_in, device=device).to(dtype)
         for product in (F.linear, affine):
             with torch.no_grad():
-                seconds = best_seconds(lambda p=product, r=rows, w=weight: p(r, w, None), repeats, device)
+                seconds = best_seconds(partial(product, rows, weight, None), repeats, device)
             rates.append(2e-9 * n * n_in * n_out / seconds)
     return max(rates)
 

@@ -31,7 +31,7 @@ from machine import describe, markdown_table
 from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.imaging.resampling import resample
-from moe_pipeline.imaging.views import normalise, view_grid
+from moe_pipeline.imaging.views import extract_crop, normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive import decoder_session
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder
@@ -40,9 +40,9 @@ from moe_pipeline.inference.interactive.request import SimulatedRequest
 from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.windows import embedding_cache
+from moe_pipeline.inference.windows.decode import decode
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size
@@ -86,7 +86,7 @@ def main() -> None:
         compare(foundation, preset.view, *there, arguments)
 
 
-def compare(foundation: Foundation, view: View, image: Volume, labels: Volume, options: argparse.Namespace) -> None:
+def compare(foundation: SamFoundation, view: View, image: Volume, labels: Volume, options: argparse.Namespace) -> None:
     """Print both times and their ratio for one image."""
     ids = class_ids(labels)
     clicks = {value: first_click(labels, value) for value in ids}
@@ -124,7 +124,7 @@ def first_click(labels: Volume, value: int) -> np.ndarray:
     return click[0]
 
 
-def straightforward(foundation: Foundation, view: View, image: Volume, click: np.ndarray) -> Times:
+def straightforward(foundation: SamFoundation, view: View, image: Volume, click: np.ndarray) -> Times:
     """One class by itself."""
     times: Times = {}
     with timed(times, "resample, crop"):
@@ -151,7 +151,7 @@ def straightforward(foundation: Foundation, view: View, image: Volume, click: np
 
 
 def ours(
-    foundation: Foundation, view: View, image: Volume, labels: Volume, ids: list[int], dtype: torch.dtype
+    foundation: SamFoundation, view: View, image: Volume, labels: Volume, ids: list[int], dtype: torch.dtype
 ) -> tuple[Times, float, int]:
     """All classes: seconds of each part, of everything, and the number of encodings."""
     foundation = foundation if dtype == torch.float32 else with_encoder_in(foundation, dtype)
@@ -175,11 +175,9 @@ def ours(
 
     encode = foundation.image_encoder.forward
     with (
-        mock.patch.object(
-            embedding_cache, "extract_crop", timing(times, "resample, crop", embedding_cache.extract_crop)
-        ),
+        mock.patch.object(embedding_cache, "extract_crop", timing(times, "resample, crop", extract_crop)),
         mock.patch.object(foundation.image_encoder, "forward", timing(times, "encode", counted)),
-        mock.patch.object(decoder_session, "decode", timing(times, "decode", decoder_session.decode)),
+        mock.patch.object(decoder_session, "decode", timing(times, "decode", decode)),
         mock.patch.object(LabelMapBuilder, "add", timing(times, "resample back, paste", LabelMapBuilder.add)),
     ):
         began = Clock.read()
@@ -188,7 +186,7 @@ def ours(
     return times, total, sum(encoded)
 
 
-def with_encoder_in(foundation: Foundation, dtype: torch.dtype) -> Foundation:
+def with_encoder_in(foundation: SamFoundation, dtype: torch.dtype) -> SamFoundation:
     """A copy whose encoder multiplies in another type."""
     other = copy.deepcopy(foundation)
     other.bind_positions()

@@ -85,7 +85,8 @@ def measured(
     model: Mixture, name: str, cases: list[LabelledCase], clicks: int, options: argparse.Namespace
 ) -> list[str]:
     """One row: Dice, and seconds per prompt, of every setting."""
-    scores, seconds = defaultdict(list), defaultdict(float)
+    scores: dict[str, list[float]] = defaultdict(list)
+    seconds: dict[str, float] = defaultdict(float)
     prompts = 0
     for case in cases:
         image, labels = case.read()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def objects(shape: tuple[int, int, int]) -> list[tuple[int, np.ndarray, np.ndarr
     return [*tubes, *organs]
 
 
-def measure(path: Path, network: str, zoom: str) -> list[str]:
+def measure(path: Path, network: str, zoom: Any) -> list[str]:
     """One row, in a process of its own."""
     model, options = mixtures()[network](), SegmentOptions(zoom=zoom, max_crops=1 if network == "vit_b" else 64)
     native = read_geometry(path)
@@ -178,13 +179,14 @@ def alone(foundation: Any, view: View) -> Mixture:
 
 def counted(model: Mixture) -> Mixture:
     """The same, which counts its encodings."""
-    encode = model.foundation.encode
+    foundation: Any = model.foundation
+    encode: Callable[[Tensor], Tensor] = foundation.encode
 
     def counting(crops: Tensor) -> Tensor:
         ENCODED.append(len(crops))
         return encode(crops)
 
-    model.foundation.encode = counting
+    foundation.encode = counting
     return model
 
 

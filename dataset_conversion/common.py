@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
 from moe_pipeline.datasets.dataset import fault_of_file_name, numbered_label
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
 
-DESCRIPTION = "dataset.json"
+DESCRIPTION = RawFolder.DESCRIPTION
 
 
 def files_of(folder: Path) -> list[Path]:

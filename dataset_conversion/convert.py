@@ -18,6 +18,7 @@ from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CRASHES
 from moe_pipeline.journal.written import Written
 from moe_pipeline.parallel import run_each
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.check import Fix
@@ -25,7 +26,6 @@ from moe_pipeline.records.dataset import ConversionReport, ConversionRow, Datase
 from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
 
 REPORT = "conversion.json"
-_DATASET_JSON = "dataset.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
 
@@ -70,7 +70,7 @@ def convert(
     _check_target(source, name, out)
     state = ConversionState(out / STATE, source, described)
     own = state.own
-    own.check((REPORT, _DATASET_JSON, CRASHES))
+    own.check((REPORT, RawFolder.DESCRIPTION, CRASHES))
     _claim(source, name, own)
     rows = _convert_all(described, state, progress, source.name)
     if state.crashes.path.is_file():
@@ -86,7 +86,7 @@ def convert(
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20], *summed]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
     labels = _final_labels(described, state.label_values(case.case_id for case in done))
-    own.write_text(_DATASET_JSON, _describe(described, labels, done).as_text())
+    own.write_text(RawFolder.DESCRIPTION, _describe(described, labels, done).as_text())
     report = ConversionReport(
         source=str(source.resolve()),
         source_format=name,
@@ -225,7 +225,7 @@ def _check_target(source: Path, source_format: str, out: Path) -> None:
                 f"{out}: already holds a conversion of {earlier.source} ({earlier.source_format}). "
                 "Remove it, or choose another name."
             )
-    elif any((out / name).exists() for name in (_DATASET_JSON, *_FOLDERS)):
+    elif any((out / name).exists() for name in (RawFolder.DESCRIPTION, *_FOLDERS)):
         raise DatasetError(f"{out}: already holds a dataset that was not made by `moe convert`. Choose another name.")
 
 

@@ -9,10 +9,11 @@ from moe_pipeline.imaging.io.formats import files_read
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.journal.written import Written
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import ConvertedCase
 from moe_pipeline.records.stamp import FileStamp
 
-STATE = "cases.jsonl"
+STATE = RawFolder.CONVERTED
 
 
 class ConversionState:

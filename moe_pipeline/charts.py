@@ -1,4 +1,4 @@
-"""Line charts as PNG: learning curves, threshold sweeps, reliability. Pillow is imported where it is used."""
+"""Line charts as PNG: learning curves, threshold sweeps, reliability. Matplotlib is imported where it is used."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from moe_pipeline.files import atomic_path
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Range: TypeAlias = tuple[float, float]
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#785ef0", "#8c6e00")
+"""Of the curves in their order; they repeat. Told apart by colour-blind readers too."""
+
+_DPI = 100
+_FONT_PT = 9
 _AXES = ("step", "seconds", "loss")
 
 
@@ -30,30 +40,6 @@ def draw_learning_curve(rows: Sequence[Mapping[str, float]], best_step: int, pat
             charts.append(Chart(title, "step", curves, marked_x=best_step if title == "Validation" else None))
     if charts:
         save_charts(charts, path)
-
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-
-Colour: TypeAlias = tuple[int, int, int]
-Range: TypeAlias = tuple[float, float]
-
-COLOURS: tuple[Colour, ...] = (
-    (0, 114, 178),
-    (213, 94, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (120, 94, 240),
-    (140, 110, 0),
-)
-"""Of the curves in their order; they repeat. Told apart by colour-blind readers too."""
-
-_FINE = 2  # drawn this many times larger and shrunk, for smooth lines
-_FONT_PX = 13
-_MARGIN_PX = (64, 20, 34, 44)  # left, right, top, bottom
-_GREY, _BLACK, _WHITE = (220, 220, 220), (30, 30, 30), (255, 255, 255)
-_TICKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,117 +82,46 @@ def save_charts(charts: Sequence[Chart], path: Path, width_px: int = 640, height
     Raises:
         ValueError: if there is nothing to draw, or a curve has more positions than values or the other way round.
     """
-    from PIL import Image
-
     if not charts:
         raise ValueError("a picture needs at least one chart")
-    picture = Image.new("RGB", (width_px, height_px * len(charts)), _WHITE)
-    for index, chart in enumerate(charts):
-        picture.paste(_drawn(chart, width_px, height_px), (0, index * height_px))
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+    for chart in charts:
+        _check(chart)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # without pyplot: no window, no state that others share
+
+    with rc_context({"font.size": _FONT_PT, "axes.spines.top": False, "axes.spines.right": False}):
+        size = (width_px / _DPI, height_px * len(charts) / _DPI)
+        figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+        for axes, chart in zip(figure.subplots(len(charts), squeeze=False)[:, 0], charts, strict=True):
+            _draw(axes, chart)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png")
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers within a range that is not empty."""
-    rough = (high - low) / _TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(n * step, 12) for n in range(first, last + 1)]
+def _check(chart: Chart) -> None:
+    for curve in chart.curves:
+        if len(curve.x) != len(curve.y):
+            raise ValueError(f"{curve.name}: {len(curve.x)} positions for {len(curve.y)} values")
+    if not any(math.isfinite(value) for curve in chart.curves for value in curve.y):
+        raise ValueError(f"{chart.title}: nothing to draw, no finite value")
 
 
-def _drawn(chart: Chart, width: int, height: int) -> "Image":
-    from PIL import Image, ImageDraw
-
-    image = Image.new("RGB", (width * _FINE, height * _FINE), _WHITE)
-    axes = _Axes.around(chart, width * _FINE, height * _FINE)
-    pen = ImageDraw.Draw(image)
-    _draw_frame(pen, axes, chart)
-    for curve, colour in zip(chart.curves, _colours(len(chart.curves)), strict=True):
-        for piece in _pieces(curve):
-            places = [(axes.column(x), axes.row(y)) for x, y in piece]
-            pen.line(places, fill=colour, width=2 * _FINE, joint="curve")
-            if len(places) == 1:
-                pen.circle(places[0], 2 * _FINE, fill=colour)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Axes:
-    """From values to pixels of the enlarged drawing."""
-
-    x_range: Range
-    y_range: Range
-    left: float
-    right: float
-    top: float
-    bottom: float
-
-    @classmethod
-    def around(cls, chart: Chart, width: int, height: int) -> "_Axes":
-        points = [point for curve in chart.curves for piece in _pieces(curve) for point in piece]
-        if not points:
-            raise ValueError(f"{chart.title}: nothing to draw, no finite value")
-        xs, ys = zip(*points, strict=True)
-        left, right, top, bottom = (margin * _FINE for margin in _MARGIN_PX)
-        y_range = chart.y_range or _widened(min(ys), max(ys))
-        x_range = (min(xs), max(xs)) if max(xs) > min(xs) else _widened(min(xs), max(xs))
-        return cls(x_range, y_range, left, width - right, top, height - bottom)
-
-    def column(self, x: float) -> float:
-        low, high = self.x_range
-        return self.left + (x - low) / (high - low) * (self.right - self.left)
-
-    def row(self, y: float) -> float:
-        low, high = self.y_range
-        inside = min(max(y, low), high)
-        return self.bottom - (inside - low) / (high - low) * (self.bottom - self.top)
-
-
-def _draw_frame(pen: "ImageDraw", axes: _Axes, chart: Chart) -> None:
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(size=_FONT_PX * _FINE)
-    gap = 6 * _FINE
-    for value in ticks(*axes.y_range):
-        row = axes.row(value)
-        pen.line([(axes.left, row), (axes.right, row)], fill=_GREY, width=_FINE)
-        pen.text((axes.left - gap, row), f"{value:g}", fill=_BLACK, font=font, anchor="rm")
-    for value in ticks(*axes.x_range):
-        column = axes.column(value)
-        pen.line([(column, axes.bottom), (column, axes.bottom + gap / 2)], fill=_BLACK, width=_FINE)
-        pen.text((column, axes.bottom + gap), f"{value:g}", fill=_BLACK, font=font, anchor="ma")
+def _draw(axes: "Axes", chart: Chart) -> None:
+    for index, curve in enumerate(chart.curves):
+        values = [value if math.isfinite(value) else math.nan for value in curve.y]
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(curve.x, values, color=colour, label=curve.name, marker=None if _is_joined(values) else ".")
     if chart.marked_x is not None:
-        column = axes.column(chart.marked_x)
-        pen.line([(column, axes.top), (column, axes.bottom)], fill=_BLACK, width=_FINE)
-    pen.line([(axes.left, axes.top), (axes.left, axes.bottom), (axes.right, axes.bottom)], fill=_BLACK, width=_FINE)
-    middle, line = (axes.left + axes.right) / 2, (_FONT_PX + 5) * _FINE
-    pen.text((middle, axes.bottom + gap + line), chart.x_label, fill=_BLACK, font=font, anchor="ma")
-    pen.text((axes.left, gap), chart.title, fill=_BLACK, font=font)
-    column = axes.right
-    for curve, colour in reversed(list(zip(chart.curves, _colours(len(chart.curves)), strict=True))):
-        pen.text((column, gap), curve.name, fill=colour, font=font, anchor="ra")
-        column -= font.getlength(curve.name) + 2 * gap
+        axes.axvline(chart.marked_x, color="black", linewidth=1)
+    if chart.y_range is not None:
+        axes.set_ylim(*chart.y_range)
+    axes.set_title(chart.title, loc="left", fontsize=_FONT_PT)
+    axes.set_xlabel(chart.x_label)
+    axes.grid(axis="y", color="#dcdcdc")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(chart.curves), frameon=False)
 
 
-def _pieces(curve: Curve) -> list[list[tuple[float, float]]]:
-    """The finite stretches of a curve."""
-    if len(curve.x) != len(curve.y):
-        raise ValueError(f"{curve.name}: {len(curve.x)} positions for {len(curve.y)} values")
-    pieces: list[list[tuple[float, float]]] = [[]]
-    for x, y in zip(curve.x, curve.y, strict=True):
-        if math.isfinite(y):
-            pieces[-1].append((x, y))
-        elif pieces[-1]:
-            pieces.append([])
-    return [piece for piece in pieces if piece]
-
-
-def _widened(low: float, high: float) -> Range:
-    margin = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
-    return low - margin, high + margin
-
-
-def _colours(count: int) -> list[Colour]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+def _is_joined(values: Sequence[float]) -> bool:
+    """Whether every finite value has a finite neighbour, so that a line shows all of them."""
+    finite = [False, *map(math.isfinite, values), False]
+    return all(before or after for before, here, after in zip(finite, finite[1:], finite[2:], strict=False) if here)

@@ -1,11 +1,13 @@
 """Whole-or-nothing writing, and the hashes that tie one file to another."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,24 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file as a whole."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]], digits: int | None = None) -> str:
+    """A table as CSV: a header, then a line per row; None is an empty cell.
+
+    Args:
+        columns: in their order; each row has all of them and no others.
+        rows: cells by column.
+        digits: significant ones of fractional numbers; as many as tell them apart if not given.
+    """
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        if digits is not None:
+            row = {name: f"{cell:.{digits}g}" if isinstance(cell, float) else cell for name, cell in row.items()}
+        writer.writerow(row)
+    return stream.getvalue()
 
 
 def sha256_file(path: Path) -> str:

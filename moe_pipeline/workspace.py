@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.paths import PlanFolder, RawFolder
 
 DATASET_NAME = re.compile(r"Dataset(\d{3})_[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -34,15 +35,15 @@ class Workspace:
 
     def fingerprint(self, dataset: str) -> Path:
         """Statistics of the dataset."""
-        return self.plans(dataset) / "fingerprint.json"
+        return PlanFolder(self.plans(dataset)).fingerprint
 
     def plan(self, dataset: str) -> Path:
         """The plan made from preset and fingerprint; users may edit it."""
-        return self.plans(dataset) / "plan.json"
+        return PlanFolder(self.plans(dataset)).plan
 
     def splits(self, dataset: str) -> Path:
         """The folds."""
-        return self.plans(dataset) / "splits.json"
+        return PlanFolder(self.plans(dataset)).splits
 
     def embeddings(self, dataset: str) -> Path:
         """Cached crops and embeddings."""
@@ -89,7 +90,7 @@ class Workspace:
             DatasetError: if there is no such dataset, or the folder's name is none of nnU-Net's.
         """
         elsewhere = Path(wanted)
-        if not (elsewhere / "dataset.json").is_file():
+        if not RawFolder(elsewhere).description.is_file():
             return self.raw(self.dataset_name(wanted))
         name = elsewhere.resolve().name
         if not DATASET_NAME.fullmatch(name):

@@ -15,10 +15,10 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.training_state import save_training_state
+from tests.phantoms.foundations import save_tiny
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Geometry((12, 10, 8), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), IDENTITY)
@@ -100,7 +100,7 @@ def write_raw_source(folder: Path) -> Path:
         ("predict -i {raw}/imagesTr -o {file} --labels {raw}/labelsTr --foundation {weights}", "{file}"),
         ("convert {raw} --out {file}/Dataset008_X", "{file}"),
         ("evaluate -i {raw}/labelsTr -r {raw}/labelsTr -o {file}/out", "{file}"),
-        ("pretrain --out {file}/out --max-minutes 0", "{file}"),
+        ("pretrain --out {file}/out --max-minutes 0.01", "{file}"),
         ("pretrain --device gpu", "'gpu'"),
         ("pretrain --frozen-encoder", "start"),
         ("pretrain --device cuda:99", "cuda:99"),
@@ -111,14 +111,13 @@ def write_raw_source(folder: Path) -> Path:
 def test_what_is_in_the_way_is_named(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-    tiny_foundation: Foundation,
+    tiny_foundation: SamFoundation,
     monkeypatch: pytest.MonkeyPatch,
     arguments: str,
     named: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    view = View(spacing_mm=2, size_voxels=16)
-    save_foundation(tiny_foundation, tmp_path, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
+    save_tiny(tiny_foundation, tmp_path, View(spacing_mm=2, size_voxels=16))
     names = {"raw": "raw", "file": "file", "broken": "broken.json", "weights": "tiny.safetensors", "tmp": "."}
     places = {key: tmp_path / name for key, name in names.items()}
     write_raw_source(places["raw"])

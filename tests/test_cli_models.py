@@ -1,6 +1,5 @@
 """The commands on finished models, as typed: what they print, and their exit codes."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     captured = capsys.readouterr()
     code = stop.value.code
     return (code if isinstance(code, int) else 0), captured.out + captured.err
-
-
-@pytest.fixture
-def place(trained_workspace: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that a test may spoil."""
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    return Workspace(tmp_path / "ws")
 
 
 def test_experts_join_are_listed_and_leave(capsys: pytest.CaptureFixture[str], place: Workspace) -> None:

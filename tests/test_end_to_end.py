@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from moe_pipeline.errors import CheckpointError, DatasetError, PipelineError, Re
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
@@ -29,35 +26,29 @@ from moe_pipeline.training.gate.fit import GateTask
 from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import BACKGROUND_CLICKS, GateOptions, train_gate
 from moe_pipeline.weights.load import load_foundation
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
+from tests.phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
 OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 
 
-def prepare(root: Path, foundation: Foundation, make_phantom_dataset: Callable[..., Path]) -> Workspace:
+def prepare(root: Path, foundation: SamFoundation) -> Workspace:
     place = Workspace(root)
-    view = View(spacing_mm=1.5, size_voxels=32, normalisation="zscore_clipped")
-    save_foundation(foundation, place.weights, name="tiny", source="test", licence="none", preset="nano", view=view)
+    save_tiny(foundation, place.weights, PLANNED_VIEW)
     for seed, name in enumerate(DATASETS):
-        folder = make_phantom_dataset(place.raw(name), n_cases=6, seed=seed)
-        plan = plan_dataset(folder, place.plans(name), "tiny", place.weights).plan
-        small = {"crops_per_case": 2, "copies_per_case": 2, "steps_per_epoch": 3, "batch_size": 4}
-        plan.model_copy(update=small).save(place.plan(name))
+        add_planned(place, name, 6, seed, **SMALL_PLAN)
     return place
 
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory,
-    small_foundation: Foundation,
-    make_phantom_dataset: Callable[..., Path],
-    cheap_claims: ClaimSettings,
+    tmp_path_factory: pytest.TempPathFactory, small_foundation: SamFoundation, cheap_claims: ClaimSettings
 ) -> Workspace:
     """A workspace after finetuning two datasets and training the gate with a third as general."""
-    place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation, make_phantom_dataset)
+    place = prepare(tmp_path_factory.mktemp("workspace"), small_foundation)
     for name in DATASETS[:2]:
         finetune(place, place.raw(name), OPTIONS)
     gate = GateOptions(synthetic=4, claims=cheap_claims)
@@ -272,12 +263,12 @@ def test_the_models_channel_is_the_one_that_is_shown(workspace: Workspace, tmp_p
 
 
 def test_an_expert_of_another_fold_or_plan_is_refused(workspace: Workspace) -> None:
-    asked = [workspace.raw(DATASETS[0])], [], GateOptions(fold=1, synthetic=0)
+    options = GateOptions(fold=1, synthetic=0)
     with pytest.raises(RecordError, match=r"fold_1: no finished expert here, there are experts of fold 0; run"):
-        train_gate(workspace, *asked)
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], options)
     shutil.copytree(workspace.expert(DATASETS[0], 0), workspace.expert(DATASETS[0], 1))
     with pytest.raises(StaleCacheError, match="was trained on fold 0, the gate is asked for fold 1"):
-        train_gate(workspace, *asked)
+        train_gate(workspace, [workspace.raw(DATASETS[0])], [], options)
     path = workspace.plan(DATASETS[0])
     Plan.load(path).model_copy(update={"batch_size": 2}).save(path)
     with pytest.raises(StaleCacheError, match=r"was made by the plan .*--overwrite"):

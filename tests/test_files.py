@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_pipeline.files import atomic_folder, atomic_path, sha256_json
+from moe_pipeline.files import atomic_folder, atomic_path, csv_text, sha256_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -58,3 +58,16 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_the_hash_of_a_json_value_does_not_depend_on_the_order_of_keys() -> None:
     assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1})
     assert sha256_json({"a": 1}) != sha256_json({"a": 2})
+
+
+def test_a_table_as_csv() -> None:
+    rows: list[dict[str, object]] = [
+        {"case": "a, b", "n": 1, "dice": 1 / 3},
+        {"case": 'says "no"', "n": None, "dice": float("inf")},
+    ]
+    whole = csv_text(["case", "n", "dice"], rows)
+    assert whole == 'case,n,dice\n"a, b",1,0.3333333333333333\n"says ""no""",,inf\n'
+    assert csv_text(["case", "n", "dice"], rows[:1], digits=3) == 'case,n,dice\n"a, b",1,0.333\n'
+    assert csv_text(["case", "n", "dice"], []) == "case,n,dice\n"
+    with pytest.raises(ValueError, match="dict contains fields not in fieldnames"):
+        csv_text(["case"], rows)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors",
+    "paths",
     "arguments",
     "files",
     "progress",
@@ -41,6 +42,7 @@ ORDER = (
 )
 CONVERSION_MAY_USE = {
     "errors",
+    "paths",
     "files",
     "progress",
     "parallel",

@@ -22,6 +22,7 @@ from moe_pipeline.imaging.io.native import read_channels
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.check import CheckedCase, Finding, Fix, Kind
 
 
@@ -182,7 +183,7 @@ def _check_label(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) -
         grid = loaded.channels[0].volume.geometry
         findings += inspect_grid(case.case_id, path.name, native.geometry, grid, "image and label")
     values = set((dataset.labels or {}).values() if dataset.value_map is None else dataset.value_map)
-    named_in = "dataset.json" if dataset.value_map is None else "--labels"
+    named_in = RawFolder.DESCRIPTION if dataset.value_map is None else "--labels"
     inspected = inspect_label(case.case_id, path, native, values - {0}, (0,), named_in)
     if inspected.labels is not None:
         findings += stored_as_floats(case.case_id, path, native)

@@ -22,12 +22,13 @@ from moe_pipeline.imaging.checks.outliers import duplicates, outliers, patients_
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
+from moe_pipeline.paths import CheckFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.base import read_json
 from moe_pipeline.records.check import SEVERITIES, CheckedCase, CheckReport, Finding, Kind
 from moe_pipeline.records.planning import Splits
 
-REPORT, TEXT, JOURNAL = "check.json", "check.txt", "cases.jsonl"
+REPORT, TEXT, JOURNAL = CheckFolder.REPORT, CheckFolder.TEXT, CheckFolder.JOURNAL
 _BIDS_SUBJECT = r"sub-[A-Za-z0-9]+"
 _NO_OPTIONS = Options()
 

@@ -6,6 +6,7 @@ from dataset_conversion.common import files_of, keys_of
 from dataset_conversion.layout import Options, Part, SourceCase, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonEntry, DecathlonJson
 from moe_pipeline.imaging.io.files import case_id_of
+from moe_pipeline.paths import RawFolder
 
 
 def detect(source: Path) -> bool:
@@ -19,7 +20,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
     Raises:
         RecordError: if dataset.json breaks its schema.
     """
-    description = DecathlonJson.load(source / "dataset.json")
+    description = DecathlonJson.load(RawFolder(source).description)
     cases: list[SourceCase] = []
     faults: dict[str, str] = {}
     entries: list[tuple[DecathlonEntry, Part]] = [(entry, "training") for entry in description.training]

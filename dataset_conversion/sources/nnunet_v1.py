@@ -8,6 +8,7 @@ from dataset_conversion.common import faults_of_labels, files_of, keys_of, label
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonEntry, DecathlonJson
 from moe_pipeline.imaging.io.files import case_id_of
+from moe_pipeline.paths import RawFolder
 
 _NAME = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii\.gz")
 
@@ -26,7 +27,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
     Raises:
         RecordError: if dataset.json breaks its schema.
     """
-    description = DecathlonJson.load(source / "dataset.json")
+    description = DecathlonJson.load(RawFolder(source).description)
     channels = description.channel_names
     labels = labels_of(source / "labelsTr", ".nii.gz")
     cases, faults = pair_up(files_of(source / "imagesTr"), labels, _NAME, len(channels))

@@ -7,6 +7,7 @@ from typing import Any
 from dataset_conversion.common import DESCRIPTION, faults_of_labels, files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from moe_pipeline.datasets.dataset import listed_path
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
 
@@ -25,7 +26,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
         DatasetError: if it lists a case under a name that files cannot have.
         RecordError: if dataset.json breaks its schema.
     """
-    description = DatasetJson.load(source / "dataset.json")
+    description = DatasetJson.load(RawFolder(source).description)
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(description.file_ending)}", re.DOTALL)
     channels = tuple(description.channel_names[str(number)] for number in range(len(description.channel_names)))
     ending, n_channels = description.file_ending, len(channels)

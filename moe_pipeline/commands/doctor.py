@@ -11,6 +11,7 @@ import torch
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.inference.memory import estimate_memory
 from moe_pipeline.inference.options import ModelOptions
+from moe_pipeline.paths import ModelFolder
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.store import list_foundations
 from moe_pipeline.workspace import Workspace
@@ -36,7 +37,7 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
         found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))
     rows.append(("workspace experts", _experts(place)))
-    model = "yes" if (place.model / "moe.json").is_file() else "none: run `moe train-gate`"
+    model = "yes" if ModelFolder(place.model).card.is_file() else "none: run `moe train-gate`"
     return [*rows, ("workspace model", model)]
 
 

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.paths import RawFolder
 
 Array = NDArray[np.float32]
 Painter = Callable[[np.random.Generator, Array], tuple[Array, NDArray[np.uint8]]]
@@ -46,7 +47,7 @@ def write_phantoms(folder: Path, painter: Painter, names: dict[int, str], cases:
         "training": pairs,
         "test": [],
     }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+    RawFolder(folder).description.write_text(json.dumps(description, indent=1), encoding="utf-8")
 
 
 def paint_capsule(random: np.random.Generator, mm: Array) -> tuple[Array, NDArray[np.uint8]]:

@@ -17,13 +17,12 @@ from moe_pipeline.inference.batch.tally import Tally
 from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.journal.written import Written, refuse_unwritable
 from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.paths import RUN_JSON, PredictionFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.report.tables import as_text
 from moe_pipeline.workspace import Workspace
-
-RUN_JSON = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], tally: Ta
         inputs=model.hashes,
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), **tally.as_results()},
-        files=["cases.csv", *(f"{case}.nii.gz" for case in cases)],
+        files=[PredictionFolder.CASES, *(f"{case}.nii.gz" for case in cases)],
     )
     Written(options.outputs.out / FINISHED).write_text(RUN_JSON, record.as_text())
 

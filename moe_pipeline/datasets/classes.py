@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, RecordError
 from moe_pipeline.imaging.io.files import label_values, list_label_maps, read_label_map
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
 from moe_pipeline.records.dataset import DatasetJson
 
@@ -20,7 +21,7 @@ def classes_beside(labels: Path) -> dict[int, str]:
     Raises:
         RecordError: if there is one, but it breaks its schema, or its labels are not classes with one value each.
     """
-    path = labels.resolve().parent / "dataset.json"
+    path = RawFolder(labels.resolve().parent).description
     if not os.path.lexists(path):
         return {}
     content = read_json(path, "a dataset.json with labels")

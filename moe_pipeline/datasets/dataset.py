@@ -9,6 +9,7 @@ from typing import Any
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name, fault_of_name, shown
 from moe_pipeline.records.planning import Fault
@@ -78,11 +79,11 @@ def open_dataset(folder: Path) -> RawDataset:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
-    below = [] if os.path.lexists(folder / "dataset.json") else sorted(folder.glob("*/dataset.json"))
+    below = [] if os.path.lexists(RawFolder(folder).description) else sorted(folder.glob(f"*/{RawFolder.DESCRIPTION}"))
     if below:
         listed = ", ".join(str(path.parent) for path in below[:_MAX_LISTED])
         raise DatasetError(f"{folder}: is no dataset, but holds {listed}. Give the folder of one dataset.")
-    description = DatasetJson.load(folder / "dataset.json")
+    description = DatasetJson.load(RawFolder(folder).description)
     raise_faults(folder, [f"dataset.json: {fault}" for fault in description.faults_of_labels()])
     finder = _listed_cases if description.dataset is not None else _found_cases
     cases, faults = finder(folder, description)

@@ -1,10 +1,10 @@
 """Measures of one class on one grid, with their empty cases spelled out.
 
-| class is in        | dice | iou | nsd | hd95_mm | volume_difference_ml |
-|--------------------|------|-----|-----|---------|----------------------|
-| both masks         | yes  | yes | yes | yes     | yes                  |
-| one mask only      | 0    | 0   | 0   | inf     | yes                  |
-| neither            | NaN  | NaN | NaN | NaN     | 0                    |
+| class is in        | dice | iou | nsd | hd95_mm | volumes  |
+|--------------------|------|-----|-----|---------|----------|
+| both masks         | yes  | yes | yes | yes     | yes      |
+| one mask only      | 0    | 0   | 0   | inf     | one is 0 |
+| neither            | NaN  | NaN | NaN | NaN     | 0        |
 
 `evaluation.surfaces` says what a surface is; the definitions are those of DeepMind's surface-distance.
 """
@@ -38,11 +38,6 @@ class ClassMetrics:
     hd95_mm: float
     volume_reference_ml: float
     volume_prediction_ml: float
-
-    @property
-    def volume_difference_ml(self) -> float:
-        """Prediction minus reference; positive when too much was segmented."""
-        return self.volume_prediction_ml - self.volume_reference_ml
 
 
 def class_metrics(

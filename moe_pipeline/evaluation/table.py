@@ -7,17 +7,17 @@ from pathlib import Path
 import pandas as pd
 
 from moe_pipeline.errors import RecordError
-from moe_pipeline.files import atomic_path
+from moe_pipeline.files import csv_text, write_text
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.records.evaluation import MetricRow
 
 log = logging.getLogger(__name__)
 
-METRICS_CSV = "dice.csv"
+METRICS_CSV = PredictionFolder.METRICS
 COLUMNS = tuple(MetricRow.model_fields)
 TEXT_COLUMNS = ("case", "class_name", "status", "message")
-METRIC_COLUMNS = ("dice", "iou", "nsd", "hd95_mm")
 
-_SIGNIFICANT_DIGITS = "%.8g"
+_SIGNIFICANT_DIGITS = 8
 
 
 def to_table(rows: Iterable[MetricRow]) -> pd.DataFrame:
@@ -27,8 +27,9 @@ def to_table(rows: Iterable[MetricRow]) -> pd.DataFrame:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a CSV as a whole. NaN becomes an empty cell; numbers keep eight digits."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=_SIGNIFICANT_DIGITS, lineterminator="\n")
+    cells = table.astype(object).where(table.notna(), None).itertuples(index=False)
+    rows = (dict(zip(table.columns, row, strict=True)) for row in cells)
+    write_text(path, csv_text(list(table.columns), rows, _SIGNIFICANT_DIGITS))
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What nobody foresaw costs the case that it befell, never the run; how it came about is kept in a file."""
+"""An unforeseen error costs its own case, never the run; its traceback is kept in a file."""
 
 import traceback
 from collections.abc import Callable
@@ -32,6 +32,5 @@ class CrashLog:
             return str(error)
         append_line(self.path, f"{case_id}\n{''.join(traceback.format_exception(error))}")
         return (
-            f"could not be handled: {type(error).__name__}: {error}. How that came about is written in {self.path}; "
-            "please report it"
+            f"could not be handled: {type(error).__name__}: {error}. The traceback is in {self.path}; please report it"
         )

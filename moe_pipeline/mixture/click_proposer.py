@@ -8,6 +8,7 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig, heat_maps
+from moe_pipeline.paths import ExpertFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.weights.tensors import load_tensors
 
@@ -47,7 +48,7 @@ def load_click_proposer(folder: Path, card: ExpertCard, device: torch.device) ->
     known = card.click_proposer
     if known is None:
         return None
-    path = folder / "click_proposer.safetensors"
+    path = ExpertFolder(folder).click_proposer
     tensors = load_tensors(path, known.weights_sha256)
     net = ClickProposer(
         ClickProposerConfig(known.width, len(known.classes), known.hidden, known.depth, known.upscaling)

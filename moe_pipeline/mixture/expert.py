@@ -5,6 +5,7 @@ from pathlib import Path
 
 from moe_pipeline.errors import CheckpointError, RecordError
 from moe_pipeline.model.foundation import Decoder, Foundation
+from moe_pipeline.paths import ExpertFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
@@ -25,11 +26,11 @@ def find_expert(place: Workspace, dataset: str, fold: int | None = None) -> Expe
     if fold is None and len(known) == 1:
         fold = known[0]
     if fold in known:
-        return ExpertCard.load(place.expert(dataset, fold) / "expert.json")
+        return ExpertCard.load(ExpertFolder(place.expert(dataset, fold)).card)
     there = f"there are experts of fold {', '.join(map(str, known))}" if known else "there is none"
     if fold is None and known:
         raise RecordError(f"{place.experts_root / dataset}: which expert? {there}: give --fold")
-    old = place.experts_root / dataset / "expert.json"
+    old = ExpertFolder(place.experts_root / dataset).card
     if old.is_file():
         at = place.expert(dataset, ExpertCard.load(old).fold)
         raise RecordError(f"{old}: experts lie in a folder per fold now; move all files of this one to {at}/")
@@ -50,7 +51,7 @@ def load_decoder(folder: Path, card: ExpertCard, foundation: Foundation) -> Deco
     Raises:
         CheckpointError: if its tensors are missing, damaged or not exactly a decoder's.
     """
-    tensors = load_tensors(folder / "expert.safetensors", card.weights_sha256)
+    tensors = load_tensors(ExpertFolder(folder).weights, card.weights_sha256)
     decoder = copy.deepcopy(foundation.decoder)
     expected = set(decoder.state_dict())
     if set(tensors) != expected:

@@ -19,13 +19,14 @@ from moe_pipeline.mixture.gate_files import (
     save_features,
     save_gate,
 )
+from moe_pipeline.paths import ModelFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ExpertEntry, GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.workspace import Workspace
 
-EXPERTS, MODEL_CARD = "experts", "moe.json"
+EXPERTS, MODEL_CARD = ModelFolder.EXPERTS, ModelFolder.CARD
 """Names in a model folder; it has its own experts/ only if it was imported."""
 
 
@@ -105,7 +106,7 @@ def save_model(
             seconds=round(seconds, 1),
             results={"calibration_error": card.calibration_error, "tau": card.tau},
             files=[MODEL_CARD, GATE_CARD, GATE_WEIGHTS, GATE_CHART],
-        ).save(folder / "run.json")
+        ).save(ModelFolder(folder).run)
         own_files(folder).adopt(files_below(folder))
     return card
 

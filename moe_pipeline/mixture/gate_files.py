@@ -21,6 +21,7 @@ from moe_pipeline.journal.written import Written, WrittenFile
 from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
+from moe_pipeline.paths import GateFolder
 from moe_pipeline.records.moe import MANIFEST, GateCard, ReliabilityBin, ShareManifest, ThresholdRow
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
 
@@ -119,7 +120,7 @@ class TrainedGate:
 
 
 WRITTEN = "written.jsonl"
-GATE_WEIGHTS, GATE_CARD, GATE_CHART = "gate.safetensors", "gate.json", "gate.png"
+GATE_WEIGHTS, GATE_CARD, GATE_CHART = GateFolder.WEIGHTS, GateFolder.CARD, GateFolder.CHART
 
 _KEPT_PROMPTS = {"train": 1000, "validation": 500}
 

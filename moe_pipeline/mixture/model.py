@@ -18,6 +18,7 @@ from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import AddedExpert, Router
 from moe_pipeline.model.moe.selector import GENERAL, Route, SelectorMode
+from moe_pipeline.paths import ExpertFolder, GateFolder, ModelFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ExpertEntry, ModelCard
@@ -146,7 +147,7 @@ def load_mixture(
         CheckpointError: if weights are missing or damaged.
         StaleCacheError: if an expert or the foundation is not the one the gate was trained with.
     """
-    card = ModelCard.load(folder / "moe.json")
+    card = ModelCard.load(ModelFolder(folder).card)
     name = foundation_of(folder, card)
     mixture = load_foundation_alone(name, device=device, weights_root=weights_root, dtype=dtype)
     (found,) = mixture.hashes.values()
@@ -199,8 +200,8 @@ def load_foundation_alone(
 
 def _gate_hashes(folder: Path) -> list[str]:
     """Hashes of the records that name gate, OOD detectors and click proposers by their weights."""
-    cards = [folder / "moe.json", *sorted(folder.rglob("gate.json")), *sorted(folder.rglob("expert.json"))]
-    return [sha256_file(path) for path in cards]
+    below = [path for name in (GateFolder.CARD, ExpertFolder.CARD) for path in sorted(folder.rglob(name))]
+    return [sha256_file(path) for path in (ModelFolder(folder).card, *below)]
 
 
 def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None = None) -> Expert:
@@ -215,7 +216,7 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
         CheckpointError: if its tensors are damaged or not exactly a decoder's.
         StaleCacheError: if it was trained again since the gate was.
     """
-    card = ExpertCard.load(folder / "expert.json")
+    card = ExpertCard.load(ExpertFolder(folder).card)
     if entry is not None:
         _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder)
         _expect_same_click_proposer(card, entry, folder)
@@ -260,7 +261,7 @@ def load_router(folder: Path, card: ModelCard) -> Router:
     added_experts = []
     for entry in card.experts[len(together) :]:
         if entry.added_gate_sha256 is None:
-            raise RecordError(f"{folder / 'moe.json'}: {entry.dataset} stands behind experts that joined later")
+            raise RecordError(f"{ModelFolder(folder).card}: {entry.dataset} stands behind experts that joined later")
         joined, added_card = load_gate(added_folder(folder, entry.dataset), entry.added_gate_sha256)
         added_experts.append(AddedExpert(joined.gate, joined.ood_detectors[0], added_card.tau))
     return Router(trained.gate, trained.ood_detectors, kept, added_experts)

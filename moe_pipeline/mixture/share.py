@@ -16,6 +16,7 @@ from moe_pipeline.files import atomic_folder, atomic_path, sha256_file
 from moe_pipeline.mixture.archive import Archive, copy_checked, is_plain, open_archive, safe_name
 from moe_pipeline.mixture.gate_files import own_files
 from moe_pipeline.mixture.model import foundation_of, load_router
+from moe_pipeline.paths import RUN_JSON, ExpertFolder, GateFolder, ModelFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import MANIFEST, ModelCard, SharedFile, ShareManifest
 from moe_pipeline.weights.store import StoredFoundation, card_path, find_foundation
@@ -57,7 +58,7 @@ def export_model(
         raise PipelineError(f"{out}: exists already; give another name or --overwrite")
     if model.resolve() in (out.resolve(), *out.resolve().parents):
         raise PipelineError(f"{out}: lies inside the model that is exported; give another place")
-    card = ModelCard.load(model / "moe.json")
+    card = ModelCard.load(ModelFolder(model).card)
     load_router(model, card)  # whole and matching, or nothing is given away
     stored = find_foundation(foundation_of(model, card), weights_root)
     check_sha256(stored.path, card.foundation_sha256)
@@ -111,7 +112,7 @@ def import_model(source: Path, target: Path, *, overwrite: bool = False) -> Shar
 
 def foundation_is_there(model: Path, weights_root: Path | None = None) -> bool:
     """Whether the foundation of a model is at hand, in the model itself, the package or the workspace."""
-    card = ModelCard.load(model / "moe.json")
+    card = ModelCard.load(ModelFolder(model).card)
     try:
         stored = find_foundation(foundation_of(model, card), weights_root)
     except CheckpointError as error:
@@ -132,14 +133,15 @@ def _manifest(archive: Archive) -> ShareManifest:
 
 
 def _check_whole(folder: Path, manifest: ShareManifest, source: Path) -> None:
-    card = ModelCard.load(folder / "moe.json")
+    card = ModelCard.load(ModelFolder(folder).card)
     if (card.foundation, card.foundation_sha256) != (manifest.foundation, manifest.foundation_sha256):
         raise PipelineError(f"{source}: moe.json and {MANIFEST} name different foundations; get it again")
     for entry in card.experts:
         if not is_plain(entry.dataset) or entry.folder != f"experts/{entry.dataset}":
             raise PipelineError(f"{source}: refused, its expert {entry.dataset!r} lies at {entry.folder!r}")
-        expert = ExpertCard.load(folder / entry.folder / "expert.json")
-        check_sha256(folder / entry.folder / "expert.safetensors", entry.weights_sha256)
+        own = ExpertFolder(folder / entry.folder)
+        expert = ExpertCard.load(own.card)
+        check_sha256(own.weights, entry.weights_sha256)
         if expert.foundation_sha256 != card.foundation_sha256:
             raise PipelineError(f"{source}: the expert {entry.dataset} belongs to another foundation; get it again")
     if card.experts:
@@ -152,9 +154,9 @@ def _gather(card: ModelCard, stored: StoredFoundation, files: Mapping[str, Path]
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     entries = tuple(entry.model_copy(update={"folder": f"experts/{entry.dataset}"}) for entry in card.experts)
-    card.model_copy(update={"experts": entries, "foundation": stored.card.name}).save(folder / "moe.json")
+    card.model_copy(update={"experts": entries, "foundation": stored.card.name}).save(ModelFolder(folder).card)
     manifest = ShareManifest(
-        files={name: _described(folder / name) for name in sorted((*files, "moe.json"))},
+        files={name: _described(folder / name) for name in sorted((*files, ModelFolder.CARD))},
         foundation=stored.card.name,
         foundation_sha256=card.foundation_sha256,
         foundation_included=f"foundation/{stored.card.name}.safetensors" in files,
@@ -168,11 +170,11 @@ def _files_to_share(
     model: Path, card: ModelCard, stored: StoredFoundation, with_foundation: bool, with_features: bool
 ) -> dict[str, Path]:
     """Source of each file by its name in the exported model, without moe.json and the manifest."""
-    files = {name: model / name for name in ("gate.safetensors", "gate.json", "gate.png", "run.json")}
+    files = {name: model / name for name in (GateFolder.WEIGHTS, GateFolder.CARD, GateFolder.CHART, RUN_JSON)}
     for entry in card.experts:
         own = model / entry.folder
-        ExpertCard.load(own / "expert.json")
-        check_sha256(own / "expert.safetensors", entry.weights_sha256)
+        ExpertCard.load(ExpertFolder(own).card)
+        check_sha256(ExpertFolder(own).weights, entry.weights_sha256)
         parts = [path for suffix in (".json", ".safetensors") for path in own.glob(f"*{suffix}")]
         files |= {f"experts/{entry.dataset}/{p.name}": p for p in parts if not p.name.startswith("checkpoint")}
         if entry.added_gate_sha256 is not None:

@@ -87,9 +87,14 @@ def linear(layer: nn.Module, tokens: Tensor, *, with_bias: bool = True) -> Tenso
         (..., out).
     """
     assert isinstance(layer, nn.Linear | nn.Conv3d)
-    if not torch.is_autocast_enabled(tokens.device.type):  # else torch casts both, once
+    if not _torch_casts(tokens.device):
         tokens = tokens.to(layer.weight.dtype)
     return affine(tokens, layer.weight.flatten(1), layer.bias if with_bias else None)
+
+
+def _torch_casts(device: torch.device) -> bool:
+    """Whether autocast brings both factors of a product to one dtype; torch does not know it of `meta`."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
 
 
 def octants(layer: nn.Module) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.parallel import run_each
+from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.explain import explain
 from moe_pipeline.planning.fingerprint import case_files, description_sha256, fingerprint_case
 from moe_pipeline.planning.machine import estimate, this_machine
@@ -111,7 +112,7 @@ def plan_dataset(
     entries = walk(folder)
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
-    cases = fingerprint_cases(dataset, out / "cases.jsonl", progress, reuse=reuse)
+    cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse)
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(errors))
@@ -125,13 +126,13 @@ def plan_dataset(
         dataset.json.patients,
         patient_pattern,
     )
-    splits = keep_splits(out / "splits.json", splits, dataset.json.patients, new_pattern=patient_pattern is not None)
+    splits = keep_splits(PlanFolder(out).splits, splits, dataset.json.patients, new_pattern=patient_pattern is not None)
     proposed = make_plan(fingerprint, preset, machine := this_machine(), seed)
     plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
     plan = _costed(plan, estimate(plan, fingerprint, preset, machine)) if plan else proposed
-    fingerprint.save(out / "fingerprint.json")
-    splits.save(out / "splits.json")
-    plan.save(out / "plan.json")
+    fingerprint.save(PlanFolder(out).fingerprint)
+    splits.save(PlanFolder(out).splits)
+    plan.save(PlanFolder(out).plan)
     return PlannedFiles(plan, fingerprint, splits, proposed, preset)
 
 
@@ -189,13 +190,13 @@ def _costed(plan: Plan, costs: Estimates) -> Plan:
 
 def _kept_plan(out: Path, fingerprint: Fingerprint, preset: FoundationPreset, seed: int) -> Plan | None:
     """The plan that is there, if it answers the same question; perhaps somebody edited it."""
-    path = out / "plan.json"
+    path = PlanFolder(out).plan
     if not path.is_file():
         return None
     plan = Plan.load(path)
     if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), preset.name, seed):
         check_plan(plan, fingerprint, preset, path)
         return plan
-    path.replace(out / "plan.previous.json")
+    path.replace(PlanFolder(out).previous_plan)
     _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)
     return None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from moe_pipeline.errors import RecordError, StaleCacheError
+from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.records.planning import Fingerprint, Plan, Splits
 
@@ -52,7 +53,7 @@ def load_fingerprint(folder: Path) -> Fingerprint:
     Raises:
         RecordError: if it is missing or invalid.
     """
-    return Fingerprint.load(folder / "fingerprint.json")
+    return Fingerprint.load(PlanFolder(folder).fingerprint)
 
 
 def load_plan(folder: Path, weights_root: Path | None = None) -> Plan:
@@ -67,7 +68,7 @@ def load_plan(folder: Path, weights_root: Path | None = None) -> Plan:
         StaleCacheError: if it was made from another fingerprint.
         CheckpointError: if there is no such foundation.
     """
-    path = folder / "plan.json"
+    path = PlanFolder(folder).plan
     plan, fingerprint = Plan.load(path), load_fingerprint(folder)
     if plan.fingerprint_sha256 != fingerprint.sha256():
         raise StaleCacheError(
@@ -84,4 +85,4 @@ def load_splits(folder: Path) -> Splits:
     Raises:
         RecordError: if they are missing or invalid.
     """
-    return Splits.load(folder / "splits.json")
+    return Splits.load(PlanFolder(folder).splits)

@@ -9,6 +9,7 @@ from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.prompts.annotations import Annotations, objects_of
 from moe_pipeline.prompts.class_ids import ClassIds, ClassTable, WrittenClass
 from moe_pipeline.prompts.formats import masks, prompts_json
@@ -18,7 +19,7 @@ from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 _log = logging.getLogger(__name__)
 
-_NOT_PROMPTS = "dataset.json"
+_NOT_PROMPTS = RawFolder.DESCRIPTION
 _CHANNEL_DIGITS, _FIRST_CHANNEL = 4, "_0000"
 
 

@@ -87,7 +87,7 @@ class DatasetJson(Record):
         if own is not None and self.labels[own] not in (0, [0]):
             faults.append(f"labels: {own} is {self.labels[own]}, but must be 0. {_MAP}")
         elif zero.casefold() != BACKGROUND:
-            faults.append(f"labels: the value 0 is called {zero!r}, but 0 must be {BACKGROUND}. Rename it, or {_MAP}")
+            faults.append(f"labels: the value 0 is called {zero!r}, but 0 must be {BACKGROUND}. Rename it. {_MAP}")
         if not self.classes and ignored is None:
             faults.append("labels has no class besides background")
         if min(values, default=0) < 0 or max(values, default=0) > _MAX_VALUE:

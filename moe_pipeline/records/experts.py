@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from moe_pipeline.errors import RecordError
+from moe_pipeline.paths import ModelFolder
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
@@ -81,7 +82,7 @@ class ExpertCard(Record):
             RecordError: if the file is missing or breaks the schema.
         """
         folder = path.parent
-        if not os.path.lexists(path) and (folder / "moe.json").is_file():
+        if not os.path.lexists(path) and ModelFolder(folder).card.is_file():
             raise RecordError(
                 f"{folder}: a model, not an expert; `moe experts list --model {folder}` names its experts"
             )

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from moe_pipeline.errors import RecordError
+from moe_pipeline.paths import ExpertFolder, ModelFolder
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.foundation import View
 
@@ -253,5 +254,5 @@ def _no_model(folder: Path) -> str:
     )
 
 
-_EXPERT, _MODEL = "expert.json", "moe.json"
+_EXPERT, _MODEL = ExpertFolder.CARD, ModelFolder.CARD
 _MOST_LOOKED_AT = 50

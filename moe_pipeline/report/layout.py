@@ -18,25 +18,10 @@ _WHITE: Colour = (255, 255, 255)
 
 def caption(text: str, width: int) -> "Image":
     """A strip of this width in pixels with white text."""
-    return words([(text, _WHITE)], width)
-
-
-def words(coloured: Sequence[tuple[str, Colour]], width: int) -> "Image":
-    """Coloured words from left to right; what does not fit begins a new line."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default(size=_FONT_PX)
-    places, x, y = [], _GAP_PX, 0
-    for word, _ in coloured:
-        length = round(font.getlength(word)) + 2 * _GAP_PX
-        if x > _GAP_PX and x + length > width:
-            x, y = _GAP_PX, y + _CAPTION_PX
-        places.append((x, y))
-        x += length
-    strip = Image.new("RGB", (width, y + _CAPTION_PX))
-    draw = ImageDraw.Draw(strip)
-    for (word, colour), place in zip(coloured, places, strict=True):
-        draw.text(place, word, fill=colour, font=font)
+    strip = Image.new("RGB", (width, _CAPTION_PX))
+    ImageDraw.Draw(strip).text((_GAP_PX, 0), text, fill=_WHITE, font=ImageFont.load_default(size=_FONT_PX))
     return strip
 
 

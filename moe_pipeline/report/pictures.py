@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from moe_pipeline.errors import GeometryError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging.geometry import Box
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.report.layout import Colour, below, beside, caption, words
-from moe_pipeline.report.slices import PLANES, Plane, Slice, middle_voxel, normal_index, outlines, take_slice
+from moe_pipeline.report.layout import Colour, below, beside, caption
+from moe_pipeline.report.slices import Plane, Slice, middle_voxel, normal_index, outlines, take_slice
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,42 +49,6 @@ class PictureRow:
     """Which way to cut."""
 
 
-def save_overlay(
-    image: Volume,
-    labels: Volume,
-    path: Path,
-    classes: Mapping[int, str] | None = None,
-    margin_mm: float | None = None,
-    height_px: int = 320,
-) -> None:
-    """Write a PNG of the three planes through the middle of the labelled voxels, with coloured outlines.
-
-    Args:
-        image: canonical image, (X, Y, Z).
-        labels: canonical label map on the same grid, (X, Y, Z).
-        path: where to write; an existing file is replaced.
-        classes: names for a legend of the labels that are there; none is drawn without.
-        margin_mm: show only this much around the labelled voxels; everything by default.
-        height_px: height of the tallest plane; the others share its scale.
-
-    Raises:
-        GeometryError: if the grids differ.
-    """
-    _check_grid(image, labels, path.name)
-    image, (labels,) = _zoomed(image, [labels], margin_mm)
-    voxel = middle_voxel(labels.array)
-    cuts = [
-        (take_slice(image, plane, normal_index(voxel, plane)), take_slice(labels, plane, normal_index(voxel, plane)))
-        for plane in PLANES
-    ]
-    window = _window([grey for grey, _ in cuts])
-    px_per_mm = height_px / max(_size_mm(grey)[0] for grey, _ in cuts)
-    picture = beside([_panel(*cut, window, px_per_mm) for cut in cuts])
-    if classes:
-        picture = below([picture, _legend(classes, labels.array, picture.width)])
-    _save(picture, path)
-
-
 def side_by_side(rows: Sequence[PictureRow], path: Path, margin_mm: float | None = None, height_px: int = 320) -> None:
     """Write a PNG with a row of captioned panels for each image, such as reference, general, expert and MoE.
 
@@ -111,7 +74,7 @@ def _picture_row(row: PictureRow, margin_mm: float | None, height_px: int) -> "I
     shown = next((labels for labels in panels if labels.array.any()), panels[0])
     index = normal_index(middle_voxel(shown.array), row.plane)
     grey = take_slice(image, row.plane, index)
-    window, px_per_mm = _window([grey]), height_px / _size_mm(grey)[0]
+    window, px_per_mm = _window(grey), height_px / _size_mm(grey)[0]
     tiles = [_panel(grey, take_slice(labels, row.plane, index), window, px_per_mm) for labels in panels]
     captioned = [below([tile, caption(name, tile.width)]) for name, tile in zip(row.panels, tiles, strict=True)]
     panels_beside = beside(captioned)
@@ -160,8 +123,8 @@ def _cut(volume: Volume, box: Box) -> Volume:
     return Volume(volume.array[part], volume.geometry.cropped(box))
 
 
-def _window(slices: list[Slice]) -> tuple[float, float]:
-    low, high = np.percentile(np.concatenate([one.array.ravel() for one in slices]), _WINDOW_PERCENT)
+def _window(plane: Slice) -> tuple[float, float]:
+    low, high = np.percentile(plane.array, _WINDOW_PERCENT)
     return float(low), float(high) if high > low else float(low) + 1
 
 
@@ -174,11 +137,6 @@ def _check_grid(image: Volume, labels: Volume, what: str) -> None:
     differences = labels.geometry.differences(image.geometry)
     if differences:
         raise GeometryError(f"{what}: the labels do not lie on the grid of the image: {'; '.join(differences)}")
-
-
-def _legend(classes: Mapping[int, str], labels: NDArray[Any], width: int) -> "Image":
-    present = [int(value) for value in np.unique(labels) if value in classes and value != 0]
-    return words([(classes[value], PALETTE[(value - 1) % len(PALETTE)]) for value in present], width)
 
 
 def _save(picture: "Image", path: Path) -> None:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.volume import Volume
 
 Plane: TypeAlias = Literal["axial", "coronal", "sagittal"]
-PLANES: tuple[Plane, Plane, Plane] = ("axial", "coronal", "sagittal")
 
 _NORMAL_AXIS: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 

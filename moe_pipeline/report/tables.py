@@ -1,4 +1,8 @@
-"""Tables as text: for terminals, and as markdown for pages."""
+"""Tables as text: for terminals, and as markdown for pages.
+
+Neither library that we have does both: pandas sets words to the right and needs another package for markdown, rich's
+markdown has no alignment and leaves a "|" in a cell as it is, and both break or cut what is wider than a terminal.
+"""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,18 +43,22 @@ def test_counts_start_at_one(run: Run, arguments: tuple[str, str]) -> None:
     assert arguments[0] in text
 
 
+def with_one(option: str, value: float) -> dict[str, Any]:
+    return {option: value}
+
+
 @pytest.mark.parametrize("option", ["epochs", "max_minutes", "patience", "learning_rate", "devices"])
 def test_python_is_told_the_same(option: str) -> None:
     for value in (0, -1, float("nan")):
         with pytest.raises(PipelineError, match=f"--{option.replace('_', '-')} must be a number above 0, got"):
-            FinetuneOptions(**{option: value})
-    assert getattr(FinetuneOptions(**{option: 1}), option) == 1
+            FinetuneOptions(**with_one(option, value))
+    assert getattr(FinetuneOptions(**with_one(option, 1)), option) == 1
 
 
 @pytest.mark.parametrize("option", ["max_minutes", "steps", "learning_rate"])
 def test_pretraining_has_the_same_limits(option: str) -> None:
     with pytest.raises(PipelineError, match=f"--{option.replace('_', '-')} must be a number above 0, got 0"):
-        PretrainOptions(**{option: 0})
+        PretrainOptions(**with_one(option, 0))
 
 
 def test_a_logger_that_is_not_installed_is_named_before_anything_is_trained(

@@ -1,7 +1,9 @@
+import gzip
 import json
 import os
 import re
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, PipelineError, RecordError
 from moe_pipeline.files import sha256_file
-from moe_pipeline.records.check import Kind
+from moe_pipeline.imaging.io.native import read_with_notes
+from moe_pipeline.records.check import Fix, Kind
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow
 
 MakeDataset = Callable[..., Path]
@@ -707,3 +710,25 @@ def test_children_of_brats_have_values_of_their_own(tmp_path: Path, make_phantom
     assert open_dataset(tmp_path / "out").classes == {
         **{1: "enhancing tumour", 2: "non-enhancing tumour", 3: "cystic component", 4: "oedema"}
     }
+
+
+@pytest.mark.parametrize("fix", ["sform", "qform"])
+def test_a_header_that_contradicts_itself_is_written_as_the_fix_says(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, fix: Fix
+) -> None:
+    source, q_offset = make_phantom_dataset(tmp_path / "in", 2), 268
+    for path in (source / "imagesTr" / "p000_0000.nii.gz", source / "labelsTr" / "p000.nii.gz"):
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        (place,) = struct.unpack_from("<f", content, q_offset)
+        struct.pack_into("<f", content, q_offset, place + 30)  # the qform alone: 30 mm to the right
+        path.write_bytes(gzip.compress(bytes(content)))
+    failed = rows(convert(source, tmp_path / "out"))["p000"]
+    assert failed[0] == "failed"
+    assert "its header contradicts itself: sform" in failed[1]
+    report = convert(source, tmp_path / "fixed", fixes=[fix])
+    assert f"placed by its {fix}" in rows(report)["p000"][1]
+    images = [
+        sitk.ReadImage(str(tmp_path / "fixed" / name)) for name in ("imagesTr/p000_0000.nii.gz", "labelsTr/p000.nii.gz")
+    ]
+    assert {image.GetOrigin()[0] for image in images} == {-place - (30 if fix == "qform" else 0)}
+    assert not read_with_notes(tmp_path / "fixed" / "imagesTr" / "p000_0000.nii.gz")[1]

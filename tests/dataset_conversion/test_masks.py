@@ -44,7 +44,8 @@ def test_parts_are_as_good_as_whole_masks() -> None:
     random = np.random.default_rng(0)
     whole, parts = [], []
     for value in range(1, 6):
-        start = tuple(int(first) for first in random.integers(0, 4, 3))
+        x, y, z = random.integers(0, 4, 3).tolist()
+        start = (x, y, z)
         part = random.random((4, 3, 2)) < 0.6
         array = np.zeros((8, 7, 6), bool)
         array[tuple(slice(first, first + side) for first, side in zip(start, part.shape, strict=True))] = part

@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -64,12 +65,12 @@ def test_other_copies_come_with_another_recipe_version() -> None:
 
 def test_every_setting_changes_the_copies() -> None:
     image, labels = crop()
-    most = {field.name: 1.0 for field in fields(AugmentationSettings) if field.name.endswith("chance")}
+    most: dict[str, Any] = {field.name: 1.0 for field in fields(AugmentationSettings) if field.name.endswith("chance")}
     always = AugmentationSettings(**most)
     plain = augment(image, labels, 1, (), always)[0]
     for field in fields(AugmentationSettings):
         value = getattr(always, field.name)
-        changed = 0.0 if field.name in most else 45.0 if isinstance(value, float) else (0.3, 0.4)
+        changed: Any = 0.0 if field.name in most else 45.0 if isinstance(value, float) else (0.3, 0.4)
         other = replace(always, **{field.name: changed})
         assert not np.array_equal(augment(image, labels, 1, (), other)[0], plain), field.name
         assert other.recipe() != always.recipe()

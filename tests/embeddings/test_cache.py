@@ -13,7 +13,7 @@ from moe_pipeline.embeddings.augmentation import AugmentationSettings
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
 from moe_pipeline.embeddings.crops import Crop, CropRecipe, classes_in, cut_crops
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.tensors import load_tensors
 
@@ -47,7 +47,7 @@ def keys(cache: EmbeddingCache, copy_index: int) -> set[str]:
 
 
 def test_another_augmentation_encodes_the_copies_anew_and_nothing_else(
-    tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest
+    tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest
 ) -> None:
     def built(settings: AugmentationSettings) -> EmbeddingCache:
         recipe = replace(request_of_two.recipe, augmentation=settings)
@@ -66,7 +66,7 @@ def test_another_augmentation_encodes_the_copies_anew_and_nothing_else(
 
 
 def test_another_version_of_the_augmentation_encodes_the_copies_anew(
-    tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build_cache(request_of_two, small_foundation, tmp_path, CPU)
     monkeypatch.setattr("moe_pipeline.embeddings.augmentation.RECIPE_VERSION", 99)
@@ -76,7 +76,7 @@ def test_another_version_of_the_augmentation_encodes_the_copies_anew(
 
 
 def test_another_jitter_encodes_everything_anew(
-    tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build_cache(request_of_two, small_foundation, tmp_path, CPU)
     monkeypatch.setattr("moe_pipeline.embeddings.cache.JITTER", 0.2)
@@ -85,7 +85,7 @@ def test_another_jitter_encodes_everything_anew(
 
 
 def test_a_sample_is_read_alone(
-    tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = build_cache(request_of_two, small_foundation, tmp_path, CPU)
     files = {e.key: load_tensors(tmp_path / "crops" / f"{e.key}.safetensors") for e in cache.manifest.entries}
@@ -129,7 +129,7 @@ def test_a_sample_is_read_alone(
 
 
 def test_a_second_run_reads_no_embedding_and_gives_the_same_samples(
-    tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build_cache(request_of_two, small_foundation, tmp_path, CPU)
 
@@ -144,7 +144,7 @@ def test_a_second_run_reads_no_embedding_and_gives_the_same_samples(
 
 
 def test_samples_hold_what_was_cut_and_encoded(
-    tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[Crop] = []
 
@@ -164,7 +164,7 @@ def test_samples_hold_what_was_cut_and_encoded(
         torch.testing.assert_close(sample.embedding.float(), encoded, atol=2e-3, rtol=2e-3)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path, small_foundation: Foundation, request_of_two: CacheRequest) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, small_foundation: SamFoundation, request_of_two: CacheRequest) -> None:
     cache = build_cache(request_of_two, small_foundation, tmp_path, CPU)
     path = tmp_path / "crops" / f"{cache.manifest.entries[0].key}.safetensors"
     path.write_bytes(path.read_bytes()[:50])

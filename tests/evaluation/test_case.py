@@ -18,7 +18,7 @@ CLASSES = {0: "background", 1: "liver", 2: "spleen", 5: "cyst"}
 
 
 def labels(dtype: type = np.uint8) -> NDArray[np.integer]:
-    array = np.zeros(SHAPE, dtype)
+    array: NDArray[np.integer] = np.zeros(SHAPE, dtype)
     array[1:6, 1:8, 0:7] = 1
     array[8:11, 2:5, 3:5] = 2
     return array

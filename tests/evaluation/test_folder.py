@@ -11,7 +11,7 @@ from moe_pipeline.evaluation import folder
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.table import n_failed, read_table
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io.files import write_label_map
+from moe_pipeline.imaging.io.files import read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
 
 NATIVE = Geometry((10, 8, 6), (1.0, 1.0, 2.0), (3.0, 4.0, 5.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
@@ -126,7 +126,7 @@ def test_whatever_is_raised_costs_its_case(
     caplog: pytest.LogCaptureFixture,
     with_output: bool,
 ) -> None:
-    whole, out = folder.read_label_map, tmp_path / "out"
+    whole, out = read_label_map, tmp_path / "out"
 
     def read(path: Path) -> Volume:
         if path == folders[1] / "a.nii.gz":

@@ -29,7 +29,8 @@ def blob(seed: int) -> BoolArray:
 
 def test_equal_masks_are_perfect() -> None:
     found = class_metrics(blob(0), blob(0), SPACING)
-    assert (found.dice, found.iou, found.nsd, found.hd95_mm, found.volume_difference_ml) == (1, 1, 1, 0, 0)
+    assert (found.dice, found.iou, found.nsd, found.hd95_mm) == (1, 1, 1, 0)
+    assert found.volume_prediction_ml == found.volume_reference_ml > 0
 
 
 def test_two_voxels_apart_along_each_axis() -> None:
@@ -47,13 +48,13 @@ def test_overlap_of_bars_solved_by_hand() -> None:
     assert found.dice == pytest.approx(2 / 5)
     assert found.iou == pytest.approx(1 / 4)
     assert found.volume_reference_ml == pytest.approx(3 * 8 / 1000)
-    assert found.volume_difference_ml == pytest.approx(-8 / 1000)
+    assert found.volume_prediction_ml == pytest.approx(2 * 8 / 1000)
 
 
 def test_absent_in_both_is_not_perfect() -> None:
     found = class_metrics(voxels(), voxels(), SPACING)
     assert all(math.isnan(value) for value in (found.dice, found.iou, found.nsd, found.hd95_mm))
-    assert found.volume_difference_ml == 0
+    assert found.volume_prediction_ml == found.volume_reference_ml == 0
 
 
 @pytest.mark.parametrize("missed", [True, False])
@@ -62,7 +63,8 @@ def test_absent_in_one(missed: bool) -> None:
     prediction, reference = masks if missed else masks[::-1]
     found = class_metrics(prediction, reference, SPACING)
     assert (found.dice, found.iou, found.nsd, found.hd95_mm) == (0, 0, 0, math.inf)
-    assert found.volume_difference_ml == pytest.approx(-0.008 if missed else 0.008)
+    volumes = found.volume_prediction_ml, found.volume_reference_ml
+    assert volumes == pytest.approx((0, 0.008) if missed else (0.008, 0))
 
 
 def test_surface_metrics_are_symmetric_and_scale_with_the_spacing() -> None:
@@ -71,12 +73,12 @@ def test_surface_metrics_are_symmetric_and_scale_with_the_spacing() -> None:
     back = class_metrics(reference, prediction, SPACING, tolerance_mm=2)
     doubled = class_metrics(prediction, reference, (2, 4, 8), tolerance_mm=4)
     assert (there.nsd, there.hd95_mm) == (back.nsd, back.hd95_mm)
-    assert (doubled.nsd, doubled.hd95_mm) == (there.nsd, pytest.approx(2 * there.hd95_mm))
+    assert (doubled.nsd, doubled.hd95_mm) == pytest.approx((there.nsd, 2 * there.hd95_mm))
 
 
 def test_label_maps_are_no_masks() -> None:
     with pytest.raises(TypeError, match="boolean"):
-        class_metrics(np.ones(GRID, np.uint8), voxels(), SPACING)  # type: ignore[arg-type]
+        class_metrics(np.ones(GRID, np.uint8), voxels(), SPACING)
 
 
 @pytest.mark.parametrize("seed", range(3))

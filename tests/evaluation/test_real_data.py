@@ -18,7 +18,7 @@ def test_a_prediction_with_a_wrong_header_fails_with_its_reason(real_data: Path,
     shutil.copy(real_data / AMOS / "pred" / "amos_0013_pred.nii.gz", tmp_path / "amos_0013.nii.gz")
     (row,) = evaluate_folder(tmp_path, real_data / AMOS / "labelsVa", {0: "background", 1: "kidney"}).itertuples()
     assert row.status == "failed"
-    assert "spacing 1.5x1.5x1.5 against 0.781x0.781x5" in row.message
+    assert "spacing 1.5x1.5x1.5 against 0.781x0.781x5" in str(row.message)
 
 
 def test_its_overlap_by_voxel_index_is_known(real_data: Path) -> None:

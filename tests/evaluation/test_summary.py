@@ -1,6 +1,7 @@
 """Means, medians and intervals with known answers."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ def table_of(values: dict[tuple[str, int], float]) -> pd.DataFrame:
 
 def test_mean_and_median_of_each_class_and_of_all() -> None:
     table = table_of({("a", 1): 0.2, ("b", 1): 0.4, ("c", 1): 0.9, ("a", 2): 0.7, ("b", 2): math.nan})
-    summary = summarise(table).set_index("class_name")
+    summary: Any = summarise(table).set_index("class_name")
     assert summary.loc["class1", ["n", "mean", "median"]].tolist() == pytest.approx([3, 0.5, 0.4])
     assert summary.loc["class2", ["n", "mean", "median"]].tolist() == pytest.approx([1, 0.7, 0.7])
     assert summary.loc[ALL_CLASSES, ["n", "mean"]].tolist() == pytest.approx([2, 0.6])

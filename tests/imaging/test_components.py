@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def test_an_empty_mask_has_no_parts() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F", "flipped"])
-def test_the_order_in_memory_does_not_matter(order: str) -> None:
+def test_the_order_in_memory_does_not_matter(order: Literal["C", "F", "flipped"]) -> None:
     mask = np.zeros((5, 4, 3), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[4, 3, 0] = True
     same = mask[::-1].copy()[::-1] if order == "flipped" else np.asarray(mask, order=order)

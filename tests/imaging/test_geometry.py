@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_differences_are_readable() -> None:
         ({"direction": (1, 0, 0, 0, 2, 0, 0, 0, 1)}, "orthogonal unit vectors"),
     ],
 )
-def test_invalid_grids_are_rejected(changes: dict[str, tuple[float, ...]], message: str) -> None:
+def test_invalid_grids_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(GeometryError, match=message):
         Geometry(**{"shape": (1, 1, 1), "spacing_mm": (1, 1, 1), **changes})
 

@@ -4,7 +4,7 @@ import pytest
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.views import extract_crop, normalise, view_grid
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.foundation import View
+from moe_pipeline.records.foundation import Normalisation, View
 
 VIEW = View(spacing_mm=1.5, size_voxels=16)
 LAS = (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -48,7 +48,7 @@ def test_clipped_rule_uses_the_image_alone_and_pads_with_its_lowest_value() -> N
 
 @pytest.mark.parametrize("rule", ["zscore_positive", "zscore_clipped"])
 @pytest.mark.parametrize("value", [-3.0, 0.0, 1e6])
-def test_crops_without_contrast_become_zeros(rule: str, value: float) -> None:
+def test_crops_without_contrast_become_zeros(rule: Normalisation, value: float) -> None:
     crop = np.full((4, 4, 4), value, np.float32)
     for within in (np.ones_like(crop, bool), np.zeros_like(crop, bool)):
         np.testing.assert_array_equal(normalise(crop, within, rule), np.zeros_like(crop))

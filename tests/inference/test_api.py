@@ -95,7 +95,7 @@ def test_what_is_saved_is_what_was_found(follower: Mixture, image: Volume, tmp_p
     ],
 )
 def test_an_image_that_is_none_is_refused(
-    follower: Mixture, given: object, options: dict[str, object], error: type[Exception], message: str
+    follower: Mixture, given: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         Predictor(follower).predict(given, [(1, 1, 1)], **options)

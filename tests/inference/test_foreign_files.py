@@ -15,10 +15,10 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.keywords import predict_options
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
 
 GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
 CASES = ("good", "lost", "other")  # the clicks of the second one lie outside
@@ -39,12 +39,10 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("foreign"))
     view = View(spacing_mm=1.0, size_voxels=16)
-    save_foundation(
-        tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view
-    )
+    save_tiny(tiny_foundation, place.weights, view)
     mask = np.zeros(GRID.shape, np.uint8)
     mask[3:9, 3:9, 2:8] = 3
     for seed, case in enumerate(CASES):
@@ -96,7 +94,9 @@ def test_no_file_that_was_there_is_changed_or_lost(place: Workspace, tmp_path: P
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "real").write_text("theirs")
     has_run = bool(random.integers(2))
-    more = {name: bool(random.integers(2)) for name in ("save_probabilities", "uncertainty", "overwrite")}
+    more: dict[str, Any] = {
+        name: bool(random.integers(2)) for name in ("save_probabilities", "uncertainty", "overwrite")
+    }
     if random.integers(2):
         more |= {"references": place.root / "masks"}
     if has_run:

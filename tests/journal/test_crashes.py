@@ -5,10 +5,12 @@ import pytest
 from dataset_conversion import case as stage
 from dataset_conversion.checking import case_check
 from dataset_conversion.checking.check import check
+from dataset_conversion.checking.fixing import load
 from dataset_conversion.convert import convert
 from moe_pipeline.errors import ImageError
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.planning import plan_dataset as planning
+from moe_pipeline.planning.fingerprint import fingerprint_case
 
 Make = "make_phantom_dataset"
 
@@ -23,9 +25,7 @@ def test_our_own_errors_are_told_and_others_are_written_down(tmp_path: Path) -> 
     assert crashes.guarded("a", lambda: fails(ImageError("a.nii: truncated")), str) == "a.nii: truncated"
     assert not crashes.path.exists()
     told = crashes.guarded("b", lambda: fails(ZeroDivisionError("odd")), str)
-    assert told.startswith(
-        f"could not be handled: ZeroDivisionError: odd. How that came about is written in {crashes.path}"
-    )
+    assert told.startswith(f"could not be handled: ZeroDivisionError: odd. The traceback is in {crashes.path}")
     text = crashes.path.read_text()
     assert "b\nTraceback (most recent call last):" in text
     assert "in fails" in text
@@ -43,7 +43,7 @@ def test_what_nobody_foresaw_costs_its_case_only(
             raise ZeroDivisionError("odd")
         return real(case, *rest)  # type: ignore[operator]
 
-    real: object = stage.load
+    real: object = load
     monkeypatch.setattr(stage, "load", odd)
     report = convert(source, tmp_path / "out")
     assert [row.case_id for row in report.failed] == ["p001"]
@@ -57,7 +57,7 @@ def test_what_nobody_foresaw_costs_its_case_only(
     assert (found.case_id, "ZeroDivisionError" in found.found) == ("p001", True)
     assert (tmp_path / "check" / "crashes.log").is_file()
 
-    real = planning.fingerprint_case
+    real = fingerprint_case
     monkeypatch.setattr(planning, "fingerprint_case", odd)
     made = planning.plan_dataset(source, tmp_path / "plans", leave_out_faulty=True)
     assert [case.case_id for case in made.fingerprint.cases] == ["p000", "p002"]

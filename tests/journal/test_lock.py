@@ -34,8 +34,8 @@ sys.stdin.read()
 
 
 def start(program: str, path: Path) -> "subprocess.Popen[str]":
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", program, str(path)], text=True, **pipes)
+    asked = [sys.executable, "-c", program, str(path)]
+    return subprocess.Popen(asked, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def owner(**changes: object) -> str:

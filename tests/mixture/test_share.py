@@ -13,8 +13,8 @@ import torch
 from moe_pipeline.errors import CheckpointError, PipelineError, RecordError, StaleCacheError
 from moe_pipeline.mixture.folder import check_replaceable
 from moe_pipeline.mixture.model import load_mixture
-from moe_pipeline.mixture.share import MANIFEST, export_model, foundation_is_there, import_model
-from moe_pipeline.records.moe import ShareManifest
+from moe_pipeline.mixture.share import export_model, foundation_is_there, import_model
+from moe_pipeline.records.moe import MANIFEST, ShareManifest
 from moe_pipeline.training.gate.add_expert import add_expert
 from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.workspace import Workspace
@@ -89,10 +89,8 @@ def test_without_the_foundation_its_card_goes_along(trained_workspace: Workspace
 
 
 def test_an_expert_may_join_an_imported_model(
-    trained_workspace: Workspace, exported: Path, tmp_path: Path, cheap_claims: ClaimSettings
+    place: Workspace, exported: Path, tmp_path: Path, cheap_claims: ClaimSettings
 ) -> None:
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
     shutil.rmtree(place.model)
     import_model(exported, place.model)
     add_expert(place, place.model, place.raw("Dataset003_Three"), claims=cheap_claims)
@@ -224,9 +222,7 @@ def test_nothing_is_replaced_unasked(exported: Path, trained_workspace: Workspac
         export_model(trained_workspace.model, trained_workspace.model / "x.zip", trained_workspace.weights)
 
 
-def test_a_model_that_does_not_fit_is_not_given_away(trained_workspace: Workspace, tmp_path: Path) -> None:
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
+def test_a_model_that_does_not_fit_is_not_given_away(place: Workspace, tmp_path: Path) -> None:
     path = place.expert(ONE) / "expert.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises((CheckpointError, StaleCacheError), match="sha256"):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sam_med3d_small"
 
@@ -27,7 +26,7 @@ def small_config() -> FoundationConfig:
 
 
 @pytest.fixture
-def small(small_config: FoundationConfig) -> Foundation:
+def small(small_config: FoundationConfig) -> SamFoundation:
     foundation = build_foundation(small_config)
     foundation.load_state_dict(torch.load(FIXTURE / "checkpoint.pth", weights_only=True)["model_state_dict"])
     return foundation

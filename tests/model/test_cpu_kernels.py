@@ -1,14 +1,28 @@
-import time
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from moe_pipeline.model import cpu_kernels
 from moe_pipeline.model.cpu_kernels import affine
 
 own_product = pytest.mark.skipif(not cpu_kernels._onednn_is_faster(), reason="this machine uses torch's own product")
+
+
+class Products(TorchDispatchMode):
+    """Notes the matrices that oneDNN is given; for other strides it is a thousand times slower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "_linear_pointwise" in str(func):
+            self.seen += args[:2]
+        return func(*args, **(kwargs or {}))
 
 
 def gradients(function: object, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
@@ -35,15 +49,15 @@ def test_value_and_gradients_are_those_of_linear(shape: tuple[int, ...], n_out: 
 
 @torch.no_grad()
 @own_product
-def test_strided_views_are_understood_and_quick() -> None:
+def test_strided_views_are_understood_and_onednn_never_sees_them() -> None:
     wide = torch.randn(256, 3, 512)
     tokens, weight = wide[:, 1], torch.randn(256, 3, 512)[:, 2]  # rows that do not follow each other in memory
-    start = time.perf_counter()
-    product = affine(tokens, weight, None)
-    seconds = time.perf_counter() - start
+    with Products() as products:
+        product = affine(tokens, weight, None)
+    assert products.seen
+    assert all(matrix.is_contiguous() or matrix.t().is_contiguous() for matrix in products.seen)
     assert torch.allclose(product, F.linear(tokens, weight), atol=1e-3)
     assert torch.allclose(affine(wide.transpose(0, 1), weight.t().contiguous().t(), None)[1], product, atol=1e-3)
-    assert seconds < 0.2
 
 
 @own_product
@@ -69,7 +83,8 @@ def test_convolution_and_its_gradients_are_those_of_the_layer(
     batch: int, kernel: int | tuple[int, int, int], stride: int, length: int
 ) -> None:
     torch.manual_seed(0)
-    padding = tuple(edge // 2 for edge in kernel) if isinstance(kernel, tuple) else kernel // 2
+    x, y, z = kernel if isinstance(kernel, tuple) else (kernel,) * 3
+    padding = (x // 2, y // 2, z // 2)
     layer = torch.nn.Conv3d(12, 20, kernel, stride=stride, padding=padding, bias=stride == 1)
     grid = torch.randn(batch, 12, length, 16, 14, requires_grad=True)  # large enough for oneDNN
     leaves = (grid, *layer.parameters())

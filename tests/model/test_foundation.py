@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from moe_pipeline.model.foundation import Decoder, Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
 
 
-def test_same_seed_same_weights(small: Foundation) -> None:
+def test_same_seed_same_weights(small: SamFoundation) -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -16,7 +16,7 @@ def test_same_seed_same_weights(small: Foundation) -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_positions_follow_the_loaded_weights(small: Foundation) -> None:
+def test_positions_follow_the_loaded_weights(small: SamFoundation) -> None:
     other = build_foundation(small.config)
     other.load_state_dict(small.state_dict())
     assert torch.equal(other.mask_decoder.positions, small.mask_decoder.positions)
@@ -58,12 +58,12 @@ def test_every_part_of_nano_learns() -> None:
 
 
 @pytest.fixture(scope="module")
-def nano() -> Foundation:
+def nano() -> SamFoundation:
     torch.manual_seed(0)
     return build_foundation(load_preset("nano").config).eval().requires_grad_(False)
 
 
-def asked(foundation: Foundation) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+def asked(foundation: SamFoundation) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """A crop, two prompts of two clicks each, and previous logits."""
     generator = torch.Generator().manual_seed(1)
     size, low = foundation.crop_size, foundation.low_resolution_size
@@ -74,7 +74,7 @@ def asked(foundation: Foundation) -> tuple[torch.Tensor, tuple[torch.Tensor, tor
 
 @pytest.mark.parametrize("name", ["small", "nano"])
 def test_the_protocol_gives_what_upstreams_parts_give(name: str, request: pytest.FixtureRequest) -> None:
-    foundation: Foundation = request.getfixturevalue(name)
+    foundation: SamFoundation = request.getfixturevalue(name)
     crop, points, mask = asked(foundation)
     embedding = foundation.encode(crop)
     assert torch.equal(embedding, foundation.image_encoder(crop))
@@ -92,7 +92,7 @@ def test_the_protocol_gives_what_upstreams_parts_give(name: str, request: pytest
 
 @pytest.mark.parametrize("name", ["small", "nano"])
 def test_the_gate_gets_the_same_as_a_decoder_as_far_as_it_looks(name: str, request: pytest.FixtureRequest) -> None:
-    foundation: Foundation = request.getfixturevalue(name)
+    foundation: SamFoundation = request.getfixturevalue(name)
     _, points, mask = asked(foundation)
     whole, described = foundation.embed_prompts(points, mask=mask), foundation.describe_prompts(points, mask)
     assert torch.equal(described.sparse, whole.sparse)
@@ -100,7 +100,7 @@ def test_the_gate_gets_the_same_as_a_decoder_as_far_as_it_looks(name: str, reque
 
 
 @torch.no_grad()
-def test_an_expert_is_a_decoder_of_its_own(small: Foundation) -> None:
+def test_an_expert_is_a_decoder_of_its_own(small: SamFoundation) -> None:
     crop, points, mask = asked(small)
     expert = copy.deepcopy(small.decoder)
     assert isinstance(expert, Decoder)
@@ -113,7 +113,7 @@ def test_an_expert_is_a_decoder_of_its_own(small: Foundation) -> None:
     assert torch.equal(small.decoder.decode(prepared, prompts).logits, same)
 
 
-def test_boxes_and_text_are_refused_by_a_foundation_that_takes_none(small: Foundation) -> None:
+def test_boxes_and_text_are_refused_by_a_foundation_that_takes_none(small: SamFoundation) -> None:
     assert not small.takes_boxes
     assert not small.takes_text
     with pytest.raises(ValueError, match="takes clicks and masks, no boxes and no text"):
@@ -128,4 +128,4 @@ def test_a_foundation_without_the_protocol_cannot_be_made() -> None:
             return crops
 
     with pytest.raises(TypeError, match="abstract"):
-        Half()
+        Half()  # type: ignore[abstract]

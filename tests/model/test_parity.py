@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 
 TOLERANCE = 1e-5
 CASES = ["point1", "point3", "point3_multimask", "point1_zeromask", "point3_mask", "mask_only", "none", "batch2"]
@@ -29,18 +29,18 @@ def prompts(reference: Reference, case: str) -> tuple[tuple[Tensor, Tensor] | No
 
 
 @torch.no_grad()
-def test_embedding(small: Foundation, reference: Reference, image: Tensor) -> None:
+def test_embedding(small: SamFoundation, reference: Reference, image: Tensor) -> None:
     assert largest_difference(small.image_encoder(image), reference["image_embedding"]) <= TOLERANCE
 
 
 @torch.no_grad()
-def test_dense_positions(small: Foundation, reference: Reference) -> None:
+def test_dense_positions(small: SamFoundation, reference: Reference) -> None:
     assert largest_difference(small.prompt_encoder.dense_positions(), reference["dense_pe"]) <= TOLERANCE
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
-def test_case(small: Foundation, reference: Reference, case: str) -> None:
+def test_case(small: SamFoundation, reference: Reference, case: str) -> None:
     points, mask = prompts(reference, case)
     sparse, dense = small.prompt_encoder(points=points, mask=mask)
     multimask = case.endswith("_multimask")
@@ -52,7 +52,7 @@ def test_case(small: Foundation, reference: Reference, case: str) -> None:
 
 
 @torch.no_grad()
-def test_three_step_loop(small: Foundation, reference: Reference) -> None:
+def test_three_step_loop(small: SamFoundation, reference: Reference) -> None:
     logits = None
     coordinates, labels = reference["point3/points"], reference["point3/labels"]
     for n_clicks in (1, 2, 3):
@@ -68,7 +68,7 @@ def test_three_step_loop(small: Foundation, reference: Reference) -> None:
     assert ((full[0, 0] > 0).numpy() == expected).mean() > 0.9999
 
 
-def test_decoder_gradients(small: Foundation, reference: Reference) -> None:
+def test_decoder_gradients(small: SamFoundation, reference: Reference) -> None:
     sparse, dense = small.prompt_encoder(
         points=(reference["point3/points"], reference["point3/labels"]), mask=reference["mask_prompt"]
     )

@@ -1,4 +1,5 @@
 import tracemalloc
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_thinning_hardly_changes_the_percentiles() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_slabs_change_nothing(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slabs_change_nothing(order: Literal["C", "F"], monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     label = np.asarray(random.integers(0, 3, (12, 11, 13)).astype(np.uint8), order=order)
     image = np.asarray(random.normal(1e6, 3, label.shape).astype(np.float32), order=order)

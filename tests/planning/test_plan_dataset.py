@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from moe_pipeline.datasets.dataset import open_dataset
+from moe_pipeline.datasets.dataset import Case, RawDataset, open_dataset
 from moe_pipeline.errors import DatasetError, RecordError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.planning import plan_dataset as stage
+from moe_pipeline.planning.fingerprint import fingerprint_case
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.planning.plan_files import load_plan, load_splits
-from moe_pipeline.records.planning import Fingerprint, Fold, Plan, Splits
+from moe_pipeline.records.planning import CaseFingerprint, Fingerprint, Fold, Plan, Splits
 
 MakeDataset = Callable[..., Path]
 
@@ -98,10 +99,13 @@ def test_a_second_run_reads_no_case_again(
     folder = make_phantom_dataset(tmp_path / "Dataset001_P", 4)
     first = plan_dataset(folder, tmp_path / "plans")
     read: list[str] = []
-    original = stage.fingerprint_case
-    monkeypatch.setattr(
-        stage, "fingerprint_case", lambda case, data: (read.append(case.case_id), original(case, data))[1]
-    )
+    original = fingerprint_case
+
+    def noting(case: Case, dataset: RawDataset) -> CaseFingerprint:
+        read.append(case.case_id)
+        return original(case, dataset)
+
+    monkeypatch.setattr(stage, "fingerprint_case", noting)
     assert plan_dataset(folder, tmp_path / "plans") == first
     assert read == []
     shutil.copy(folder / "imagesTr" / "p001_0000.nii.gz", tmp_path / "x.nii.gz")

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from moe_pipeline.errors import DatasetError
@@ -28,7 +30,7 @@ def test_the_seed_alone_decides() -> None:
         {"patients": {case: case.partition("_")[0] for case in CASES}},
     ],
 )
-def test_a_patient_is_never_on_both_sides(by: dict) -> None:
+def test_a_patient_is_never_on_both_sides(by: dict[str, Any]) -> None:
     splits = make_splits("D", CASES, seed=0, **by)
     assert len(splits.folds) == 5
     for fold in splits.folds:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.prompts.prompt import Prompt
+from tests.phantoms.images import write_file
 
 SIDES = (7, 9, 5)
 VOXELS = ((1, 2, 3), (6, 0, 4), (0, 8, 0))
@@ -51,14 +51,9 @@ def write_scan(tmp_path: Path) -> Callable[..., Scan]:
 
     def write(direction: np.ndarray | None = None, *, oblique: bool = False, ending: str = ".nii.gz") -> Scan:
         tilt = Rotation.from_euler("xyz", (11, -17, 23), degrees=True).as_matrix() if oblique else np.eye(3)
-        image = sitk.GetImageFromArray(np.zeros(SIDES[::-1], np.int16))  # (z, y, x)
-        image.SetSpacing((0.7, 1.1, 2.6))
-        image.SetOrigin((-31.0, 47.5, 12.25))
-        image.SetDirection((tilt @ (np.eye(3) if direction is None else direction)).ravel().tolist())
+        axes = tilt @ (np.eye(3) if direction is None else direction)
         path = tmp_path / "images" / f"scan{ending}"
-        path.parent.mkdir(exist_ok=True)
-        sitk.WriteImage(image, str(path))
-        return Scan(path, image)
+        return Scan(path, write_file(path, np.zeros(SIDES, np.int16), (0.7, 1.1, 2.6), (-31.0, 47.5, 12.25), axes))
 
     return write
 

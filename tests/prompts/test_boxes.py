@@ -54,7 +54,7 @@ def test_boxes_of_the_challenge(write_scan: Callable[..., Any], tmp_path: Path) 
     box = {"z_min": 1, "z_max": 3, "z_mid": 2, "z_mid_x_min": 0, "z_mid_y_min": 4, "z_mid_x_max": 2, "z_mid_y_max": 8}
     clicks = [{"fg": [[np.int64(1), np.int64(5), np.int64(2)]], "bg": [[0, 0, 0]]}, {"fg": [], "bg": []}]
     rows = np.array([[0, 4, 1, 2, 8, 3], [0, 0, 0, 1, 1, 1]])
-    np.savez(tmp_path / "2025.npz", boxes=[box, box], clicks=clicks, imgs=np.zeros((5, 9, 7)))
+    np.savez(tmp_path / "2025.npz", boxes=np.array([box, box]), clicks=np.array(clicks), imgs=np.zeros((5, 9, 7)))
     np.savez(tmp_path / "2024.npz", boxes=rows)
     (one, two) = read_prompts(tmp_path / "2025.npz", ["scan"]).of_case("scan", scan.geometry)
     assert scan.geometry.world_to_voxel(one.clicks_mm).round(6).tolist() == [[2, 5, 1], [0, 0, 0]]  # of its clicks

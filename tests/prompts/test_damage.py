@@ -156,8 +156,8 @@ def test_a_fault_in_one_case_of_prompts_json_costs_that_case(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"space": "voxel_xyz", "cases": {"a": [], "a": []}}', "'a' stands in it twice"),
-        ('{"space": "voxel_xyz", "space": "array_zyx", "cases": {}}', "'space' stands in it twice"),
+        ('{"space": "voxel_xyz", "cases": {"a": [], "a": []}}', "the key 'a' comes twice"),
+        ('{"space": "voxel_xyz", "space": "array_zyx", "cases": {}}', "the key 'space' comes twice"),
         ('{"space": "world_ras_mm", "cases": {}}', "space: Input should be"),
         ('{"space": "voxel_xyz", "cases": {}, "schema_version": 2}', "schema_version"),
         ('{"space": "voxel_xyz", "cases": [1]}', "cases: Input should be a valid dictionary"),

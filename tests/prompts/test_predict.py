@@ -13,6 +13,8 @@ from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.records.prompts import PromptFile
+from tests.phantoms.foundations import decoder_of
+from tests.phantoms.images import write_file
 
 
 @pytest.fixture
@@ -23,10 +25,8 @@ def images(tmp_path: Path) -> Path:
     x, y, z = np.indices((16, 16, 16))
     ball = (x - 6) ** 2 + (y - 7) ** 2 + (z - 8) ** 2 <= 16
     for name in "abc":
-        image = sitk.GetImageFromArray((100 * ball).astype(np.float32).transpose())
-        image.SetOrigin((10.0, -20.0, 30.0))
-        image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
-        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+        turned = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+        write_file(folder / f"{name}.nii.gz", (100 * ball).astype(np.float32), origin=(10, -20, 30), direction=turned)
     return folder
 
 
@@ -56,13 +56,13 @@ def test_a_mask_is_a_prompt(follower: Mixture, images: Path, tmp_path: Path) -> 
     sitk.WriteImage(earlier, str(tmp_path / "masks" / "a.nii.gz"))
     rows = predict_folder(follower, predict_options(images, tmp_path / "out", prompts=tmp_path / "masks")).rows
     assert [(row.case, row.status, row.class_id, row.prompt_source) for row in rows[:1]] == [("a", "ok", 4, "mask")]
-    assert follower.foundation.decoder.asked == [(1, True)]  # type: ignore[attr-defined]
+    assert decoder_of(follower).asked == [(1, True)]
 
 
 def test_a_class_has_the_id_that_the_model_knows_it_by(
     follower: Mixture, images: Path, tools: Any, tmp_path: Path
 ) -> None:
-    decoder = follower.foundation.mask_decoder
+    decoder = follower.foundation.decoder
     expert = Expert("Dataset004_Hippo", follower.view, decoder, classes={1: "Anterior", 2: "Posterior"})
     folder = tmp_path / "prompts"
     folder.mkdir()

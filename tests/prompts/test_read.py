@@ -13,10 +13,10 @@ from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
 
 
-def ours(path: Path, space: str, points: list[Any]) -> Path:
+def ours(path: Path, space: Any, points: list[Any]) -> Path:
     liver = ObjectPrompt(class_id=1, class_name="liver", points=points[:2], labels=(1, 0))
     spleen = ObjectPrompt(class_id=7, class_name="spleen", points=points[2:], labels=(1,))
-    PromptFile(space=space, cases={"scan": (liver, spleen)}).save(path)  # type: ignore[arg-type]
+    PromptFile(space=space, cases={"scan": (liver, spleen)}).save(path)
     return path
 
 
@@ -32,7 +32,7 @@ def every_format(folder: Path, scan: Any, tools: Any) -> list[Path]:
     files.append(ours(folder / "world.json", "world_lps_mm", places))
     files.append(ours(folder / "voxel.json", "voxel_xyz", list(tools.VOXELS)))
     files.append(ours(folder / "array.json", "array_zyx", [voxel[::-1] for voxel in tools.VOXELS]))
-    clicks = [{"fg": [[*tools.VOXELS[0][::-1]]], "bg": [[*tools.VOXELS[1][::-1]]]}]
+    clicks: list[dict[str, list[Any]]] = [{"fg": [[*tools.VOXELS[0][::-1]]], "bg": [[*tools.VOXELS[1][::-1]]]}]
     clicks += [{"fg": [], "bg": []}] * 5 + [{"fg": [[*tools.VOXELS[2][::-1]]], "bg": []}]
     np.savez(folder / "clicks.npz", clicks=np.array(clicks, dtype=object))
     return [*files, folder / "clicks.npz"]
@@ -70,7 +70,7 @@ def test_a_folder_may_mix_formats_and_one_bad_file_costs_one_case(tmp_path: Path
     assert [(o.class_id, o.class_name) for o in found.given("b").objects] == [(1, "adrenal")]
     with pytest.raises(PromptError, match=r"c\.csv: class 2 kidney: .*at least one click must lie inside"):
         found.given("c")
-    with pytest.raises(PromptError, match=r"d\.mrk\.json: not readable as JSON"):
+    with pytest.raises(PromptError, match=r"d\.mrk\.json: not JSON"):
         found.given("d")
     with pytest.raises(PromptError, match=r"e: no prompts in .* Add clicks for e"):
         found.given("e")
@@ -104,7 +104,7 @@ def test_two_files_for_a_case_cost_that_case(tmp_path: Path, tools: Any) -> None
     ("name", "content", "message"),
     [
         ("a.txt", "x", r"its ending is none of \.json"),
-        ("a.json", "{", r"a\.json: not readable as JSON"),
+        ("a.json", "{", r"a\.json: not JSON"),
         ("a.json", "[]", r"neither prompts\.json .* nor markups"),
         ("a.mrk.json", '{"markups": [{"type": "Line"}]}', "a markup of type Line"),
         ("a.mrk.json", '{"markups": []}', "no defined point and no region of interest"),

@@ -2,24 +2,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.prompts.read import read_prompts
 from moe_pipeline.prompts.simulate import SimulatedUserOptions, simulate_prompts
 from moe_pipeline.records.prompts import PromptFile
+from tests.phantoms.images import write_file
 
 SHAPE = (20, 16, 12)
 
 
 def write(path: Path, labels: np.ndarray) -> None:
-    path.parent.mkdir(exist_ok=True)
-    image = sitk.GetImageFromArray(labels.transpose())  # (x, y, z) -> (z, y, x)
-    image.SetSpacing((1.0, 1.5, 2.0))
-    image.SetOrigin((5.0, -6.0, 7.0))
-    image.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
-    sitk.WriteImage(image, str(path))
+    turned = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+    write_file(path, labels, (1.0, 1.5, 2.0), (5.0, -6.0, 7.0), turned)
 
 
 @pytest.fixture

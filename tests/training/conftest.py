@@ -1,4 +1,3 @@
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +7,8 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.training.engine.loop import InterruptedRunError, LoopSettings, Task, run_loop
-from moe_pipeline.workspace import Workspace
 
 Weights = dict[str, Tensor]
-
-
-@pytest.fixture
-def place(trained_workspace: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that a test may spoil."""
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    return Workspace(tmp_path / "ws")
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.training.engine.loop import LoopSettings
 from moe_pipeline.training.pretrain import (
     DecoderPretrainTask,
@@ -25,7 +24,7 @@ SETTINGS = PretrainSettings(
 LOOP = LoopSettings(steps=4, learning_rate=1e-3, warmup_steps=1, validate_every=2, kernel_rate=3e-3)
 
 
-def like_nano() -> Foundation:
+def like_nano() -> SamFoundation:
     """Nano's kind of network, as small as synthetic volumes allow."""
     torch.manual_seed(0)
     return build_foundation(
@@ -46,7 +45,7 @@ def like_nano() -> Foundation:
     )
 
 
-def moved(before: dict[str, Tensor], foundation: Foundation) -> set[str]:
+def moved(before: dict[str, Tensor], foundation: SamFoundation) -> set[str]:
     return {name for name, tensor in foundation.named_parameters() if not torch.equal(tensor, before[name])}
 
 

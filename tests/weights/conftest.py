@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
-from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +19,7 @@ def tiny_config() -> FoundationConfig:
 
 
 @pytest.fixture
-def tiny(tiny_config: FoundationConfig) -> Foundation:
+def tiny(tiny_config: FoundationConfig) -> SamFoundation:
     torch.manual_seed(0)
     return build_foundation(tiny_config)
 

@@ -5,9 +5,8 @@ from types import ModuleType
 import pytest
 
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.presets import preset_names
+from moe_pipeline.presets import preset_names, published_weights
 from moe_pipeline.weights import fetch_foundation
-from moe_pipeline.weights.fetch import published_weights
 
 
 def test_all_published_weights_have_a_preset() -> None:

@@ -8,25 +8,24 @@ import torch
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
+from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights import (
     import_checkpoint,
     list_foundations,
-    load_foundation,
-    save_foundation,
     verify_foundation,
 )
-from moe_pipeline.weights.load import read_config
+from moe_pipeline.weights.load import load_foundation, read_config
+from moe_pipeline.weights.store import find_foundation
+from tests.phantoms.foundations import save_tiny
 
 
-def save(foundation: Foundation, folder: Path) -> Path:
-    view = View(spacing_mm=2, size_voxels=16)
-    save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
-    return folder / "tiny.safetensors"
+def save(foundation: SamFoundation, folder: Path) -> Path:
+    return save_tiny(foundation, folder, View(spacing_mm=2, size_voxels=16))
 
 
-def test_round_trip_is_exact_and_frozen(tiny: Foundation, tmp_path: Path) -> None:
+def test_round_trip_is_exact_and_frozen(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     for loaded in (load_foundation(path), load_foundation("tiny", weights_root=tmp_path)):
         assert all(torch.equal(loaded.state_dict()[name], value) for name, value in tiny.state_dict().items())
@@ -35,7 +34,7 @@ def test_round_trip_is_exact_and_frozen(tiny: Foundation, tmp_path: Path) -> Non
         assert torch.equal(loaded.mask_decoder.positions, tiny.mask_decoder.positions)
 
 
-def test_loading_draws_no_random_numbers(tiny: Foundation, tmp_path: Path) -> None:
+def test_loading_draws_no_random_numbers(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -44,7 +43,7 @@ def test_loading_draws_no_random_numbers(tiny: Foundation, tmp_path: Path) -> No
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_changed_file_is_refused(tiny: Foundation, tmp_path: Path) -> None:
+def test_changed_file_is_refused(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -75,7 +74,7 @@ def test_an_imported_view_has_the_encoders_size(official: Path, tmp_path: Path) 
     assert (card.view.size_voxels, card.view.spacing_mm) == (64, 1.5)
 
 
-def test_a_card_whose_view_does_not_fit_its_encoder_is_refused(tiny: Foundation, tmp_path: Path) -> None:
+def test_a_card_whose_view_does_not_fit_its_encoder_is_refused(tiny: SamFoundation, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     card = FoundationCard.load(path.with_suffix(".json"))
     card.model_copy(update={"view": View(spacing_mm=2, size_voxels=128)}).save(path.with_suffix(".json"))
@@ -125,13 +124,50 @@ def test_a_faulty_configuration_file_is_named(tmp_path: Path, text: str | None, 
         read_config(path)
 
 
-def test_contradicting_configuration_is_refused(tiny: Foundation, official: Path, tmp_path: Path) -> None:
+def test_contradicting_configuration_is_refused(tiny: SamFoundation, official: Path, tmp_path: Path) -> None:
     path = save(tiny, tmp_path)
     with pytest.raises(CheckpointError, match="its card states other sizes"):
         load_foundation(path, json.loads((official / "config.json").read_text()))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
-def test_absent_device_is_an_error(tiny: Foundation, tmp_path: Path, name: str) -> None:
+def test_absent_device_is_an_error(tiny: SamFoundation, tmp_path: Path, name: str) -> None:
     with pytest.raises(PipelineError, match=r"(there are|sees only): cpu"):
         load_foundation(save(tiny, tmp_path), device=name)
+
+
+LIMIT_BYTES = 16_000_000
+
+
+def test_nano_comes_with_the_package_and_fits_its_preset() -> None:
+    stored = find_foundation("nano")
+    preset = load_preset("nano")
+    foundation = load_foundation("nano")
+    assert stored.builtin
+    assert foundation.config == preset.config
+    assert stored.card.view == preset.view
+    assert stored.path.stat().st_size <= LIMIT_BYTES
+    assert not any(parameter.requires_grad for parameter in foundation.parameters())
+
+
+def test_nano_finds_a_small_bright_ball_that_it_is_shown() -> None:
+    """A sanity check that the weights are trained: one click on an obvious object gives most of it.
+
+    A small one: what is larger than some 2 % of the cube comes out too small, as its card says.
+    """
+    foundation = load_foundation("nano")
+    size = foundation.config.encoder.img_size
+    place = torch.cartesian_prod(*[torch.arange(size)] * 3).reshape(size, size, size, 3).float()
+    ball = ((place - 31.5).square().sum(-1) < 6**2)[None, None]
+    noise = torch.randn(ball.shape, generator=torch.Generator().manual_seed(0))
+    image = ball * 2.0 + 0.3 * noise
+    image = (image - image.mean()) / image.std()
+    with torch.no_grad():
+        embedding = foundation.image_encoder(image)
+        low = torch.zeros(1, 1, *[foundation.config.low_resolution_size] * 3)
+        points = torch.tensor([[[31.0, 33.0, 30.0]]]), torch.ones(1, 1, dtype=torch.long)
+        sparse, dense = foundation.prompt_encoder(points=points, mask=low)
+        logits, _ = foundation.mask_decoder(embedding, sparse, dense)
+    mask = torch.nn.functional.interpolate(logits, size=(size, size, size), mode="trilinear") > 0
+    overlap = 2 * (mask & ball).sum() / (mask.sum() + ball.sum())
+    assert overlap > 0.7

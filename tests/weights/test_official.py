@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.weights.official import load_strictly, read_checkpoint
 
 
-def layouts(foundation: Foundation) -> dict[str, Any]:
+def layouts(foundation: SamFoundation) -> dict[str, Any]:
     weights = foundation.state_dict()
     optimizer = torch.optim.AdamW(foundation.parameters())
     return {
@@ -28,7 +28,7 @@ def layouts(foundation: Foundation) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("layout", ["official", "bare", "parallel"])
-def test_every_layout_gives_the_same_weights(tiny: Foundation, tmp_path: Path, layout: str) -> None:
+def test_every_layout_gives_the_same_weights(tiny: SamFoundation, tmp_path: Path, layout: str) -> None:
     torch.save(layouts(tiny)[layout], tmp_path / "weights.pth")
     found = read_checkpoint(tmp_path / "weights.pth")
     assert found.keys() == tiny.state_dict().keys()
@@ -46,7 +46,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_malicious_pickle_is_refused_and_nothing_runs(tiny: Foundation, tmp_path: Path, legacy: bool) -> None:
+def test_malicious_pickle_is_refused_and_nothing_runs(tiny: SamFoundation, tmp_path: Path, legacy: bool) -> None:
     witness = tmp_path / "it_ran"
     content = {"model_state_dict": tiny.state_dict(), "args": Malicious(f"touch {witness}")}
     torch.save(content, tmp_path / "weights.pth", _use_new_zipfile_serialization=not legacy)
@@ -63,7 +63,7 @@ def test_malicious_bare_pickle_is_refused(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-def test_other_classes_are_not_allowed_afterwards(tiny: Foundation, tmp_path: Path) -> None:
+def test_other_classes_are_not_allowed_afterwards(tiny: SamFoundation, tmp_path: Path) -> None:
     torch.save(layouts(tiny)["official"], tmp_path / "weights.pth")
     read_checkpoint(tmp_path / "weights.pth")
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
@@ -73,7 +73,7 @@ def test_other_classes_are_not_allowed_afterwards(tiny: Foundation, tmp_path: Pa
 
 
 @pytest.mark.parametrize("keep", [1, 10, 3000])
-def test_truncated_file_is_named(tiny: Foundation, tmp_path: Path, keep: int) -> None:
+def test_truncated_file_is_named(tiny: SamFoundation, tmp_path: Path, keep: int) -> None:
     torch.save(tiny.state_dict(), tmp_path / "weights.pth")
     (tmp_path / "weights.pth").write_bytes((tmp_path / "weights.pth").read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"weights\.pth: (not a readable checkpoint|refused)"):
@@ -92,7 +92,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "nowhere.pth")
 
 
-def test_differences_are_listed(tiny: Foundation) -> None:
+def test_differences_are_listed(tiny: SamFoundation) -> None:
     weights = dict(tiny.state_dict())
     del weights["mask_decoder.iou_token.weight"]
     weights["surplus"] = torch.zeros(1)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from moe_pipeline.weights.training_state import load_training_state, remove_trai
 def make_network(width: int = 4) -> tuple[nn.Module, torch.optim.AdamW]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, 2))
-    groups = [{"params": network[0].parameters()}, {"params": network[2].parameters(), "lr": 3e-3}]
+    groups: list[dict[str, Any]] = [
+        {"params": network[0].parameters()},
+        {"params": network[2].parameters(), "lr": 3e-3},
+    ]
     return network, torch.optim.AdamW(groups, lr=1 / 3e3, betas=(0.9, 0.95))
 
 

@@ -17,6 +17,7 @@ from moe_pipeline.evaluation.forgetting.tables import prompt_table, set_table
 from moe_pipeline.evaluation.table import write_table
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.journal.written import Written
+from moe_pipeline.paths import RUN_JSON, ExpertFolder, ModelFolder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.comparison import CaseScores, Kind
 from moe_pipeline.records.evaluation import Forgetting
@@ -26,8 +27,6 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.workspace import Workspace
 
 _log = logging.getLogger(__name__)
-
-_RUN_JSON = "run.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +87,13 @@ def forgetting_report(place: Workspace, out: Path, options: MatrixOptions, progr
         PipelineError: if the model is incomplete, a set cannot be read, or not a single case could be compared.
     """
     folder = options.model or place.model
-    model = ModelCard.load(folder / "moe.json")
-    cards = {e.dataset: ExpertCard.load(folder / e.folder / "expert.json") for e in model.experts}
+    model = ModelCard.load(ModelFolder(folder).card)
+    cards = {e.dataset: ExpertCard.load(ExpertFolder(folder / e.folder).card) for e in model.experts}
     if options.datasets:
         names = [place.raw_folder(wanted).name for wanted in options.datasets]
         sets = [raw_set(place, name, cards.get(name), model.channel) for name in names]
     else:
-        general = GateCard.load(folder / "gate.json").general_datasets
+        general = GateCard.load(ModelFolder(folder).gate.card).general_datasets
         sets = sets_of(place, model, cards, general)
     sets += [folder_set(path, model.channel) for path in options.unseen]
     return compare(place, sets, out, options, progress)
@@ -127,7 +126,7 @@ def compare(
         )
     clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
     own = Written(out / FINISHED)
-    own.check([_RUN_JSON, *(file for clicking in clickings for file in _tables(clicking.n_clicks))])
+    own.check([RUN_JSON, *(file for clicking in clickings for file in _tables(clicking.n_clicks))])
     models = load_compared_models(place, folder, options.device)
     scores, failures = _score_all(sets, models, clickings, own, progress)
     if not scores:
@@ -157,8 +156,8 @@ def _score_all(
 
 
 def _kinds(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, Kind]:
-    finetuned = {entry.dataset for entry in ModelCard.load(folder / "moe.json").experts}
-    general = set(GateCard.load(folder / "gate.json").general_datasets)
+    finetuned = {entry.dataset for entry in ModelCard.load(ModelFolder(folder).card).experts}
+    general = set(GateCard.load(ModelFolder(folder).gate.card).general_datasets)
     return {s.name: "finetuned" if s.name in finetuned else "general" if s.name in general else "unseen" for s in sets}
 
 
@@ -219,4 +218,4 @@ def _record(
         results={"forgotten": results, "failures": list(failures)},
         files=[name for one in comparisons for name in _tables(one.n_clicks)],
     )
-    own.write_text(_RUN_JSON, record.as_text())
+    own.write_text(RUN_JSON, record.as_text())

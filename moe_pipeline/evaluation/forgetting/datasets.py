@@ -8,6 +8,7 @@ from moe_pipeline.datasets.dataset import RawDataset, open_dataset
 from moe_pipeline.errors import DatasetError, ImageError
 from moe_pipeline.imaging.io.files import list_images, list_label_maps
 from moe_pipeline.inference.batch.prompt_sources import channel_file
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.planning.plan_files import load_splits
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import ModelCard
@@ -120,7 +121,7 @@ def sets_of(
         cards: of the experts, by dataset.
         general: datasets that the gate learned as the general expert's.
     """
-    names = [name for name in (*cards, *general) if (place.raw(name) / "dataset.json").is_file()]
+    names = [name for name in (*cards, *general) if RawFolder(place.raw(name)).description.is_file()]
     return [raw_set(place, name, cards.get(name), model.channel) for name in names]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, GENERAL_IN_EXPERT_VIEW, MOE, SFT
 from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture, with_expert
+from moe_pipeline.paths import ExpertFolder, ModelFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ModelCard
@@ -66,14 +67,14 @@ def load_compared_models(place: Workspace, model_folder: Path, device: str) -> l
         models.append(ComparedModel(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
     models += [_wholly_finetuned(name, path, general, device) for name, path in _sft_files(place, model_folder)]
     chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
-    models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(model_folder / "moe.json").sha256()))
+    models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(ModelFolder(model_folder).card).sha256()))
     return models
 
 
 def _sft_files(place: Workspace, model_folder: Path) -> list[tuple[str, Path]]:
     """Datasets of the model's experts on whose very fold a whole network was finetuned too, and its weights."""
-    card = ModelCard.load(model_folder / "moe.json")
-    experts = [ExpertCard.load(model_folder / entry.folder / "expert.json") for entry in card.experts]
+    card = ModelCard.load(ModelFolder(model_folder).card)
+    experts = [ExpertCard.load(ExpertFolder(model_folder / entry.folder).card) for entry in card.experts]
     files = [(expert.dataset, place.sft(expert.dataset, expert.fold) / f"{SFT_NAME}.safetensors") for expert in experts]
     return [(dataset, path) for dataset, path in files if path.is_file()]
 

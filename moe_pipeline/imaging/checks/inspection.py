@@ -15,6 +15,7 @@ from moe_pipeline.imaging.checks.repair import can_snap
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import as_labels, check_finite, label_counts
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.check import Finding, Fix, Kind, Severity
 
 _Result = TypeVar("_Result")
@@ -131,7 +132,7 @@ def inspect_label(
     volume: Volume,
     classes: Collection[int],
     others: Collection[int] = (0,),
-    named_in: str = "dataset.json",
+    named_in: str = RawFolder.DESCRIPTION,
 ) -> InspectedLabel:
     """Whether a volume is a label map of certain classes.
 

@@ -42,11 +42,6 @@ class Plane:
         """Unit vector that completes across and down to a right-handed system."""
         return np.cross(self.across, self.down)
 
-    @property
-    def height_mm(self) -> float:
-        """Position along the normal."""
-        return float(np.dot(self.corner_mm, self.normal))
-
     def is_parallel(self, other: "Plane") -> bool:
         """Whether both have the same axes."""
         axes, others = (self.across, self.down), (other.across, other.down)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError
+from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -38,7 +39,7 @@ def first_channels(folder: Path, named: list[tuple[str, Path]]) -> list[tuple[st
 
 def _are_channels(folder: Path, numbers: dict[str, set[int]]) -> bool:
     most = max((max(found) + 1 for found in numbers.values()), default=1)
-    described = _described_channels(folder.resolve().parent / "dataset.json")
+    described = _described_channels(RawFolder(folder.resolve().parent).description)
     if described is not None:
         return most <= described
     alike = all(found == set(range(most)) for found in numbers.values())

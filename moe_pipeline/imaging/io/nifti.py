@@ -3,6 +3,9 @@
 ITK fills what is missing from a truncated file with zeros and says nothing, and chooses between an sform and a qform
 that differ. Here every byte is accounted for, a compressed file must end with its own checksum, and a header that
 contradicts itself is refused (see `nifti_header`).
+
+Why not nibabel (measured with 5.4): it stops reading where the voxels end, so it takes a compressed file with a changed
+byte, a wrong checksum or none for a good one; and 270 small files took it three times as long (0.29 s against 0.10 s).
 """
 
 import gzip
@@ -21,6 +24,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.nifti_header import HEADER_BYTES, NiftiHeader, parse, place
 
 _Seen = TypeVar("_Seen")
+_SLOPE_AT_BYTE = 112
 _LONGEST_HEADER = 8192  # with extensions, of either version
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
@@ -79,6 +83,13 @@ def read_image(path: Path, fixes: Collection[str] = ()) -> tuple[NDArray[Any], G
 def read_voxels(path: Path) -> NDArray[Any]:
     """As `read_image`, wherever the voxels lie."""
     return _reading(path, lambda _: None)[0]
+
+
+def set_slope(path: Path, slope: float) -> None:
+    """Make readers multiply what an uncompressed little-endian file of version 1 stores by `slope`."""
+    with path.open("r+b") as stream:
+        stream.seek(_SLOPE_AT_BYTE)
+        stream.write(struct.pack("<2f", slope, 0.0))
 
 
 def _reading(path: Path, look: Callable[[NiftiHeader], _Seen]) -> tuple[NDArray[Any], _Seen]:

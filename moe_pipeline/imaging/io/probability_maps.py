@@ -2,7 +2,6 @@
 
 import gzip
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ from moe_pipeline.errors import ImageError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.native import write_native
+from moe_pipeline.imaging.io.nifti import set_slope
 from moe_pipeline.imaging.volume import Volume, to_grid_orientation
 
 _SUFFIX = ".nii.gz"
-_SLOPE_AT_BYTE = 112  # of a NIfTI-1 header: slope and intercept, two floats
 _QUICKLY = 5  # compression: nearly all is 0, so more effort saves little
 
 
@@ -39,9 +38,7 @@ def write_fractions(volume: Volume, path: Path, native: Geometry) -> None:
         plain = temporary.with_name(temporary.name.removesuffix(".gz"))
         try:
             write_native(on_grid, plain)
-            with plain.open("r+b") as stream:
-                stream.seek(_SLOPE_AT_BYTE)
-                stream.write(struct.pack("<2f", 1 / 255, 0.0))
+            set_slope(plain, 1 / 255)
             with (
                 plain.open("rb") as source,
                 temporary.open("wb") as file,

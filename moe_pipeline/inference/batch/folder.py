@@ -1,12 +1,10 @@
 """Folder in, folder out: every case a label map or a row that says why not."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from moe_pipeline.errors import ImageError, PipelineError
-from moe_pipeline.files import remove_leftovers, sha256_json
+from moe_pipeline.files import csv_text, remove_leftovers, sha256_json
 from moe_pipeline.imaging.io.files import SUFFIXES, list_images, list_label_maps
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
@@ -19,11 +17,12 @@ from moe_pipeline.inference.search.experts import class_searches, class_tables
 from moe_pipeline.journal.case_errors import is_full
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import package_version
 
-CASES_CSV = "cases.csv"
+CASES_CSV = PredictionFolder.CASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +178,7 @@ class _Book:
 
 def rows_as_csv(rows: list[CaseRow]) -> str:
     """Text of cases.csv."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(CaseRow.model_fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.model_dump() for row in rows)
-    return stream.getvalue()
+    return csv_text(list(CaseRow.model_fields), (row.model_dump() for row in rows))
 
 
 def _description(model: Mixture, files: CaseFiles) -> str:

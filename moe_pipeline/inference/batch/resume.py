@@ -5,11 +5,12 @@ from pathlib import Path
 
 from moe_pipeline.journal.journal import Journal
 from moe_pipeline.journal.written import Written
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.records.base import Part
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.stamp import FileStamp
 
-FINISHED = "finished.jsonl"
+FINISHED = PredictionFolder.FINISHED
 
 
 class FinishedCase(Part):

@@ -3,14 +3,14 @@
 import codecs
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moe_pipeline.errors import PromptError
+from moe_pipeline.errors import PromptError, RecordError
+from moe_pipeline.records.base import read_json
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -43,24 +43,15 @@ def text_of(path: Path) -> str:
 
 
 def json_of(path: Path) -> Any:
-    """The content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+    """The content of a JSON file, as `read_json` reads it.
 
     Raises:
         PromptError: if it is no JSON, or names something twice, of which only one could be kept.
     """
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except (ValueError, RecursionError) as error:
-        raise PromptError(f"{path}: not readable as JSON: {error}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise PromptError(f"{path}: {twice!r} stands in it twice; keep one, or put both together")
-    return found
+        return read_json(path, "prompts")
+    except RecordError as error:
+        raise PromptError(str(error)) from error
 
 
 def table_of(path: Path) -> tuple[list[str], list[Row]]:

@@ -13,6 +13,7 @@ from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.files import sha256_json
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig, best_place, heat_maps
+from moe_pipeline.paths import RUN_JSON, ExpertFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ClickProposerCard, ExpertCard
 from moe_pipeline.records.foundation import View
@@ -187,11 +188,11 @@ def add_click_proposer(
         validate_every=-(-settings.steps // 6),
         weight_decay=0.05,
     )
-    result = run_loop(task, loop, out / "click_proposer", data.device, progress)
+    result = run_loop(task, loop, ExpertFolder(out).click_proposer_training, data.device, progress)
     row = next((r for r in result.rows if r["step"] == result.best_step), {})
     config, classes = task.module.config, tuple(sorted(data.plan.classes))
     click_proposer = ClickProposerCard(
-        weights_sha256=save_tensors(out / "click_proposer.safetensors", result.best, {"dataset": data.plan.dataset}),
+        weights_sha256=save_tensors(ExpertFolder(out).click_proposer, result.best, {"dataset": data.plan.dataset}),
         width=config.width,
         hidden=config.hidden,
         depth=config.depth,
@@ -212,8 +213,8 @@ def add_click_proposer(
         seconds=round(result.seconds, 1),
         results={"steps": result.steps, "stopped_by": result.stopped_by, **click_proposer.validation},
         files=["../click_proposer.safetensors", "../expert.json", "log.csv", "curve.png"],
-    ).save(out / "click_proposer" / "run.json")
-    card.save(out / "expert.json")
+    ).save(ExpertFolder(out).click_proposer_training / RUN_JSON)
+    card.save(ExpertFolder(out).card)
     return card
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from moe_pipeline.charts import draw_learning_curve
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.files import write_text
+from moe_pipeline.files import csv_text, write_text
 
 LoggerName = Literal["tensorboard"]
 Row = dict[str, float]
@@ -41,8 +41,7 @@ class CsvLogger:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add a row."""
         self._rows.append({"step": step, **values})
-        lines = [",".join(self._rows[0]), *(",".join(map(str, row.values())) for row in self._rows)]
-        write_text(self.path, "\n".join(lines) + "\n")
+        write_text(self.path, csv_text(list(self._rows[0]), self._rows))
 
     def close(self) -> None:
         """All is written already."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from moe_pipeline.paths import ExpertFolder
 from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
@@ -91,7 +92,7 @@ def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
         mirror_axes=plan.mirror_axes,
         foundation=plan.foundation,
         foundation_sha256=planned.foundation_sha256,
-        weights_sha256=save_tensors(out / "expert.safetensors", best, {"dataset": plan.dataset}),
+        weights_sha256=save_tensors(ExpertFolder(out).weights, best, {"dataset": plan.dataset}),
         plan_sha256=plan.sha256(),
         fold=session.options.fold,
         seed=plan.seed,
@@ -100,6 +101,6 @@ def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
         validation=trained.validation,
         settings=trained.settings,
     )
-    card.save(out / "expert.json")
-    save_run_record(session, trained, ["expert.safetensors", "expert.json"])
+    card.save(ExpertFolder(out).card)
+    save_run_record(session, trained, [ExpertFolder.WEIGHTS, ExpertFolder.CARD])
     return card

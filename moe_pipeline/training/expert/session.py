@@ -11,6 +11,7 @@ from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.journal.lock import release_lock, take_lock
+from moe_pipeline.paths import RUN_JSON
 from moe_pipeline.planning.plan_files import load_fingerprint, load_splits
 from moe_pipeline.planning.splits import classes_not_learnt, not_learnt_warning
 from moe_pipeline.progress import Progress, silent
@@ -198,7 +199,7 @@ def save_run_record(session: Session, trained: Trained, files: list[str]) -> Non
         seconds=round(trained.result.seconds + encoding, 1),
         results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
         files=[*files, "log.csv", "curve.png"],
-    ).save(session.out / "run.json")
+    ).save(session.out / RUN_JSON)
 
 
 def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, kernels: float = 0.0) -> LoopSettings:

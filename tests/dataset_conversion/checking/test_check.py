@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from dataset_conversion.checking import check as stage
+from dataset_conversion.checking.case_check import check_case
 from dataset_conversion.checking.check import check
 from dataset_conversion.checking.findings_text import as_table, findings_as_text
 from dataset_conversion.label_map import LabelMap
@@ -348,7 +349,7 @@ def test_a_second_check_reads_only_what_has_changed(
     first = check(folder, tmp_path / "out")
     change(label(folder, "p001"), lambda a: a * 7)
     read: list[str] = []
-    real = stage.check_case
+    real = check_case
 
     def spy(case: Any, dataset: Any, journal: Any) -> Any:
         if journal.find(case.case_id, [*case.images, *case.labels]) is None:

@@ -153,6 +153,6 @@ def test_slightly_sheared_files_are_freed_of_shear(folder: Path, shear: Callable
 
 def test_fixes_are_known_by_name() -> None:
     assert fixes_named(["split-4d", "safe"]) == ("safe", "split-4d")
-    assert chosen(("safe",)) == {"snap", "round"}
+    assert chosen(fixes_named(["safe"])) == {"snap", "round"}
     with pytest.raises(DatasetError, match="--fix magic: no such fix; there are: safe, snap, round"):
         fixes_named(["magic"])

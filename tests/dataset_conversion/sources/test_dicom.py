@@ -301,7 +301,7 @@ def broken(path: Path, **changes: Any) -> None:
         dataset.save_as(path)
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "short": ({"PixelData": b"\0" * 38}, "38 bytes of pixels, but 5 rows of 4 pixels need 40"),
     "slope": ({"RescaleSlope": "NaN"}, "RescaleSlope NaN and RescaleIntercept"),
     "zero": ({"RescaleSlope": "0"}, "RescaleSlope 0 and RescaleIntercept"),

@@ -21,7 +21,13 @@ def write(path: Path, **changes: Any) -> dict[str, Any]:
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[1:3, 2:4, 1:5] = 1
     image = np.random.default_rng(0).integers(0, 255, (4, 5, 6)).astype(np.uint8)
-    arrays = {"imgs": image, "gts": labels, "spacing": SPACING, "direction": SWAPPED, "origin": [1.0, 2.0, 3.0]}
+    arrays: dict[str, Any] = {
+        "imgs": image,
+        "gts": labels,
+        "spacing": SPACING,
+        "direction": SWAPPED,
+        "origin": [1.0, 2.0, 3.0],
+    }
     arrays = {name: array for name, array in (arrays | changes).items() if array is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)
@@ -64,7 +70,7 @@ def test_a_direction_that_is_identity_differs_from_one_that_swaps(tmp_path: Path
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     class Trap:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
             return Path.touch, (tmp_path / "sprung",)
 
     source = tmp_path / "in"

@@ -137,7 +137,7 @@ def test_masks_must_be_masks_on_the_grid_of_the_image(tmp_path: Path, write_volu
 def test_templates_that_do_not_fit_are_explained(tmp_path: Path, write_volume: Write) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     write_volume(source / "a.nii.gz")
-    for options, fault in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"images": "{case}.nii.gz"}, "--images and --masks need each other"),
         (
             {"images": "{case}.mha", "masks": "{case}_x.mha"},
@@ -146,7 +146,8 @@ def test_templates_that_do_not_fit_are_explained(tmp_path: Path, write_volume: W
         ({"images": "{case}.nii.gz", "masks": "{case}_x.mha"}, "no label file fits"),
         ({"images": "{case}.nii.gz", "masks": "{scan}.mha"}, r"\{scan\} does not come in the template of the images"),
         ({}, "1 images and 0 labels, judged by their names"),
-    ):
+    )
+    for options, fault in cases:
         with pytest.raises(DatasetError, match=fault):
             convert(source, out, "pairs", options=Options(**options))
     assert not out.exists()

@@ -19,7 +19,7 @@ from moe_pipeline.inference.interactive.request import Request, SimulatedRequest
 from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
 from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.comparison import CaseScores
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.report.forgetting import matrix_as_text
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(
     damaged = next((out / "cases" / ONE).iterdir())
     Written(out / FINISHED).write_text(damaged.relative_to(out).as_posix(), "{")  # as if of another version
     asked: list[str] = []
-    whole = prompts_module.segment_case
+    whole = segment_case
 
     def counted(model: Mixture, request: Request, *more: Any) -> CaseResult:
         asked.append(request.case)
@@ -185,16 +185,14 @@ def test_the_report_says_what_was_forgotten_and_what_was_seen(compared: tuple[Ma
 
 
 def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
-    trained_workspace: Workspace, unseen: Path, small_foundation: Foundation, tmp_path: Path
+    place: Workspace, unseen: Path, small_foundation: SamFoundation, tmp_path: Path
 ) -> None:
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
     view = ExpertCard.load(place.expert(ONE) / "expert.json").view
     save_foundation(
         small_foundation, place.sft(ONE), name="foundation", source="test", licence="none", preset="nano", view=view
     )
     report = forgetting_report(place, tmp_path / "out", MatrixOptions(datasets=(ONE,), unseen=(unseen,)))
-    matrix = report.comparisons[0].matrix.set_index("dataset")
+    matrix: Any = report.comparisons[0].matrix.set_index("dataset")
     model = f"sft of {ONE}"
     assert matrix.loc["Strangers", model].tolist() == matrix.loc["Strangers", "general"].tolist()
     assert matrix.loc[ONE, model].tolist() == matrix.loc[ONE, "general in expert's view"].tolist()
@@ -204,13 +202,11 @@ def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
     assert forgetting.mean_drop == 0
 
 
-def test_held_back_are_the_test_cases_or_else_the_fold(trained_workspace: Workspace, tmp_path: Path) -> None:
-    fold = raw_set(trained_workspace, ONE, None, 0)
-    splits = json.loads(trained_workspace.splits(ONE).read_text())
+def test_held_back_are_the_test_cases_or_else_the_fold(place: Workspace) -> None:
+    fold = raw_set(place, ONE, None, 0)
+    splits = json.loads(place.splits(ONE).read_text())
     assert [case.case for case in fold.cases] == splits["folds"][0]["validation"]
     assert "fold 0" in fold.origin
-    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
-    place = Workspace(tmp_path / "ws")
     raw = place.raw(ONE)
     for part in ("images", "labels"):
         (raw / f"{part}Ts").mkdir()

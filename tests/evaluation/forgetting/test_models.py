@@ -6,9 +6,7 @@ def test_columns_share_one_foundation_and_name_what_they_see(trained_workspace: 
     models = load_compared_models(trained_workspace, trained_workspace.model, "cpu")
     names = ["general", "general in expert's view", "Dataset001_One", "Dataset002_Two", "moe"]
     assert [model.name for model in models] == names
-    foundations = {
-        id(model.foundation) for model in models for model in (model.everywhere, *model.by_set.values()) if model
-    }
+    foundations = {id(one.foundation) for model in models for one in (model.everywhere, *model.by_set.values()) if one}
     assert len(foundations) == 1
     assert models[0].view == "1.5 mm, 32 voxels"
     assert models[1].model_for("elsewhere") is None

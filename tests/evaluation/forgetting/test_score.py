@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -19,7 +20,8 @@ def test_models_on_one_foundation_encode_no_cube_twice_and_score_as_each_does_al
     models = load_compared_models(trained_workspace, trained_workspace.model, "cpu")
     held_back = raw_set(trained_workspace, ONE, None, 0)
     case, clickings = held_back.cases[0], [Clicking(1, 0), Clicking(2, 0)]
-    encoder = models[-1].everywhere.foundation.image_encoder  # type: ignore[union-attr]
+    everywhere: Any = models[-1].everywhere
+    encoder = everywhere.foundation.image_encoder
     whole, cubes = encoder.forward, []
 
     def counted(images: Tensor) -> Tensor:

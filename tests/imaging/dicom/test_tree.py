@@ -112,7 +112,7 @@ def test_damage_ends_in_errors_that_name_the_file(tmp_path: Path, dicom_phantoms
         for _ in range(40):
             damaged = np.frombuffer(intact, np.uint8).copy()
             damaged[random.integers(132, len(damaged), 4)] = random.integers(0, 256, 4)
-            path.write_bytes(damaged[: random.choice([len(damaged), random.integers(10, len(damaged))])].tobytes())
+            path.write_bytes(damaged[: random.choice([len(damaged), int(random.integers(10, len(damaged)))])].tobytes())
             n_refused += refusals(tmp_path)
         path.write_bytes(intact)
     assert 20 < n_refused < 120  # some damage does not matter

@@ -24,6 +24,7 @@ from moe_pipeline.imaging.io.files import (
     write_label_map,
 )
 from moe_pipeline.imaging.volume import Volume
+from tests.phantoms.images import write_file
 
 ORIENTATIONS = [
     np.eye(3)[:, list(order)] * np.array(signs)
@@ -34,12 +35,13 @@ SPACING = (0.75, 1.5, 4.25)
 ORIGIN_LPS = (-31.5, 12.25, 80.0)
 
 
-def write(path: Path, array_xyz: np.ndarray, direction: np.ndarray | None = None, spacing=SPACING) -> Path:
-    image = sitk.GetImageFromArray(array_xyz.transpose())
-    image.SetSpacing(spacing)
-    image.SetOrigin(ORIGIN_LPS)
-    image.SetDirection((np.eye(3) if direction is None else direction).ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+def write(
+    path: Path,
+    array_xyz: np.ndarray,
+    direction: np.ndarray | None = None,
+    spacing: tuple[float, float, float] = SPACING,
+) -> Path:
+    write_file(path, array_xyz, spacing, ORIGIN_LPS, np.eye(3) if direction is None else direction)
     return path
 
 

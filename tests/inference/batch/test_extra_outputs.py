@@ -17,6 +17,7 @@ from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.model.moe.selector import Route
 from moe_pipeline.prompts.prompt import Prompt
+from tests.phantoms.foundations import decoder_of
 
 NATIVE = Geometry((20, 24, 18), (1.5, 1.0, 2.5), (10.0, 5.0, 3.0), (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -100,10 +101,10 @@ def test_mirror_images_leave_a_symmetric_decoder_alone(follower: Mixture, image:
 def test_an_expert_looks_only_at_mirror_images_that_it_knows(
     follower: Mixture, greedy: Mixture, image: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = greedy.foundation.decoder
+    decoder = decoder_of(greedy)
     monkeypatch.setattr(Mixture, "route", lambda *_: Route(1, 1.0, 1, 1.0, out_of_distribution=False))
     for mirror_axes, looks in (((), 1), ((0, 2), 3), ((0, 1, 2), 4)):
-        expert = Expert("Dataset001_Greedy", follower.view, decoder, mirror_axes=mirror_axes)
+        expert = Expert("Dataset001_Greedy", follower.view, greedy.foundation.decoder, mirror_axes=mirror_axes)
         decoder.asked.clear()
         ask(replace(follower, experts=(expert,)), image, 3, tta=True, max_crops=1)
         assert len(decoder.asked) == looks

@@ -23,18 +23,20 @@ from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io import native as native_files
+from moe_pipeline.imaging.io import nifti
 from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch import case_files
 from moe_pipeline.inference.batch.case_files import CaseFiles
 from moe_pipeline.inference.batch.prompt_sources import references_in
+from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.inference.options import PredictOptions
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
+from tests.phantoms.images import shear_file
 
 GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
 REASONS = {  # case: what its row says
@@ -76,27 +78,17 @@ def write_bad(folder: Path) -> None:
     with_gap = noise(0)
     with_gap[2, 2, 2] = np.nan
     write_image(Volume(with_gap, GRID), folder / "bad_nan.nii.gz", GRID)
-    write_sheared(folder / "bad_sheared.nii")
+    write_image(Volume(noise(0), GRID), folder / "bad_sheared.nii", GRID)
+    shear_file(folder / "bad_sheared.nii", 0.4)
     (folder / "bad_text.nii.gz").write_text("not an image at all")
 
 
-def write_sheared(path: Path) -> None:
-    """A NIfTI file whose sform is sheared."""
-    write_image(Volume(noise(0), GRID), path, GRID)
-    content = bytearray(path.read_bytes())
-    content[252:256] = np.array([0, 1], "<i2").tobytes()  # qform_code, sform_code
-    content[280:328] = np.array([[1, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0]], "<f4").tobytes()
-    path.write_bytes(content)
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation) -> Workspace:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation) -> Workspace:
     """A workspace with a foundation, 30 images of which 8 are bad, and clicks for all."""
     place = Workspace(tmp_path_factory.mktemp("night"))
     view = View(spacing_mm=1.0, size_voxels=16)
-    save_foundation(
-        tiny_foundation, place.weights, name="tiny", source="a test", licence="CC0", preset="nano", view=view
-    )
+    save_tiny(tiny_foundation, place.weights, view)
     images = place.root / "images"
     images.mkdir()
     write_bad(images)
@@ -160,7 +152,7 @@ class Counted:
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> Counted:
     """How many cases were computed."""
-    counted = Counted(case_files.segment_case)
+    counted = Counted(segment_case)
     monkeypatch.setattr(case_files, "segment_case", counted)
     return counted
 
@@ -288,7 +280,7 @@ def test_a_case_that_turns_bad_leaves_no_old_answer(place: Workspace, undisturbe
 def test_interruption_keeps_what_is_done(
     place: Workspace, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = Counted(case_files.segment_case, 8, KeyboardInterrupt())
+    counted = Counted(segment_case, 8, KeyboardInterrupt())
     monkeypatch.setattr(case_files, "segment_case", counted)
     with pytest.raises(KeyboardInterrupt, match=r"7 of 30 cases are finished and kept; the same command goes on"):
         predict(place, tmp_path / "out")
@@ -303,7 +295,7 @@ def test_interruption_keeps_what_is_done(
 def test_ctrl_c_is_answered_by_what_is_kept(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(case_files, "segment_case", Counted(case_files.segment_case, 3, KeyboardInterrupt()))
+    monkeypatch.setattr(case_files, "segment_case", Counted(segment_case, 3, KeyboardInterrupt()))
     words = ["predict", "-i", place.root / "images", "-o", tmp_path / "out", "--foundation", "tiny"]
     with pytest.raises(SystemExit) as stop:
         main([*map(str, words), "--prompts", str(place.root / "clicks.json"), "--workspace", str(place.root)])
@@ -432,7 +424,7 @@ def test_a_label_map_that_was_replaced_is_neither_believed_nor_lost(
 def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     place: Workspace, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
-    out, whole = tmp_path / "out", case_files.write_label_map
+    out, whole = tmp_path / "out", write_label_map
     monkeypatch.setattr(case_files, "write_label_map", Counted(whole, 8, OSError(fault, os.strerror(fault))))
     with pytest.raises(PipelineError, match=r"the disk is full\. 7 of 30 cases are finished"):
         predict(place, out)
@@ -447,7 +439,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
 def test_a_file_that_comes_in_the_way_costs_one_case(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs, segment = tmp_path / "out" / "good_03.nii.gz", case_files.segment_case
+    theirs, segment = tmp_path / "out" / "good_03.nii.gz", segment_case
 
     def meanwhile(*arguments: Any) -> Any:
         theirs.write_text("by hand")
@@ -463,8 +455,8 @@ def test_a_file_that_comes_in_the_way_costs_one_case(
 def test_several_processes_say_the_same_also_when_one_was_killed(
     place: Workspace, undisturbed: Path, tmp_path: Path
 ) -> None:
-    def kill_one(_stage: str, done: float, _total: float) -> None:
-        if done > 12:
+    def kill_one(stage: str, done: float, total: float) -> None:
+        if stage == "predicting" and 12 < done < total:
             for process in active_children():
                 process.kill()
 
@@ -539,7 +531,7 @@ def test_header_and_voxels_of_a_case_are_read_once(
 ) -> None:
     (tmp_path / "images").mkdir()
     write_good(tmp_path / "images", "good_00", 0)
-    headers = Counted(native_files._read_header)
-    monkeypatch.setattr(native_files, "_read_header", headers)
+    reads = Counted(nifti.parse)
+    monkeypatch.setattr(nifti, "parse", reads)
     assert not predict(place, tmp_path / "out", images=tmp_path / "images").failed
-    assert headers.calls == 1
+    assert reads.calls == 1

@@ -7,44 +7,34 @@ import torch
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.inference.interactive.interact import Reply, interact
 from moe_pipeline.inference.interactive.request import PromptRequest, SimulatedRequest
 from moe_pipeline.inference.interactive.segment_case import bank_for, segment_case
 from moe_pipeline.inference.options import PLAIN, SegmentOptions, Zoom
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Expert, Mixture, with_expert
-from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.selector import Route
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.foundation import View
+from tests.phantoms.foundations import foundation_alone
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @pytest.fixture
-def general(tiny_foundation: Foundation) -> Mixture:
+def general(tiny_foundation: SamFoundation) -> Mixture:
     return foundation_alone(tiny_foundation, VIEW)
-
-
-def foundation_alone(foundation: Foundation, view: View) -> Mixture:
-    return Mixture(
-        foundation=foundation,
-        view=view,
-        experts=(),
-        router=None,
-        tau=0.0,
-        selector="general",
-        device=torch.device("cpu"),
-        hashes={},
-    )
 
 
 def other_expert(general: Mixture, view: View = VIEW) -> Expert:
     torch.manual_seed(1)
-    decoder = build_foundation(general.foundation.config).mask_decoder
-    decoder.bind_positions(general.foundation.prompt_encoder.dense_positions())
+    foundation = general.foundation
+    assert isinstance(foundation, SamFoundation)
+    decoder = build_foundation(foundation.config).mask_decoder
+    decoder.bind_positions(foundation.prompt_encoder.dense_positions())
     return Expert("Dataset001_Other", view, decoder.requires_grad_(False).eval())
 
 
@@ -102,15 +92,25 @@ def test_a_class_that_is_not_in_the_reference_is_absent(general: Mixture, image:
     assert not result.labels.array.any()
 
 
-def test_given_clicks_answer_like_the_simulated_users_own(general: Mixture, image: Volume) -> None:
-    user = segment_case(general, request(image, clicks=1))
-    voxels = np.flatnonzero(request(image).reference.array == 3)
-    assert voxels.size
-    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
-    prompt = Prompt(3, "organ", centre, np.array([1]), "prompts")
+@pytest.mark.parametrize("n_clicks", [1, 3])
+def test_given_clicks_answer_like_the_simulated_users_own(
+    general: Mixture, image: Volume, monkeypatch: pytest.MonkeyPatch, n_clicks: int
+) -> None:
+    replies: list[Reply] = []
+
+    def noting(*given: Any) -> Reply:
+        replies.append(interact(*given))
+        return replies[-1]
+
+    monkeypatch.setattr("moe_pipeline.inference.interactive.segment_case.interact", noting)
+    image = Volume(image.array[..., :12], image.geometry.cropped(((0, 20), (0, 24), (0, 12))))  # one crop, any click
+    user = segment_case(general, request(image, clicks=n_clicks))
+    prompt = Prompt(3, "organ", *replies[0].clicks, "prompts")
     given = segment_case(general, PromptRequest("case", image, (prompt,)))
-    assert given.rows[0].prompt_source == "prompts"
-    assert given.rows[0].n_clicks == user.rows[0].n_clicks == 1
+    assert [row.prompt_source for row in (*user.rows, *given.rows)] == ["labels", "prompts"]
+    assert given.rows[0].n_clicks == user.rows[0].n_clicks == n_clicks
+    assert user.labels.array.any()
+    assert np.array_equal(given.labels.array, user.labels.array)
 
 
 def test_prompts_close_together_share_one_encoding(general: Mixture, image: Volume) -> None:
@@ -119,16 +119,6 @@ def test_prompts_close_together_share_one_encoding(general: Mixture, image: Volu
     far = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 17.0]]))
     one, same, other = plan_windows(crop_grid, [centre, centre + 1.0, far])
     assert one == same != other
-
-
-def test_where_masks_overlap_the_more_probable_class_wins(general: Mixture, image: Volume) -> None:
-    centre = image.geometry.voxel_to_world(np.array([[10.0, 12.0, 8.0]]))
-    one = Prompt(1, "a", centre, np.array([1]), "prompts")
-    two = Prompt(2, "b", centre, np.array([1]), "prompts")
-    result = segment_case(general, PromptRequest("case", image, (one, two)))
-    assert not (result.labels.array == 2).any()  # equal probabilities: the first stays
-    if (result.labels.array == 1).any():
-        assert result.rows[1].status == "absent"
 
 
 @pytest.mark.parametrize("zoom", ["off", "auto"])

@@ -19,11 +19,11 @@ from moe_pipeline.inference.windows import decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.mixture.model import Expert, Mixture
-from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig
 from moe_pipeline.model.moe.gate import Gate, GateConfig, OODDetector
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.model.moe.selector import GENERAL, Route
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_positive")
@@ -58,7 +58,7 @@ def bright(classes: dict[int, str], objects: dict[int, int] | None = None) -> Br
     return Bright(net, classes, objects or {})
 
 
-def model_of(foundation: Foundation, *click_proposers: ExpertClickProposer | None) -> Mixture:
+def model_of(foundation: SamFoundation, *click_proposers: ExpertClickProposer | None) -> Mixture:
     names = ("Dataset001_One", "Dataset022_Two")
     experts = tuple(
         Expert(name, VIEW, foundation.decoder, click_proposer)
@@ -94,7 +94,7 @@ def bank_of(model: Mixture, image: Volume) -> CropBank:
     return PlainBank(image, model.foundation, model.device)
 
 
-def test_a_class_is_found_wherever_it_is(tiny_foundation: Foundation, routed: Callable[[Routing], None]) -> None:
+def test_a_class_is_found_wherever_it_is(tiny_foundation: SamFoundation, routed: Callable[[Routing], None]) -> None:
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
     image = image_with(CENTRE)
@@ -107,7 +107,7 @@ def test_a_class_is_found_wherever_it_is(tiny_foundation: Foundation, routed: Ca
     assert found.missing == ()
 
 
-def test_an_absent_class_gets_no_click(tiny_foundation: Foundation, routed: Callable[[Routing], None]) -> None:
+def test_an_absent_class_gets_no_click(tiny_foundation: SamFoundation, routed: Callable[[Routing], None]) -> None:
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
     found = search_case(model, bank_of(model, image_with()), SearchOptions())
@@ -116,7 +116,7 @@ def test_an_absent_class_gets_no_click(tiny_foundation: Foundation, routed: Call
 
 
 def test_several_objects_where_a_scan_usually_has_several(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None]
+    tiny_foundation: SamFoundation, routed: Callable[[Routing], None]
 ) -> None:
     routed(lambda _: to(1))
     centres = (CENTRE, (15, 40, 12))
@@ -132,7 +132,7 @@ def test_several_objects_where_a_scan_usually_has_several(
 
 @pytest.mark.parametrize(("ood_scores", "looks"), [(0.4, True), (1.9, True), (2.1, False)])
 def test_an_expert_does_not_look_where_everything_is_strange(
-    tiny_foundation: Foundation,
+    tiny_foundation: SamFoundation,
     routed: Callable[[Routing], None],
     monkeypatch: pytest.MonkeyPatch,
     ood_scores: float,
@@ -148,7 +148,7 @@ def test_an_expert_does_not_look_where_everything_is_strange(
     assert [gap.out_of_distribution for gap in found.missing] == ([] if looks else [True])
 
 
-def test_a_scan_is_as_strange_as_its_most_familiar_window(tiny_foundation: Foundation) -> None:
+def test_a_scan_is_as_strange_as_its_most_familiar_window(tiny_foundation: SamFoundation) -> None:
     width = tiny_foundation.config.encoder.out_chans
     ood_detectors = [OODDetector(2 * width, 1) for _ in range(2)]
     for in_distribution, limit in zip(ood_detectors, (0.5, torch.inf), strict=True):
@@ -176,7 +176,11 @@ def test_a_scan_is_as_strange_as_its_most_familiar_window(tiny_foundation: Found
     ],
 )
 def test_nothing_is_proposed_where_the_expert_may_not_answer(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None], route: Route, out_of_distribution: bool, reason: str
+    tiny_foundation: SamFoundation,
+    routed: Callable[[Routing], None],
+    route: Route,
+    out_of_distribution: bool,
+    reason: str,
 ) -> None:
     routed(lambda _: route)
     model = model_of(tiny_foundation, bright({4: "ball"}), None)
@@ -187,7 +191,7 @@ def test_nothing_is_proposed_where_the_expert_may_not_answer(
 
 
 def test_a_label_value_belongs_to_one_expert_in_an_image(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None]
+    tiny_foundation: SamFoundation, routed: Callable[[Routing], None]
 ) -> None:
     routed(lambda n: to(1, 0.6) if n == 0 else to(2, 0.9))  # the first proposal is the first expert's
     model = model_of(tiny_foundation, bright({4: "ball"}), bright({4: "pear"}))
@@ -199,7 +203,7 @@ def test_a_label_value_belongs_to_one_expert_in_an_image(
 
 
 def test_the_same_class_of_two_experts_is_found_once(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None]
+    tiny_foundation: SamFoundation, routed: Callable[[Routing], None]
 ) -> None:
     routed(lambda n: to(1, 0.6) if n == 0 else to(2, 0.9))
     model = model_of(tiny_foundation, bright({4: "ball"}), bright({4: "ball"}))
@@ -219,7 +223,7 @@ def test_the_same_class_of_two_experts_is_found_once(
     ],
 )
 def test_the_search_can_be_restricted(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None], search: SearchOptions, expected: set[str]
+    tiny_foundation: SamFoundation, routed: Callable[[Routing], None], search: SearchOptions, expected: set[str]
 ) -> None:
     routed(lambda _: to(GENERAL))
     model = model_of(tiny_foundation, bright({4: "ball", 6: "bar"}), bright({5: "cone"}))
@@ -235,19 +239,19 @@ def test_the_search_can_be_restricted(
     ],
 )
 def test_what_nobody_knows_is_refused_before_the_first_case(
-    tiny_foundation: Foundation, search: SearchOptions, message: str
+    tiny_foundation: SamFoundation, search: SearchOptions, message: str
 ) -> None:
     with pytest.raises(PromptError, match=message):
         class_searches(model_of(tiny_foundation, bright({4: "ball"})), search)
 
 
-def test_a_model_without_click_proposers_says_how_to_get_one(tiny_foundation: Foundation) -> None:
+def test_a_model_without_click_proposers_says_how_to_get_one(tiny_foundation: SamFoundation) -> None:
     with pytest.raises(PromptError, match=r"no expert of this model can propose .*`moe finetune`"):
         class_searches(model_of(tiny_foundation, None), SearchOptions())
 
 
 def test_a_search_gives_a_row_for_every_class(
-    tiny_foundation: Foundation, routed: Callable[[Routing], None], monkeypatch: pytest.MonkeyPatch
+    tiny_foundation: SamFoundation, routed: Callable[[Routing], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     routed(lambda _: to(1))
     model = model_of(tiny_foundation, bright({4: "ball"}))
@@ -259,7 +263,7 @@ def test_a_search_gives_a_row_for_every_class(
 
 
 def test_the_general_selector_answers_at_the_experts_clicks(
-    tiny_foundation: Foundation, monkeypatch: pytest.MonkeyPatch
+    tiny_foundation: SamFoundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 

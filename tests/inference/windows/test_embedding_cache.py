@@ -7,7 +7,7 @@ from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.inference.windows.embedding_cache import CropBank
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
@@ -23,7 +23,7 @@ def image() -> Volume:
 class Counting:
     """Counts the cubes that an encoder sees."""
 
-    def __init__(self, foundation: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, foundation: SamFoundation, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[int] = []
         encode = foundation.image_encoder.forward
 
@@ -34,7 +34,9 @@ class Counting:
         monkeypatch.setattr(foundation.image_encoder, "forward", forward)
 
 
-def test_each_crop_is_encoded_once(tiny_foundation: Foundation, image: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_crop_is_encoded_once(
+    tiny_foundation: SamFoundation, image: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted = Counting(tiny_foundation, monkeypatch)
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     bank.encode(VIEW, [*STARTS, *STARTS])
@@ -45,7 +47,7 @@ def test_each_crop_is_encoded_once(tiny_foundation: Foundation, image: Volume, m
     assert len(counted.seen) == 5
 
 
-def test_together_they_get_what_each_gets_alone(tiny_foundation: Foundation, image: Volume) -> None:
+def test_together_they_get_what_each_gets_alone(tiny_foundation: SamFoundation, image: Volume) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     bank.encode(VIEW, STARTS)
     for start in STARTS:
@@ -56,7 +58,7 @@ def test_together_they_get_what_each_gets_alone(tiny_foundation: Foundation, ima
 
 
 def test_what_was_used_longest_ago_is_forgotten_first(
-    tiny_foundation: Foundation, image: Volume, monkeypatch: pytest.MonkeyPatch
+    tiny_foundation: SamFoundation, image: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     size = bank.crop(VIEW, STARTS[0]).embedding.nbytes
@@ -71,7 +73,7 @@ def test_what_was_used_longest_ago_is_forgotten_first(
     assert len(counted.seen) == 3
 
 
-def test_mirror_images_are_looked_at_too(tiny_foundation: Foundation, image: Volume) -> None:
+def test_mirror_images_are_looked_at_too(tiny_foundation: SamFoundation, image: Volume) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"), tta=True)
     crop = bank.crop(VIEW, STARTS[2])
     cube = extract_crop(image, bank.crop_grid(VIEW).cube(STARTS[2]), VIEW)

@@ -14,6 +14,9 @@ def test_voxels_know_their_own_place_and_what_lies_far_away() -> None:
     torch.testing.assert_close(groups.mean(2), torch.zeros(2, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(groups.std(2, correction=0), torch.ones(2, 2), atol=1e-3, rtol=0)
     voxels[0, :, 0, 0, 0].sum().backward()
+    assert fine.grad is not None
+    assert middle.grad is not None
+    assert tokens.grad is not None
     assert fine.grad[0, :, 0, 0, 0].abs().sum() > 0
     assert middle.grad[0, :, 0, 0, 0].abs().sum() > 0
     assert tokens.grad[0, :, 1, 1, 1].abs().sum() > 0

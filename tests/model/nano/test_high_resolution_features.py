@@ -1,24 +1,30 @@
 """What travels with the tokens, low-resolution voxel by low-resolution voxel."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from moe_pipeline.model.config import EncoderConfig, FoundationConfig
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.model.moe.gate import gate_features
 from moe_pipeline.model.nano.high_resolution_features import PROMPT_FEATURES, pack, prompt_features_per_voxel, unpack
 from moe_pipeline.model.nano.refinement_unet import RefinementUNet
-from moe_pipeline.model.sam.foundation import build_foundation
-from moe_pipeline.model.sam.mask_decoder import Candidates
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.presets import load_preset
+
+
+def refinement_of(foundation: SamFoundation) -> RefinementUNet:
+    network = foundation.mask_decoder.refinement_unet
+    assert network is not None
+    return network
 
 
 def small_nano(high_res_chans: int) -> FoundationConfig:
     """The nano foundation's kinds of parts, in small."""
     config = load_preset("nano").config
-    sizes = {"img_size": 32, "embed_dim": 96, "depth": 1, "num_heads": 2, "out_chans": 96}
+    sizes: dict[str, Any] = {"img_size": 32, "embed_dim": 96, "depth": 1, "num_heads": 2, "out_chans": 96}
     return replace(
         config,
         encoder=replace(config.encoder, **sizes, high_res_chans=high_res_chans),
@@ -29,7 +35,7 @@ def small_nano(high_res_chans: int) -> FoundationConfig:
     )
 
 
-def answer(foundation: Foundation, image: torch.Tensor) -> torch.Tensor:
+def answer(foundation: SamFoundation, image: torch.Tensor) -> torch.Tensor:
     embedding = foundation.image_encoder(image)
     clicks = torch.tensor([[[9.0, 20.0, 13.0], [25.0, 6.0, 7.0]]]), torch.tensor([[1, 0]])
     mask = torch.linspace(-3, 3, 16**3).reshape(1, 1, 16, 16, 16)
@@ -78,18 +84,21 @@ def test_new_details_change_nothing_until_they_are_trained() -> None:
     with_high_res.load_state_dict(plain.state_dict(), strict=False)
     image = torch.randn(1, 1, 32, 32, 32)
     torch.testing.assert_close(answer(with_high_res, image), answer(plain, image))
-    torch.nn.init.ones_(with_high_res.mask_decoder.refinement_unet.leave.weight)
+    torch.nn.init.ones_(refinement_of(with_high_res).leave.weight)
     assert not torch.allclose(answer(with_high_res, image), answer(plain, image))
 
 
 def test_details_are_the_same_with_and_without_gradients() -> None:
     torch.manual_seed(1)
     foundation = build_foundation(small_nano(16))
-    torch.nn.init.normal_(foundation.mask_decoder.refinement_unet.leave.weight)
+    torch.nn.init.normal_(refinement_of(foundation).leave.weight)
     image = torch.randn(2, 1, 32, 32, 32)
     learning = answer(foundation, image[:1])
     learning.square().mean().backward()
-    assert foundation.image_encoder.pyramid.skip.weight.grad.abs().sum() > 0
+    assert foundation.image_encoder.pyramid is not None
+    learnt = foundation.image_encoder.pyramid.skip.weight.grad
+    assert isinstance(learnt, torch.Tensor)
+    assert learnt.abs().sum() > 0
     with torch.no_grad():
         torch.testing.assert_close(answer(foundation, image[:1]), learning, rtol=1e-4, atol=1e-5)
 
@@ -113,6 +122,7 @@ def test_the_refinement_unet_starts_at_zero_and_sees_the_surroundings() -> None:
     assert network(voxels).count_nonzero() == 0
     torch.nn.init.normal_(network.leave.weight)
     network(voxels)[0, 8, 8, 8].sum().backward()
+    assert voxels.grad is not None
     assert voxels.grad[0, 8, 8, 13].abs().sum() > 0
 
 
@@ -125,7 +135,7 @@ def test_the_gate_does_not_look_at_details() -> None:
     torch.testing.assert_close(wide, gate_features(embedding[:, :96], sparse, dense[:, :96], clicks, 32))
 
 
-def sequence(foundation: Foundation, n_clicks: int, mask: torch.Tensor | None) -> Candidates:
+def sequence(foundation: SamFoundation, n_clicks: int, mask: torch.Tensor | None) -> Candidates:
     clicks = torch.rand(2, n_clicks, 3, generator=torch.Generator().manual_seed(3)) * 32
     sparse, dense = foundation.prompt_encoder(points=(clicks, torch.ones(2, n_clicks, dtype=torch.long)), mask=mask)
     embedding = foundation.image_encoder(torch.linspace(-1, 1, 32**3).reshape(1, 1, 32, 32, 32))
@@ -143,6 +153,7 @@ def test_one_click_is_answered_by_the_mask_that_the_mask_ranker_prefers() -> Non
     none = torch.zeros(2, 1, 16, 16, 16)
     for mask in (None, none):  # no earlier answer, either way
         first = sequence(foundation, 1, mask)
+        assert first.preference is not None
         assert first.chosen.tolist() == (1 + first.preference.argmax(1)).tolist()
     assert sequence(foundation, 2, none).chosen.tolist() == [0, 0]
     one_answered = torch.stack([none[0], none[0] - 2])
@@ -158,6 +169,7 @@ def test_so_many_clicks_are_answered_by_choice_and_more_by_mask_0() -> None:
     answered = torch.full((2, 1, 16, 16, 16), -2.0)
     for n_clicks in (2, 3):
         chosen = sequence(foundation, n_clicks, answered)
+        assert chosen.preference is not None
         assert chosen.chosen.tolist() == (1 + chosen.preference.argmax(1)).tolist()
     assert sequence(foundation, 4, answered).chosen.tolist() == [0, 0]
     assert sequence(foundation, 1, answered).chosen.tolist() == [0, 0]

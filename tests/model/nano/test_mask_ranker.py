@@ -35,7 +35,9 @@ def test_masks_are_not_bent_so_as_to_be_chosen() -> None:
     mask_ranker(logits, features).sum().backward()
     assert logits.grad is None
     assert features.grad is None
-    assert mask_ranker.hidden.weight.grad.abs().sum() > 0
+    learnt = mask_ranker.hidden.weight.grad
+    assert learnt is not None
+    assert learnt.abs().sum() > 0
 
 
 def test_empty_and_full_masks_are_finite() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 
 Prompts = tuple[Tensor, Tensor]
 
@@ -14,7 +14,7 @@ def embedding() -> Tensor:
     return torch.randn(1, 48, 8, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def some_prompts(foundation: Foundation, n_prompts: int, *, with_mask: bool) -> Prompts:
+def some_prompts(foundation: SamFoundation, n_prompts: int, *, with_mask: bool) -> Prompts:
     generator = torch.Generator().manual_seed(2)
     coordinates = 64 * torch.rand(n_prompts, 2, 3, generator=generator)
     labels = torch.randint(0, 2, (n_prompts, 2), generator=generator)
@@ -29,7 +29,7 @@ def close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool
 
 @pytest.mark.parametrize("with_mask", [True, False])
 @torch.no_grad()
-def test_prompts_get_the_same_bits_in_any_company(small: Foundation, embedding: Tensor, with_mask: bool) -> None:
+def test_prompts_get_the_same_bits_in_any_company(small: SamFoundation, embedding: Tensor, with_mask: bool) -> None:
     sparse, dense = some_prompts(small, 5, with_mask=with_mask)
     decoder = small.mask_decoder
     singles = [decoder(embedding, sparse[i : i + 1], dense[i : i + 1]) for i in range(5)]
@@ -41,7 +41,7 @@ def test_prompts_get_the_same_bits_in_any_company(small: Foundation, embedding: 
 
 
 @pytest.mark.parametrize("with_mask", [True, False])
-def test_with_and_without_gradients_it_is_the_same(small: Foundation, embedding: Tensor, with_mask: bool) -> None:
+def test_with_and_without_gradients_it_is_the_same(small: SamFoundation, embedding: Tensor, with_mask: bool) -> None:
     prompts = some_prompts(small, 3, with_mask=with_mask)
     learning = small.mask_decoder(embedding, *prompts)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_with_and_without_gradients_it_is_the_same(small: Foundation, embedding:
 
 
 @torch.no_grad()
-def test_each_prompt_may_have_its_own_embedding(small: Foundation) -> None:
+def test_each_prompt_may_have_its_own_embedding(small: SamFoundation) -> None:
     embeddings = torch.randn(3, 48, 8, 8, 8)
     sparse, dense = some_prompts(small, 3, with_mask=False)
     logits, iou = small.mask_decoder(embeddings, sparse, dense)
@@ -60,14 +60,14 @@ def test_each_prompt_may_have_its_own_embedding(small: Foundation) -> None:
 
 
 @torch.no_grad()
-def test_multimask_gives_the_other_masks(small: Foundation, embedding: Tensor) -> None:
+def test_multimask_gives_the_other_masks(small: SamFoundation, embedding: Tensor) -> None:
     logits, iou = small.mask_decoder(embedding, *some_prompts(small, 2, with_mask=True), multimask_output=True)
     assert logits.shape == (2, 3, 32, 32, 32)
     assert iou.shape == (2, 3)
 
 
 @pytest.mark.parametrize("learning", [True, False])
-def test_no_prompts_give_no_masks(small: Foundation, embedding: Tensor, learning: bool) -> None:
+def test_no_prompts_give_no_masks(small: SamFoundation, embedding: Tensor, learning: bool) -> None:
     with torch.set_grad_enabled(learning):
         prompts = some_prompts(small, 0, with_mask=True)
         for multimask, n_masks in ((False, 1), (True, 3)):
@@ -77,7 +77,7 @@ def test_no_prompts_give_no_masks(small: Foundation, embedding: Tensor, learning
 
 
 @pytest.mark.parametrize("prepared", [True, False])
-def test_gradients_do_not_depend_on_what_is_shared(small: Foundation, embedding: Tensor, prepared: bool) -> None:
+def test_gradients_do_not_depend_on_what_is_shared(small: SamFoundation, embedding: Tensor, prepared: bool) -> None:
     sparse, dense = (part.detach() for part in some_prompts(small, 3, with_mask=False))
     decoder = small.mask_decoder
     image = decoder.prepare(embedding) if prepared else embedding
@@ -96,7 +96,7 @@ def parameters(decoder: torch.nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_a_copy_stands_alone(small: Foundation, embedding: Tensor) -> None:
+def test_a_copy_stands_alone(small: SamFoundation, embedding: Tensor) -> None:
     prompts = some_prompts(small, 1, with_mask=True)
     expert = copy.deepcopy(small.mask_decoder)
     expected = small.mask_decoder(embedding, *prompts)
@@ -105,7 +105,7 @@ def test_a_copy_stands_alone(small: Foundation, embedding: Tensor) -> None:
     assert "positions" not in expert.state_dict()
 
 
-def test_learns_under_autocast(small: Foundation, embedding: Tensor) -> None:
+def test_learns_under_autocast(small: SamFoundation, embedding: Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, iou = small.mask_decoder(embedding, *some_prompts(small, 2, with_mask=True))
         (logits.float().square().mean() + iou.float().mean()).backward()
@@ -114,7 +114,7 @@ def test_learns_under_autocast(small: Foundation, embedding: Tensor) -> None:
     assert gradient.isfinite().all()
 
 
-def test_embedding_of_another_shape_is_refused(small: Foundation) -> None:
+def test_embedding_of_another_shape_is_refused(small: SamFoundation) -> None:
     prompts = some_prompts(small, 1, with_mask=False)
     with pytest.raises(ValueError, match=r"embedding must have shape \(B, 48, 8, 8, 8\), got \(1, 48, 4, 4, 4\)"):
         small.mask_decoder(torch.zeros(1, 48, 4, 4, 4), *prompts)

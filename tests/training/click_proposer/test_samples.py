@@ -14,7 +14,7 @@ def test_the_target_is_a_distribution_with_its_peak_in_the_middle() -> None:
     target = click_target(ball((10, 18, 22), 7), 8, power=2.0)
     assert target.shape == (8, 8, 8)
     assert target.sum() == pytest.approx(1.0, abs=1e-5)
-    assert np.unravel_index(target.argmax(), target.shape) == (2, 4, 5)
+    assert tuple(map(int, np.unravel_index(target.argmax(), target.shape))) == (2, 4, 5)
 
 
 def test_a_higher_power_keeps_closer_to_the_thickest_place() -> None:

@@ -10,7 +10,7 @@ from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.augmentation import AugmentationSettings
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.click_proposer.search_crops import (
     SearchRecipe,
@@ -69,7 +69,7 @@ def test_a_scan_without_any_class_gives_crops_without_any_class() -> None:
 
 def test_a_second_run_encodes_nothing_and_a_damaged_file_is_made_again(
     tmp_path: Path,
-    small_foundation: Foundation,
+    small_foundation: SamFoundation,
     make_phantom_dataset: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -93,7 +93,7 @@ def test_a_second_run_encodes_nothing_and_a_damaged_file_is_made_again(
         assert np.array_equal(one.labels, last.labels)
 
 
-def test_synthetic_volumes_are_kept_too(tmp_path: Path, small_foundation: Foundation) -> None:
+def test_synthetic_volumes_are_kept_too(tmp_path: Path, small_foundation: SamFoundation) -> None:
     made = encode_synthetic(2, VIEW, small_foundation, "sha", tmp_path, CPU)
     assert made.shape == (2, 48, 4, 4, 4)
     assert made.dtype == torch.float16
@@ -102,7 +102,7 @@ def test_synthetic_volumes_are_kept_too(tmp_path: Path, small_foundation: Founda
 
 def test_another_augmentation_or_recipe_version_encodes_anew(
     tmp_path: Path,
-    small_foundation: Foundation,
+    small_foundation: SamFoundation,
     make_phantom_dataset: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -124,7 +124,7 @@ def test_another_augmentation_or_recipe_version_encodes_anew(
 
 
 def test_another_generator_of_synthetic_volumes_encodes_anew(
-    tmp_path: Path, small_foundation: Foundation, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_foundation: SamFoundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode_synthetic(1, VIEW, small_foundation, "sha", tmp_path, CPU)
     monkeypatch.setattr("moe_pipeline.training.click_proposer.search_crops.GENERATOR_VERSION", 99)

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def made_up(count: int, seed: int) -> list[SeenCrop]:
     """Crops of 32 voxels in which channel c of the embedding is hot where class c is; class 2 is seldom there."""
     random = np.random.default_rng(seed)
-    crops = []
+    crops: list[SeenCrop] = []
     for number in range(count):
         embedding, labels = 0.1 * torch.randn(8, 4, 4, 4), np.zeros((32, 32, 32), np.uint8)
         for class_id in (1, 2) if number % 2 else (1,):

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from moe_pipeline.model.sam.mask_decoder import Candidates
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.training.engine.losses import (
     choice_loss,
     dice_loss,
@@ -56,6 +56,7 @@ def test_each_first_mask_learns_its_own_sizes() -> None:
     logits = torch.zeros(3, 4, 10, 10, 10, requires_grad=True)
     candidates = Candidates(logits, torch.full((3, 4), 0.5), torch.tensor([3, 1, 0]))
     interaction_loss(candidates, target, 0.2).backward()
+    assert logits.grad is not None
     touched = logits.grad.flatten(2).abs().sum(2) > 0
     assert touched.tolist() == [[False, True, False, False], [False, False, True, False], [True, False, False, False]]
 
@@ -66,6 +67,7 @@ def test_the_choice_learns_which_mask_is_best() -> None:
     logits = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]).view(1, 4, 1, 1, 2)  # the third is right
     preference = torch.zeros(1, 3, requires_grad=True)
     interaction_loss(Candidates(logits, torch.zeros(1, 4), torch.tensor([1]), preference), target, 1.0).backward()
+    assert preference.grad is not None
     assert (preference.grad[0] < 0).tolist() == [False, True, False]
     sure = torch.tensor([[-9.0, 9.0, -9.0]])
     assert choice_loss(sure, torch.tensor([[0.5, 1.0, 0.0]])).item() < 0.01
@@ -76,7 +78,8 @@ def test_only_the_masks_that_compete_learn_their_iou() -> None:
     iou = torch.full((2, 4), 0.5, requires_grad=True)
     candidates = Candidates(-torch.ones(2, 4, 4, 4, 4), iou, torch.tensor([2, 0]))
     interaction_loss(candidates, target, 1.0).backward()
-    assert (iou.grad != 0).tolist() == [[False, True, True, True], [True, False, False, False]]
+    assert iou.grad is not None
+    assert iou.grad.bool().tolist() == [[False, True, True, True], [True, False, False, False]]
 
 
 def test_balance_weighs_small_objects_up() -> None:

@@ -36,7 +36,7 @@ def test_the_whole_network_learns_and_is_a_foundation_of_its_own(planned: Worksp
     moved = {name.split(".")[0] for name, tensor in start.items() if not torch.equal(tensor, end[name])}
     assert moved == {"image_encoder", "prompt_encoder", "mask_decoder"}
     assert card.view == Plan.load(planned.plan(NAME)).view
-    assert (card.licence, card.source_sha256) == ("free", before.card.weights_sha256)
+    assert (card.licence, card.source_sha256) == ("CC0", before.card.weights_sha256)
     assert {"dice_1", "dice_5", "general_dice_1", "general_dice_5"} <= set(card.training["validation"])
     files = {path.name for path in planned.sft(NAME).iterdir()}
     assert files == {

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache, Sample
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.progress import silent
 from moe_pipeline.synthetic import make_batch
 from moe_pipeline.training.engine.loop import LoopSettings
@@ -62,12 +62,12 @@ def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> Non
 
 
 @pytest.fixture(scope="module")
-def nano() -> Foundation:
+def nano() -> SamFoundation:
     return load_foundation("nano")
 
 
 @pytest.fixture(scope="module")
-def one_crop(nano: Foundation) -> EmbeddingCache:
+def one_crop(nano: SamFoundation) -> EmbeddingCache:
     """A cache with a synthetic volume and one class."""
     batch = make_batch(3, 1, nano.config.encoder.img_size)
     with torch.no_grad():
@@ -95,13 +95,14 @@ def expert_task(place: Workspace, settings: ExpertSettings, processes: Processes
 def test_each_step_answers_the_next_click_of_a_click_sequence(place: Workspace) -> None:
     task, seen = expert_task(place, SHORT), []
     for step in range(16):
-        before = task._sequences._states.get(step % 2)
+        name = f"{step % 2}.coordinates"
+        before = task.memory().get(name)
         task.loss(step)
-        state = task._sequences._states[step % 2]
-        clicks = state.labels.shape[1]
+        coordinates = task.memory()[name]
+        clicks = coordinates.shape[1]
         if clicks > 1:
             assert before is not None
-            assert torch.equal(state.coordinates[:, :-1], before.coordinates)
+            assert torch.equal(coordinates[:, :-1], before)
         seen.append(clicks)
     assert set(seen) == {1, 2, 3}
     for own in (seen[::2], seen[1::2]):  # click by click, then a new click sequence
@@ -136,7 +137,7 @@ def test_each_process_goes_on_with_its_own_prompts(place: Workspace) -> None:
         assert torch.equal(torch.cat([part[name] for part in found]), tensor)
 
 
-def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: Foundation, one_crop: EmbeddingCache) -> None:
+def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: SamFoundation, one_crop: EmbeddingCache) -> None:
     before = {name: tensor.clone() for name, tensor in nano.state_dict().items()}
     one, again = (ExpertTask(nano, one_crop, [], [], ExpertSettings(), torch.device("cpu")) for _ in range(2))
     for task in (one, again):
@@ -154,7 +155,7 @@ def test_what_hardly_ever_answers_in_nanos_decoder_is_drawn_anew(nano: Foundatio
         task.close()
 
 
-def test_nothing_to_train_on_is_left_to_the_session_that_says_so(nano: Foundation) -> None:
+def test_nothing_to_train_on_is_left_to_the_session_that_says_so(nano: SamFoundation) -> None:
     cache = SimpleNamespace(manifest=SimpleNamespace(entries=[]), of_cases=lambda *_, **__: [])
     task = ExpertTask(nano, cast("EmbeddingCache", cache), [], [], ExpertSettings(), torch.device("cpu"))
     assert task.train_numbers == []

@@ -1,15 +1,17 @@
 """Which clicks the gate is shown."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.training.expert.task import PromptBatch
 from moe_pipeline.training.gate import features
 from moe_pipeline.training.gate.features import PromptFeatures, collect_features
+from moe_pipeline.training.interactive.click_sequences import PromptBatch
 
 SIZE = 20
 
@@ -35,36 +37,37 @@ class LabelledCubes:
 
 
 @pytest.fixture
-def collect(monkeypatch: pytest.MonkeyPatch):
+def collect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., PromptFeatures]:
     def first_click(_foundation: object, _embedding: Tensor, coordinates: Tensor, labels: Tensor) -> Tensor:
         assert (labels[:, 0] == 1).all()
         return coordinates[:, 0]
 
-    cache = LabelledCubes()
+    cache: Any = LabelledCubes()
+    nobody: Any = None
     monkeypatch.setattr(features, "load_prompts", cache.prompts)
     monkeypatch.setattr(features, "prompt_features", first_click)
 
     def collected(numbers: list[int], *, background_clicks: bool) -> PromptFeatures:
-        return collect_features(cache, numbers, 40, None, 0, torch.device("cpu"), background_clicks=background_clicks)
+        return collect_features(cache, numbers, 40, nobody, 0, torch.device("cpu"), background_clicks=background_clicks)
 
     return collected
 
 
-def test_the_first_click_lies_in_the_object(collect) -> None:
+def test_the_first_click_lies_in_the_object(collect: Callable[..., PromptFeatures]) -> None:
     found = collect([3, 5, 20], background_clicks=False)
     assert len(found.rows) == 12  # four for each sample
     for case, row in zip(found.cases, found.rows[:, 0].tolist(), strict=True):
         assert row < int(case.split("_")[1])
 
 
-def test_clicks_in_the_background_keep_away_from_the_object(collect) -> None:
+def test_clicks_in_the_background_keep_away_from_the_object(collect: Callable[..., PromptFeatures]) -> None:
     found = collect([3, 5], background_clicks=True)
     assert {class_id for _, class_id in found.objects} == {0}
     for case, row in zip(found.cases, found.rows[:, 0].tolist(), strict=True):
         assert row >= int(case.split("_")[1]) + 4
 
 
-def test_an_object_that_leaves_no_room_gives_no_click_in_the_background(collect) -> None:
+def test_an_object_that_leaves_no_room_gives_no_click_in_the_background(collect: Callable[..., PromptFeatures]) -> None:
     found = collect([3, 17, 20], background_clicks=True)  # three slabs are too few to keep away
     assert set(found.cases) == {"case_3"}
     assert len(found.rows) == len(found.objects) == 4

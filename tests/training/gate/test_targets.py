@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
-from moe_pipeline.model.sam.mask_decoder import Candidates
+from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.training.gate.targets import Judgement, dice_targets, object_dice
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.workspace import Workspace

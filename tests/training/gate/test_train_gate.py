@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.moe import GateCard
 from moe_pipeline.training.gate import features as gate_features
@@ -48,7 +49,7 @@ def test_a_killed_training_repeated_gives_the_same_gate(
             patch.setattr(GateTask, "loss", killed)
         else:
             calls: list[int] = []
-            features = gate_features.prompt_features
+            features = prompt_features
 
             def killed_late(*arguments: object) -> torch.Tensor:
                 calls.append(0)
@@ -104,7 +105,7 @@ def test_the_papers_rule_needs_general_data_and_plain_targets(place: Workspace) 
 def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: Workspace) -> None:
     card = GateCard.load(trained_workspace.model / "gate.json")
     assert card.sweep[0].tau == 0
-    assert all(a.coverage >= b.coverage for a, b in zip(card.sweep, card.sweep[1:], strict=False))
+    assert all((a.coverage or 0) >= (b.coverage or 0) for a, b in zip(card.sweep, card.sweep[1:], strict=False))
     assert sum(row.n for row in card.reliability) > 0
     gaps = [row.n * abs(row.confidence - row.accuracy) for row in card.reliability]
     assert card.calibration_error == pytest.approx(sum(gaps) / sum(row.n for row in card.reliability))

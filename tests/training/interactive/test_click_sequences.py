@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.interactive.click_sequences import (
     ClickSequences,
@@ -24,7 +24,7 @@ def test_answers_to_k_clicks_are_as_frequent_as_squares_of_uniform_numbers_make_
     np.testing.assert_allclose(answers / answers.sum(), squares / squares.sum(), atol=1e-4)
 
 
-def test_a_batch_is_read_once_for_each_click_sequence(small_foundation: Foundation) -> None:
+def test_a_batch_is_read_once_for_each_click_sequence(small_foundation: SamFoundation) -> None:
     began: list[int] = []
     sequences, model = talk(small_foundation, began)
     for step in range(20):
@@ -36,7 +36,7 @@ def test_a_batch_is_read_once_for_each_click_sequence(small_foundation: Foundati
     assert sequences.begun(20) == sum(step < 20 for step in began)
 
 
-def test_a_run_that_stops_again_at_once_forgets_nothing(small_foundation: Foundation) -> None:
+def test_a_run_that_stops_again_at_once_forgets_nothing(small_foundation: SamFoundation) -> None:
     first, model = talk(small_foundation, [])
     for step in range(3):
         first.loss(step, model)
@@ -51,7 +51,7 @@ def test_a_run_that_stops_again_at_once_forgets_nothing(small_foundation: Founda
         sequences.close()
 
 
-def talk(foundation: Foundation, began: list[int]) -> tuple[ClickSequences, InteractiveModel]:
+def talk(foundation: SamFoundation, began: list[int]) -> tuple[ClickSequences, InteractiveModel]:
     """Click sequences about noise, and who answers; the steps in which batches are read are noted."""
     encoder, size = foundation.config.encoder, foundation.config.encoder.img_size
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.training.interactive.simulated_clicks import (
     ClickState,
     InteractionStep,
@@ -62,7 +62,7 @@ def test_labels_tell_missed_from_invented() -> None:
         assert not target[1, 0, x, y, z]
 
 
-def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: Foundation) -> None:
+def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_foundation: SamFoundation) -> None:
     foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1)))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
@@ -81,7 +81,7 @@ def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_
     assert full_size(last.logits, 16).shape == (2, 1, 16, 16, 16)
 
 
-def test_same_seed_same_click_sequence(tiny_foundation: Foundation) -> None:
+def test_same_seed_same_click_sequence(tiny_foundation: SamFoundation) -> None:
     foundation = tiny_foundation
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
@@ -97,7 +97,7 @@ def test_same_seed_same_click_sequence(tiny_foundation: Foundation) -> None:
     assert clicks(3) != clicks(4)
 
 
-def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: Foundation) -> None:
+def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: SamFoundation) -> None:
     foundation, generator = tiny_foundation, torch.Generator().manual_seed(5)
     embedding = foundation.image_encoder(torch.ones(1, 1, 16, 16, 16))
     target = torch.zeros(2, 1, 16, 16, 16, dtype=torch.bool)
@@ -119,7 +119,7 @@ def test_a_click_sequence_goes_on_where_it_was_left(tiny_foundation: Foundation)
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_answer_keeps_its_gradient_though_the_ones_before_have_none(
-    tiny_foundation: Foundation, precision: str
+    tiny_foundation: SamFoundation, precision: str
 ) -> None:
     target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
     target[0, 0, :8] = True

@@ -12,22 +12,20 @@ from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.inference.keywords import predict_options
-from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.weights.store import save_foundation
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
 
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, tiny_foundation: Foundation, make_phantom_dataset: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation, make_phantom_dataset: Callable[..., Path]
 ) -> Workspace:
     """A workspace with one foundation and one raw folder."""
     workspace = Workspace(tmp_path_factory.mktemp("options"))
     view = View(spacing_mm=1.5, size_voxels=16, normalisation="zscore_clipped")
-    save_foundation(
-        tiny_foundation, workspace.weights, name="tiny", source="test", licence="none", preset="nano", view=view
-    )
+    save_tiny(tiny_foundation, workspace.weights, view)
     make_phantom_dataset(workspace.raw("Dataset001_One"), n_cases=1)
     return workspace
 
@@ -44,7 +42,7 @@ def labels_with(place: Workspace, out: Path, **more: Any) -> np.ndarray:
     [{"tta": True}, {"precision": "bf16"}, {"max_crops": 1}, {"zoom": "auto"}],
     ids=["tta", "precision", "max crops", "zoom"],
 )
-def test_an_option_is_used_and_recorded(place: Workspace, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_an_option_is_used_and_recorded(place: Workspace, tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = labels_with(place, tmp_path / "plain")
     changed = labels_with(place, tmp_path / "changed", **changes)
     assert not np.array_equal(plain, changed)
@@ -73,7 +71,7 @@ def test_maps_lie_beside_the_label_maps_and_leave_them_alone(place: Workspace, t
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_predicted(
-    place: Workspace, tmp_path: Path, changes: dict[str, object], message: str
+    place: Workspace, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(PipelineError, match=message):
         labels_with(place, tmp_path / "out", **changes)

@@ -1,0 +1,163 @@
+"""Names of the files in the folders that we write and read, each of them once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+RUN_JSON = "run.json"
+"""What a command did; beside whatever it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFolder:
+    """A raw dataset, as nnU-Net lays it out."""
+
+    root: Path
+
+    DESCRIPTION: ClassVar = "dataset.json"
+    CONVERTED: ClassVar = "cases.jsonl"
+
+    @property
+    def description(self) -> Path:
+        """Channels, classes and the like."""
+        return self.root / self.DESCRIPTION
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFolder:
+    """What a check found in a raw dataset or source."""
+
+    root: Path
+
+    REPORT: ClassVar = "check.json"
+    TEXT: ClassVar = "check.txt"
+    JOURNAL: ClassVar = "cases.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFolder:
+    """Fingerprint, plan and folds of a dataset."""
+
+    root: Path
+
+    @property
+    def fingerprint(self) -> Path:
+        """Statistics of the dataset."""
+        return self.root / "fingerprint.json"
+
+    @property
+    def plan(self) -> Path:
+        """The plan made from preset and fingerprint; users may edit it."""
+        return self.root / "plan.json"
+
+    @property
+    def previous_plan(self) -> Path:
+        """A plan that was replaced."""
+        return self.root / "plan.previous.json"
+
+    @property
+    def splits(self) -> Path:
+        """The folds."""
+        return self.root / "splits.json"
+
+    @property
+    def journal(self) -> Path:
+        """Fingerprints of single cases, so that they are not read again."""
+        return self.root / "cases.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertFolder:
+    """A finetuned expert."""
+
+    root: Path
+
+    CARD: ClassVar = "expert.json"
+    WEIGHTS: ClassVar = "expert.safetensors"
+
+    @property
+    def card(self) -> Path:
+        """What the expert is."""
+        return self.root / self.CARD
+
+    @property
+    def weights(self) -> Path:
+        """Tensors of its decoder."""
+        return self.root / self.WEIGHTS
+
+    @property
+    def click_proposer(self) -> Path:
+        """Tensors of its click proposer."""
+        return self.root / "click_proposer.safetensors"
+
+    @property
+    def click_proposer_training(self) -> Path:
+        """Folder of the training of its click proposer."""
+        return self.root / "click_proposer"
+
+    @property
+    def run(self) -> Path:
+        """How it was made."""
+        return self.root / RUN_JSON
+
+
+@dataclass(frozen=True, slots=True)
+class GateFolder:
+    """A gate; that of a model lies in the model's own folder."""
+
+    root: Path
+
+    CARD: ClassVar = "gate.json"
+    WEIGHTS: ClassVar = "gate.safetensors"
+    CHART: ClassVar = "gate.png"
+
+    @property
+    def card(self) -> Path:
+        """What the gate is."""
+        return self.root / self.CARD
+
+    @property
+    def weights(self) -> Path:
+        """Tensors of gate and OOD detectors."""
+        return self.root / self.WEIGHTS
+
+    @property
+    def chart(self) -> Path:
+        """Thresholds and reliability."""
+        return self.root / self.CHART
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model: gate, and experts by reference or, if it was imported, of its own."""
+
+    root: Path
+
+    CARD: ClassVar = "moe.json"
+    EXPERTS: ClassVar = "experts"
+
+    @property
+    def card(self) -> Path:
+        """What the model is."""
+        return self.root / self.CARD
+
+    @property
+    def gate(self) -> GateFolder:
+        """The gate."""
+        return GateFolder(self.root)
+
+    @property
+    def run(self) -> Path:
+        """How it was made."""
+        return self.root / RUN_JSON
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFolder:
+    """Label maps and tables of a prediction; finished cases are listed as they come."""
+
+    root: Path
+
+    CASES: ClassVar = "cases.csv"
+    METRICS: ClassVar = "dice.csv"
+    FINISHED: ClassVar = "finished.jsonl"

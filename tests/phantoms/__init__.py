@@ -1,0 +1,1 @@
+"""What tests are made of: small images, datasets, DICOM objects, and foundations whose answers are known."""
