@@ -23,8 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 from labelled_sets import LabelledCase, labelled_cases
+
+from moe_pipeline.imaging.io.files import read_label_map, write_label_map
+from moe_pipeline.imaging.io.native import read_channels, read_geometry
+from moe_pipeline.imaging.volume import Volume, to_canonical
 
 _MOST_CLASSES = 8
 """Of a never finetuned image."""
@@ -126,17 +129,14 @@ def _patient(task: TaskSet, path: Path) -> str:
 
 def _copy_labels(source: Path, target: Path, most: int | None = None) -> None:
     """Whole numbers in 3D: of a 4D label the first component (prostate: the gland); of many classes some, evenly."""
-    label = sitk.ReadImage(str(source))
-    if label.GetDimension() == 4:
-        label = sitk.Extract(label, [*label.GetSize()[:3], 0], [0, 0, 0, 0])
-    array = np.floor(sitk.GetArrayFromImage(label).astype(np.float64) + 0.5).astype(np.uint16)
+    first = read_channels(source)[0]
+    upright = to_canonical(first)
+    array = np.floor(upright.array.astype(np.float64) + 0.5).astype(np.uint16)
     values = np.unique(array[array > 0])
     if most is not None and len(values) > most:
         kept = values[np.linspace(0, len(values) - 1, most).round().astype(int)]
         array[~np.isin(array, kept)] = 0
-    whole = sitk.GetImageFromArray(array)
-    whole.CopyInformation(label)
-    sitk.WriteImage(whole, str(target))
+    write_label_map(Volume(array, upright.geometry), target, first.geometry)
 
 
 def never_finetuned(data: Path, folder: Path) -> list[Path]:
@@ -157,8 +157,9 @@ def never_finetuned(data: Path, folder: Path) -> list[Path]:
         label.parent.mkdir(exist_ok=True)
         shutil.copy(case.image, image)
         if case.merged:
-            labels = sitk.ReadImage(str(case.label))
-            sitk.WriteImage(sitk.Cast(labels > 0, sitk.sitkUInt8), str(label))
+            labels = read_label_map(case.label)
+            merged = Volume((labels.array > 0).astype(np.uint8), labels.geometry)
+            write_label_map(merged, label, read_geometry(case.label))
         else:
             _copy_labels(case.label, label, _MOST_CLASSES)
     return list(dict.fromkeys(places))
