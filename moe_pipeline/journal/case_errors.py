@@ -1,10 +1,12 @@
-"""What goes wrong with a case costs that case, whatever it is: one guard for prediction and evaluation."""
+"""What goes wrong with a case costs that case, whatever it is, and never the run."""
 
 import errno
 import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from moe_pipeline.errors import PipelineError
@@ -32,7 +34,7 @@ class CaseError:
 def guarded(case: str, own: Written | None, work: Callable[[], _Result]) -> _Result | CaseError:
     """Do a piece of work on a case; what it raises becomes the case's error.
 
-    An error that nobody foresaw leaves its traceback in `errors/<case>.txt`.
+    An unforeseen error leaves its traceback in `errors/<case>.txt`.
 
     Args:
         case: case id.
@@ -47,7 +49,7 @@ def guarded(case: str, own: Written | None, work: Callable[[], _Result]) -> _Res
     except Exception as error:
         if is_full(error):
             raise
-        return CaseError(_message(case, own, error))
+        return CaseError(message_of(case, error, partial(_keep_in, own, case)))
 
 
 def error_file(case: str) -> str:
@@ -60,26 +62,43 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
-def _message(case: str, own: Written | None, error: Exception) -> str:
+def message_of(case: str, error: Exception, keep: Callable[[str], Path | None]) -> str:
+    """An error as the row of its case tells it; the traceback of one that is none of ours is kept.
+
+    Args:
+        case: case id.
+        error: what was raised.
+        keep: given the traceback, writes it down and returns the file; None if there is no folder to write to.
+
+    Raises:
+        OSError: if the disk is full.
+    """
     if isinstance(error, PipelineError):
         return str(error) or f"{case}: {type(error).__name__}"
     if isinstance(error, OSError):
         return f"{case}: {error}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return f"{case}: not enough memory for this case ({error or type(error).__name__}); close other programs"
-    said = f"{case}: {type(error).__name__}: {error}. Nobody foresaw this in a file; please report it"
+    text = f"{case}: {type(error).__name__}: {error}. This is an error of moe; please report it"
     trace = "".join(traceback.format_exception(error))
-    if own is None:
-        _log.error("%s", trace)
-        return said
     try:
-        own.write_text(error_file(case), trace)
+        kept = keep(trace)
     except (PipelineError, OSError) as also:
         if is_full(also):
             raise
         _log.error("%s", trace)
-        return f"{said} (the report could not be written: {also})"
-    return f"{said} with {own.folder / error_file(case)}"
+        return f"{text} (the traceback could not be written: {also})"
+    if kept is None:
+        _log.error("%s", trace)
+        return text
+    return f"{text} with {kept}"
+
+
+def _keep_in(own: Written | None, case: str, trace: str) -> Path | None:
+    if own is None:
+        return None
+    own.write_text(error_file(case), trace)
+    return own.folder / error_file(case)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

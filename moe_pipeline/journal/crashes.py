@@ -1,12 +1,11 @@
-"""An unforeseen error costs its own case, never the run; its traceback is kept in a file."""
+"""Tracebacks of unforeseen errors while many cases are read, in one file."""
 
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import append_line
+from moe_pipeline.journal.case_errors import is_full, message_of
 
 _Result = TypeVar("_Result")
 CRASHES = "crashes.log"
@@ -20,17 +19,18 @@ class CrashLog:
         self.path = folder / CRASHES
 
     def guarded(self, case_id: str, work: Callable[[], _Result], rescue: Callable[[str], _Result]) -> _Result:
-        """The one outer guard around a case: its result, or what `rescue` makes of the message of any error."""
+        """The result of a case, or what `rescue` makes of the message of any error.
+
+        Raises:
+            OSError: if the disk is full, which the next case would not survive either.
+        """
         try:
             return work()
-        except Exception as error:  # noqa: BLE001 - written down with its traceback, and a row of the report
-            return rescue(self._message_of(case_id, error))
+        except Exception as error:
+            if is_full(error):
+                raise
+            return rescue(message_of(case_id, error, lambda trace: self._keep(case_id, trace)))
 
-    def _message_of(self, case_id: str, error: Exception) -> str:
-        """An error as the row of its case says it; one that is none of ours is written down with its traceback."""
-        if isinstance(error, PipelineError | OSError):
-            return str(error)
-        append_line(self.path, f"{case_id}\n{''.join(traceback.format_exception(error))}")
-        return (
-            f"could not be handled: {type(error).__name__}: {error}. The traceback is in {self.path}; please report it"
-        )
+    def _keep(self, case_id: str, trace: str) -> Path:
+        append_line(self.path, f"{case_id}\n{trace}")
+        return self.path

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ def test_our_own_errors_are_told_and_others_are_written_down(tmp_path: Path) -> 
     assert crashes.guarded("a", lambda: fails(ImageError("a.nii: truncated")), str) == "a.nii: truncated"
     assert not crashes.path.exists()
     told = crashes.guarded("b", lambda: fails(ZeroDivisionError("odd")), str)
-    assert told.startswith(f"could not be handled: ZeroDivisionError: odd. The traceback is in {crashes.path}")
+    assert told == f"b: ZeroDivisionError: odd. This is an error of moe; please report it with {crashes.path}"
+    with pytest.raises(OSError, match="No space left"):
+        crashes.guarded("d", lambda: fails(OSError(errno.ENOSPC, "No space left on device")), str)
     text = crashes.path.read_text()
     assert "b\nTraceback (most recent call last):" in text
     assert "in fails" in text

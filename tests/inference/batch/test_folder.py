@@ -23,7 +23,7 @@ from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
 from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.io import nifti
+from moe_pipeline.imaging.io import nifti_header
 from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_image, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch import case_files
@@ -531,7 +531,7 @@ def test_header_and_voxels_of_a_case_are_read_once(
 ) -> None:
     (tmp_path / "images").mkdir()
     write_good(tmp_path / "images", "good_00", 0)
-    reads = Counted(nifti.parse)
-    monkeypatch.setattr(nifti, "parse", reads)
+    reads = Counted(nifti_header.parse)
+    monkeypatch.setattr("moe_pipeline.imaging.io.nifti.parse", reads)
     assert not predict(place, tmp_path / "out", images=tmp_path / "images").failed
     assert reads.calls == 1
