@@ -23,8 +23,9 @@ from moe_pipeline.records.planning import Fold, Plan, Splits
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.fit import GateTask
+from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
-from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
+from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace

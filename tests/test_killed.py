@@ -30,7 +30,8 @@ finetune(place, folder, FinetuneOptions(epochs=6, click_proposer=click_proposer)
 """
 GATE = f"""{_OPEN}
 from moe_pipeline.training.gate.learn_claims import ClaimSettings
-from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
+from moe_pipeline.training.gate.gate_run import GateOptions
+from moe_pipeline.training.gate.train_gate import train_gate
 claims = ClaimSettings(risk=0.5, confidence=0.5, own=4, background=2, foreign=1, synthetic=2, named=2)
 train_gate(place, [folder], [], GateOptions(synthetic=12, claims=claims))
 """

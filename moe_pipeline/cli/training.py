@@ -108,8 +108,8 @@ def train_gate(
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
+    from moe_pipeline.training.gate.gate_run import GateOptions
     from moe_pipeline.training.gate.learn_claims import ClaimSettings
-    from moe_pipeline.training.gate.train_gate import GateOptions
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     place = Workspace(workspace)

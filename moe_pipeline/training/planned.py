@@ -28,8 +28,17 @@ class PlannedDataset:
     foundation_sha256: str
 
 
-def open_planned(place: Workspace, raw: RawDataset, fold: int, device: str) -> PlannedDataset:
+def open_planned(
+    place: Workspace, raw: RawDataset, fold: int, device: str, known: tuple[str, Foundation] | None = None
+) -> PlannedDataset:
     """Load plan, fold and foundation of a dataset.
+
+    Args:
+        place: the workspace.
+        raw: the dataset.
+        fold: whose cases are held out.
+        device: where the foundation goes.
+        known: sha256 and network of a foundation that is loaded already, taken if the plan is for it.
 
     Raises:
         RecordError: if the dataset has no valid plan.
@@ -41,8 +50,11 @@ def open_planned(place: Workspace, raw: RawDataset, fold: int, device: str) -> P
     if not splits.folds[fold].validation:
         raise DatasetError(f"{raw.name}: fold {fold} holds no case back, so nothing can be validated; add cases")
     stored = find_foundation(plan.foundation, place.weights)
+    sha256 = stored.card.weights_sha256
+    if known is not None and known[0] == sha256:
+        return PlannedDataset(raw, plan, splits.folds[fold], known[1], sha256)
     foundation = load_foundation(plan.foundation, device=device, weights_root=place.weights)
-    return PlannedDataset(raw, plan, splits.folds[fold], foundation, stored.card.weights_sha256)
+    return PlannedDataset(raw, plan, splits.folds[fold], foundation, sha256)
 
 
 def cache_of(

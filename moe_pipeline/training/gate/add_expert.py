@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, StaleCacheError
 from moe_pipeline.mixture.expert import find_expert
 from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
@@ -29,20 +28,19 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.gate.claim_samples import Panel
 from moe_pipeline.training.gate.claims import shared_part
 from moe_pipeline.training.gate.fit import GateSettings, fit_gate
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, SYNTHETIC, ClaimSettings, described_by
-from moe_pipeline.training.gate.report_card import gate_card
-from moe_pipeline.training.gate.threshold import TAUS, choose_tau
-from moe_pipeline.training.gate.train_gate import (
-    LOOP,
+from moe_pipeline.training.gate.gate_run import (
     GateOptions,
+    GateRun,
     check_planned,
     claims_of,
     dataset_features,
     own_detector,
     prompts_of,
 )
-from moe_pipeline.training.planned import open_planned
-from moe_pipeline.weights.device import open_device
+from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, SYNTHETIC, ClaimSettings, described_by
+from moe_pipeline.training.gate.report_card import gate_card
+from moe_pipeline.training.gate.threshold import TAUS, choose_tau
+from moe_pipeline.training.gate.train_gate import LOOP
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
@@ -115,11 +113,12 @@ def add_expert(
     options = GateOptions(
         fold=card.fold, device=device, settings=settings or GateSettings(), claims=claims or ClaimSettings()
     )
-    planned = open_planned(place, open_dataset(dataset), card.fold, device)
+    run = GateRun.open(place, card.foundation, described.view, options, progress)
+    planned = run.open_dataset(dataset, card.fold)
     check_planned(planned, card, card, card.fold)
     model_gate, _ = load_gate(model, described.gate_sha256)
     prior = shared_part(model_gate.claims) if model_gate.claims else None
-    own, _ = dataset_features(place, planned, card, 1, described.view, options, progress)
+    own, _ = dataset_features(run, planned, card, 1)
     if prior is not None:  # its claim decides about all else
         own, others = [d for d in own if d.output != GENERAL], [d for d in others if _is_real(d.name)] or others
     training = place.root / "gate_training"
@@ -130,12 +129,10 @@ def add_expert(
     finished = FinishedGate(trained, threshold, [*own, *others], (OTHERS, name))
     written_card = gate_card(finished, options.settings)
     if prior is not None:
-        experts = (load_expert(place.expert(name, card.fold), planned.foundation),)
-        detectors = (own_detector(place, planned, options, progress),)
-        panel = Panel(
-            planned.foundation, described.view, trained.router, experts, detectors, open_device(device), threshold
-        )
-        learnt = claims_of(place, planned, panel, [prompts_of(planned, 1)], options, prior, progress)
+        experts = (load_expert(place.expert(name, card.fold), run.foundation),)
+        detectors = (own_detector(run, planned),)
+        panel = Panel(run.foundation, run.view, trained.router, experts, detectors, run.device, threshold)
+        learnt = claims_of(run, panel, [prompts_of(planned, 1)], prior)
         written_card = described_by(written_card, learnt, finished.outputs, TAUS)
         trained = replace(trained, claims=learnt.heads)
     own_files(model).check(_files_of(model, name))

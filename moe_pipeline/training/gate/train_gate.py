@@ -1,43 +1,38 @@
 """From experts to a model folder: features of all datasets, gate, OOD detectors."""
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
-from moe_pipeline.datasets.dataset import open_dataset
-from moe_pipeline.embeddings.cache import EmbeddingCache
-from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
-from moe_pipeline.mixture.expert import find_expert, load_decoder
+from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.mixture.expert import find_expert
 from moe_pipeline.mixture.folder import FinishedGate, check_replaceable, save_model
 from moe_pipeline.mixture.gate_files import DatasetFeatures
 from moe_pipeline.mixture.model import load_expert
-from moe_pipeline.model.moe.claim import ClaimHead
-from moe_pipeline.model.moe.gate import OODDetector, image_features
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
-from moe_pipeline.records.moe import GateCard, Rule, Targets
+from moe_pipeline.records.moe import GateCard
 from moe_pipeline.training.engine.loop import LoopSettings
 from moe_pipeline.training.gate.claim_samples import DatasetPrompts, Panel
-from moe_pipeline.training.gate.features import PromptFeatures, collect_features
-from moe_pipeline.training.gate.fit import GateSettings, fit_gate, fit_ood_detector
+from moe_pipeline.training.gate.fit import fit_gate
+from moe_pipeline.training.gate.gate_run import (
+    GateOptions,
+    GateRun,
+    check_planned,
+    claims_of,
+    dataset_features,
+    own_detector,
+    prompts_of,
+    synthetic_features,
+)
 from moe_pipeline.training.gate.learn_claims import (
-    BACKGROUND_CLICKS,
-    ClaimSettings,
-    LearntClaims,
     described_by,
-    learn_claims,
 )
 from moe_pipeline.training.gate.report_card import gate_card
-from moe_pipeline.training.gate.synthetic_negatives import NAME, background_features
-from moe_pipeline.training.gate.synthetic_scans import scan_features
-from moe_pipeline.training.gate.targets import Judgement, dice_targets, object_dice
 from moe_pipeline.training.gate.threshold import TAUS
-from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
-from moe_pipeline.weights.device import open_device
+from moe_pipeline.training.planned import PlannedDataset
 from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
@@ -45,50 +40,7 @@ from moe_pipeline.workspace import Workspace
 LOOP = LoopSettings(steps=600, learning_rate=1e-3, warmup_steps=50, validate_every=50, weight_decay=0.05)
 """How long and how fast a gate learns."""
 
-_FEW_CASES = 20  # fewer training cases than this lend the gate their augmented copies
-_SYNTHETIC_LOSS = 0.02  # nobody misses a synthetic prompt, and some of them look like anything
-_BACKGROUND_LOSS = 0.05  # what lies elsewhere is not labelled: some of it is what the expert segments
 _PAPERS_TAU = 0.5  # the paper does not state its own
-
-
-@dataclass(frozen=True, slots=True)
-class GateOptions:
-    """What the user may choose."""
-
-    fold: int = 0
-    """The fold the experts were trained on."""
-    device: str = "cpu"
-    """Where to encode and to draw prompts; the gate itself is trained on the CPU."""
-    synthetic: int = 160
-    """Synthetic volumes that belong to the general expert, besides the general datasets; 0 for none."""
-    background_clicks: bool = True
-    """Whether clicks on unlabelled places of the experts' own images belong to the general expert, too."""
-    rule: Rule = "moe"
-    """"paper": targets by dataset, no OOD detectors, synthetic volumes, background clicks, noise on the features, and
-    no temperature."""
-    targets: Targets = "dataset"
-    """Which output should answer a training prompt: its dataset's expert, or whoever segments the object better."""
-    margin: float = 0.02
-    """Dice by which the expert must be better than the general one, for the targets "dice"."""
-    settings: GateSettings = field(default_factory=GateSettings)
-    """Of gate and OOD detectors."""
-    claims: ClaimSettings = field(default_factory=ClaimSettings)
-    """When experts may answer; not looked at by the paper's rule."""
-
-    def effective(self) -> "GateOptions":
-        """The same with the consequences of the rule.
-
-        Raises:
-            PipelineError: if the other options contradict the rule.
-        """
-        if self.rule == "moe":
-            return self
-        if self.targets != "dataset":
-            raise PipelineError("the paper's rule has targets by dataset; leave out --targets, or --rule paper")
-        settings = replace(
-            self.settings, out_of_distribution=False, calibrated=False, feature_noise=0.0, prompt_noise=0.0
-        )
-        return replace(self, synthetic=0, background_clicks=False, settings=settings)
 
 
 def train_gate(
@@ -118,23 +70,23 @@ def train_gate(
     options, began = (options or GateOptions()).effective(), time.monotonic()
     check_replaceable(place.model)
     cards = _expert_cards(place, expert_folders, general_folders, options)
-    view = _common_view(place, cards)
+    run = GateRun.open(place, cards[0].foundation, _common_view(place, cards), options, progress)
     features: list[DatasetFeatures] = []
     better: dict[str, float] = {}
     drawn: list[DatasetPrompts] = []
     of_experts: list[PlannedDataset] = []
     for position, folder in enumerate((*expert_folders, *general_folders)):
         card = cards[position] if position < len(cards) else None
-        planned = open_planned(place, open_dataset(folder), options.fold, options.device)
+        planned = run.open_dataset(folder, options.fold)
         check_planned(planned, cards[0], card, options.fold)
         output = position + 1 if card else GENERAL
-        found, share = dataset_features(place, planned, card, output, view, options, progress)
+        found, share = dataset_features(run, planned, card, output)
         features += found
         better |= share
         drawn.append(prompts_of(planned, output))
         of_experts += [planned] if card else []
     if options.synthetic:
-        features.append(_synthetic(place, planned, view, options, progress))
+        features.append(synthetic_features(run))
     training = place.root / "gate_training"
     remove_training_state(training / "checkpoint.safetensors")  # seconds of work: always anew
     trained = fit_gate(features, len(cards), options.settings, LOOP, training, progress)
@@ -143,142 +95,13 @@ def train_gate(
         update={"rule": options.rule, "targets": options.targets, "margin": options.margin, "better_expert": better}
     )
     if options.rule != "paper":
-        experts = tuple(load_expert(place.expert(card.dataset, card.fold), planned.foundation) for card in cards)
-        detectors = tuple(own_detector(place, one, options, progress) for one in of_experts)
-        panel = Panel(planned.foundation, view, trained.router, experts, detectors, open_device(options.device))
-        learnt = claims_of(place, planned, panel, drawn, options, progress=progress)
+        experts = tuple(load_expert(place.expert(card.dataset, card.fold), run.foundation) for card in cards)
+        detectors = tuple(own_detector(run, one) for one in of_experts)
+        panel = Panel(run.foundation, run.view, trained.router, experts, detectors, run.device)
+        learnt = claims_of(run, panel, drawn)
         described = described_by(described, learnt, finished.outputs, TAUS)
         finished = replace(finished, trained=replace(trained, claims=learnt.heads), tau=described.tau)
-    return save_model(place, cards, view, finished, described, asdict(options), time.monotonic() - began)
-
-
-def prompts_of(planned: PlannedDataset, output: int) -> DatasetPrompts:
-    """Where prompts for claims are drawn from; on the validation cases of general datasets nothing is learnt."""
-    plan, fold = planned.plan, planned.fold
-    everything = fold.train if output == GENERAL else (*fold.validation, *fold.train)
-    return DatasetPrompts(planned.raw, output, fold.validation, everything, tuple(sorted(plan.classes)), plan.channel)
-
-
-def own_detector(
-    place: Workspace, planned: PlannedDataset, options: GateOptions, progress: Progress = silent
-) -> OODDetector:
-    """The OOD detector of a dataset's expert in its own view, from the crops that the expert was trained on."""
-    cache = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
-    width, fold = planned.foundation.embedding_width, planned.fold
-    parts = []
-    for cases in (fold.train, fold.validation):
-        numbers = cache.of_cases(cases, augmented=True)
-        rows = [image_features(cache.load(number).embedding[None], width) for number in numbers]
-        parts.append((torch.cat(rows), tuple(cache.case_of(number) for number in numbers)))
-    (train, train_cases), (validation, _) = parts
-    return fit_ood_detector(train, validation, train_cases, options.settings)
-
-
-def claims_of(
-    place: Workspace,
-    planned: PlannedDataset,
-    panel: Panel,
-    drawn: list[DatasetPrompts],
-    options: GateOptions,
-    prior: ClaimHead | None = None,
-    progress: Progress = silent,
-) -> LearntClaims:
-    """Claims of a panel of experts.
-
-    Args:
-        place: keeps the features of synthetic scans.
-        planned: any dataset, for its foundation.
-        panel: the experts behind their gate.
-        drawn: their datasets, and general ones.
-        options: of the gate.
-        prior: of a model that an expert is added to.
-        progress: told after each dataset and scan.
-    """
-    foundation, sha256, folder = planned.foundation, planned.foundation_sha256, place.embeddings(NAME)
-    features = scan_features(options.claims.scans, panel.view, foundation, sha256, folder, panel.device, progress)
-    return learn_claims(panel, drawn, features, options.claims, prior, progress)
-
-
-def dataset_features(
-    place: Workspace,
-    planned: PlannedDataset,
-    card: ExpertCard | None,
-    output: int,
-    view: View,
-    options: GateOptions,
-    progress: Progress = silent,
-) -> tuple[list[DatasetFeatures], dict[str, float]]:
-    """Gate features of one dataset's prompts in the gate's view, with their targets.
-
-    Args:
-        place: the workspace.
-        planned: the dataset.
-        card: of its expert; None for a general dataset.
-        output: it belongs to.
-        view: of the gate.
-        options: of the gate.
-        progress: told after each case and batch.
-
-    Returns:
-        The features, and those of background clicks in an expert's images, which belong to the general expert; and by
-        its name the share of its objects that its expert segments better, if that was asked for.
-    """
-    shared = card is not None and view == planned.plan.view  # the expert's own cache, copies and all
-    augmented = shared or len(planned.fold.train) < _FEW_CASES
-    cache = cache_of(place, planned, view, options.device, augmented=augmented, progress=progress)
-    train, validation = (
-        _prompts(planned, cache, cases, share, options, progress)
-        for cases, share in ((planned.fold.train, 1.0), (planned.fold.validation, 0.25))
-    )
-    plain = DatasetFeatures(planned.plan.dataset, output, train.rows, validation.rows, train_cases=train.cases)
-    others = (
-        _background_clicks(planned, cache, options, progress) if card is not None and options.background_clicks else []
-    )
-    if card is None or options.targets == "dataset":
-        return [plain, *others], {}
-    better = _judge(place, planned, card, cache, options, progress).better(options.margin)
-    judged = replace(
-        plain,
-        train_targets=dice_targets(train.objects, better, output),
-        validation_targets=dice_targets(validation.objects, better, output),
-    )
-    return [judged, *others], {plain.name: sum(better.values()) / max(1, len(better))}
-
-
-def check_planned(planned: PlannedDataset, model: ExpertCard, card: ExpertCard | None, fold: int) -> None:
-    """Compare a dataset's plan with the model it joins.
-
-    Args:
-        planned: the dataset.
-        model: card of an expert of the model.
-        card: of the dataset's own expert, if it has one.
-        fold: whose validation cases the gate is to learn from; the expert must not have seen them.
-
-    Raises:
-        StaleCacheError: if foundation, plan or fold are not those of the expert.
-        DatasetError: if it looks at another channel.
-    """
-    if planned.foundation_sha256 != model.foundation_sha256:
-        raise StaleCacheError(
-            f"{planned.plan.dataset} is planned for the foundation {planned.plan.foundation} "
-            f"({planned.foundation_sha256[:12]}), the expert {model.dataset} was trained on "
-            f"{model.foundation_sha256[:12]}; plan and finetune both again with the same foundation"
-        )
-    if planned.plan.channel != model.channel:
-        raise DatasetError(
-            f"{planned.plan.dataset}: planned for channel {planned.plan.channel}, {model.dataset} for channel "
-            f"{model.channel}; a model looks at one channel: edit the plan and finetune again"
-        )
-    if card is not None and card.fold != fold:
-        raise StaleCacheError(
-            f"expert {card.dataset} was trained on fold {card.fold}, the gate is asked for fold {fold}; "
-            f"give --fold {card.fold}, or finetune it on fold {fold}"
-        )
-    if card is not None and card.plan_sha256 != planned.plan.sha256():
-        raise StaleCacheError(
-            f"expert {card.dataset} was made by the plan {card.plan_sha256[:12]}, plan.json is now "
-            f"{planned.plan.sha256()[:12]}; run `moe finetune {card.dataset} --overwrite`"
-        )
+    return save_model(place, cards, run.view, finished, described, asdict(options), time.monotonic() - began)
 
 
 def _expert_cards(
@@ -290,72 +113,6 @@ def _expert_cards(
     if options.rule == "paper" and not general_folders:
         raise DatasetError("the paper's rule learns the general expert from data alone; name some with --general")
     return [find_expert(place, name, options.fold) for name in names[: len(expert_folders)]]
-
-
-def _prompts(
-    planned: PlannedDataset,
-    cache: EmbeddingCache,
-    cases: tuple[str, ...],
-    share: float,
-    options: GateOptions,
-    progress: Progress,
-    *,
-    background_clicks: bool = False,
-) -> PromptFeatures:
-    numbers = cache.of_cases(cases, augmented=len(cases) < _FEW_CASES)
-    if not numbers:
-        raise DatasetError(f"{planned.plan.dataset}: no crop of {len(cases)} cases holds a class; check the splits")
-    limit = int(options.settings.prompts_per_dataset * share)
-    device = open_device(options.device)
-    seed = options.settings.seed
-    return collect_features(
-        cache, numbers, limit, planned.foundation, seed, device, progress, background_clicks=background_clicks
-    )
-
-
-def _background_clicks(
-    planned: PlannedDataset, cache: EmbeddingCache, options: GateOptions, progress: Progress
-) -> list[DatasetFeatures]:
-    """Prompts on unlabelled places of an expert's images; none where its objects fill the crops."""
-    train, validation = (
-        _prompts(planned, cache, cases, share, options, progress, background_clicks=True).rows
-        for cases, share in ((planned.fold.train, 0.5), (planned.fold.validation, 0.25))
-    )
-    if not (len(train) and len(validation)):
-        return []
-    name = f"{planned.plan.dataset}{BACKGROUND_CLICKS}"
-    return [DatasetFeatures(name, GENERAL, train, validation, may_lose=_BACKGROUND_LOSS)]
-
-
-def _judge(
-    place: Workspace,
-    planned: PlannedDataset,
-    card: ExpertCard,
-    cache: EmbeddingCache,
-    options: GateOptions,
-    progress: Progress,
-) -> Judgement:
-    """Both decoders on the dataset's objects, each in its own view."""
-    decoder = load_decoder(place.expert(card.dataset, card.fold), card, planned.foundation)
-    own = cache_of(place, planned, planned.plan.view, options.device, augmented=True, progress=progress)
-    cases, seed, device = (
-        (*planned.fold.train, *planned.fold.validation),
-        options.settings.seed,
-        open_device(options.device),
-    )
-    general = object_dice(cache, cases, planned.foundation, planned.foundation.decoder, seed, device, progress)
-    return Judgement(general, object_dice(own, cases, planned.foundation, decoder, seed, device, progress))
-
-
-def _synthetic(
-    place: Workspace, planned: PlannedDataset, view: View, options: GateOptions, progress: Progress
-) -> DatasetFeatures:
-    folder, device = place.embeddings(NAME), open_device(options.device)
-    rows = background_features(
-        planned.foundation, planned.foundation_sha256, view, options.synthetic, folder, device, progress
-    )
-    held_out = len(rows) // 4
-    return DatasetFeatures(NAME, GENERAL, rows[held_out:], rows[:held_out], may_lose=_SYNTHETIC_LOSS)
 
 
 def _common_view(place: Workspace, cards: list[ExpertCard]) -> View:

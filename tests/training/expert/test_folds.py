@@ -20,7 +20,8 @@ from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.full_finetune import finetune_whole
 from moe_pipeline.training.expert.session import LOCK
 from moe_pipeline.training.gate.add_expert import add_expert
-from moe_pipeline.training.gate.train_gate import GateOptions, train_gate
+from moe_pipeline.training.gate.gate_run import GateOptions
+from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 
 NAME = "Dataset001_One"
