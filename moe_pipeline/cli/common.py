@@ -69,10 +69,6 @@ def _bars() -> Iterator["Progress"]:
         yield show
 
 
-_HEARD = 0.5
-"""An expert that answers less of its own prompts is called silent."""
-
-
 def _stage_lines() -> "Progress":
     """For a log: `[  12 s] encoding Dataset004_Hippocampus (108)` when a stage begins."""
     began, current = time.monotonic(), ""
@@ -93,6 +89,10 @@ def show_routing(card: "GateCard") -> None:
         typer.echo(f"  {name}: " + ", ".join(f"{output} {share:.1%}" for output, share in shares.items()))
 
 
+_OFTEN_ENOUGH = 0.5
+"""An expert that answers less of its own prompts is called silent."""
+
+
 def show_claims(card: "GateCard") -> None:
     """Print what the gate guarantees, and when each expert answers; warn of those that stay silent."""
     if card.claims is None:
@@ -108,7 +108,7 @@ def show_claims(card: "GateCard") -> None:
             f"  {name}: answers {claim.answered:.0%} of its own {claim.prompts} validation prompts and wins "
             f"{claim.wins:+.3f} Dice on average (all of them: {claim.could_win:+.3f})"
         )
-        if claim.answered < _HEARD:
+        if claim.answered < _OFTEN_ENOUGH:
             typer.secho(
                 f"  {name} stays silent on {1 - claim.answered:.0%} of its own prompts: its images or its answers are "
                 "too like what it may not touch; more patients, more training or a higher --risk let it speak",

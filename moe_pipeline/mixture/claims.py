@@ -7,7 +7,7 @@ from torch import Tensor
 
 from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.model.foundation import Decoder, Foundation
-from moe_pipeline.model.moe.claim import FirstMask, Proposal, evidence
+from moe_pipeline.model.moe.claim import FirstMask, ProposedClicks, evidence
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, OODDetector, image_features
 
 
@@ -56,7 +56,7 @@ def claim_evidence(
         ood_score: the expert's in the foundation's view.
         own_detector: its OOD detector in its own view.
     """
-    proposal = None if proposer is None else Proposal(*proposer.look(window.embedding))
+    proposal = None if proposer is None else ProposedClicks(*proposer.look(window.embedding))
     image = image_features(window.embedding, len(own_detector.mean) // N_IMAGE_GROUPS)
     own_score = float(own_detector.distance(image.to(own_detector.mean))[0] / own_detector.limit)
     return evidence(expert, general, proposal, (ood_score, own_score))

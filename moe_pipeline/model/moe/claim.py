@@ -78,7 +78,7 @@ class FirstMask:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposedClicks:
     """What an expert's click proposer makes of its window.
 
     Attributes:
@@ -91,7 +91,7 @@ class Proposal:
 
 
 def evidence(
-    expert: FirstMask, general: FirstMask, proposal: Proposal | None, ood_scores: tuple[float, float]
+    expert: FirstMask, general: FirstMask, proposal: ProposedClicks | None, ood_scores: tuple[float, float]
 ) -> Tensor:
     """What is known of one prompt before an expert may answer it.
 
@@ -114,7 +114,7 @@ def evidence(
     return torch.tensor([*heat, *own, *theirs, overlap, float(ratio), *distances])
 
 
-def _heat(expert: FirstMask, proposal: Proposal) -> list[float]:
+def _heat(expert: FirstMask, proposal: ProposedClicks) -> list[float]:
     """The first four numbers, of the class whose heat is highest around the click."""
     side = proposal.heat.shape[-1]
     around = functional.avg_pool3d(proposal.heat[:, None], 3, stride=1, padding=1, divisor_override=1)[:, 0]
@@ -155,7 +155,7 @@ class ClaimHead(nn.Module):
     """Evidence -> chance that an expert does no worse than the general one, and from which chance on it may answer.
 
     What is unknown counts as average. Nothing is claimed where an OOD detector in the expert's own view does not know
-    the image: there, other things tell it from strangers than in the foundation's view.
+    the image: there, other things tell it from other images than in the foundation's view.
 
     Args:
         width: channels of the embedding that the OOD detector looks at.

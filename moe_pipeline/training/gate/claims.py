@@ -166,8 +166,8 @@ def set_thresholds(
     """Set each head's threshold; what it is chosen by.
 
     Each expert first gets the lowest threshold at which it loses nothing on those prompts from elsewhere that its head
-    learnt from and whose image its OOD detector knows, as if the gate knew nobody better: so each dataset in turn is a
-    stranger to the others' experts. From there all thresholds rise together along a path that the scans have
+    learnt from and whose image its OOD detector knows, as if the gate knew nobody better: so each dataset in turn is
+    unknown to the others' experts. From there all thresholds rise together along a path that the scans have
     no part in, until the scans, of which no head has seen any, hold the risk with the confidence: first those of the
     experts that did lose something, up to silence, then the others'. So nobody waits for an expert that harms.
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead, FirstMask, Proposal, agreement, evidence
+from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead, FirstMask, ProposedClicks, agreement, evidence
 
 CLICK = torch.tensor([7.5, 7.5, 7.5])  # the middle of a window of 16 voxels
 
@@ -51,7 +51,7 @@ def test_the_heat_is_that_of_the_class_hottest_at_the_click() -> None:
     heat[0, 0, 0, 0] = 0.6  # far from the click, in the corner
     heat[1, 1, 1, 1], heat[1, 3, 3, 3] = 0.1, 0.2
     found = named(
-        evidence(ball(1.0, 3.0), ball(1.0, 5.0, iou=0.3), Proposal(heat, torch.tensor([0.9, 0.4])), (2.0, 0.5))
+        evidence(ball(1.0, 3.0), ball(1.0, 5.0, iou=0.3), ProposedClicks(heat, torch.tensor([0.9, 0.4])), (2.0, 0.5))
     )
     assert found["heat_at_click"] == pytest.approx(math.log(0.3 + 1e-6), abs=1e-4)  # around (2, 2, 2): both of class 1
     assert found["heat_of_hottest"] == pytest.approx(1.0)
