@@ -74,7 +74,8 @@ class LearntClaims:
 
     heads: list[ClaimHead]
     own: list[ClaimSample]
-    scans: list[ClaimSample | None]
+    strange: dict[str, list[ClaimSample | None]]
+    """By synthetic set or general dataset: its prompts, None where nobody may claim one."""
     described: Claims
 
 
@@ -104,13 +105,15 @@ def learn_claims(
     foreign += list(_synthetic(panel, settings, progress))
     learnt_from = [*own, *foreign]
     heads = fit_heads(learnt_from, panel.own_detectors, prior)
-    scans = [*_calibration(panel, features, progress), *_general(panel, drawn, settings)]
+    synthetic = list(_calibration(panel, features, progress))
+    general = {source.raw.name: list(_general(panel, source, settings)) for source in drawn if source.output == GENERAL}
+    scans = [*synthetic, *(sample for samples in general.values() for sample in samples)]
     calibration = set_thresholds(heads, learnt_from, scans, settings.risk, settings.confidence)
     experts = {e.name: _expert_claim(k, heads[k - 1], own) for k, e in enumerate(panel.experts, start=1)}
     guarantee = _guarantee(calibration, scans, heads, len(features), settings)
     ranks = tuple(head.ood_detector.whitener.shape[1] for head in heads)
     described = Claims(evidence=EVIDENCE, ood_ranks=ranks, guarantee=guarantee, experts=experts)
-    return LearntClaims(heads, own, scans, described)
+    return LearntClaims(heads, own, {SYNTHETIC: synthetic, **general}, described)
 
 
 def _synthetic(panel: Panel, settings: ClaimSettings, progress: Progress) -> Iterator[ClaimSample]:
@@ -136,16 +139,15 @@ def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator
         yield next(panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL)), None)
 
 
-def _general(panel: Panel, drawn: Sequence[DatasetPrompts], settings: ClaimSettings) -> Iterator[ClaimSample | None]:
-    """One prompt on each validation case of the general datasets, from which no head has learnt."""
-    for source in drawn:
-        for number, case_id in enumerate(source.validation if source.output == GENERAL else ()):
-            case = source.opened(case_id, panel)
-            click = source.click(case, np.random.default_rng((settings.seed, number)))
-            if click is not None:
-                nominee, _ = panel.nominee(case, click)
-                asked = () if nominee == GENERAL else (nominee,)
-                yield next(panel.samples(case, click, asked, (source.raw.name, case_id, GENERAL)), None)
+def _general(panel: Panel, source: DatasetPrompts, settings: ClaimSettings) -> Iterator[ClaimSample | None]:
+    """One prompt on each validation case of a general dataset, from which no head has learnt."""
+    for number, case_id in enumerate(source.validation):
+        case = source.opened(case_id, panel)
+        click = source.click(case, np.random.default_rng((settings.seed, number)))
+        if click is not None:
+            nominee, _ = panel.nominee(case, click)
+            asked = () if nominee == GENERAL else (nominee,)
+            yield next(panel.samples(case, click, asked, (source.raw.name, case_id, GENERAL)), None)
 
 
 def _expert_claim(output: int, head: ClaimHead, own: Sequence[ClaimSample]) -> ExpertClaim:
@@ -216,7 +218,7 @@ def described_by(card: GateCard, learnt: LearntClaims, outputs: Sequence[str], t
 
 
 def _confusion(learnt: LearntClaims, outputs: Sequence[str]) -> dict[str, dict[str, float]]:
-    groups: dict[str, list[ClaimSample | None]] = {SYNTHETIC: list(learnt.scans)} if learnt.scans else {}
+    groups = {name: list(samples) for name, samples in learnt.strange.items() if samples}
     for sample in learnt.own:
         name = sample.source if sample.known else sample.source + BACKGROUND_CLICKS
         groups.setdefault(name, []).append(sample)
@@ -238,7 +240,8 @@ def _sweep_row(learnt: LearntClaims, tau: float) -> ThresholdRow:
     prompts = [s for s in learnt.own if s.known]
     right = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert == s.home]
     wrong = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert != s.home]
-    strange = [s is not None and _answers(s, learnt.heads[s.expert - 1], tau) for s in learnt.scans]
+    scans = [s for samples in learnt.strange.values() for s in samples]
+    strange = [s is not None and _answers(s, learnt.heads[s.expert - 1], tau) for s in scans]
     count, everything = max(1, len(right)), max(1, len(right) + len(strange))
     return ThresholdRow(
         tau=tau,
