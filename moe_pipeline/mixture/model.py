@@ -262,8 +262,8 @@ def load_router(folder: Path, card: ModelCard) -> Router:
     for entry in card.experts[len(together) :]:
         if entry.added_gate_sha256 is None:
             raise RecordError(f"{ModelFolder(folder).card}: {entry.dataset} stands behind experts that joined later")
-        joined, added_card = load_gate(added_folder(folder, entry.dataset), entry.added_gate_sha256)
-        added_experts.append(AddedExpert(joined.gate, joined.ood_detectors[0], added_card.tau))
+        added, added_card = load_gate(added_folder(folder, entry.dataset), entry.added_gate_sha256)
+        added_experts.append(AddedExpert(added.gate, added.ood_detectors[0], added_card.tau))
     return Router(trained.gate, trained.ood_detectors, kept, added_experts)
 
 

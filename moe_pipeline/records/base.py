@@ -80,7 +80,7 @@ def read_json(path: Path, expected: str = "JSON") -> Any:
         raise RecordError(f"{path}: {reason}") from error
     try:
         text = content.decode(json.detect_encoding(content)).removeprefix("\ufeff")
-        return json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise RecordError(f"{path}: not JSON: {place}; {_USUAL}") from error
@@ -93,7 +93,7 @@ def read_json(path: Path, expected: str = "JSON") -> Any:
         raise RecordError(f"{path}: not JSON that can be read: nested too deep; expected {expected}") from error
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)

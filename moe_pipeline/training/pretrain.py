@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 _SHOWS_OF_SEQUENCES = 6  # a click sequence lasts 2.6 steps in the mean, so each painting is shown about twice, too
-_LOOKS = 6  # batches on which a foundation to go on from shows which of its channels answer
+_SHOWN = 6  # batches on which a foundation to go on from shows which of its channels answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ def pretrain(
     """
     foundation, settings = task.module, task.settings
     if settings.start and not (folder / "checkpoint.safetensors").is_file():
-        reinitialise_dead_channels(foundation, lambda: [task.loss(step) for step in range(_LOOKS)], settings.seed)
+        reinitialise_dead_channels(foundation, lambda: [task.loss(step) for step in range(_SHOWN)], settings.seed)
     result = run_loop(task, loop, folder, device, progress)
     copy_into(foundation, result.best)
     return result

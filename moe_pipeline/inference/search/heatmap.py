@@ -16,7 +16,7 @@ _OVERLAP = 0.25  # of the cube's edge, between neighbouring windows
 _WARM = 0.3  # of the hottest neighbourhood: what else may be an object of the class
 
 
-def cover(crop_grid: CropGrid, step: int) -> list[WindowIndex]:
+def covering_windows(crop_grid: CropGrid, step: int) -> list[WindowIndex]:
     """Windows that overlap and cover an image.
 
     Args:
@@ -55,7 +55,7 @@ class HeatGrid:
 
     def windows(self) -> list[WindowIndex]:
         """Windows that overlap and cover the image, each on whole low-resolution voxels of heat."""
-        return cover(self.crop_grid, self.step)
+        return covering_windows(self.crop_grid, self.step)
 
     def combined(self, heats: dict[WindowIndex, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Mean of the windows' heat (G, G, G) over the whole image, the less weight the nearer a window's face."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.inference.options import SearchOptions
 from moe_pipeline.inference.search.experts import ClassSearch, class_searches
-from moe_pipeline.inference.search.heatmap import HeatGrid, cover, hottest
+from moe_pipeline.inference.search.heatmap import HeatGrid, covering_windows, hottest
 from moe_pipeline.inference.search.proposals import Key, Missing, Proposal, left_out, settle, unlike
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.gate_features import prompt_features
@@ -83,7 +83,7 @@ def _ood_scores(model: Mixture, bank: CropBank) -> list[float]:
     centre = torch.full((1, 1, 3), model.view.size_voxels / 2, device=model.device)
     label = torch.ones(1, 1, dtype=torch.long, device=model.device)
     lowest: torch.Tensor | None = None
-    for start in cover(crop_grid, _STEP):
+    for start in covering_windows(crop_grid, _STEP):
         features = prompt_features(model.foundation, bank.crop(model.view, start).embedding, centre, label)  # (1, 5C)
         strange = model.router.ood_scores(features)[0]  # (N,)
         lowest = strange if lowest is None else torch.minimum(lowest, strange)
@@ -119,12 +119,12 @@ def _closer_looks(
 ) -> list[Proposal]:
     class_id = list(wanted.click_proposer.classes)[k]
     usual = wanted.click_proposer.objects.get(class_id, 1)
-    looks = []
+    closer = []
     for low_res_voxel in hottest(heat, _TRIES if usual == 1 else 2 * usual):
         place_mm = grid.place_mm(low_res_voxel, grid.crop_grid.lowest)
-        looks.append(_closer_look(bank, wanted, grid, k, place_mm, alone=usual == 1))
-    looks.sort(key=lambda proposal: -proposal.chance)
-    return looks[:1] if usual == 1 else _apart(looks, grid)
+        closer.append(_closer_look(bank, wanted, grid, k, place_mm, alone=usual == 1))
+    closer.sort(key=lambda proposal: -proposal.chance)
+    return closer[:1] if usual == 1 else _apart(closer, grid)
 
 
 def _closer_look(
@@ -151,11 +151,11 @@ def _inside(bank: CropBank, place_mm: NDArray[np.float64]) -> NDArray[np.float64
     return image.voxel_to_world(voxel)
 
 
-def _apart(looks: Sequence[Proposal], grid: HeatGrid) -> list[Proposal]:
+def _apart(closer: Sequence[Proposal], grid: HeatGrid) -> list[Proposal]:
     """Without second looks that came to the same place as a surer one."""
     least_mm = 2 * grid.low_res_mm
     kept: list[Proposal] = []
-    for look in looks:
+    for look in closer:
         if all(np.linalg.norm(look.place_mm - other.place_mm) > least_mm for other in kept):
             kept.append(look)
     return kept

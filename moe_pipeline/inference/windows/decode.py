@@ -28,7 +28,7 @@ def decode(
     mask: NDArray[np.float32],
     mirror_axes: tuple[int, ...],
 ) -> NDArray[np.float32]:
-    """Low-resolution logits of one object, averaged over those of the crop's looks that the decoder knows.
+    """Low-resolution logits of one object, averaged over those mirror images of the crop that the decoder knows.
 
     Args:
         foundation: embeds the prompts.
@@ -45,7 +45,7 @@ def decode(
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, l, l, l)
     size = crop.crop_grid.view.size_voxels
     answers = []
-    for axes, embedding in zip(FLIPS, crop.looks, strict=False):
+    for axes, embedding in zip(FLIPS, crop.mirrored, strict=False):
         if not set(axes) <= set(mirror_axes):
             continue
         there = _mirrored(coordinates, axes, size)

@@ -31,19 +31,19 @@ class EncodedCrop:
     Attributes:
         crop_grid: of the view.
         start: first low-resolution voxel.
-        looks: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
+        mirrored: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
         blank: whether the cube showed no contrast at all, so that nothing can be told from it.
     """
 
     crop_grid: CropGrid
     start: WindowIndex
-    looks: tuple[Tensor, ...]
+    mirrored: tuple[Tensor, ...]
     blank: bool = False
 
     @property
     def embedding(self) -> Tensor:
         """Of the cube as it is, (1, C, g, g, g)."""
-        return self.looks[0]
+        return self.mirrored[0]
 
 
 class CropBank:
@@ -117,9 +117,9 @@ class CropBank:
         )  # (b, S, S, S)
 
     def _add(self, crop_grid: CropGrid, starts: list[WindowIndex], cubes: NDArray[np.float32]) -> None:
-        looks = [self._encode(cubes, axes) for axes in self.flips]
+        mirrored = [self._encode(cubes, axes) for axes in self.flips]
         for index, start in enumerate(starts):
-            own = tuple(look[index : index + 1].clone() for look in looks)
+            own = tuple(image[index : index + 1].clone() for image in mirrored)
             self._crops[crop_grid.view, start] = EncodedCrop(crop_grid, start, own, not cubes[index].any())
         self.n_encoded += len(starts)
         self._forget(len(starts))
@@ -132,7 +132,7 @@ class CropBank:
 
     def _forget(self, n_new: int) -> None:
         """Drop the crops that were used longest ago, but none of the newest."""
-        each = sum(look.nbytes for look in next(iter(self._crops.values())).looks)
+        each = sum(image.nbytes for image in next(iter(self._crops.values())).mirrored)
         most = max(MOST_BYTES // each, n_new)
         while len(self._crops) > most:
             self._crops.popitem(last=False)

@@ -148,16 +148,16 @@ def extend_windows(
         most: windows in all.
         prior: a coarser answer on the same crop grid, which tells a new window what to expect.
     """
-    grown: Windows = {}
+    extended: Windows = {}
     refused: set[WindowIndex] = set()
     while True:
-        stitched = stitch(crop_grid, windows, grown)
+        stitched = stitch(crop_grid, windows, extended)
         mask = connected((stitched.logits > 0) & in_image(stitched), seeds - stitched.corner)
-        contacts = boundary_contacts(stitched, mask, [*windows, *grown]) if most > 1 else []
-        step = _largest(contacts, crop_grid, [*windows, *grown, *refused])
-        n_windows = len(windows) + len(grown) + len(refused)
+        contacts = boundary_contacts(stitched, mask, [*windows, *extended]) if most > 1 else []
+        step = _largest(contacts, crop_grid, [*windows, *extended, *refused])
+        n_windows = len(windows) + len(extended) + len(refused)
         if step is None or n_windows >= most:
-            whole = with_end_caps(stitched, contacts) if prior is None else stitch(crop_grid, windows, grown, prior)
+            whole = with_end_caps(stitched, contacts) if prior is None else stitch(crop_grid, windows, extended, prior)
             return Extension(whole, n_windows, step is None)
         box = crop_grid.box(step)
         known = stitched.read(box, stitched.known, fill=False)
@@ -168,7 +168,7 @@ def extend_windows(
         if _agreement(touching & known, inside) < _SAME_OBJECT:
             refused.add(step)
         else:
-            grown[step] = np.where((answer > 0) & ~touching, -answer, answer)
+            extended[step] = np.where((answer > 0) & ~touching, -answer, answer)
 
 
 def connected(mask: NDArray[np.bool_], seeds: NDArray[np.int64]) -> NDArray[np.bool_]:

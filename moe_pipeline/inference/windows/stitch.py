@@ -60,7 +60,7 @@ class StitchedLogits:
 
 
 def stitch(
-    crop_grid: CropGrid, windows: Windows, grown: Windows | None = None, prior: StitchedLogits | None = None
+    crop_grid: CropGrid, windows: Windows, extended: Windows | None = None, prior: StitchedLogits | None = None
 ) -> StitchedLogits:
     """Weighted mean of the windows' logits, the less weight the nearer a window's face.
 
@@ -69,17 +69,17 @@ def stitch(
     Args:
         crop_grid: of the view.
         windows: with clicks of the user in them, at least one.
-        grown: without; they know less, so they count less where a window with clicks has an answer.
+        extended: without; they know less, so they count less where a window with clicks has an answer.
         prior: a coarser answer on the same crop grid. It shows where there is no window, and hardly through them.
     """
-    grown = grown or {}
-    if len(windows) == 1 and not grown and prior is None:
+    extended = extended or {}
+    if len(windows) == 1 and not extended and prior is None:
         ((start, logits),) = windows.items()
         return StitchedLogits(crop_grid, crop_grid.box(start), logits, np.ones(logits.shape, dtype=bool))
-    box = _around([crop_grid.box(start) for start in (*windows, *grown)] + ([prior.box] if prior else []))
+    box = _around([crop_grid.box(start) for start in (*windows, *extended)] + ([prior.box] if prior else []))
     total = np.zeros([stop - start for start, stop in box], np.float32)
     weights = np.zeros_like(total)
-    for some, weight in ((windows, 1.0), (grown, _EXTENSION_WEIGHT)):
+    for some, weight in ((windows, 1.0), (extended, _EXTENSION_WEIGHT)):
         importance = weight * _importance_map(crop_grid.window)
         for start, logits in some.items():
             place = tuple(

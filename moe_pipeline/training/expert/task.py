@@ -23,7 +23,7 @@ from moe_pipeline.training.interactive.click_sequences import (
 )
 from moe_pipeline.training.interactive.simulated_clicks import InteractionStep, click_sequence, full_size
 
-_LOOKS = 24  # prompts on which the decoder shows which of its channels answer
+_SHOWN = 24  # prompts on which the decoder shows which of its channels answer
 _VALIDATED_TOGETHER = 8  # whatever the batch size, so that the clicks stay the same and scores can be compared
 
 
@@ -110,13 +110,13 @@ class ExpertTask:
 
     def begin(self) -> None:
         """Before a training that is not gone on with, and has something to train on: draw dead channels anew."""
-        reinitialise_dead_channels(self.module, self._look, self.settings.seed)
+        reinitialise_dead_channels(self.module, self._show_prompts, self.settings.seed)
 
     @torch.no_grad()
-    def _look(self) -> None:
+    def _show_prompts(self) -> None:
         """Decode some of what is to be learnt, the same in every process."""
         random = np.random.default_rng(self.settings.seed)
-        numbers = random.choice(self.train_numbers, min(_LOOKS, len(self.train_numbers)), replace=False)
+        numbers = random.choice(self.train_numbers, min(_SHOWN, len(self.train_numbers)), replace=False)
         for number in numbers:
             chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number)))))]
             batch = load_prompts(self.cache, chosen, self.device)

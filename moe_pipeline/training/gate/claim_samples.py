@@ -30,7 +30,7 @@ class ClaimSample:
     Attributes:
         source: dataset, or the name of a synthetic set.
         case: of the source.
-        home: the output whose dataset the prompt is from; 0 for a general dataset.
+        owner: the output whose dataset the prompt is from; 0 for a general dataset.
         expert: the output that was asked, from 1.
         nominee: the output that the gate names for the prompt; 0 where no OOD detector knows the image.
         evidence: (E,).
@@ -40,7 +40,7 @@ class ClaimSample:
 
     source: str
     case: str
-    home: int
+    owner: int
     expert: int
     nominee: int
     evidence: Tensor
@@ -65,7 +65,7 @@ class ClaimSample:
     @property
     def own(self) -> bool:
         """Whether the prompt is from the expert's own dataset, and on one of its objects."""
-        return self.known and self.home == self.expert
+        return self.known and self.owner == self.expert
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99, 0.995,
 
 Losses: TypeAlias = NDArray[np.float64]
 
-SILENT = 1.0
+NEVER = 1.0
 """Threshold of an expert that may never answer."""
 
 _TOLERATED = 0.05  # Dice by which an expert may be worse on its own prompts, and is still who should answer
@@ -199,8 +199,8 @@ def _path(heads: Sequence[ClaimHead], learnt_from: Sequence[ClaimSample]) -> lis
         foreign = [s for s in learnt_from if s.expert == k and s.known and not s.own and s.in_distribution]
         harm = [claim_of(s, head) for s in foreign if s.gain < 0 and claim_of(s, head) > THRESHOLDS[0]]
         harmed.append(bool(harm))
-        lowest.append(next((t for t in THRESHOLDS if not harm or t >= max(harm)), SILENT))
-    rising = [*THRESHOLDS, SILENT]
+        lowest.append(next((t for t in THRESHOLDS if not harm or t >= max(harm)), NEVER))
+    rising = [*THRESHOLDS, NEVER]
     first = [[max(t, low) if bad else low for bad, low in zip(harmed, lowest, strict=True)] for t in rising]
-    then = [[SILENT if bad else max(t, low) for bad, low in zip(harmed, lowest, strict=True)] for t in rising]
+    then = [[NEVER if bad else max(t, low) for bad, low in zip(harmed, lowest, strict=True)] for t in rising]
     return [*first, *then]

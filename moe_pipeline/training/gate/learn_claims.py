@@ -74,7 +74,7 @@ class LearntClaims:
 
     heads: list[ClaimHead]
     own: list[ClaimSample]
-    strange: dict[str, list[ClaimSample | None]]
+    others: dict[str, list[ClaimSample | None]]
     """By synthetic set or general dataset: its prompts, None where nobody may claim one."""
     described: Claims
 
@@ -151,7 +151,7 @@ def _general(panel: Panel, source: DatasetPrompts, settings: ClaimSettings) -> I
 
 
 def _expert_claim(output: int, head: ClaimHead, own: Sequence[ClaimSample]) -> ExpertClaim:
-    asked = [s for s in own if s.expert == output and s.home == output]
+    asked = [s for s in own if s.expert == output and s.owner == output]
     prompts, beside = [s for s in asked if s.known], [s for s in asked if not s.known]
     answers = np.array([_answers(s, head) for s in prompts], dtype=float)
     gains = np.array([s.gain for s in prompts])
@@ -218,7 +218,7 @@ def described_by(card: GateCard, learnt: LearntClaims, outputs: Sequence[str], t
 
 
 def _confusion(learnt: LearntClaims, outputs: Sequence[str]) -> dict[str, dict[str, float]]:
-    groups = {name: list(samples) for name, samples in learnt.strange.items() if samples}
+    groups = {name: list(samples) for name, samples in learnt.others.items() if samples}
     for sample in learnt.own:
         name = sample.source if sample.known else sample.source + BACKGROUND_CLICKS
         groups.setdefault(name, []).append(sample)
@@ -229,7 +229,7 @@ def _shares(
     group: Sequence[ClaimSample | None], heads: Sequence[ClaimHead], outputs: Sequence[str]
 ) -> dict[str, float]:
     """Share of prompts that each output answers; each is there once for its own expert or for nobody."""
-    prompts = sum(s is None or s.home in (GENERAL, s.expert) for s in group)
+    prompts = sum(s is None or s.owner in (GENERAL, s.expert) for s in group)
     answered = Counter(outputs[s.expert] for s in group if s is not None and _answers(s, heads[s.expert - 1]))
     shares = {output: answered[output] / prompts for output in outputs[1:]}
     return {outputs[0]: 1 - sum(shares.values()), **shares}
@@ -238,15 +238,15 @@ def _shares(
 def _sweep_row(learnt: LearntClaims, tau: float) -> ThresholdRow:
     """What one threshold for all experts would do."""
     prompts = [s for s in learnt.own if s.known]
-    right = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert == s.home]
-    wrong = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert != s.home]
-    scans = [s for samples in learnt.strange.values() for s in samples]
-    strange = [s is not None and _answers(s, learnt.heads[s.expert - 1], tau) for s in scans]
-    count, everything = max(1, len(right)), max(1, len(right) + len(strange))
+    right = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert == s.owner]
+    wrong = [_answers(s, learnt.heads[s.expert - 1], tau) for s in prompts if s.expert != s.owner]
+    scans = [s for samples in learnt.others.values() for s in samples]
+    others = [s is not None and _answers(s, learnt.heads[s.expert - 1], tau) for s in scans]
+    count, everything = max(1, len(right)), max(1, len(right) + len(others))
     return ThresholdRow(
         tau=tau,
-        general_kept=1 - sum(strange) / len(strange) if strange else None,
+        general_kept=1 - sum(others) / len(others) if others else None,
         own_expert=sum(right) / count,
         wrong_expert=sum(wrong) / count,
-        coverage=(sum(right) + sum(wrong) + sum(strange)) / everything,
+        coverage=(sum(right) + sum(wrong) + sum(others)) / everything,
     )

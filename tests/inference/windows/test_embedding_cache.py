@@ -77,8 +77,8 @@ def test_mirror_images_are_looked_at_too(tiny_foundation: SamFoundation, image: 
     bank = CropBank(image, tiny_foundation, torch.device("cpu"), tta=True)
     crop = bank.crop(VIEW, STARTS[2])
     cube = extract_crop(image, bank.crop_grid(VIEW).cube(STARTS[2]), VIEW)
-    assert len(crop.looks) == 4
+    assert len(crop.mirrored) == 4
     with torch.no_grad():
         mirrored = tiny_foundation.image_encoder(torch.from_numpy(cube[:, ::-1].copy())[None, None])
-    assert torch.equal(crop.looks[2], mirrored)
-    assert not torch.equal(crop.looks[0], mirrored)
+    assert torch.equal(crop.mirrored[2], mirrored)
+    assert not torch.equal(crop.mirrored[0], mirrored)
