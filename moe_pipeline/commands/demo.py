@@ -51,8 +51,10 @@ def run_demo(root: Path | None = None, minutes: float | None = None, progress: P
         )
     experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
     general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
-    few = ClaimSettings(risk=0.05, confidence=0.9)  # some fifty scans instead of 1,650, for a demo's patience
-    options = GateOptions(synthetic=0, claims=few)  # these datasets look like synthetic volumes, because they are
+    # these datasets look like synthetic volumes, because they are: nothing is learnt from those, and the risk is
+    # measured on some fifty instead of 1,650, for a demo's patience
+    few = ClaimSettings(risk=0.05, confidence=0.9, synthetic=0, named=0)
+    options = GateOptions(synthetic=0, claims=few)
     train_gate(place, experts, general, options, progress)
     out = place.predictions("demo")
     report = compare(place, held_back, out, MatrixOptions(), progress)
