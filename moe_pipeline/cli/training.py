@@ -108,16 +108,25 @@ def train_gate(
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
-    from moe_pipeline.training.gate.gate_run import GateOptions
-    from moe_pipeline.training.gate.learn_claims import ClaimSettings
-    from moe_pipeline.training.gate.train_gate import train_gate as train
+    from moe_pipeline.commands import functions
 
     place = Workspace(workspace)
-    claims = ClaimSettings(risk=risk, confidence=confidence)
-    options = GateOptions(fold, device, synthetic, background_clicks, rule, targets, margin, claims=claims)
-    experts, others = ([place.raw_folder(name) for name in names] for names in (datasets, general or []))
     with progress_bar() as progress:
-        card = train(place, experts, others, options, progress)
+        card = functions.train_gate(
+            datasets,
+            general=general or [],
+            fold=fold,
+            synthetic=synthetic,
+            background_clicks=background_clicks,
+            targets=targets,
+            margin=margin,
+            rule=rule,
+            risk=risk,
+            confidence=confidence,
+            device=device,
+            workspace=workspace,
+            progress=progress,
+        )
     typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}")
     show_routing(card)
     show_claims(card)

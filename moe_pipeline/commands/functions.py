@@ -147,6 +147,8 @@ def train_gate(
     targets: "Targets" = "dataset",
     margin: float = 0.02,
     rule: "Rule" = "moe",
+    risk: float = 0.002,
+    confidence: float = 0.95,
     device: str = "cpu",
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
@@ -162,6 +164,8 @@ def train_gate(
         targets: who should answer: the dataset's expert, or who segments the object better.
         margin: Dice by which an expert must be better, for the targets dice.
         rule: moe, or paper for the published rule.
+        risk: mean Dice that experts may cost on prompts that no expert is meant for.
+        confidence: that the risk is held.
         device: where to compute.
         workspace: folder that holds everything moe writes.
         progress: told after each case, batch and step.
@@ -171,6 +175,7 @@ def train_gate(
     """
     from moe_pipeline.records.moe import Rule, Targets
     from moe_pipeline.training.gate.gate_run import GateOptions
+    from moe_pipeline.training.gate.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     options = GateOptions(
@@ -181,6 +186,7 @@ def train_gate(
         rule=as_choice("rule", rule, get_args(Rule)),
         targets=as_choice("targets", targets, get_args(Targets)),
         margin=as_number("margin", margin),
+        claims=ClaimSettings(risk=as_number("risk", risk), confidence=as_number("confidence", confidence)),
     )
     place = _place(workspace)
     named = {"datasets": datasets, "general": general}
