@@ -72,7 +72,7 @@ class ViewRules(Part):
     zoom_steps_mm: tuple[float, ...]
     """Spacings to choose from, besides the foundation's own."""
     fit_fraction: float = Field(gt=0, le=1)
-    """Part of the cube that the large objects should fit into."""
+    """Part of the crop that the large objects should fit into."""
 
 
 class PresetRules(Part):

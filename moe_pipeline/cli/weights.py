@@ -21,7 +21,7 @@ def weights_list(workspace: Root = ROOT) -> None:
     for stored in list_foundations(place.weights):
         card, kind = stored.card, "built in" if stored.builtin else "imported"
         typer.echo(
-            f"{card.name}: {card.view.size_voxels} voxels at {card.view.spacing_mm:g} mm, {kind}, "
+            f"{card.name}: {card.view.size_in_words} at {card.view.spacing_in_words}, {kind}, "
             f"licence {card.licence}, sha256 {card.weights_sha256[:12]}"
         )
     for path in files_without_card(place.weights):

@@ -1,4 +1,4 @@
-"""What the encoder is shown: cubes of one spacing, with intensities brought to one scale."""
+"""What the encoder is shown: crops of one spacing, with intensities brought to one scale."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +11,20 @@ from moe_pipeline.records.foundation import Normalisation, View
 
 def view_grid(image: Geometry, view: View) -> Geometry:
     """The crop grid of a view over a whole image: RAS+ order, the view's spacing, the image's first corner."""
-    return image.canonical().resampled(view.spacing_mm)
+    canonical = image.canonical()
+    return canonical.resampled(view.over(canonical.shape, canonical.spacing_mm).edges_mm)
 
 
 def extract_crop(volume: Volume, grid: Geometry, view: View) -> NDArray[np.float32]:
-    """One cube as the encoder wants it: linear sampling, 0 beyond the image, then the view's intensity rule.
+    """One crop as the encoder wants it: linear sampling, 0 beyond the image, then the view's intensity rule.
 
     Args:
         volume: the image, on any grid.
-        grid: of the cube, on the crop grid of `view_grid` (see `imaging.crop_grid`).
+        grid: of the crop, on the crop grid of `view_grid` (see `imaging.crop_grid`).
         view: whose rule to apply.
 
     Returns:
-        (S, S, S), C-contiguous.
+        The grid's shape, C-contiguous.
     """
     crop = resample(volume, grid, order="linear", outside=0.0)
     return normalise(np.ascontiguousarray(crop.array), inside(volume.geometry, grid), view.normalisation)

@@ -1,7 +1,7 @@
 """From weights on disk to a frozen network."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import nn
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sizes import NETWORKS, NetworkSizes, read_sizes
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
@@ -22,7 +24,10 @@ from moe_pipeline.weights.tensors import load_tensors
 _PICKLES = (".pth", ".pt")
 _UPSTREAM = "sam_med3d"
 
-ConfigLike = FoundationConfig | Mapping[str, Any]
+ConfigLike = NetworkSizes | Mapping[str, Any]
+
+BUILDERS: dict[str, Callable[[Any], Foundation]] = {FoundationConfig.network: build_foundation}
+"""What makes a network of random weights from its sizes, by kind of network."""
 
 
 def load_foundation(
@@ -31,10 +36,11 @@ def load_foundation(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     weights_root: Path | None = None,
-) -> SamFoundation:
+) -> Foundation:
     """Load a foundation, frozen and in evaluation mode.
 
-    With S the cube's edge, g = S / patch_size, C channels and l = 4 g, the result's parts are called as
+    Of SAM-Med3D and nano, with S the cube's edge, g = S / patch_size, C channels and l = 4 g, the result's parts are
+    called as
 
         embedding = foundation.image_encoder(image)                 # (B, 1, S, S, S) -> (B, C, g, g, g)
         sparse, dense = foundation.prompt_encoder(
@@ -64,10 +70,10 @@ def load_foundation(
         sizes = as_config(stored.card.config, f"card of {stored.path}")
         if config is not None and as_config(config, "config") != sizes:
             raise CheckpointError(f"{stored.path}: its card states other sizes than the configuration given")
-        check_view(stored.card.view, sizes.encoder.img_size, str(stored.path))
+        check_view(stored.card.view, sizes.geometry.crop_size, str(stored.path))
         foundation = _fill(sizes, load_tensors(stored.path, stored.card.weights_sha256), str(stored.path))
     freeze(foundation)
-    foundation.image_encoder.compute_in(dtype)
+    foundation.compute_in(dtype)
     return foundation.to(place)
 
 
@@ -112,7 +118,7 @@ def import_checkpoint(
         source_sha256=sha256_file(source),
         licence=licence or "unknown: see the source",
         preset=preset.name,
-        view=view or preset.view.model_copy(update={"size_voxels": sizes.encoder.img_size}),
+        view=view or preset.view.model_copy(update={"size_voxels": sizes.geometry.crop_size}),
         overwrite=overwrite,
     )
 
@@ -137,7 +143,7 @@ def freeze(network: nn.Module) -> None:
     network.eval()
 
 
-def read_config(path: Path) -> FoundationConfig:
+def read_config(path: Path) -> NetworkSizes:
     """Sizes from a JSON file.
 
     Raises:
@@ -152,22 +158,22 @@ def read_config(path: Path) -> FoundationConfig:
     return as_config(values, str(path))
 
 
-def as_config(config: ConfigLike, origin: str) -> FoundationConfig:
+def as_config(config: ConfigLike, origin: str) -> NetworkSizes:
     """Sizes from their JSON form.
 
     Raises:
         CheckpointError: if they are invalid.
     """
-    if isinstance(config, FoundationConfig):
+    if isinstance(config, tuple(NETWORKS.values())):
         return config
     try:
-        return FoundationConfig.from_dict(config)
+        return read_sizes(config)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{origin}: invalid configuration: {error}") from error
 
 
-def _fill(config: FoundationConfig, weights: Mapping[str, Any], origin: str) -> SamFoundation:
+def _fill(sizes: NetworkSizes, weights: Mapping[str, Any], origin: str) -> Foundation:
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-        foundation = build_foundation(config)
+        foundation = BUILDERS[sizes.network](sizes)
     load_strictly(foundation, weights, origin)
     return foundation
