@@ -12,10 +12,10 @@ from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.moe import GateCard
+from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate import features as gate_features
 from moe_pipeline.training.gate.fit import GateTask
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -12,16 +13,18 @@ from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.moe import Claims, ExpertClaim, GateCard, Guarantee, ThresholdRow
-from moe_pipeline.training.gate.claim_samples import (
+from moe_pipeline.training.claims.claim_samples import (
     ClaimSample,
     DatasetPrompts,
     Panel,
     foreign_samples,
     own_samples,
 )
-from moe_pipeline.training.gate.claims import Calibration, claim_of, fit_heads, set_thresholds
-from moe_pipeline.training.gate.risk import samples_needed
-from moe_pipeline.training.gate.synthetic_scans import CALIBRATION, TRAINING, synthetic_scan
+from moe_pipeline.training.claims.heads import claim_of, fit_heads
+from moe_pipeline.training.claims.kept_samples import KeptSamples
+from moe_pipeline.training.claims.risk import samples_needed
+from moe_pipeline.training.claims.synthetic_scans import CALIBRATION, TRAINING, synthetic_scan
+from moe_pipeline.training.claims.thresholds import Calibration, set_thresholds
 
 BACKGROUND_CLICKS = "-background_clicks"
 """Behind a dataset's name: prompts on what is not labelled in its images."""
@@ -84,6 +87,7 @@ def learn_claims(
     drawn: Sequence[DatasetPrompts],
     features: Tensor,
     settings: ClaimSettings,
+    kept: KeptSamples,
     prior: ClaimHead | None = None,
     progress: Progress = silent,
 ) -> LearntClaims:
@@ -94,19 +98,20 @@ def learn_claims(
         drawn: the experts' datasets with their validation cases, and general datasets.
         features: (n, 5C) of the calibration scans, as `scan_features` gives them.
         settings: how much of what.
+        kept: samples from before.
         prior: of a model that the expert is added to.
         progress: told after each dataset and scan.
     """
     own, foreign = [], []
     for source in track(list(drawn), "claims", progress):
         if source.output != GENERAL:
-            own += list(own_samples(panel, source, settings.own, settings.background, settings.seed))
-        foreign += list(foreign_samples(panel, source, settings.foreign, settings.seed))
-    foreign += list(_synthetic(panel, settings, progress))
+            own += _own(panel, source, settings, kept)
+        foreign += _foreign(panel, source, settings, kept)
+    foreign += _synthetic(panel, settings, kept, progress)
     learnt_from = [*own, *foreign]
     heads = fit_heads(learnt_from, panel.own_detectors, prior)
-    synthetic = list(_calibration(panel, features, progress))
-    general = {source.raw.name: list(_general(panel, source, settings)) for source in drawn if source.output == GENERAL}
+    synthetic = _calibration(panel, features, kept, progress)
+    general = {s.raw.name: _general(panel, s, settings, kept) for s in drawn if s.output == GENERAL}
     scans = [*synthetic, *(sample for samples in general.values() for sample in samples)]
     calibration = set_thresholds(heads, learnt_from, scans, settings.risk, settings.confidence)
     experts = {e.name: _expert_claim(k, heads[k - 1], own) for k, e in enumerate(panel.experts, start=1)}
@@ -116,34 +121,65 @@ def learn_claims(
     return LearntClaims(heads, own, {SYNTHETIC: synthetic, **general}, described)
 
 
-def _synthetic(panel: Panel, settings: ClaimSettings, progress: Progress) -> Iterator[ClaimSample]:
+def _own(panel: Panel, source: DatasetPrompts, settings: ClaimSettings, kept: KeptSamples) -> list[ClaimSample]:
+    clicks, beside, seed = settings.own, settings.background, settings.seed
+    asked = ("own", source.of_cases(source.validation), clicks, beside, seed)
+    return _all(kept.get(asked, lambda: own_samples(panel, source, clicks, beside, seed)))
+
+
+def _foreign(panel: Panel, source: DatasetPrompts, settings: ClaimSettings, kept: KeptSamples) -> list[ClaimSample]:
+    each, seed = settings.foreign, settings.seed
+    asked = ("foreign", source.of_cases(source.cases[:each]), each, seed)
+    return _all(kept.get(asked, lambda: foreign_samples(panel, source, each, seed)))
+
+
+def _all(samples: Sequence[ClaimSample | None]) -> list[ClaimSample]:
+    return [sample for sample in samples if sample is not None]
+
+
+def _synthetic(panel: Panel, settings: ClaimSettings, kept: KeptSamples, progress: Progress) -> list[ClaimSample]:
     """Synthetic scans as every expert would claim them, and more as their nominees would."""
-    everybody = tuple(range(1, len(panel.experts) + 1))
+    everybody, samples = tuple(range(1, len(panel.experts) + 1)), list[ClaimSample | None]()
     for number in track(range(settings.synthetic + settings.named), "synthetic claims", progress):
-        case, click = synthetic_scan(TRAINING, number, panel.view, panel.foundation, panel.device)
+        asked = everybody if number < settings.synthetic else None
+        samples += kept.get((SYNTHETIC, TRAINING, number, asked), partial(_on_scan, panel, TRAINING, number, asked))
+    return _all(samples)
+
+
+def _on_scan(panel: Panel, seed: int, number: int, asked: tuple[int, ...] | None) -> Iterator[ClaimSample]:
+    """One synthetic scan as some experts claim it, or, unless they are named, whoever the gate names, if it may."""
+    case, click = synthetic_scan(seed, number, panel.view, panel.foundation, panel.device)
+    if asked is None:
         nominee, _ = panel.nominee(case, click)
-        named = (nominee,) if nominee != GENERAL and panel.may_claim(case, click, nominee) else ()
-        asked = everybody if number < settings.synthetic else named
-        yield from panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL))
+        asked = (nominee,) if nominee != GENERAL and panel.may_claim(case, click, nominee) else ()
+    yield from panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL))
 
 
-def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator[ClaimSample | None]:
+def _calibration(panel: Panel, features: Tensor, kept: KeptSamples, progress: Progress) -> list[ClaimSample | None]:
     """The calibration scans as their nominees claim them; only those that may be claimed are decoded."""
+    samples = list[ClaimSample | None]()
     for number in track(range(len(features)), "risk", progress):
-        nominee, _ = panel.named(features[number : number + 1])
-        if nominee == GENERAL:
-            yield None
-            continue
-        case, click = synthetic_scan(CALIBRATION, number, panel.view, panel.foundation, panel.device)
-        asked = (nominee,) if panel.may_claim(case, click, nominee) else ()
-        yield next(panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL)), None)
+        named, _ = panel.named(features[number : number + 1])
+        found: Sequence[ClaimSample | None] = ()
+        if named != GENERAL:
+            asked = (SYNTHETIC, CALIBRATION, number, None)
+            found = kept.get(asked, partial(_on_scan, panel, CALIBRATION, number, None))
+        samples.append(found[0] if found else None)
+    return samples
 
 
-def _general(panel: Panel, source: DatasetPrompts, settings: ClaimSettings) -> Iterator[ClaimSample | None]:
+def _general(
+    panel: Panel, source: DatasetPrompts, settings: ClaimSettings, kept: KeptSamples
+) -> list[ClaimSample | None]:
     """One prompt on each validation case of a general dataset, from which no head has learnt."""
+    asked = ("general", source.of_cases(source.validation), settings.seed)
+    return kept.get(asked, lambda: _on_general(panel, source, settings.seed))
+
+
+def _on_general(panel: Panel, source: DatasetPrompts, seed: int) -> Iterator[ClaimSample | None]:
     for number, case_id in enumerate(source.validation):
         case = source.opened(case_id, panel)
-        click = source.click(case, np.random.default_rng((settings.seed, number)))
+        click = source.click(case, np.random.default_rng((seed, number)))
         if click is not None:
             nominee, _ = panel.nominee(case, click)
             asked = () if nominee == GENERAL else (nominee,)
@@ -188,6 +224,7 @@ def _guarantee(
         bound=calibration.bound,
         held=calibration.held,
         mean_loss=float(calibration.losses.mean()) if len(scans) else 0.0,
+        lost=float(calibration.losses.clip(min=0).mean()) if len(scans) else 0.0,
         prompts=len(scans),
         synthetic=synthetic,
         named=len(named) / count,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.datasets.dataset import RawDataset
+from moe_pipeline.files import sha256_file
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.mixture.claims import claim_evidence
 from moe_pipeline.mixture.gate_features import prompt_features
@@ -18,7 +19,7 @@ from moe_pipeline.model.moe.gate import OODDetector, image_features
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.records.foundation import View
-from moe_pipeline.training.gate.case_windows import CaseWindows, Click, background_clicks_in, clicks_in
+from moe_pipeline.training.claims.case_windows import CaseWindows, Click, background_clicks_in, clicks_in
 
 _OOD = EVIDENCE.index("ood")
 
@@ -154,6 +155,12 @@ class DatasetPrompts:
     cases: tuple[str, ...]
     classes: tuple[int, ...]
     channel: int
+
+    def of_cases(self, cases: Sequence[str]) -> list[object]:
+        """What prompts on some of its cases depend on."""
+        files = [(case.images[self.channel], case.label) for case in map(self.raw.case, cases)]
+        hashes = [sha256_file(path) for pair in files for path in pair if path is not None]
+        return [self.raw.name, self.output, list(self.classes), self.channel, list(cases), hashes]
 
     def opened(self, case_id: str, panel: Panel) -> CaseWindows:
         """One case."""
