@@ -1,13 +1,15 @@
 """Thresholds by risk: how much Dice the mixture may lose on prompts that no expert is meant for, with what confidence.
 
-Learn then test (Angelopoulos et al. 2021), by a fixed sequence: settings are tried in an order that was fixed before,
-from a silent mixture on, for as long as the mean loss is shown to stay below the risk. Each stop needs an error of the
-first true exception, so all settings before it hold the risk together with the confidence, whether or not losses grow
-along the way; they may be negative, where Dice is won (risk-controlling prediction sets, Bates et al. 2021, ask for
-losses that only grow). What is shown is by betting (Waudby-Smith and Ramdas 2024) with everything staked: were the mean
-loss R or more, a capital that is multiplied by 1 + R - loss after each sample would not grow on average, so by Ville's
-inequality it exceeds 1 / delta with a probability of at most delta. Samples must be independent, and like what is asked
-later; their order does not matter.
+Learn then test (Angelopoulos et al. 2021) by a fixed sequence: settings are tried in an order that was fixed without
+the samples, from a silent mixture on, and the first whose mean loss is not shown to stay below the risk ends it. A
+setting that breaks the risk is taken only if the first such one is passed by chance, so all that are taken hold it
+together with the confidence. Losses need not grow along the way, and are negative where Dice is won; risk-controlling
+prediction sets (Bates et al. 2021) ask for losses that only grow.
+
+What is shown is by betting (Waudby-Smith and Ramdas 2024) with everything staked: were the mean loss R or more, a
+capital that is multiplied by 1 + R - loss after each sample would not grow on average, so by Ville's inequality it
+exceeds 1 / delta with a probability of at most delta. Samples must be independent, and like what is asked later; their
+order does not matter.
 """
 
 import math
