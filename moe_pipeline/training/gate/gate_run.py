@@ -18,14 +18,15 @@ from moe_pipeline.progress import Progress
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import Rule, Targets
-from moe_pipeline.training.claims.claim_samples import DatasetPrompts, Panel
-from moe_pipeline.training.claims.kept_samples import KeptSamples
+from moe_pipeline.training.claims.kept_outcomes import KeptOutcomes
 from moe_pipeline.training.claims.learn_claims import (
     BACKGROUND_CLICKS,
     ClaimSettings,
     LearntClaims,
     learn_claims,
 )
+from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.claims.prompted_images import DatasetPrompts
 from moe_pipeline.training.claims.synthetic_scans import scan_features
 from moe_pipeline.training.gate.features import PromptFeatures, collect_features
 from moe_pipeline.training.gate.fit import GateSettings, fit_ood_detector
@@ -157,7 +158,7 @@ def claims_of(run: GateRun, panel: Panel, drawn: list[DatasetPrompts], prior: Cl
     """
     claims, sha256, folder = run.options.claims, run.foundation_sha256, run.place.embeddings(NAME)
     features = scan_features(claims.scans, panel.view, run.foundation, sha256, folder, panel.device, run.progress)
-    kept = KeptSamples.of(panel, folder / "claims")
+    kept = KeptOutcomes.of(panel, folder / "claims")
     return learn_claims(panel, drawn, features, claims, kept, prior, run.progress)
 
 

@@ -14,10 +14,11 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import GateCard
-from moe_pipeline.training.claims.claim_samples import DatasetPrompts, Panel
 from moe_pipeline.training.claims.learn_claims import (
     described_by,
 )
+from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.claims.prompted_images import DatasetPrompts
 from moe_pipeline.training.engine.loop import LoopSettings
 from moe_pipeline.training.gate.fit import fit_gate
 from moe_pipeline.training.gate.gate_run import (

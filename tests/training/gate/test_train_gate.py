@@ -127,7 +127,7 @@ def test_the_card_states_the_guarantee_and_when_each_expert_answers(
     assert guarantee.prompts == guarantee.synthetic == cheap_claims.scans == 2
     assert guarantee.mean_loss <= guarantee.bound
     assert guarantee.held == (guarantee.bound <= guarantee.risk)
-    assert "Bates" in guarantee.rests_on
+    assert "learn then test" in guarantee.rests_on
     assert set(card.claims.experts) == {ONE, TWO}
     for name, claim in card.claims.experts.items():
         assert card.confusion[name][name] == pytest.approx(claim.answered)
