@@ -161,3 +161,4 @@ class PredictionFolder:
     CASES: ClassVar = "cases.csv"
     METRICS: ClassVar = "dice.csv"
     FINISHED: ClassVar = "finished.jsonl"
+    CLICKS: ClassVar = "clicks"
