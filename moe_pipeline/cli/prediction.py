@@ -51,6 +51,9 @@ def predict(
     zoom: Annotated[str, typer.Option(help="Look again at other spacings: auto, in, out or off.")] = "off",
     max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
     tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
+    own_crops: Annotated[
+        bool, typer.Option("--own-crops", help="Share no crops between objects: masks as in a session.")
+    ] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")] = "fp32",
@@ -81,6 +84,7 @@ def predict(
             zoom=zoom,
             max_crops=max_crops,
             tta=tta,
+            own_crops=own_crops,
         ),
         prompts=PromptOptions(
             prompts=prompts,

@@ -39,6 +39,9 @@ class SegmentOptions:
     """Crops that one object may take per decoder; 1 never leaves the first."""
     tta: bool = False
     """Average over the crop and its three mirror images, an expert only along the axes it was trained with."""
+    own_crops: bool = False
+    """Give each object first crops of its own, as a session does; else objects that lie close together share one, which
+    is quicker, and their masks depend a little on each other."""
     uncertainty: bool = False
     """Also make a map of how far the answers can be trusted, and ask the general expert for it also where its answer
     has no weight."""
@@ -76,6 +79,8 @@ class ModelOptions:
     """Crops that one object may take."""
     tta: bool = False
     """Also look at mirror images."""
+    own_crops: bool = False
+    """Give each object first crops of its own, as a session does."""
     weights_root: Path | None = None
     """A workspace's weights folder, for imported foundations."""
 
@@ -102,6 +107,7 @@ class ModelOptions:
             zoom=_ZOOMS[self.zoom],
             max_crops=self.max_crops,
             tta=self.tta,
+            own_crops=self.own_crops,
             uncertainty=uncertainty,
             keep_answers=keep_answers,
         )
