@@ -8,14 +8,14 @@ import pandas as pd
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.evaluation.case import case_metrics
-from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
+from moe_pipeline.evaluation.metrics import USUAL
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.journal.case_errors import CaseError, error_file, guarded
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.progress import Progress, silent, track
-from moe_pipeline.records.evaluation import MetricRow
+from moe_pipeline.records.evaluation import MeasureRules, MetricRow
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def evaluate_folder(
     out: Path | None = None,
     *,
     cases: Collection[str] | None = None,
-    tolerance_mm: float = NSD_TOLERANCE_MM,
+    rules: MeasureRules = USUAL,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Score every case that has a reference.
@@ -42,7 +42,7 @@ def evaluate_folder(
         classes: name of each label value; 0 is the background.
         out: folder for dice.csv, or None to write nothing.
         cases: the only cases to score, such as those of one fold; all by default.
-        tolerance_mm: of the normalised surface distance.
+        rules: how to measure.
         progress: told after each case.
 
     Returns:
@@ -68,7 +68,7 @@ def evaluate_folder(
         elif case not in predicted:
             rows.append(MetricRow(case=case, status="failed", message=f"no prediction of this name in {predictions}"))
         else:
-            rows += _case_rows(predicted[case], expected[case], classes, case, tolerance_mm, own)
+            rows += _case_rows(predicted[case], expected[case], classes, case, rules, own)
     table = to_table(rows)
     if own is not None:
         with own.writing(METRICS_CSV) as temporary:
@@ -87,10 +87,10 @@ def _wanted(expected: Mapping[str, Path], cases: Collection[str] | None, referen
 
 
 def _case_rows(
-    prediction: Path, reference: Path, classes: Mapping[int, str], case: str, tolerance_mm: float, own: Written | None
+    prediction: Path, reference: Path, classes: Mapping[int, str], case: str, rules: MeasureRules, own: Written | None
 ) -> list[MetricRow]:
     def scoring() -> list[MetricRow]:
-        return case_metrics(read_label_map(prediction), read_label_map(reference), classes, case, tolerance_mm)
+        return case_metrics(read_label_map(prediction), read_label_map(reference), classes, case, rules)
 
     rows = guarded(case, own, scoring)
     if isinstance(rows, CaseError):
