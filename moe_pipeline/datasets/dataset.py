@@ -13,6 +13,7 @@ from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name, fault_of_name, shown
 from moe_pipeline.records.planning import Fault
+from moe_pipeline.workspace import refuse_one_below
 
 _MAX_LISTED = 20
 
@@ -79,10 +80,8 @@ def open_dataset(folder: Path) -> RawDataset:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
-    below = [] if os.path.lexists(RawFolder(folder).description) else sorted(folder.glob(f"*/{RawFolder.DESCRIPTION}"))
-    if below:
-        listed = ", ".join(str(path.parent) for path in below[:_MAX_LISTED])
-        raise DatasetError(f"{folder}: is no dataset, but holds {listed}. Give the folder of one dataset.")
+    if not os.path.lexists(RawFolder(folder).description):
+        refuse_one_below(folder)
     description = DatasetJson.load(RawFolder(folder).description)
     raise_faults(folder, [f"dataset.json: {fault}" for fault in description.faults_of_labels()])
     finder = _listed_cases if description.dataset is not None else _found_cases

@@ -38,6 +38,7 @@ __all__ = [
 
 ROUNDING_TOLERANCE = 1e-2
 """What a fraction of a label may be at most to pass for the noise of a computation."""
+_LARGEST = 1e18  # the squares of much larger numbers are infinite in single precision
 
 
 def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
@@ -55,25 +56,31 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
         GeometryError: if its grid is sheared or has no positive spacing.
     """
     native = read_native(path)
+    check_finite(native.array, path)
     wanted = native.array.astype(dtype, copy=False)
-    check_finite(wanted, path)
     return LoadedImage.of(without_padding(Volume(wanted, native.geometry)))
 
 
 def check_finite(array: NDArray[Any], path: Path) -> None:
-    """Refuse NaN and infinity.
+    """Refuse NaN, infinity, and numbers that no single precision can compute with.
 
     Args:
         array: any number type.
         path: where it comes from, for the message.
 
     Raises:
-        ImageError: says how many there are.
+        ImageError: says how many there are, or how large.
     """
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(_extremes(array)).all():
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    lowest, highest = _extremes(array)
+    if not np.isfinite([lowest, highest]).all():
         n_bad = int(np.count_nonzero(~np.isfinite(array)))
         message = f"{path}: {n_bad} voxels are NaN or infinite. Replace them by numbers before using it."
         raise ImageError(message, kind="not_finite")
+    if max(-lowest, highest) > _LARGEST:
+        found = f"{path}: its voxels reach from {lowest:g} to {highest:g}; expected numbers of at most {_LARGEST:g}"
+        raise ImageError(f"{found}. Replace or rescale them before using it.", kind="not_finite")
 
 
 def read_label_map(path: Path) -> Volume:

@@ -228,6 +228,14 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path, value: float) ->
         read_volume(write(tmp_path / "x.nii.gz", array))
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_to_compute_with_are_refused_without_noise(tmp_path: Path) -> None:
+    array = np.zeros((4, 5, 6))
+    array[1, 1, 1] = 1e300
+    with pytest.raises(ImageError, match=r"x\.nii\.gz: its voxels reach from 0 to 1e\+300; expected .* at most 1e\+18"):
+        read_volume(write(tmp_path / "x.nii.gz", array))
+
+
 def test_sheared_grids_are_refused_without_noise(tmp_path: Path) -> None:
     content = bytearray(write(tmp_path / "x.nii", np.zeros((4, 5, 6), np.int16)).read_bytes())
     content[252:256] = np.array([0, 1], "<i2").tobytes()  # qform off, sform on
