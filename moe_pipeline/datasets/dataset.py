@@ -135,8 +135,12 @@ def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], li
                     f"{numbered_label(case_id, labels)}",
                 )
             )
-    cases = [Case(case_id, images[case_id], labels[case_id]) for case_id in sorted(set(images) & set(labels))]
-    return [case for case in cases if not any(path.name in doubled for path in (*case.images, case.label))], faults
+    cases = [
+        Case(case_id, images[case_id], labels[case_id])
+        for case_id in sorted(set(images) & set(labels))
+        if not any(path.name in doubled for path in (*images[case_id], labels[case_id]))
+    ]
+    return cases, faults
 
 
 def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], list[Fault]]:
