@@ -56,7 +56,7 @@ def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> 
     names = [f"scan_{number:04d}" for number in range(3)]
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
-    assert list(references_in(tmp_path)) == names
+    assert list(dict(references_in(tmp_path).files)) == names
 
 
 def noise(seed: int) -> np.ndarray:
@@ -350,6 +350,18 @@ def test_the_numbers_of_a_run_add_up(place: Workspace, undisturbed: Path, tmp_pa
     results = json.loads((images / "out" / "run.json").read_text())["results"]
     assert results["found"] == results["finished_before"] + results["left_out"]
     assert sum(map(len, results["left_out_because"].values())) == results["left_out"]
+
+
+def test_two_images_of_one_name_cost_that_case(place: Workspace, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number in range(2):
+        write_good(images, f"good_{number:02d}", number)
+    (images / "good_01.nrrd").write_bytes(b"whatever")
+    report = predict(place, out, images=images)
+    assert "2 found = 1 done + 0 finished before + 0 left out + 1 failed" in report.text
+    assert [row["status"] for row in rows_of(out)] == ["ok", "failed"]
+    assert "good_01.nii.gz and good_01.nrrd. Keep one." in report.text
 
 
 def test_references_that_cannot_be_compared_with_cost_only_the_scores(place: Workspace, tmp_path: Path) -> None:
