@@ -1,12 +1,13 @@
 """Sizes of any foundation, from what its card says; without torch, for whoever plans."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.geometry import FoundationGeometry
 
 
+@runtime_checkable
 class NetworkSizes(Protocol):
     """What the sizes of every kind of network can tell."""
 

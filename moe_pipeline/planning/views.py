@@ -66,7 +66,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ViewChoice:
     """A view that may be chosen, and the same over a typical image, where its edges have a length."""
 
     view: View
@@ -127,7 +127,7 @@ def choose_view(
     Returns:
         The view, and the reason in words.
     """
-    own = Seen(preset.view, typical_view(preset.view, fingerprint))
+    own = ViewChoice(preset.view, typical_view(preset.view, fingerprint))
     if not _fits(classes, own, preset):
         return own.view, f"{own.view.spacing_in_words}, the foundation's own: no object was measured"
     chosen = min(
@@ -141,29 +141,29 @@ def choose_view(
     return chosen.view, _reason(classes, chosen, own, preset)
 
 
-def _steps(own: Seen, steps_mm: Sequence[float], fingerprint: Fingerprint) -> list[Seen]:
+def _steps(own: ViewChoice, steps_mm: Sequence[float], fingerprint: Fingerprint) -> list[ViewChoice]:
     """All views to choose from, the foundation's own among them."""
     if isinstance(own.view.spacing_mm, str):
         native = own.view.model_copy(update={"spacing_mm": "native"})
-        return [own, Seen(native, typical_view(native, fingerprint))]
+        return [own, ViewChoice(native, typical_view(native, fingerprint))]
     views = [own.view.with_finest(mm) for mm in {*steps_mm, _finest(own)}]
-    return [Seen(view, view) for view in views]
+    return [ViewChoice(view, view) for view in views]
 
 
-def _finest(seen: Seen) -> float:
+def _finest(seen: ViewChoice) -> float:
     return min(seen.typical.edges_mm)
 
 
-def _fits(classes: Sequence[ClassSummary], seen: Seen, preset: FoundationPreset) -> list[Fit]:
+def _fits(classes: Sequence[ClassSummary], seen: ViewChoice, preset: FoundationPreset) -> list[Fit]:
     fits = [fit_class(found, seen.typical, preset) for found in classes]
     return [fit for fit in fits if fit is not None]
 
 
-def _shortfall(classes: Sequence[ClassSummary], seen: Seen, preset: FoundationPreset) -> float:
+def _shortfall(classes: Sequence[ClassSummary], seen: ViewChoice, preset: FoundationPreset) -> float:
     return sum(fit.shortfall for fit in _fits(classes, seen, preset))
 
 
-def _reason(classes: Sequence[ClassSummary], chosen: Seen, own: Seen, preset: FoundationPreset) -> str:
+def _reason(classes: Sequence[ClassSummary], chosen: ViewChoice, own: ViewChoice, preset: FoundationPreset) -> str:
     view, fits = chosen.view, _fits(classes, chosen, preset)
     served = not _faults(fits)
     if view == own.view:

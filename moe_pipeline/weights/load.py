@@ -13,7 +13,7 @@ from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.sam.foundation import build_foundation
-from moe_pipeline.model.sizes import NETWORKS, NetworkSizes, read_sizes
+from moe_pipeline.model.sizes import NetworkSizes, read_sizes
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
@@ -164,7 +164,7 @@ def as_config(config: ConfigLike, origin: str) -> NetworkSizes:
     Raises:
         CheckpointError: if they are invalid.
     """
-    if isinstance(config, tuple(NETWORKS.values())):
+    if isinstance(config, NetworkSizes):
         return config
     try:
         return read_sizes(config)

@@ -36,6 +36,24 @@ class DecoderOutput:
     spacing_mm: Spacing
 
 
+@dataclass(frozen=True, slots=True)
+class DecoderTurns:
+    """How far a decoder has come with an object, so that it can go on from there.
+
+    Attributes:
+        clicks: answered so far.
+        windows: its answers.
+    """
+
+    clicks: Clicks
+    windows: Windows
+
+    def lead_to(self, clicks: Clicks) -> bool:
+        """Whether these clicks begin with those."""
+        n = len(self.clicks[1])
+        return np.array_equal(self.clicks[0], clicks[0][:n]) and np.array_equal(self.clicks[1], clicks[1][:n])
+
+
 @dataclass(slots=True)
 class DecoderSession:
     """One decoder on one object.
@@ -66,6 +84,15 @@ class DecoderSession:
     def crop_grid(self) -> CropGrid:
         """Of its own view."""
         return self.bank.crop_grid(self.view)
+
+    @property
+    def turns(self) -> DecoderTurns:
+        """How far it has come."""
+        return DecoderTurns(self.clicks, dict(self.windows))
+
+    def go_on(self, turns: DecoderTurns) -> None:
+        """Take up what another one of the same decoder, first crop and options has answered."""
+        self.clicks, self.windows = turns.clicks, dict(turns.windows)
 
     def answer(self, clicks: Clicks) -> None:
         """One turn of the click sequence: every crop with a click in it answers, with its own previous logits."""

@@ -17,7 +17,8 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 
 _GPU_BATCH = 4
-MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
+MOST_BYTES = 512 << 20
+"""Of embeddings that a prediction keeps; more are encoded again."""
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
 """Axes of the crop that are mirrored in each look at it; the first look is the crop itself."""
 ALL_AXES = (0, 1, 2)
@@ -54,9 +55,19 @@ class CropBank:
         foundation: its encoder is asked.
         device: where it lives.
         tta: also look at mirror images.
+        most_bytes: of embeddings kept; more are encoded again.
     """
 
-    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, tta: bool = False) -> None:
+    def __init__(
+        self,
+        image: Volume,
+        foundation: Foundation,
+        device: torch.device,
+        *,
+        tta: bool = False,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self.most_bytes = most_bytes
         self.image = image
         self.foundation = foundation
         self.device = device
@@ -133,7 +144,7 @@ class CropBank:
     def _forget(self, n_new: int) -> None:
         """Drop the crops that were used longest ago, but none of the newest."""
         each = sum(image.nbytes for image in next(iter(self._crops.values())).mirrored)
-        most = max(MOST_BYTES // each, n_new)
+        most = max(self.most_bytes // each, n_new)
         while len(self._crops) > most:
             self._crops.popitem(last=False)
 
