@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.geometry import FoundationGeometry
+from moe_pipeline.model.segvol.config import SegVolConfig
 
 
 @runtime_checkable
@@ -30,7 +31,7 @@ class NetworkSizes(Protocol):
         """Read the JSON form; raises ValueError."""
 
 
-NETWORKS: dict[str, type[NetworkSizes]] = {FoundationConfig.network: FoundationConfig}
+NETWORKS: dict[str, type[NetworkSizes]] = {kind.network: kind for kind in (FoundationConfig, SegVolConfig)}
 """Kinds of network by the word in their cards. `weights.load` builds them."""
 
 
