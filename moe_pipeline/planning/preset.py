@@ -52,7 +52,7 @@ def load_planning_preset(name: str, weights_root: Path | None = None) -> Foundat
         imported = [] if weights_root is None else [path.stem for path in sorted(weights_root.glob("*.json"))]
         raise CheckpointError(f"no foundation {name!r}; there are: {', '.join([*preset_names(), *imported])}")
     preset = load_preset(name)
-    return planning_preset(name, preset.view, preset.config, name)
+    return planning_preset(name, preset.view, preset.sizes, name)
 
 
 def planning_preset(name: str, view: View, sizes: NetworkSizes, preset: str) -> FoundationPreset:
