@@ -7,7 +7,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from moe_pipeline.records.base import Part, Record
 
-Normalisation = Literal["zscore_positive", "zscore_clipped"]
+Normalisation = Literal["zscore_positive", "zscore_clipped", "foreground"]
 Sides = tuple[int, int, int]
 """Numbers of voxels along x, y and z."""
 Spacing = tuple[float, float, float]
@@ -62,7 +62,9 @@ class View(Part):
     normalisation: Normalisation = "zscore_positive"
     """zscore_positive: mean and std of the crop's voxels > 0, applied to all (SAM-Med3D; padding is 0 before it).
     zscore_clipped: clip to percentiles 0.5 and 99.5 of the voxels inside the image, z-score with their mean and
-    std, padding takes the lowest value (nano)."""
+    std, padding takes the lowest value (nano).
+    foreground: clip to percentiles 0.05 and 99.95 of the whole image's voxels above its mean, bring to 0 to 1; padding
+    is 0 (SegVol)."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """The same view with other fields, which are validated: one number may stand for three."""
