@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from moe_pipeline.cli import data, models, prediction, prompts, system, training, weights
+from moe_pipeline.cli import data, models, prediction, prompts, reproduce, system, training, weights
 from moe_pipeline.errors import PipelineError
 
 
@@ -34,6 +34,7 @@ for part in (system, data, training, prediction, models):
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.experts, name="experts")
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(reproduce.app, name="reproduce")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,6 +11,8 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
 app = typer.Typer()
@@ -61,6 +63,9 @@ def predict(
         bool, typer.Option("--dicom-seg", help="Also write <case>.dcm where the image is a DICOM series.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
+    preset: Annotated[
+        str | None, typer.Option(help="Read and write the container layout of a challenge: sppin2023.")
+    ] = None,
     overwrite: Overwrite = False,
     device: Device = "cpu",
     workspace: Root = ROOT,
@@ -70,6 +75,7 @@ def predict(
     Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
     where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
+    from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
     from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
@@ -104,7 +110,10 @@ def predict(
         run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
     )
     with progress_bar() as progress:
-        report = predict_and_score(Workspace(workspace), options, progress)
+        if preset is None:
+            report = predict_and_score(Workspace(workspace), options, progress)
+        else:
+            report = predict_container(Workspace(workspace), options, preset, progress)
     typer.echo(report.text)
     if report.failed:
         raise typer.Exit(1)
@@ -145,14 +154,15 @@ def evaluate(
     ] = False,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    preset: Annotated[str | None, typer.Option(help="Score as a challenge does: sppin2023 or cvpr25.")] = None,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
     """Compare label maps with references, or with --matrix models with each other: what was learnt, what forgotten."""
     place = Workspace(workspace)
     if matrix:
-        if predictions or references:
-            raise typer.BadParameter("--matrix makes its own predictions; leave out -i and -r")
+        if predictions or references or preset:
+            raise typer.BadParameter("--matrix makes its own predictions; leave out -i, -r and --preset")
         from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
         options = MatrixOptions(
@@ -172,7 +182,10 @@ def evaluate(
         raise typer.BadParameter(
             "--dataset, --unseen, --clicks, --own-experts, --model and --fail-on-regression go with --matrix"
         )
-    _folder(predictions, references, out)
+    if preset:
+        _challenge(predictions, references, out, preset)
+    else:
+        _folder(predictions, references, out)
 
 
 def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None) -> None:
@@ -192,12 +205,30 @@ def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: fl
 def _folder(predictions: Path, references: Path, out: Path | None) -> None:
     from moe_pipeline.commands.functions import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
-    from moe_pipeline.evaluation.table import n_failed
     from moe_pipeline.report.tables import as_text
 
     with progress_bar() as progress:
         table = evaluate_folders(predictions, references, out, progress=progress)
     typer.echo(as_text(summarise(table)))
+    _tell_what_failed(table, references)
+
+
+def _challenge(predictions: Path, references: Path, out: Path | None, preset: str) -> None:
+    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.presets import load_challenge
+    from moe_pipeline.report.tables import as_text
+
+    title = load_challenge(preset).title
+    with progress_bar() as progress:
+        report = evaluate_folders(predictions, references, out, preset=preset, progress=progress)
+    typer.echo(f"{title}\n\n{as_text(report.summary)}")
+    _tell_what_failed(report.table, references)
+
+
+def _tell_what_failed(table: "pd.DataFrame", references: Path) -> None:
+    """Every row that is no score, and the exit code that goes with it."""
+    from moe_pipeline.evaluation.table import n_failed
+
     for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
         typer.echo(f"  {row['case']}: {row['message']}", err=True)
     if not (table["status"] == "ok").any():
