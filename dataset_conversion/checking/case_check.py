@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
 from dataset_conversion.state import description_sha256
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging.checks.inspection import (
     InspectedLabel,
     attempt,
@@ -63,7 +64,7 @@ def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[Checke
 
 def _check(case: SourceCase, dataset: SourceDataset, journal: Journal[CheckedCase]) -> CheckedCase:
     files = [file for path in (*case.images, *case.labels) for file in _files(path)]
-    missing = [path for path in files if not path.is_file()]
+    missing = [path for path in files if not is_file(path)]
     known = journal.find(case.case_id, files) if not missing else None
     if known is not None:
         return known

@@ -7,6 +7,7 @@ from typing import Any
 from dataset_conversion.common import DESCRIPTION, faults_of_labels, files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from moe_pipeline.datasets.dataset import listed_path
+from moe_pipeline.files import is_file
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
@@ -66,7 +67,7 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
             tuple(listed_path(source, path) for path in entry["images"]),
             listed_path(source, entry["label"]),
         )
-        missing = [str(path) for path in (*images, label) if not path.is_file()]
+        missing = [str(path) for path in (*images, label) if not is_file(path)]
         if missing:
             faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"
         elif len(images) != n_channels:

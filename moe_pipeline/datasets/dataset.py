@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
@@ -158,7 +159,7 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
             continue
         label = listed_path(folder, entry["label"])
         case = Case(case_id, tuple(listed_path(folder, image) for image in entry["images"]), label)
-        found = [f"{path} does not exist" for path in (*case.images, label) if not path.is_file()]
+        found = [f"{path} does not exist" for path in (*case.images, label) if not is_file(path)]
         if len(case.images) != len(description.channel_names):
             found.append(f"{len(case.images)} images for {len(description.channel_names)} channels")
         faults += [_fault(case_id, message) for message in found]
@@ -247,7 +248,7 @@ def _fault(case_id: str, message: str) -> Fault:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not is_folder(path) and not path.name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as error:
