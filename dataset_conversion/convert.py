@@ -95,6 +95,7 @@ def convert(
         accounting=_accounting(source, described, entries, rows),
         notes=(
             *described.notes,
+            *_told_regions(described),
             *told_missing(described),
             *one_patient(done),
             *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
@@ -183,6 +184,12 @@ def told_missing(described: SourceDataset) -> tuple[str, ...]:
     return (told,) if n else ()
 
 
+def _told_regions(described: SourceDataset) -> tuple[str, ...]:
+    names = [name for name, value in described.regions.get("labels", {}).items() if isinstance(value, list)]
+    told = f"{', '.join(names)}: regions are kept, and scored by moe evaluate; to train, say with --labels what is what"
+    return (told,) if names else ()
+
+
 def source_bytes(case: SourceCase) -> int:
     """Roughly the memory that a case takes."""
     return case_bytes(case.images) * len(case.images) if case.load is None else case_bytes(case.images)
@@ -261,6 +268,7 @@ def _describe(described: SourceDataset, labels: dict[str, int], done: list[Sourc
             **({"patients": patients} if patients else {}),
             "channel_names": {str(number): name for number, name in enumerate(described.channel_names)},
             "labels": labels,
+            **described.regions,
             "numTraining": sum(case.part == "training" for case in done),
             "file_ending": FILE_ENDING,
         }

@@ -47,7 +47,8 @@ def describe(source: Path, _: Options) -> SourceDataset:
         faults | more,
         extra,
         n_counted=description.numTraining,
-        refusals=tuple(f"{DESCRIPTION}: {fault}" for fault in description.faults_of_labels()),
+        regions=_regions(description),
+        refusals=tuple(f"{DESCRIPTION}: {fault}" for fault in description.faults_of_labels(regions=True)),
     )
 
 
@@ -75,6 +76,13 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
         else:
             cases.append(SourceCase(case_id, images, (label,)))
     return cases, faults
+
+
+def _regions(description: DatasetJson) -> dict[str, Any]:
+    order = (description.model_extra or {}).get("regions_class_order")
+    if not description.regions:
+        return {}
+    return {"labels": description.labels} | ({} if order is None else {"regions_class_order": order})
 
 
 def _values(description: DatasetJson) -> dict[str, int]:
