@@ -23,7 +23,7 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
-from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
+from moe_pipeline.records.names import fault_of_name, fault_of_title, printable, shown
 
 REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
@@ -81,7 +81,7 @@ def convert(
     n_channels = len(described.channel_names)
     has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
     if not done or (has_training and not any(case.part == "training" for case in done)):
-        reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
+        reasons = [f"{printable(row.case_id)}: {row.message}" for row in rows if row.status == "failed"]
         summed = [one.lines()[0] for one in _accounting(source, described, entries, rows)]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20], *summed]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
@@ -96,10 +96,9 @@ def convert(
         notes=(
             *described.notes,
             *_told_regions(described),
-            *told_missing(described),
-            *one_patient(done),
             *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
         ),
+        warnings=(*told_missing(described), *one_patient(done)),
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )

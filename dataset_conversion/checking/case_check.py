@@ -43,7 +43,7 @@ class InspectedCase:
     @property
     def errors(self) -> list[str]:
         """Why it cannot be used."""
-        return [one.message for one in self.findings if one.severity == "error"]
+        return [one.message_and_repair for one in self.findings if one.severity == "error"]
 
     @property
     def warnings(self) -> list[str]:
@@ -152,7 +152,7 @@ def _check_number(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) 
     channels, names = loaded.channels, dataset.channel_names
     if len(channels) == len(names):
         return []
-    found = f"{len(channels)} channels, dataset.json names {len(names)} ({', '.join(names)})"
+    found = f"{len(channels)} channels, but the dataset has {len(names)} ({', '.join(names)})"
     if len(case.images) > 1 or len(channels) == 1:
         return [finding(Kind.MISSING_FILE, case.case_id, found)]
     sides = "x".join(map(str, (*channels[0].volume.geometry.shape, len(channels))))

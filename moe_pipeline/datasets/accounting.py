@@ -11,6 +11,8 @@ from moe_pipeline.records.cases import Accounting, LeftOut
 
 _MAX_EXAMPLES = 5
 _DESCRIPTIONS = ("dataset.json", "dataset_description.json", "participants.tsv", "splits_final.json", "meta.csv")
+COUNTED = "counted by numTraining in dataset.json, but not here; copy them, or correct the number"
+"""Reason of the cases that are only a number."""
 _OF_A_CASE = "of cases that were left out"
 
 
@@ -55,8 +57,7 @@ def account_for(folder: Path, entries: Iterable[Entry], outcome: Handled) -> tup
         reasons.setdefault(why, []).append(case_id)
     left = tuple(_left_out(why, names) for why, names in reasons.items())
     if outcome.n_missing:
-        counted = "counted by numTraining in dataset.json, but not here; copy them, or correct the number"
-        left = (*left, LeftOut(reason=counted, count=outcome.n_missing, examples=()))
+        left = (*left, LeftOut(reason=COUNTED, count=outcome.n_missing, examples=()))
     n_used, n_left = len(outcome.used), sum(one.count for one in left)
     cases = Accounting(of="cases", found=n_used + n_left, used=n_used, left_out=left)
     return cases, _files(folder, entries, outcome)

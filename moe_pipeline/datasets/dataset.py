@@ -12,7 +12,7 @@ from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.names import check_name, composed, fault_of_name, shown
+from moe_pipeline.records.names import check_name, composed, fault_of_name, printable, shown
 from moe_pipeline.records.planning import Fault
 from moe_pipeline.workspace import refuse_one_below
 
@@ -96,7 +96,7 @@ def open_dataset(folder: Path) -> RawDataset:
 
 def fault_lines(faults: Sequence[Fault]) -> list[str]:
     """Faults for `raise_faults`."""
-    return [f"{fault.case_id}: {fault.message}" for fault in faults]
+    return [f"{printable(fault.case_id)}: {fault.message}" for fault in faults]
 
 
 def raise_faults(folder: Path, faults: list[str]) -> None:

@@ -194,6 +194,8 @@ class ConversionReport(Record):
     """Cases and files: found = used + left out."""
     notes: tuple[str, ...] = ()
     """About the whole: contrasts left out, what was guessed."""
+    warnings: tuple[str, ...] = ()
+    """About the whole, that a user should not miss: cases that should be here, no fold to validate with."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What the user said where the layout leaves a choice."""
     seconds: float = Field(ge=0)

@@ -103,8 +103,11 @@ def test_cases_that_are_counted_but_not_there_are_left_out(tmp_path: Path, make_
     source = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
     description = json.loads((source / "dataset.json").read_text())
     (source / "dataset.json").write_text(json.dumps(description | {"numTraining": 100}))
+    report = convert(source, tmp_path / "out")
+    assert "numTraining counts 100 training cases, of which 97 are not here" in report.warnings[0]
+    assert "warning: 97 training cases that dataset.json counts" in plan_dataset(source, tmp_path / "p").summary()
     for accounting in (
-        convert(source, tmp_path / "out").accounting,
+        report.accounting,
         check(source, tmp_path / "check").accounting,
         plan_dataset(source, tmp_path / "plans").fingerprint.accounting,
     ):
