@@ -62,7 +62,7 @@ class Session:
         case: its name, for messages.
         options: how objects are answered.
         most_bytes: of embeddings kept.
-        listener: is told every step.
+        listener: is told every step; one that it cannot take in is not done.
 
     Raises:
         ImageError: if all voxels of the image are equal.
@@ -266,6 +266,10 @@ class Session:
             self.events = (*self.events, event)
         self._history.replace(self._all_asked(self._state))
 
+    def restart(self) -> None:
+        """Forget all objects and steps, but not what the image looks like."""
+        self._history, self._parts, self.events = History(), ObjectParts(), ()
+
     def accept(self, folder: AnyPath, *, image: AnyPath | None = None, channel_name: str = "image") -> Path:
         """Write the label map, prompts and journal into a dataset folder, all of it or nothing.
 
@@ -319,12 +323,12 @@ class Session:
             if run:
                 self._history.replace(self._all_asked(self._state))
             change = self._change(before, earlier, began)
+            told = event.model_copy(update={"seconds": round(change.seconds, 4), "answer": change.answer})
+            if self.listener is not None:
+                self.listener(told)
         except BaseException:
             self._history.back_to(mark)
             raise
-        told = event.model_copy(update={"seconds": round(change.seconds, 4), "answer": change.answer})
-        if self.listener is not None:
-            self.listener(told)
         self.events = (*self.events, told)
         return change
 
