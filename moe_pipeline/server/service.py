@@ -30,6 +30,7 @@ from moe_pipeline.server.worker import BusyError, Worker
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 10
+_LISTED = 5
 _Result = TypeVar("_Result")
 
 
@@ -148,10 +149,8 @@ def add_error_answers(app: FastAPI, service: Service) -> None:
 
     def invalid(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError | ValidationError)
-        faults = [
-            f"{'.'.join(map(str, one['loc'])).removeprefix('body.') or 'body'}: {one['msg']}"
-            for one in error.errors()[:5]
-        ]
+        places = [".".join(map(str, one["loc"])).removeprefix("body.") or "body" for one in error.errors()[:_LISTED]]
+        faults = [f"{place}: {one['msg']}" for place, one in zip(places, error.errors(), strict=False)]
         return JSONResponse({"detail": "; ".join(faults)}, 400)
 
     def http(_request: Request, error: Exception) -> JSONResponse:
