@@ -19,8 +19,13 @@ STATIC = Path(__file__).parent / "static"
 _REAP_SECONDS = 5.0
 
 
+def served(service: Service) -> Access:
+    """The application behind the checks of who may come."""
+    return Access(create_app(service), service.options, service.metrics)
+
+
 def create_app(service: Service) -> FastAPI:
-    """All of it; the server's own documentation page is left out, as it would load scripts from elsewhere."""
+    """All routes; FastAPI's own documentation page is left out, as it would load scripts from elsewhere."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -60,7 +65,6 @@ def create_app(service: Service) -> FastAPI:
 
     if STATIC.is_dir():
         app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_middleware(Access, options=service.options, metrics=service.metrics)
     return app
 
 

@@ -8,7 +8,7 @@ import uvicorn
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.inference.options import ModelOptions
-from moe_pipeline.server.app import create_app
+from moe_pipeline.server.app import served
 from moe_pipeline.server.options import ServeOptions
 from moe_pipeline.server.service import Service
 
@@ -40,8 +40,9 @@ def serve(model: ModelOptions, options: ServeOptions, ready: Callable[[str], Non
 def server_config(service: Service) -> uvicorn.Config:
     """How uvicorn runs: one process, its own access log off, since it names scans."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True
     return uvicorn.Config(
-        create_app(service),
+        served(service),
         log_config=None,
         access_log=False,
         server_header=False,
