@@ -57,11 +57,6 @@ class PlanFolder:
         return self.root / "plan.json"
 
     @property
-    def previous_plan(self) -> Path:
-        """A plan that was replaced."""
-        return self.root / "plan.previous.json"
-
-    @property
     def splits(self) -> Path:
         """The folds."""
         return self.root / "splits.json"
@@ -167,3 +162,4 @@ class PredictionFolder:
     CASES: ClassVar = "cases.csv"
     METRICS: ClassVar = "dice.csv"
     FINISHED: ClassVar = "finished.jsonl"
+    CLICKS: ClassVar = "clicks"

@@ -1,16 +1,17 @@
-"""What plans/ states as data: sizes of foundations, planning rules, published weights. Nothing else reads plans/."""
+"""What plans/ states as data: foundations, planning rules, published weights, challenges. Nothing else reads it."""
 
 import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from moe_pipeline.errors import CheckpointError
+from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.records.base import Part
+from moe_pipeline.records.evaluation import MeasureRules
 from moe_pipeline.records.foundation import View
 
 
@@ -111,6 +112,58 @@ class PublishedWeights(Part):
     def page(self) -> str:
         """Page to download the file by hand."""
         return f"https://huggingface.co/{self.repository}"
+
+
+class Container(Part):
+    """Where a challenge puts one image for an algorithm, and where it looks for the label map."""
+
+    images: str
+    """Folder with the image, below the folder that is handed over."""
+    label_map: str
+    """File, below the folder that is handed back."""
+    class_name: str
+    """Class that the label map shows, as 1."""
+
+
+class Challenge(Part):
+    """How a challenge measures; plans/challenges.json."""
+
+    title: str
+    """For people."""
+    source: str
+    """Where its rules were read."""
+    measures: MeasureRules
+    """How each class of each case is measured."""
+    metrics: tuple[Literal["dice", "iou", "nsd", "hd95_mm", "volumetric_similarity"], ...] = Field(min_length=1)
+    """Columns of dice.csv that count."""
+    classes: Literal["all", "of_reference"]
+    """Which classes of a case go into its mean: all, or those that its reference has."""
+    statistics: tuple[Literal["mean", "median", "std"], ...] = Field(min_length=1)
+    """Over the cases that have a value; std divides by their number."""
+    clicks: int = Field(default=0, ge=0)
+    """If any, a case has a prediction after each of so many clicks; its scores are the area under the line through
+    them, a click apart, and the last of them."""
+    nsd_above_dice: float | None = None
+    """The NSD of a case counts as 0 unless its Dice is above this."""
+    container: Container | None = None
+    """Where an algorithm finds its image; None if that is not known."""
+
+
+def challenges() -> dict[str, Challenge]:
+    """All challenges by name."""
+    return TypeAdapter(dict[str, Challenge]).validate_python(_read("challenges.json"))
+
+
+def load_challenge(name: str) -> Challenge:
+    """One challenge by name.
+
+    Raises:
+        PipelineError: if there is none of that name; lists those there are.
+    """
+    known = challenges()
+    if name not in known:
+        raise PipelineError(f"no preset {name!r}; there are: {', '.join(known)}")
+    return known[name]
 
 
 def preset_names() -> list[str]:

@@ -20,11 +20,11 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Fold, Plan, Splits
+from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.fit import GateTask
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors

@@ -111,7 +111,7 @@ def _main(images: Sequence[Match], masks: Sequence[Match]) -> str:
 
 
 def _is_after(mask: Match, image: Match) -> bool:
-    return mask.path.name.startswith(f"{case_id_of(image.path)}_")
+    return case_id_of(mask.path).startswith(f"{case_id_of(image.path)}_")
 
 
 def _named_after_main(images: Sequence[Match], masks: Sequence[Match], main: str) -> list[Match]:

@@ -140,6 +140,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    own_experts: Annotated[
+        bool, typer.Option("--own-experts", help="With --matrix: each expert on its own set only; faster with many.")
+    ] = False,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
     device: Device = "cpu",
@@ -159,13 +162,16 @@ def evaluate(
             seed=seed,
             model=model,
             device=device,
+            own_experts=own_experts,
         )
         _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if datasets or unseen or clicks or model or fail_on_regression is not None:
-        raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
+    if datasets or unseen or clicks or model or own_experts or fail_on_regression is not None:
+        raise typer.BadParameter(
+            "--dataset, --unseen, --clicks, --own-experts, --model and --fail-on-regression go with --matrix"
+        )
     _folder(predictions, references, out)
 
 

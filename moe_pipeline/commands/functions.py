@@ -174,8 +174,8 @@ def train_gate(
         PipelineError: if an argument is not what it should be, or as `training.gate.train_gate`.
     """
     from moe_pipeline.records.moe import Rule, Targets
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.gate_run import GateOptions
-    from moe_pipeline.training.gate.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     options = GateOptions(

@@ -10,7 +10,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
 from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
-from moe_pipeline.imaging.io.files import list_label_maps
+from moe_pipeline.imaging.io.files import label_maps_in
 from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.batch.tally import Tally
@@ -64,7 +64,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         *outcome.notes,
         *failures,
     ]
-    _record(model, options, cases, outcome.tally, time.monotonic() - began)
+    _record(model, full, cases, outcome.tally, time.monotonic() - began)
     n_unscored = 0
     if references is not None and cases:
         try:
@@ -86,7 +86,8 @@ def _completed(place: Workspace, options: PredictOptions) -> PredictOptions:
 
 def _score(out: Path, references: Path, rows: Sequence[CaseRow], cases: list[str]) -> tuple[list[str], int]:
     """Write dice.csv; lines for the terminal, and how many cases could not be scored."""
-    scored = sorted(set(cases) & set(dict(list_label_maps(references))))
+    there = label_maps_in(references)
+    scored = sorted(set(cases) & {*dict(there.files), *there.doubled})
     without = sorted(set(cases) - set(scored))
     missing = f"no reference in {references} for {len(without)} of {len(cases)} cases: {', '.join(without[:5])}"
     if not scored:
@@ -103,7 +104,7 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], tally: Ta
         command="predict",
         versions=library_versions(),
         device=options.model.device,
-        settings=options.by_name(),
+        settings=options.by_name() | {"channel": model.channel},
         inputs=model.hashes,
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), **tally.as_results()},

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, RecordError
-from moe_pipeline.imaging.io.files import label_values, list_label_maps, read_label_map
+from moe_pipeline.imaging.io.files import label_maps_in, label_values, read_label_map
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
 from moe_pipeline.records.dataset import DatasetJson
@@ -42,10 +42,10 @@ def classes_of(labels: Path) -> dict[int, str]:
     Label maps that cannot be read are left out; who reads them for their own sake says so.
 
     Raises:
-        ImageError: if the folder is missing or holds two files for one case.
+        ImageError: if the folder is missing.
     """
     found: set[int] = set()
-    for _, path in list_label_maps(labels):
+    for path in label_maps_in(labels).paths:
         try:
             found |= set(label_values(read_label_map(path).array))
         except PipelineError as error:

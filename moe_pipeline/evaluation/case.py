@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from moe_pipeline.errors import GeometryError, ImageError
-from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM, class_metrics
+from moe_pipeline.evaluation.metrics import USUAL, class_metrics
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.evaluation import MetricRow
+from moe_pipeline.records.evaluation import MeasureRules, MetricRow
 
 Slices: TypeAlias = tuple[slice, ...]
 
@@ -24,7 +24,7 @@ def case_metrics(
     reference: Volume,
     classes: Mapping[int, str],
     case: str,
-    tolerance_mm: float = NSD_TOLERANCE_MM,
+    rules: MeasureRules = USUAL,
 ) -> list[MetricRow]:
     """Score every class of a case.
 
@@ -33,7 +33,7 @@ def case_metrics(
         reference: label map on the same grid, (X, Y, Z).
         classes: name of each label value; 0 is the background and is not scored.
         case: case id for the rows.
-        tolerance_mm: of the normalised surface distance.
+        rules: how to measure.
 
     Returns:
         One row per class in the order of its values, then one per label value outside the class map.
@@ -52,15 +52,15 @@ def case_metrics(
     rows = []
     for value in sorted(set(classes) - {_BACKGROUND}):
         blank = MetricRow(case=case, class_id=value, class_name=classes[value])
-        box = _union([boxes[value] for boxes in found.values() if value in boxes])
-        rows.append(_scored(blank, prediction, reference, box, tolerance_mm))
+        box = _union([boxes[value] for boxes in found.values() if value in boxes], prediction.array.shape)
+        rows.append(_scored(blank, prediction, reference, box, rules))
     masks = {"prediction": prediction, "reference": reference}
     unknown = sorted(set().union(*found.values()) - set(classes) - {_BACKGROUND})
     return rows + list(_unknown_rows(unknown, masks, case))
 
 
 def _scored(
-    blank: MetricRow, prediction: Volume, reference: Volume, box: Slices | None, tolerance_mm: float
+    blank: MetricRow, prediction: Volume, reference: Volume, box: Slices | None, rules: MeasureRules
 ) -> MetricRow:
     if box is None:
         absent = {
@@ -71,7 +71,7 @@ def _scored(
         }
         return blank.model_copy(update=absent)
     masks = (prediction.array[box] == blank.class_id, reference.array[box] == blank.class_id)
-    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, tolerance_mm)))
+    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, rules)))
 
 
 def _unknown_rows(values: list[int], masks: Mapping[str, Volume], case: str) -> Iterator[MetricRow]:
@@ -96,7 +96,11 @@ def _boxes(labels: Volume, case: str) -> dict[int, Slices]:
     return {value: box for value, box in enumerate(find_objects(array), start=1) if box is not None}
 
 
-def _union(boxes: list[Slices]) -> Slices | None:
+def _union(boxes: list[Slices], shape: tuple[int, ...]) -> Slices | None:
+    """Smallest box around all, and a voxel more on each side where the image has one: a boundary shows only there."""
     if not boxes:
         return None
-    return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True))
+    return tuple(
+        slice(max(min(s.start for s in along) - 1, 0), min(max(s.stop for s in along) + 1, side))
+        for side, *along in zip(shape, *boxes, strict=True)
+    )

@@ -242,7 +242,7 @@ class PredictOptions:
         return tuple(value for value in values if isinstance(value, Path))
 
     def by_name(self) -> dict[str, Any]:
-        """All options by their names, for run.json."""
+        """All options by their names, for run.json; paths hold from wherever it is read."""
         records = (self.model, self.prompts, self.outputs, self.run)
         named = {name: value for record in records for name, value in asdict(record).items()}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
+        return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in named.items()}

@@ -1,6 +1,5 @@
 """The stage: check, fingerprint, plan and split a dataset, and save all of it."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_da
 from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.journal.written import Written, set_aside
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.explain import explain
@@ -28,7 +28,6 @@ _NO_VALIDATION = (
     "  warning: no fold holds a case back for validation, as all cases that can be learnt from are one, or "
     "of one patient; if these are several people, say who is who: `patients` in dataset.json, or --patients"
 )
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +111,7 @@ def plan_dataset(
     entries = walk(folder)
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
+    own = Written(PlanFolder(out).journal)
     cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse)
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
@@ -130,9 +130,9 @@ def plan_dataset(
     proposed = make_plan(fingerprint, preset, machine := this_machine(), seed)
     plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
     plan = _costed(plan, estimate(plan, fingerprint, preset, machine)) if plan else proposed
-    fingerprint.save(PlanFolder(out).fingerprint)
-    splits.save(PlanFolder(out).splits)
-    plan.save(PlanFolder(out).plan)
+    own.write_over(PlanFolder(out).fingerprint.name, fingerprint.as_text())
+    own.write_over(PlanFolder(out).splits.name, splits.as_text(), carried_over=True)
+    own.write_over(PlanFolder(out).plan.name, plan.as_text(), carried_over=reuse)
     return PlannedFiles(plan, fingerprint, splits, proposed, preset)
 
 
@@ -140,10 +140,9 @@ def fingerprint_cases(
     dataset: RawDataset, journal_path: Path, progress: Progress = silent, *, reuse: bool = True
 ) -> list[CaseFingerprint]:
     """Fingerprints of all training cases in order; those that the journal knows and that still hold are not remade."""
-    if not reuse:
-        journal_path.unlink(missing_ok=True)
     journal = Journal(journal_path, CaseFingerprint, dataset.folder, description_sha256(dataset.json))
-    known = {case.case_id: line for case in dataset.cases if (line := journal.find(case.case_id, case_files(case)))}
+    cases = dataset.cases if reuse else ()
+    known = {case.case_id: line for case in cases if (line := journal.find(case.case_id, case_files(case)))}
     missing = [case for case in dataset.cases if case.case_id not in known]
 
     crashes = CrashLog(journal_path.parent)
@@ -197,6 +196,5 @@ def _kept_plan(out: Path, fingerprint: Fingerprint, preset: FoundationPreset, se
     if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), preset.name, seed):
         check_plan(plan, fingerprint, preset, path)
         return plan
-    path.replace(PlanFolder(out).previous_plan)
-    _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)
+    set_aside(path, "made from other data or settings")
     return None

@@ -15,6 +15,7 @@ from moe_pipeline.prompts.class_ids import ClassIds, ClassTable, WrittenClass
 from moe_pipeline.prompts.formats import masks, prompts_json
 from moe_pipeline.prompts.formats.registry import ENDINGS, FORMATS, MASK, OURS, OtherJson, case_of, format_of
 from moe_pipeline.prompts.prompt import DensePrompt, Prompt, objects_in_world
+from moe_pipeline.records.names import composed
 from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 _log = logging.getLogger(__name__)
@@ -248,6 +249,7 @@ class _Collected:
 
 def _matching(name: str, wanted: Collection[str]) -> str:
     """The case that is meant by a name: the same but for a channel, where there is none of exactly this name."""
+    name = composed(name)
     stem, _, channel = name.rpartition("_")
     if name not in wanted and stem in wanted and channel.isdigit() and len(channel) == _CHANNEL_DIGITS:
         return stem

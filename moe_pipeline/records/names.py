@@ -12,6 +12,11 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com",
 _NOT_PRINTED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines
 
 
+def composed(name: str) -> str:
+    """A name in Unicode's composed form: an umlaut may be one character or two, and copying to a Mac changes it."""
+    return unicodedata.normalize("NFC", name)
+
+
 def fault_of_name(name: str) -> str | None:
     """Why a text cannot be the name of files on every system; None if it can."""
     if not name.strip():

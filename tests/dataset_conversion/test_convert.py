@@ -563,6 +563,18 @@ def test_the_folder_above_a_dataset_names_it(tmp_path: Path, make_phantom_datase
         convert(tmp_path / "download", tmp_path / "out")
 
 
+def test_a_name_in_either_form_of_unicode_is_one_case(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 2)
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    (source / "imagesTr" / "p001_0000.nii.gz").rename(source / "imagesTr" / f"{decomposed}_0000.nii.gz")
+    (source / "labelsTr" / "p001.nii.gz").rename(source / "labelsTr" / f"{composed}.nii.gz")
+    assert not convert(source, tmp_path / "out").failed
+    assert (tmp_path / "out" / "imagesTr" / f"{composed}_0000.nii.gz").is_file()
+    shutil.copy(source / "labelsTr" / f"{composed}.nii.gz", source / "labelsTr" / f"{decomposed}.nii.gz")
+    (failed,) = convert(source, tmp_path / "out").failed
+    assert "two forms of Unicode; keep one" in failed.message
+
+
 @pytest.mark.parametrize("name", ["brain.mgz", "brain.hdr", "brain.tif"])
 def test_formats_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()

@@ -108,6 +108,17 @@ def test_dataset_json_keeps_foreign_keys_and_writes_none_of_ours(tmp_path: Path)
     assert DatasetJson.load(tmp_path / "dataset.json") == description
 
 
+def test_names_in_two_forms_of_unicode_are_one_case_and_never_two(tmp_path: Path) -> None:
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    files = [f"imagesTr/{decomposed}_0000.nii.gz", f"labelsTr/{composed}.nii.gz"]
+    dataset = open_dataset(lay_out(tmp_path / "Dataset001_X", [*files, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"]))
+    assert [case.case_id for case in dataset.cases] == [composed, "a"]
+    (tmp_path / "Dataset001_X" / f"labelsTr/{decomposed}.nii.gz").touch()
+    dataset = open_dataset(tmp_path / "Dataset001_X")
+    assert [case.case_id for case in dataset.cases] == ["a"]
+    assert "the same letters in two forms of Unicode" in dataset.faults[0].message
+
+
 def test_the_folder_above_names_the_datasets_in_it(tmp_path: Path) -> None:
     lay_out(tmp_path / "download" / "Dataset001_X", ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"])
     with pytest.raises(DatasetError, match=r"is no dataset, but holds .*Dataset001_X\. Give the folder of one"):

@@ -21,6 +21,7 @@ from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.moe.selector import Route
+from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.cases import CaseRow
 
 FirstLook = tuple[Route, tuple[WindowIndex, WindowIndex | None]]
@@ -37,12 +38,14 @@ class CaseResult:
         uncertainty: uint8, 255 the most doubtful; None if it was not asked for.
         answers: per class id those of its objects, on the decoders' low-resolution voxels; empty unless they were
             asked for.
+        clicked: the clicks that each answered object was answered with, in the order of the rows that have some.
     """
 
     labels: Volume
     rows: tuple[CaseRow, ...]
     uncertainty: Volume | None = None
     answers: dict[int, tuple[MixtureMask, ...]] = field(default_factory=dict)
+    clicked: tuple[Prompt, ...] = ()
 
     def probability(self, class_id: int) -> Volume:
         """0 to 255 for 0 to 1, of a class whose answers were kept; of several objects the highest counts."""
@@ -76,6 +79,7 @@ def segment_case(
     plan = _plan(model, bank, objects, own_crops=options.own_crops)
     rows = []
     answers: dict[int, tuple[MixtureMask, ...]] = {}
+    clicked = []
     for wanted in objects:
         began = time.monotonic()
         if wanted.known is None:
@@ -87,12 +91,13 @@ def segment_case(
             continue
         reply = interact(model, bank, wanted, route, initial_windows, options)
         label_map.add(wanted.class_id, reply.answer)
+        clicked.append(Prompt(wanted.class_id, wanted.class_name, *reply.clicks, wanted.source))
         if options.keep_answers:
             answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
         rows.append(answered_row(request.case, wanted, model, options, reply, time.monotonic() - began))
     rows += [missing_row(request.case, gap) for gap in missing]
     rows = list(with_volumes(rows, label_map.volumes_ml()))
-    return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers)
+    return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers, tuple(clicked))
 
 
 def refuse_without_contrast(case: str, image: Volume) -> None:

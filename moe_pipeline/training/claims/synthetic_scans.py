@@ -15,7 +15,7 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
 from moe_pipeline.synthetic import make_batch
-from moe_pipeline.training.gate.case_windows import CaseWindows, Click, clicks_in
+from moe_pipeline.training.claims.case_windows import CaseWindows, Click, clicks_in
 from moe_pipeline.weights.store import builtin_file
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
 

@@ -4,8 +4,8 @@ import pytest
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.records.moe import GateCard
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 
