@@ -16,6 +16,12 @@ class RawFolder:
 
     DESCRIPTION: ClassVar = "dataset.json"
     CONVERTED: ClassVar = "cases.jsonl"
+    WRITTEN: ClassVar = "written.jsonl"
+    IMAGES: ClassVar = "imagesTr"
+    LABELS: ClassVar = "labelsTr"
+    PROMPTS: ClassVar = "prompts"
+    JOURNAL: ClassVar = "journal"
+    CLASSES: ClassVar = "classes.json"
 
     @property
     def description(self) -> Path:
