@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, progress_bar
+from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, WithReport, progress_bar, show_report
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
@@ -59,6 +59,7 @@ def predict(
     ] = False,
     jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
     overwrite: Overwrite = False,
+    report: WithReport = True,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -100,9 +101,10 @@ def predict(
         run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
     )
     with progress_bar() as progress:
-        report = predict_and_score(Workspace(workspace), options, progress)
-    typer.echo(report.text)
-    if report.failed:
+        done = predict_and_score(Workspace(workspace), options, progress)
+    typer.echo(done.text)
+    show_report(out, report)
+    if done.failed:
         raise typer.Exit(1)
 
 
@@ -138,6 +140,7 @@ def evaluate(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    report: WithReport = True,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -156,30 +159,31 @@ def evaluate(
             model=model,
             device=device,
         )
-        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, report=report)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
     if datasets or unseen or clicks or model or fail_on_regression is not None:
         raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
-    _folder(predictions, references, out)
+    _folder(predictions, references, out, report=report)
 
 
-def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None) -> None:
+def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None, *, report: bool) -> None:
     from moe_pipeline.evaluation.forgetting.compare import forgetting_report
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        report = forgetting_report(place, out, options, progress)
-    typer.echo(f"{matrix_as_text(report)}\n\nTables: {out}")
-    worse = [] if limit is None else [line for one in report.comparisons for line in one.regressions(limit)]
+        compared = forgetting_report(place, out, options, progress)
+    typer.echo(f"{matrix_as_text(compared)}\n\nTables: {out}")
+    show_report(out, report)
+    worse = [] if limit is None else [line for one in compared.comparisons for line in one.regressions(limit)]
     for line in worse:
         typer.echo(f"  worse: {line}", err=True)
-    if worse or report.failures:
+    if worse or compared.failures:
         raise typer.Exit(1)
 
 
-def _folder(predictions: Path, references: Path, out: Path | None) -> None:
+def _folder(predictions: Path, references: Path, out: Path | None, *, report: bool) -> None:
     from moe_pipeline.commands.functions import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.evaluation.table import n_failed
@@ -190,6 +194,8 @@ def _folder(predictions: Path, references: Path, out: Path | None) -> None:
     typer.echo(as_text(summarise(table)))
     for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
         typer.echo(f"  {row['case']}: {row['message']}", err=True)
+    if out is not None:
+        show_report(out, report)
     if not (table["status"] == "ok").any():
         raise PipelineError(f"nothing was scored: no class of {references} is in a case that could be compared")
     if n_failed(table):

@@ -1,5 +1,6 @@
 """The commands as Python functions. What each needs is imported when it is called."""
 
+import time
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 from moe_pipeline.arguments import (
@@ -283,12 +284,17 @@ def evaluate(
     if predictions is None or references is None:
         raise PipelineError("give predictions and references, or matrix=True")
     from moe_pipeline.datasets.classes import classes_beside, classes_of
-    from moe_pipeline.evaluation.folder import evaluate_folder
+    from moe_pipeline.evaluation.folder import evaluate_folder, record_evaluation
 
     found = as_folder("predictions", predictions, "predicted label maps")
     expected = as_folder("references", references, "reference label maps")
     classes = classes_beside(expected) or classes_of(expected)
-    return evaluate_folder(found, expected, classes, None if out is None else as_path("out", out), progress=progress)
+    folder = None if out is None else as_path("out", out)
+    began = time.monotonic()
+    table = evaluate_folder(found, expected, classes, folder, progress=progress)
+    if folder is not None:
+        record_evaluation(folder, found, expected, time.monotonic() - began)
+    return table
 
 
 def _evaluate_models(
