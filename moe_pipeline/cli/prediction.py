@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, progress_bar
+from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, WithReport, progress_bar, show_report
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
@@ -67,6 +67,7 @@ def predict(
         str | None, typer.Option(help="Read and write the container layout of a challenge: sppin2023.")
     ] = None,
     overwrite: Overwrite = False,
+    report: WithReport = True,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -111,11 +112,12 @@ def predict(
     )
     with progress_bar() as progress:
         if preset is None:
-            report = predict_and_score(Workspace(workspace), options, progress)
+            done = predict_and_score(Workspace(workspace), options, progress)
         else:
-            report = predict_container(Workspace(workspace), options, preset, progress)
-    typer.echo(report.text)
-    if report.failed:
+            done = predict_container(Workspace(workspace), options, preset, progress)
+    typer.echo(done.text)
+    show_report(out, report)
+    if done.failed:
         raise typer.Exit(1)
 
 
@@ -155,6 +157,7 @@ def evaluate(
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
     preset: Annotated[str | None, typer.Option(help="Score as a challenge does: sppin2023 or cvpr25.")] = None,
+    report: WithReport = True,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -174,7 +177,7 @@ def evaluate(
             device=device,
             own_experts=own_experts,
         )
-        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, report=report)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
@@ -185,24 +188,25 @@ def evaluate(
     if preset:
         _challenge(predictions, references, out, preset)
     else:
-        _folder(predictions, references, out)
+        _folder(predictions, references, out, report=report)
 
 
-def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None) -> None:
+def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None, *, report: bool) -> None:
     from moe_pipeline.evaluation.forgetting.compare import forgetting_report
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        report = forgetting_report(place, out, options, progress)
-    typer.echo(f"{matrix_as_text(report)}\n\nTables: {out}")
-    worse = [] if limit is None else [line for one in report.comparisons for line in one.regressions(limit)]
+        compared = forgetting_report(place, out, options, progress)
+    typer.echo(f"{matrix_as_text(compared)}\n\nTables: {out}")
+    show_report(out, report)
+    worse = [] if limit is None else [line for one in compared.comparisons for line in one.regressions(limit)]
     for line in worse:
         typer.echo(f"  worse: {line}", err=True)
-    if worse or report.failures:
+    if worse or compared.failures:
         raise typer.Exit(1)
 
 
-def _folder(predictions: Path, references: Path, out: Path | None) -> None:
+def _folder(predictions: Path, references: Path, out: Path | None, *, report: bool) -> None:
     from moe_pipeline.commands.functions import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.report.tables import as_text
@@ -210,6 +214,8 @@ def _folder(predictions: Path, references: Path, out: Path | None) -> None:
     with progress_bar() as progress:
         table = evaluate_folders(predictions, references, out, progress=progress)
     typer.echo(as_text(summarise(table)))
+    if out is not None:
+        show_report(out, report)
     _tell_what_failed(table, references)
 
 

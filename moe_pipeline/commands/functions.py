@@ -1,5 +1,6 @@
 """The commands as Python functions. What each needs is imported when it is called."""
 
+import time
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 from moe_pipeline.arguments import (
@@ -303,7 +304,7 @@ def evaluate(
         raise PipelineError("give predictions and references, or matrix=True")
     from moe_pipeline.datasets.classes import classes_of, scored_classes_beside
     from moe_pipeline.evaluation.challenge import evaluate_challenge
-    from moe_pipeline.evaluation.folder import evaluate_folder
+    from moe_pipeline.evaluation.folder import evaluate_folder, record_evaluation
 
     found = as_folder("predictions", predictions, "predicted label maps")
     expected = as_folder("references", references, "reference label maps")
@@ -312,7 +313,11 @@ def evaluate(
     tables = None if out is None else as_path("out", out)
     if preset is not None:
         return evaluate_challenge(found, expected, named, as_text("preset", preset), tables, progress)
-    return evaluate_folder(found, expected, named, tables, regions=regions, progress=progress)
+    began = time.monotonic()
+    table = evaluate_folder(found, expected, named, tables, regions=regions, progress=progress)
+    if tables is not None:
+        record_evaluation(tables, found, expected, time.monotonic() - began)
+    return table
 
 
 def _evaluate_models(

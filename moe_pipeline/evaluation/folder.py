@@ -16,8 +16,10 @@ from moe_pipeline.imaging.io.files import label_maps_in, read_label_map
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.journal.case_errors import CaseError, error_file, guarded
 from moe_pipeline.journal.written import Written, refuse_inputs
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MeasureRules, MetricRow
+from moe_pipeline.records.run import RunRecord, library_versions
 
 log = logging.getLogger(__name__)
 _NO_REGIONS: Mapping[int, Collection[int]] = {}
@@ -84,6 +86,19 @@ def evaluate_folder(
         with own.writing(METRICS_CSV) as temporary:
             write_table(temporary, table)
     return table
+
+
+def record_evaluation(out: Path, predictions: Path, references: Path, seconds: float) -> None:
+    """Write evaluation.json beside dice.csv: what was compared with what."""
+    record = RunRecord(
+        command="evaluate",
+        versions=library_versions(),
+        device="cpu",
+        settings={"predictions": str(predictions.resolve()), "references": str(references.resolve())},
+        seconds=round(seconds, 1),
+        files=[METRICS_CSV],
+    )
+    Written(out / FINISHED).write_text(PredictionFolder.EVALUATION, record.as_text())
 
 
 def _wanted(expected: Collection[str], cases: Collection[str] | None, references: Path) -> Collection[str]:
