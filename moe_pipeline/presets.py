@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.sizes import NetworkSizes, read_sizes
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.evaluation import MeasureRules
 from moe_pipeline.records.foundation import View
@@ -24,10 +25,21 @@ class Preset:
 
     name: str
     """Of its file in plans/foundations."""
-    config: FoundationConfig
+    sizes: NetworkSizes
     """All sizes."""
     view: View
     """What its encoder sees."""
+
+    @property
+    def config(self) -> FoundationConfig:
+        """Sizes of a network of SAM-Med3D's kind, for those who know no other.
+
+        Raises:
+            CheckpointError: if it is of another kind.
+        """
+        if not isinstance(self.sizes, FoundationConfig):
+            raise CheckpointError(f"{self.name}: no network of SAM-Med3D's kind; no other will do here")
+        return self.sizes
 
 
 class Limits(Part):
@@ -76,7 +88,7 @@ class ViewRules(Part):
     zoom_steps_mm: tuple[float, ...]
     """Spacings to choose from, besides the foundation's own."""
     fit_fraction: float = Field(gt=0, le=1)
-    """Part of the cube that the large objects should fit into."""
+    """Part of the crop that the large objects should fit into."""
 
 
 class PresetRules(Part):
@@ -208,7 +220,7 @@ def load_preset(name: str) -> Preset:
     if name not in preset_names():
         raise CheckpointError(f"no preset {name!r}; there are: {', '.join(preset_names())}")
     values = _read(f"foundations/{name}.json")
-    return Preset(name, FoundationConfig.from_dict(values["config"]), View.model_validate(values["view"]))
+    return Preset(name, read_sizes(values["config"]), View.model_validate(values["view"]))
 
 
 @cache

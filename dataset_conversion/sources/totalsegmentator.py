@@ -16,6 +16,7 @@ from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import match_files, pair_by_fields
 from dataset_conversion.templates import Template, all_files
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.files import is_folder
 
 META = "meta.csv"
 _SCANS = {"ct": "CT", "mri": "MRI"}
@@ -36,7 +37,7 @@ def describe(source: Path, options: Options) -> SourceDataset:
     Raises:
         DatasetError: if there are both CT and MRI and --channels does not say which, or there is no case.
     """
-    folder = "" if (source / "segmentations").is_dir() else "{case}/"
+    folder = "" if is_folder(source / "segmentations") else "{case}/"
     found = sorted({scan for path in _folders(source) for scan in _scans(path)})
     wanted = [name for name in found if not options.channels or _SCANS[name] in options.channels]
     if len(wanted) != 1:

@@ -99,9 +99,10 @@ def show_claims(card: "GateCard") -> None:
         return
     of = card.claims.guarantee
     held = "" if of.held else f"; the {of.risk:g} asked for cannot be shown with so few prompts"
+    lost = "" if of.lost is None else f", {of.lost:.4f} without what is won"
     typer.echo(
         f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence, measured "
-        f"{of.mean_loss:.4f} on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
+        f"{of.mean_loss:.4f}{lost}, on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
     )
     for name, claim in card.claims.experts.items():
         typer.echo(

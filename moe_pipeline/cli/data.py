@@ -46,6 +46,7 @@ def convert(
     from dataset_conversion.label_map import LabelMap
     from dataset_conversion.layout import Options
     from dataset_conversion.naming import suggest_name
+    from moe_pipeline.records.names import printable
 
     place = Workspace(workspace)
     options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()), threshold)
@@ -81,7 +82,9 @@ def convert(
         more = [f"  ... and {len(remarked) - _MAX_REMARKS} more, see conversion.json"] * (len(remarked) > _MAX_REMARKS)
         typer.echo("\n".join([*remarked[:_MAX_REMARKS], *more]))
     for row in report.failed:
-        typer.echo(f"  {row.case_id}: {row.message}", err=True)
+        typer.echo(f"  {printable(row.case_id)}: {row.message}", err=True)
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if report.failed:
         raise typer.Exit(1)
 

@@ -53,6 +53,9 @@ def predict(
     zoom: Annotated[str, typer.Option(help="Look again at other spacings: auto, in, out or off.")] = "off",
     max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
     tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
+    own_crops: Annotated[
+        bool, typer.Option("--own-crops", help="Share no crops between objects: masks as in a session.")
+    ] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")] = "fp32",
@@ -87,6 +90,7 @@ def predict(
             zoom=zoom,
             max_crops=max_crops,
             tta=tta,
+            own_crops=own_crops,
         ),
         prompts=PromptOptions(
             prompts=prompts,
@@ -145,6 +149,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    own_experts: Annotated[
+        bool, typer.Option("--own-experts", help="With --matrix: each expert on its own set only; faster with many.")
+    ] = False,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
     preset: Annotated[str | None, typer.Option(help="Score as a challenge does: sppin2023 or cvpr25.")] = None,
@@ -165,13 +172,16 @@ def evaluate(
             seed=seed,
             model=model,
             device=device,
+            own_experts=own_experts,
         )
         _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if datasets or unseen or clicks or model or fail_on_regression is not None:
-        raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
+    if datasets or unseen or clicks or model or own_experts or fail_on_regression is not None:
+        raise typer.BadParameter(
+            "--dataset, --unseen, --clicks, --own-experts, --model and --fail-on-regression go with --matrix"
+        )
     if preset:
         _challenge(predictions, references, out, preset)
     else:

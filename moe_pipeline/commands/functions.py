@@ -175,8 +175,8 @@ def train_gate(
         PipelineError: if an argument is not what it should be, or as `training.gate.train_gate`.
     """
     from moe_pipeline.records.moe import Rule, Targets
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.gate_run import GateOptions
-    from moe_pipeline.training.gate.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     options = GateOptions(
@@ -301,17 +301,18 @@ def evaluate(
         raise PipelineError(f"{', '.join(options)}: for matrix=True only")
     if predictions is None or references is None:
         raise PipelineError("give predictions and references, or matrix=True")
-    from moe_pipeline.datasets.classes import classes_beside, classes_of
+    from moe_pipeline.datasets.classes import classes_of, scored_classes_beside
     from moe_pipeline.evaluation.challenge import evaluate_challenge
     from moe_pipeline.evaluation.folder import evaluate_folder
 
     found = as_folder("predictions", predictions, "predicted label maps")
     expected = as_folder("references", references, "reference label maps")
-    classes = classes_beside(expected) or classes_of(expected)
+    classes, regions = scored_classes_beside(expected)
+    named = classes or classes_of(expected)
     tables = None if out is None else as_path("out", out)
     if preset is not None:
-        return evaluate_challenge(found, expected, classes, as_text("preset", preset), tables, progress)
-    return evaluate_folder(found, expected, classes, tables, progress=progress)
+        return evaluate_challenge(found, expected, named, as_text("preset", preset), tables, progress)
+    return evaluate_folder(found, expected, named, tables, regions=regions, progress=progress)
 
 
 def _evaluate_models(

@@ -17,10 +17,10 @@ from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.presets import load_challenge
 from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 

@@ -94,7 +94,7 @@ class CaseObject:
 
 def given_object(prompt: Prompt) -> CaseObject:
     """An object that people or tools clicked at; the clicks are said one by one."""
-    known = _positives_first(prompt)
+    known = _opened_inside(prompt)
 
     def following(_answer: Callable[[], ProbabilityMap], clicks: Clicks) -> Clicks:
         turn = len(clicks[1]) + 1
@@ -108,7 +108,8 @@ def simulated_object(user: SimulatedUser, case: str, class_name: str, clicks: in
     return CaseObject(user.class_id, class_name, "labels", user.first(case), clicks, user.next)
 
 
-def _positives_first(prompt: Prompt) -> Clicks:
-    """The click sequence opens with a click inside the object, whatever order the file has."""
-    order = np.argsort(-prompt.labels, kind="stable")
+def _opened_inside(prompt: Prompt) -> Clicks:
+    """The click sequence opens with the first click inside the object; the others keep their order."""
+    first = int(prompt.labels.argmax())
+    order = np.array([first, *np.delete(np.arange(len(prompt.labels)), first)])
     return prompt.clicks_mm[order], prompt.labels[order]

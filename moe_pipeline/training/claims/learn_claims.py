@@ -1,7 +1,7 @@
 """From experts and their gate to claims: evidence on real and synthetic prompts, heads, thresholds, their worth."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,27 +12,22 @@ from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.moe import Claims, ExpertClaim, GateCard, Guarantee, ThresholdRow
-from moe_pipeline.training.gate.claim_samples import (
-    ClaimSample,
-    DatasetPrompts,
-    Panel,
-    foreign_samples,
-    own_samples,
-)
-from moe_pipeline.training.gate.claims import Calibration, claim_of, fit_heads, set_thresholds
-from moe_pipeline.training.gate.risk import samples_needed
-from moe_pipeline.training.gate.synthetic_scans import CALIBRATION, TRAINING, synthetic_scan
+from moe_pipeline.training.claims.claim_samples import ClaimSample, samples_on
+from moe_pipeline.training.claims.heads import claim_of, fit_heads
+from moe_pipeline.training.claims.kept_outcomes import KeptOutcomes
+from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.claims.prompted_images import SYNTHETIC, DatasetPrompts, scan_image
+from moe_pipeline.training.claims.risk import samples_needed
+from moe_pipeline.training.claims.synthetic_scans import CALIBRATION, TRAINING
+from moe_pipeline.training.claims.thresholds import Calibration, set_thresholds
 
 BACKGROUND_CLICKS = "-background_clicks"
 """Behind a dataset's name: prompts on what is not labelled in its images."""
 
-SYNTHETIC = "synthetic"
-"""Name of the synthetic scans."""
-
 GENERAL_NAME = "general"
 """First output of a gate that was trained with its experts; that of an added expert has another name."""
 
-_SPARE = 1.1  # scans beyond those that suffice without any loss
+_SPARE = 2.2  # times the scans that suffice without any loss: without some room, one loss would silence everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +79,7 @@ def learn_claims(
     drawn: Sequence[DatasetPrompts],
     features: Tensor,
     settings: ClaimSettings,
+    kept: KeptOutcomes,
     prior: ClaimHead | None = None,
     progress: Progress = silent,
 ) -> LearntClaims:
@@ -94,19 +90,20 @@ def learn_claims(
         drawn: the experts' datasets with their validation cases, and general datasets.
         features: (n, 5C) of the calibration scans, as `scan_features` gives them.
         settings: how much of what.
+        kept: what was computed before; gets what is computed now.
         prior: of a model that the expert is added to.
         progress: told after each dataset and scan.
     """
-    own, foreign = [], []
+    own, foreign = list[ClaimSample](), list[ClaimSample]()
     for source in track(list(drawn), "claims", progress):
         if source.output != GENERAL:
-            own += list(own_samples(panel, source, settings.own, settings.background, settings.seed))
-        foreign += list(foreign_samples(panel, source, settings.foreign, settings.seed))
-    foreign += list(_synthetic(panel, settings, progress))
+            own += _own(panel, source, settings, kept)
+        foreign += _elsewhere(panel, source, settings, kept)
+    foreign += _synthetic(panel, settings, kept, progress)
     learnt_from = [*own, *foreign]
     heads = fit_heads(learnt_from, panel.own_detectors, prior)
-    synthetic = list(_calibration(panel, features, progress))
-    general = {source.raw.name: list(_general(panel, source, settings)) for source in drawn if source.output == GENERAL}
+    synthetic = _calibration(panel, features, kept, progress)
+    general = {s.raw.name: _general(panel, s, settings, kept) for s in drawn if s.output == GENERAL}
     scans = [*synthetic, *(sample for samples in general.values() for sample in samples)]
     calibration = set_thresholds(heads, learnt_from, scans, settings.risk, settings.confidence)
     experts = {e.name: _expert_claim(k, heads[k - 1], own) for k, e in enumerate(panel.experts, start=1)}
@@ -116,38 +113,59 @@ def learn_claims(
     return LearntClaims(heads, own, {SYNTHETIC: synthetic, **general}, described)
 
 
-def _synthetic(panel: Panel, settings: ClaimSettings, progress: Progress) -> Iterator[ClaimSample]:
+def _own(panel: Panel, source: DatasetPrompts, settings: ClaimSettings, kept: KeptOutcomes) -> list[ClaimSample]:
+    """Prompts on a dataset's objects and background clicks, as its expert and the nominee claim them."""
+    images = source.own(panel, settings.own, settings.background, settings.seed)
+
+    def asked(nominee: int) -> tuple[int, ...]:
+        return tuple(dict.fromkeys((source.output, *_if_named(nominee))))
+
+    return _there(sample for image in images for sample in samples_on(image, panel, kept, asked))
+
+
+def _elsewhere(panel: Panel, source: DatasetPrompts, settings: ClaimSettings, kept: KeptOutcomes) -> list[ClaimSample]:
+    """Prompts on a dataset's objects, as all other experts would claim them, known image or not."""
+    others = tuple(output for output in range(1, len(panel.experts) + 1) if output != source.output)
+    images = source.elsewhere(panel, settings.foreign if others else 0, settings.seed)
+    return _there(sample for image in images for sample in samples_on(image, panel, kept, lambda _: others))
+
+
+def _synthetic(panel: Panel, settings: ClaimSettings, kept: KeptOutcomes, progress: Progress) -> list[ClaimSample]:
     """Synthetic scans as every expert would claim them, and more as their nominees would."""
-    everybody = tuple(range(1, len(panel.experts) + 1))
+    everybody, samples = tuple(range(1, len(panel.experts) + 1)), list[ClaimSample]()
     for number in track(range(settings.synthetic + settings.named), "synthetic claims", progress):
-        case, click = synthetic_scan(TRAINING, number, panel.view, panel.foundation, panel.device)
-        nominee, _ = panel.nominee(case, click)
-        named = (nominee,) if nominee != GENERAL and panel.may_claim(case, click, nominee) else ()
-        asked = everybody if number < settings.synthetic else named
-        yield from panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL))
+        image = scan_image(TRAINING, number, panel)
+        if number < settings.synthetic:
+            samples += _there(samples_on(image, panel, kept, lambda _: everybody))
+        else:
+            samples += _there(samples_on(image, panel, kept, _if_named, screened=True))
+    return samples
 
 
-def _calibration(panel: Panel, features: Tensor, progress: Progress) -> Iterator[ClaimSample | None]:
+def _calibration(panel: Panel, features: Tensor, kept: KeptOutcomes, progress: Progress) -> list[ClaimSample | None]:
     """The calibration scans as their nominees claim them; only those that may be claimed are decoded."""
+    samples = list[ClaimSample | None]()
     for number in track(range(len(features)), "risk", progress):
-        nominee, _ = panel.named(features[number : number + 1])
-        if nominee == GENERAL:
-            yield None
-            continue
-        case, click = synthetic_scan(CALIBRATION, number, panel.view, panel.foundation, panel.device)
-        asked = (nominee,) if panel.may_claim(case, click, nominee) else ()
-        yield next(panel.samples(case, click, asked, (SYNTHETIC, str(number), GENERAL)), None)
+        image, row = scan_image(CALIBRATION, number, panel), features[number : number + 1]
+        found = samples_on(image, panel, kept, _if_named, screened=True, features=row)
+        samples.append(next(found, None))
+    return samples
 
 
-def _general(panel: Panel, source: DatasetPrompts, settings: ClaimSettings) -> Iterator[ClaimSample | None]:
+def _general(
+    panel: Panel, source: DatasetPrompts, settings: ClaimSettings, kept: KeptOutcomes
+) -> list[ClaimSample | None]:
     """One prompt on each validation case of a general dataset, from which no head has learnt."""
-    for number, case_id in enumerate(source.validation):
-        case = source.opened(case_id, panel)
-        click = source.click(case, np.random.default_rng((settings.seed, number)))
-        if click is not None:
-            nominee, _ = panel.nominee(case, click)
-            asked = () if nominee == GENERAL else (nominee,)
-            yield next(panel.samples(case, click, asked, (source.raw.name, case_id, GENERAL)), None)
+    images = source.held_out(panel, settings.seed)
+    return [next(samples_on(image, panel, kept, _if_named, screened=True), None) for image in images]
+
+
+def _if_named(nominee: int) -> tuple[int, ...]:
+    return () if nominee == GENERAL else (nominee,)
+
+
+def _there(samples: Iterable[ClaimSample | None]) -> list[ClaimSample]:
+    return [sample for sample in samples if sample is not None]
 
 
 def _expert_claim(output: int, head: ClaimHead, own: Sequence[ClaimSample]) -> ExpertClaim:
@@ -188,6 +206,7 @@ def _guarantee(
         bound=calibration.bound,
         held=calibration.held,
         mean_loss=float(calibration.losses.mean()) if len(scans) else 0.0,
+        lost=float(calibration.losses.clip(min=0).mean()) if len(scans) else 0.0,
         prompts=len(scans),
         synthetic=synthetic,
         named=len(named) / count,

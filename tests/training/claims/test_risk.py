@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moe_pipeline.training.gate.risk import lowest_threshold, samples_needed, upper_bound
+from moe_pipeline.training.claims.risk import samples_needed, steps_that_hold, upper_bound
 
 
 @pytest.mark.parametrize(("n", "confidence"), [(10, 0.95), (160, 0.95), (40, 0.9)])
@@ -37,13 +37,21 @@ def test_the_bound_covers_the_mean_as_often_as_it_says() -> None:
     assert np.mean(covered) >= 0.9
 
 
-def test_the_lowest_threshold_that_holds_is_taken_and_none_below_a_worse_one() -> None:
-    claims, harm = np.array([0.9, 0.7, 0.55] + [0.0] * 97), np.array([0.0, 0.0, 1.0] + [0.0] * 97)
+def test_a_gain_counts_by_hand() -> None:
+    # confidence 0.5: (1 + R + 1/2) (1 + R - 1/2) = 2, so (1 + R)^2 = 2.25 and R = 0.5
+    assert upper_bound(np.array([-0.5, 0.5]), 0.5) == pytest.approx(0.5)
 
-    def losses_at(threshold: float) -> np.ndarray:
-        return harm * (claims > threshold)
 
+def test_the_bound_covers_a_signed_mean_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    drawn = (random.random((400, 500)) < 0.1) * random.choice([-0.3, 0.35], (400, 500))  # mean 0.0025
+    covered = [upper_bound(losses, 0.9) >= 0.0025 for losses in drawn]
+    assert np.mean(covered) >= 0.9
+
+
+def test_a_fixed_sequence_ends_at_the_first_setting_that_does_not_hold() -> None:
     # 100 samples without a loss: 20^(1/100) - 1 = 0.0304; with one loss of 1: R (1 + R)^99 = 20, so R = 0.0604
-    assert lowest_threshold(losses_at, (0.5, 0.6, 0.8), 0.031, 0.95) == 0.6
-    assert lowest_threshold(losses_at, (0.5, 0.6, 0.8), 0.061, 0.95) == 0.5
-    assert lowest_threshold(losses_at, (0.5, 0.6, 0.8), 0.01, 0.95) is None
+    nothing, harm = np.zeros(100), np.eye(100)[0]
+    assert steps_that_hold([nothing, nothing, harm, nothing], 0.031, 0.95) == 2
+    assert steps_that_hold([nothing, nothing, harm, nothing], 0.061, 0.95) == 4
+    assert steps_that_hold([nothing], 0.01, 0.95) == 0

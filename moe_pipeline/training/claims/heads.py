@@ -1,47 +1,19 @@
-"""Learning when an expert may answer: a claim head for each expert, and the thresholds that hold the risk."""
+"""Learning how sure an expert may be: a claim head for each, fitted to prompts whose outcome is known."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, OODDetector
-from moe_pipeline.training.gate.claim_samples import ClaimSample
-from moe_pipeline.training.gate.risk import lowest_threshold, upper_bound
-
-THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99, 0.995, 0.999)
-"""That are tried; below one half nobody claims anything."""
-
-Losses: TypeAlias = NDArray[np.float64]
-
-NEVER = 1.0
-"""Threshold of an expert that may never answer."""
+from moe_pipeline.training.claims.claim_samples import ClaimSample
 
 _TOLERATED = 0.05  # Dice by which an expert may be worse on its own prompts, and is still who should answer
 _LEAST_OWN, _LEAST_FOREIGN, _UNKNOWN = 0.1, 0.02, 0.3  # weights of prompts where both are alike, or nobody knows
 _RIDGE, _RIDGE_OWN = 1e-2, 3e-3  # of what experts share, and of what each has for itself
 _STEPS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What a threshold was chosen by.
-
-    Attributes:
-        losses: (n,) Dice lost on each synthetic scan at the thresholds that were chosen.
-        bound: what the mean loss does not exceed with the confidence.
-        held: whether that is the risk asked for, or less.
-    """
-
-    losses: Losses
-    bound: float
-    held: bool
 
 
 def fit_heads(
@@ -62,7 +34,7 @@ def fit_heads(
     wanted = torch.tensor([float(_should_answer(sample)) for sample in samples])
     weight = _balanced(torch.tensor([_stake(sample) for sample in samples]), expert, wanted)
     template = _standardising(evidence) if prior is None else prior
-    values = template.standardised(evidence)  # (n, E + 1)
+    values = template.terms(evidence)  # (n, T)
     shared = template.weight.clone().requires_grad_(prior is None)
     own = torch.zeros(len(detectors), values.shape[1], requires_grad=True)
 
@@ -136,71 +108,6 @@ def shared_part(heads: Sequence[ClaimHead]) -> ClaimHead:
     return _head(heads[0], weight, heads[0].ood_detector)
 
 
-def losses_of(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead], limits: Sequence[float]) -> Losses:
-    """Dice that the mixture loses on each prompt: of the nominee, where it claims the prompt and does worse.
-
-    Args:
-        samples: as the nominee claims them; None where nobody is nominated.
-        heads: of all experts.
-        limits: of each expert, above which it answers.
-    """
-    return np.array([0.0 if s is None else _loss(s, heads[s.expert - 1], limits[s.expert - 1]) for s in samples])
-
-
-def _loss(sample: ClaimSample, head: ClaimHead, limit: float) -> float:
-    return max(0.0, -sample.gain) if claim_of(sample, head) > limit else 0.0
-
-
 def claim_of(sample: ClaimSample, head: ClaimHead) -> float:
     """How sure the head is that the sample's expert does no worse."""
     return float(head(sample.evidence[None])[0])
-
-
-def set_thresholds(
-    heads: Sequence[ClaimHead],
-    learnt_from: Sequence[ClaimSample],
-    scans: Sequence[ClaimSample | None],
-    risk: float,
-    confidence: float,
-) -> Calibration:
-    """Set each head's threshold; what it is chosen by.
-
-    Each expert first gets the lowest threshold at which it loses nothing on those prompts from elsewhere that its head
-    learnt from and whose image its OOD detector knows, as if the gate knew nobody better: so each dataset in turn is
-    unknown to the others' experts. From there all thresholds rise together along a path that the scans have
-    no part in, until the scans, of which no head has seen any, hold the risk with the confidence: first those of the
-    experts that did lose something, up to silence, then the others'. So nobody waits for an expert that harms.
-
-    Args:
-        heads: changed.
-        learnt_from: what they were fitted to.
-        scans: independent prompts as their nominees claim them; None where nobody is nominated.
-        risk: mean Dice that may be lost.
-        confidence: that it is held.
-    """
-    path = _path(heads, learnt_from)
-    least = upper_bound(np.zeros(len(scans)), confidence)
-    step = lowest_threshold(
-        lambda level: losses_of(scans, heads, path[round(level)]), range(len(path)), max(risk, least), confidence
-    )
-    assert step is not None, "a silent mixture loses nothing"
-    limits = path[round(step)]
-    for head, limit in zip(heads, limits, strict=True):
-        head.threshold.fill_(limit)
-    losses = losses_of(scans, heads, limits)
-    bound = upper_bound(losses, confidence)
-    return Calibration(losses, bound, held=bound <= risk)
-
-
-def _path(heads: Sequence[ClaimHead], learnt_from: Sequence[ClaimSample]) -> list[list[float]]:
-    """Thresholds of all experts, each step at least as high as the one before; silent in the end."""
-    harmed, lowest = [], []
-    for k, head in enumerate(heads, start=1):
-        foreign = [s for s in learnt_from if s.expert == k and s.known and not s.own and s.in_distribution]
-        harm = [claim_of(s, head) for s in foreign if s.gain < 0 and claim_of(s, head) > THRESHOLDS[0]]
-        harmed.append(bool(harm))
-        lowest.append(next((t for t in THRESHOLDS if not harm or t >= max(harm)), NEVER))
-    rising = [*THRESHOLDS, NEVER]
-    first = [[max(t, low) if bad else low for bad, low in zip(harmed, lowest, strict=True)] for t in rising]
-    then = [[NEVER if bad else max(t, low) for bad, low in zip(harmed, lowest, strict=True)] for t in rising]
-    return [*first, *then]
