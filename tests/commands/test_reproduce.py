@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 
 from moe_pipeline.commands import reproduce
 from moe_pipeline.commands.reproduce import NAME, ReproduceOptions, Reproduction, reproduce_totalsegmentator
@@ -18,6 +17,7 @@ from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.planning.plan_dataset import PlannedFiles, plan_dataset
 from moe_pipeline.presets import PaperClasses, totalsegmentator_classes
 from moe_pipeline.records.planning import Plan, Splits
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.expert.session import FinetuneOptions
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.workspace import Workspace
