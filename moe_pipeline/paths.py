@@ -163,3 +163,4 @@ class PredictionFolder:
     METRICS: ClassVar = "dice.csv"
     FINISHED: ClassVar = "finished.jsonl"
     CLICKS: ClassVar = "clicks"
+    EVALUATION: ClassVar = "evaluation.json"

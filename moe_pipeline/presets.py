@@ -1,4 +1,7 @@
-"""What plans/ states as data: foundations, planning rules, published weights, challenges. Nothing else reads it."""
+"""What plans/ states as data: foundations, planning rules, published weights, challenges, the paper's classes.
+
+Nothing else reads it.
+"""
 
 import json
 from dataclasses import dataclass
@@ -6,11 +9,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.records.base import Part
+from moe_pipeline.model.sizes import NetworkSizes, read_sizes
+from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.evaluation import MeasureRules
 from moe_pipeline.records.foundation import View
 
@@ -21,10 +25,21 @@ class Preset:
 
     name: str
     """Of its file in plans/foundations."""
-    config: FoundationConfig
+    sizes: NetworkSizes
     """All sizes."""
     view: View
     """What its encoder sees."""
+
+    @property
+    def config(self) -> FoundationConfig:
+        """Sizes of a network of SAM-Med3D's kind, for those who know no other.
+
+        Raises:
+            CheckpointError: if it is of another kind.
+        """
+        if not isinstance(self.sizes, FoundationConfig):
+            raise CheckpointError(f"{self.name}: no network of SAM-Med3D's kind; no other will do here")
+        return self.sizes
 
 
 class Limits(Part):
@@ -73,7 +88,7 @@ class ViewRules(Part):
     zoom_steps_mm: tuple[float, ...]
     """Spacings to choose from, besides the foundation's own."""
     fit_fraction: float = Field(gt=0, le=1)
-    """Part of the cube that the large objects should fit into."""
+    """Part of the crop that the large objects should fit into."""
 
 
 class PresetRules(Part):
@@ -166,6 +181,30 @@ def load_challenge(name: str) -> Challenge:
     return known[name]
 
 
+class PaperClasses(Record):
+    """Classes of a table of the paper; plans/totalsegmentator_classes.json, or a user's copy of it."""
+
+    note: str = ""
+    """For people."""
+    source: str = ""
+    """Where the gains were read."""
+    finetuned: dict[str, float | None] = Field(min_length=1)
+    """Class to the Dice that the paper's mixture gained on it, if that is known."""
+    not_finetuned: tuple[str, ...] = ()
+    """Further classes of the same scans, which show what was forgotten."""
+
+    @model_validator(mode="after")
+    def _nothing_is_both(self) -> "PaperClasses":
+        if both := sorted(set(self.finetuned) & set(self.not_finetuned)):
+            raise ValueError(f"not_finetuned: {', '.join(both)} is finetuned")
+        return self
+
+
+def totalsegmentator_classes() -> PaperClasses:
+    """Those that the paper's abstract names."""
+    return PaperClasses.model_validate(_read("totalsegmentator_classes.json"))
+
+
 def preset_names() -> list[str]:
     """Names of all presets."""
     folder = files("plans") / "foundations"
@@ -181,7 +220,7 @@ def load_preset(name: str) -> Preset:
     if name not in preset_names():
         raise CheckpointError(f"no preset {name!r}; there are: {', '.join(preset_names())}")
     values = _read(f"foundations/{name}.json")
-    return Preset(name, FoundationConfig.from_dict(values["config"]), View.model_validate(values["view"]))
+    return Preset(name, read_sizes(values["config"]), View.model_validate(values["view"]))
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from moe_pipeline.model.geometry import FoundationGeometry
 
 Stem = Literal["patch", "conv"]
 UPSCALING = 4
@@ -117,7 +119,10 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class FoundationConfig:
-    """All sizes of a foundation."""
+    """All sizes of a foundation of SAM-Med3D's kind."""
+
+    network: ClassVar[str] = "sam"
+    """The kind; cards do not state it."""
 
     encoder: EncoderConfig
     """The image encoder."""
@@ -136,6 +141,16 @@ class FoundationConfig:
     def low_resolution_size(self) -> int:
         """Edge of the low-resolution logits, and of a mask prompt."""
         return UPSCALING * self.encoder.grid_size
+
+    @property
+    def geometry(self) -> FoundationGeometry:
+        """Of cubes."""
+        return FoundationGeometry.of_cubes(self.encoder.img_size, self.encoder.grid_size, self.low_resolution_size)
+
+    @property
+    def embedding_channels(self) -> int:
+        """Those of tokens, and behind them those of their low-resolution voxels."""
+        return self.encoder.out_chans + UPSCALING**3 * self.encoder.high_res_chans
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` reads it back."""

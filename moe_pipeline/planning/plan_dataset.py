@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_pipeline.datasets.accounting import Entry, Handled, account_for, of_left_out, walk
+from moe_pipeline.datasets.accounting import COUNTED, Entry, Handled, account_for, of_left_out, walk
 from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CrashLog
@@ -52,11 +52,14 @@ class PlannedFiles:
     def summary(self) -> str:
         """A few lines for the terminal."""
         plan, costs, view = self.plan, self.plan.estimates, self.plan.view
-        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_mm:g} mm, edited"
+        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_in_words}, edited"
         warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
                 warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
+        if n := _n_missing(self.fingerprint):
+            told = "training cases that dataset.json counts are not here: copy them, or correct numTraining"
+            warnings.append(f"  warning: {n} {told}")
         sums = [f"  {line}" for one in self.fingerprint.accounting for line in one.lines()]
         return "\n".join(
             [
@@ -177,6 +180,11 @@ def _accounting(
     here = {*files, *errors, *(case.case_id for case in dataset.test_cases)}
     n_missing = max(dataset.json.numTraining - len(here), 0)
     return account_for(dataset.folder, entries, Handled(used, errors, tests | lost, n_missing))
+
+
+def _n_missing(fingerprint: Fingerprint) -> int:
+    cases = [one for one in fingerprint.accounting if one.of == "cases"]
+    return sum(left.count for one in cases for left in one.left_out if left.reason.startswith(COUNTED))
 
 
 def _case_bytes(case: Case) -> int:

@@ -38,10 +38,11 @@ class DensePrompt:
     class_id: int
 
     def logits(self, crop_grid: CropGrid, start: WindowIndex) -> NDArray[np.float32]:
-        """What a window's decoder would have said, (l, l, l): by the part of each voxel that the mask fills."""
+        """What a window's decoder would have said, (*low): by the part of each voxel that the mask fills."""
         labels = resample(self.labels, crop_grid.cube(start), order="nearest", outside=0).array
-        n, side = crop_grid.window, crop_grid.low_res_stride
-        filled = (labels == self.class_id).reshape(n, side, n, side, n, side).mean(axis=(1, 3, 5))  # (l, l, l)
+        strides = crop_grid.low_res_stride.tolist()
+        blocks = [n for pair in zip(crop_grid.window, strides, strict=True) for n in pair]
+        filled = (labels == self.class_id).reshape(blocks).mean(axis=(1, 3, 5))  # (*low)
         return np.asarray(OUTSIDE + (INSIDE - OUTSIDE) * filled, dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Who may use the server now: a lease per client, which ends when nothing is heard or done for too long."""
+"""Who may use the server now: a lease per client, which ends after silence or idleness beyond their limits."""
 
 import secrets
 import threading
@@ -114,7 +114,7 @@ class Leases:
                 lease.session = None
 
     def end_expired(self) -> int:
-        """End those that nothing was heard or done of for too long, and that nothing is worked on for; how many."""
+        """End those that have been silent or idle beyond their limits, and that nothing is worked on for; how many."""
         now = self.clock()
         with self._lock:
             over = [

@@ -4,6 +4,7 @@ import pytest
 
 from moe_pipeline.errors import CheckpointError, DatasetError
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
+from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
@@ -68,6 +69,9 @@ def fingerprint(names: dict[int, str], n_cases: int = 10, **changes: Any) -> Fin
     return Fingerprint(**{**values, **changes})
 
 
+ISOTROPIC = fingerprint({})
+
+
 def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> FoundationPreset:
     nano = load_planning_preset("nano")
     limits = nano.limits.model_copy(update={"min_object_low_res_voxels": cells})
@@ -88,9 +92,9 @@ def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> Foundat
     ],
 )
 def test_the_view_fits_the_objects(longest: float, shortest: float, expected_mm: float, words: str) -> None:
-    view, reason = choose_view(preset(), [summary("thing", longest, shortest)])
-    assert view.spacing_mm == expected_mm
-    assert view.size_voxels == 64
+    view, reason = choose_view(preset(), [summary("thing", longest, shortest)], ISOTROPIC)
+    assert view.edges_mm == (expected_mm,) * 3
+    assert view.size_voxels == (64,) * 3
     assert view.normalisation == "zscore_clipped"
     assert words in reason
 
@@ -98,29 +102,29 @@ def test_the_view_fits_the_objects(longest: float, shortest: float, expected_mm:
 def test_each_class_counts_by_its_own_size() -> None:
     """A thin class asks for a finer view however many thick ones there are, as long as these still fit."""
     thick = [summary(f"organ {number}", 45, 40) for number in range(5)]
-    view, reason = choose_view(preset(), [*thick, summary("nerve", 30, 18)])
-    assert view.spacing_mm == 1.0
+    view, reason = choose_view(preset(), [*thick, summary("nerve", 30, 18)], ISOTROPIC)
+    assert view.edges_mm == (1.0,) * 3
     assert "at the foundation's own 1.5 mm nerve (6.0 low-resolution voxels) would be thin" in reason
     large = [summary(f"organ {number}", 75, 40) for number in range(5)]  # at 1 mm none of them would fit into 51 mm
-    view, reason = choose_view(preset(), [*large, summary("nerve", 30, 18)])
-    assert view.spacing_mm == 1.5
+    view, reason = choose_view(preset(), [*large, summary("nerve", 30, 18)], ISOTROPIC)
+    assert view.edges_mm == (1.5,) * 3
     assert "not served: nerve (6.0 low-resolution voxels) would be thin" in reason
 
 
 def test_detail_is_judged_by_the_shortest_side() -> None:
-    assert choose_view(preset(), [summary("ball", 50, 24)])[0].spacing_mm == 1.5
-    assert choose_view(preset(), [summary("disc", 50, 17)])[0].spacing_mm == 1.0
+    assert choose_view(preset(), [summary("ball", 50, 24)], ISOTROPIC)[0].edges_mm == (1.5,) * 3
+    assert choose_view(preset(), [summary("disc", 50, 17)], ISOTROPIC)[0].edges_mm == (1.0,) * 3
 
 
 def test_without_objects_the_view_stays() -> None:
-    view, reason = choose_view(preset(), [ClassSummary(name="absent", cases=0)])
+    view, reason = choose_view(preset(), [ClassSummary(name="absent", cases=0)], ISOTROPIC)
     assert view == preset().view
     assert "no object was measured" in reason
 
 
 def test_a_spacing_of_its_own_stays_among_the_choices() -> None:
-    view, _ = choose_view(preset(spacing_mm=1.2), [summary("a", 50, 40)])
-    assert view.spacing_mm == 1.2
+    view, _ = choose_view(preset(spacing_mm=1.2), [summary("a", 50, 40)], ISOTROPIC)
+    assert view.edges_mm == (1.2,) * 3
 
 
 def test_each_choice_has_a_reason() -> None:
@@ -208,10 +212,11 @@ def test_little_memory_makes_small_batches() -> None:
 
 
 def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
-    assert load_planning_preset("sam_med3d").view.size_voxels == 128
+    assert load_planning_preset("sam_med3d").view.size_voxels == (128,) * 3
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
     nano = load_planning_preset("nano")
-    assert (nano.limits.min_object_low_res_voxels, nano.view.size_voxels, nano.low_res_voxels) == (8, 64, 32)
+    assert nano.limits.min_object_low_res_voxels == 8
+    assert nano.geometry == FoundationGeometry.of_cubes(64, 8, 32)
     config = FoundationConfig(
         encoder=EncoderConfig(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, out_chans=48),
         prompt=PromptConfig(embed_dim=48),
@@ -230,7 +235,7 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     card.save(tmp_path / "mine.json")
     mine = load_planning_preset("mine", tmp_path)
     assert (mine.view, mine.embedding_values, mine.limits) == (view, 48 * 4**3, nano.limits)
-    assert mine.low_res_voxels == 16  # four times the tokens along an edge
+    assert mine.geometry.low_resolution_size == (16,) * 3  # four times the tokens along an edge
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
     with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
         load_planning_preset("other", tmp_path)

@@ -103,7 +103,7 @@ def _wholly_finetuned(dataset: str, path: Path, general: Mixture, device: str) -
 
 def in_words(view: View) -> str:
     """A view for people."""
-    return f"{view.spacing_mm:g} mm, {view.size_voxels} voxels"
+    return f"{view.spacing_in_words}, {view.size_in_words}"
 
 
 def _foundation_hashes(model: Mixture) -> dict[str, str]:

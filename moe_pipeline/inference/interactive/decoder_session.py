@@ -14,7 +14,7 @@ from moe_pipeline.inference.windows.rescale import closer_view, farther_views, i
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 from moe_pipeline.model.foundation import Decoder
 from moe_pipeline.prompts.prompt import DensePrompt
-from moe_pipeline.records.foundation import View
+from moe_pipeline.records.foundation import Spacing, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class DecoderOutput:
         seen: its logits in its own view, before it followed the object or looked from elsewhere.
         complete: False if the object was larger than the crops that it may take.
         n_windows: crops asked.
-        spacing_mm: of the view in the end.
+        spacing_mm: edges of a voxel of the view in the end.
     """
 
     stitched: StitchedLogits
     seen: StitchedLogits
     complete: bool
     n_windows: int
-    spacing_mm: float
+    spacing_mm: Spacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ class DecoderSession:
         if not is_wide(seen, self._seeds(self.crop_grid)):
             return None
         coarse = None
-        for view in farther_views(self.view):
+        for view in farther_views(self.crop_grid):
             crop_grid = self.bank.crop_grid(view)
             start = crop_grid.around(
-                self.crop_grid.cube(self.initial_window).voxel_to_world(np.full(3, self.view.size_voxels / 2))
+                self.crop_grid.cube(self.initial_window).voxel_to_world(np.asarray(self.view.size_voxels) / 2)
             )
             coarse = stitch(crop_grid, {start: self._replayed(view, start)})
             if not is_wide(coarse, self._seeds(crop_grid)):
@@ -146,7 +146,9 @@ class DecoderSession:
 
         extension = extend_windows(crop_grid, windows, self._seeds(crop_grid), ask, self.options.max_crops, prior)
         seen = stitch(self.crop_grid, self.windows)
-        return DecoderOutput(extension.stitched, seen, extension.complete, extension.n_windows, view.spacing_mm)
+        return DecoderOutput(
+            extension.stitched, seen, extension.complete, extension.n_windows, crop_grid.voxels.spacing_mm
+        )
 
     def _replayed(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
         """The click sequence so far, in another view."""
@@ -174,9 +176,7 @@ class DecoderSession:
     def _beforehand(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
         """What is known before the first answer: nothing, or a mask."""
         crop_grid = self.bank.crop_grid(view)
-        return (
-            np.zeros((crop_grid.window,) * 3, np.float32) if self.dense is None else self.dense.logits(crop_grid, start)
-        )
+        return np.zeros(crop_grid.window, np.float32) if self.dense is None else self.dense.logits(crop_grid, start)
 
     def _seeds(self, crop_grid: CropGrid) -> NDArray[np.int64]:
         inside = self.clicks[0][self.clicks[1] == 1]

@@ -14,6 +14,7 @@ from moe_pipeline.mixture.claims import PromptWindow, claim_evidence, first_mask
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import GENERAL, Route
+from moe_pipeline.records.foundation import Sides
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 """(n, 3) RAS world in mm, and (n,) labels."""
@@ -35,14 +36,14 @@ def decode(
         decoder: general or expert.
         crop: encoded.
         clicks: those outside the crop are left out.
-        mask: previous logits (l, l, l), zeros before the first answer.
+        mask: previous logits (*low), zeros before the first answer.
         mirror_axes: along which the decoder knows mirror images.
 
     Returns:
-        (l, l, l).
+        (*low).
     """
     coordinates, labels = in_crop(clicks, crop)
-    previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, l, l, l)
+    previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, *low)
     size = crop.crop_grid.view.size_voxels
     answers = []
     for axes, embedding in zip(FLIPS, crop.mirrored, strict=False):
@@ -50,7 +51,7 @@ def decode(
             continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
-        prompts = foundation.embed_prompts((there, labels), mask=previous.flip(spatial))
+        prompts = foundation.embed_turn((there, labels), previous.flip(spatial))
         logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
@@ -70,12 +71,12 @@ def in_crop(clicks: Clicks, crop: EncodedCrop) -> tuple[Tensor, Tensor]:
     return coordinates, torch.from_numpy(clicks[1][within]).long()[None].to(device)
 
 
-def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: int) -> Tensor:
+def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: Sides) -> Tensor:
     if not axes:
         return coordinates
     there = coordinates.clone()
     for axis in axes:
-        there[..., axis] = size - 1 - coordinates[..., axis]
+        there[..., axis] = size[axis] - 1 - coordinates[..., axis]
     return there
 
 
@@ -154,7 +155,7 @@ def decided_route(
     expert, first = model.experts[named.expert - 1], (known[0][:1], known[1][:1])
     seen, own = bank.crop(model.view, windows[0]), bank.crop(expert.view, windows[1])
     general_window, own_window = (
-        PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.view.spacing_mm)
+        PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.voxels.spacing_mm)
         for crop in (seen, own)
     )
     general = first_mask(model.foundation, model.foundation.decoder, general_window)

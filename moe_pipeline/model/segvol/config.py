@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self
 
 from moe_pipeline.model.config import UPSCALING, DecoderConfig, build_config, require
+from moe_pipeline.model.geometry import FoundationGeometry, Sides
 
 Extent = tuple[int, int, int]
 """Along (D, H, W), that is (z, y, x) of a crop."""
@@ -83,10 +84,16 @@ class SegVolConfig:
         require(self.decoder.ranked_clicks == 0, "ranked_clicks needs a decoder with high_res_chans")
 
     @property
-    def low_resolution(self) -> Extent:
-        """Edges of the low-resolution logits along (D, H, W)."""
+    def geometry(self) -> FoundationGeometry:
+        """Sides along (x, y, z)."""
         d, h, w = self.encoder.grid
-        return UPSCALING * d, UPSCALING * h, UPSCALING * w
+        low = UPSCALING * w, UPSCALING * h, UPSCALING * d
+        return FoundationGeometry(_turned(self.encoder.image_size), (w, h, d), low)
+
+    @property
+    def embedding_channels(self) -> int:
+        """Those of tokens."""
+        return self.encoder.width
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` reads it back."""
@@ -112,3 +119,8 @@ class SegVolConfig:
             decoder=build_config(DecoderConfig, "decoder", {"transformer_dim": 768, **values.get("decoder", {})}),
             text=build_config(TextConfig, "text", values.get("text", {})),
         )
+
+
+def _turned(extent: Extent) -> Sides:
+    d, h, w = extent
+    return w, h, d

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.resampling import resample
-from moe_pipeline.imaging.views import extract_crop
+from moe_pipeline.imaging.views import extract_crop, view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.mixture.claims import PromptWindow, first_mask
 from moe_pipeline.model.foundation import Decoder, Foundation
@@ -19,7 +19,8 @@ from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.simulated_clicks import full_size
 
 _MARGIN = 4.0
-"""Voxels of the expert's view between a background click and anything labelled: nearer, who clicks may well mean it."""
+"""Longest edges of the expert's voxels between a background click and anything labelled: nearer, who clicks may well
+mean it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,12 @@ class CaseWindows:
         grid = self._grid(view)
         start = grid.around(click.place_mm)
         if (view, start) not in self._encoded:
-            cube = extract_crop(self.image, grid.cube(start), view)
-            image = torch.from_numpy(cube)[None, None].to(self.device)
+            crop = extract_crop(self.image, grid.cube(start), view)
+            image = torch.from_numpy(crop)[None, None].to(self.device)
             self._encoded[view, start] = self.foundation.encode(image)
-        voxel = grid.cube(start).world_to_voxel(click.place_mm[None])[0]  # (3,)
-        return PromptWindow(self._encoded[view, start], torch.from_numpy(voxel).float(), view.spacing_mm)
+        cube = grid.cube(start)
+        voxel = cube.world_to_voxel(click.place_mm[None])[0]  # (3,)
+        return PromptWindow(self._encoded[view, start], torch.from_numpy(voxel).float(), cube.spacing_mm)
 
     def answer(self, decoder: Decoder, view: View, click: Click) -> tuple[FirstMask, float]:
         """A decoder's first answer and its Dice; NaN where nobody knows what is meant.
@@ -81,7 +83,7 @@ class CaseWindows:
         return mask, 2 * float((found & target).sum()) / (float(found.sum()) + wanted)
 
     def _grid(self, view: View) -> CropGrid:
-        return CropGrid(self.image.geometry, view, self.foundation.low_resolution_size)
+        return CropGrid(self.image.geometry, view, self.foundation.geometry.low_resolution_size)
 
 
 def clicks_in(labels: Volume, classes: tuple[int, ...], each: int, random: np.random.Generator) -> list[Click]:
@@ -97,7 +99,7 @@ def clicks_in(labels: Volume, classes: tuple[int, ...], each: int, random: np.ra
 def background_clicks_in(labels: Volume, view: View, count: int, random: np.random.Generator) -> list[Click]:
     """Clicks well away from everything labelled; none where the objects fill the image."""
     distance_mm = distance_transform_edt(labels.array == 0, sampling=labels.geometry.spacing_mm)
-    voxels = np.flatnonzero(distance_mm > _MARGIN * view.spacing_mm)
+    voxels = np.flatnonzero(distance_mm > _MARGIN * max(view_grid(labels.geometry, view).spacing_mm))
     return [Click(_place(labels, int(random.choice(voxels))), None) for _ in range(count if voxels.size else 0)]
 
 

@@ -14,7 +14,7 @@ from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
-from moe_pipeline.synthetic import make_batch
+from moe_pipeline.synthetic.views import make_crop
 from moe_pipeline.training.claims.case_windows import CaseWindows, Click, clicks_in
 from moe_pipeline.weights.store import builtin_file
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
@@ -40,15 +40,16 @@ def synthetic_scan(
     Args:
         seed: which set.
         number: which of it.
-        view: of the foundation: voxels along an edge, and around which spacing.
+        view: of the foundation: how many voxels, and around which spacing; 1 mm where each image decides it.
         foundation: to encode with.
         device: where.
     """
     random = np.random.default_rng((seed, number))
-    batch = make_batch(seed, 1, view.size_voxels, first=number)
+    batch = make_crop(seed, view, first=number)
     image = batch.image[0, 0].numpy()
-    spacing_mm = view.spacing_mm * float(np.exp(random.uniform(np.log(_NARROWEST), np.log(_WIDEST))))
-    geometry = Geometry(image.shape, (spacing_mm,) * 3)
+    factor = float(np.exp(random.uniform(np.log(_NARROWEST), np.log(_WIDEST))))
+    x, y, z = (mm * factor for mm in view.over(view.size_voxels, (1.0, 1.0, 1.0)).edges_mm)
+    geometry = Geometry(image.shape, (x, y, z))
     labels = Volume(batch.target[0, 0].numpy().astype(np.uint8), geometry)
     case = CaseWindows(Volume(image - image.min(), geometry), labels, foundation, device)
     return case, clicks_in(labels, (1,), 1, random)[0]

@@ -211,7 +211,7 @@ def list_experts(model: Path) -> list[ExpertSummary]:
             ExpertSummary(
                 dataset=entry.dataset,
                 classes=", ".join(card.classes.values()),
-                view=f"{card.view.spacing_mm:g} mm",
+                view=card.view.spacing_in_words,
                 joined="later" if later else "with the gate",
                 answers=gate.confusion.get(entry.dataset, {}).get(entry.dataset, float("nan")),
                 validation=scores,

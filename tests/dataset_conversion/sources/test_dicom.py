@@ -241,7 +241,7 @@ def test_one_patient_for_all_cases_is_said(tmp_path: Path, dicom_phantoms: Modul
         dicom_phantoms.write_rtstruct(folder / "rs.dcm", regions, series_uid=f"1.{number}", patient="ANON")
     out = tmp_path / "Dataset001_A"
     report = convert(source, out)
-    assert "all 3 training cases are of one patient (ANON), so that no fold holds any back" in report.notes[0]
+    assert "all 3 training cases are of one patient (ANON), so that no fold holds any back" in report.warnings[0]
     (found,) = [one for one in check(source, tmp_path / "check").findings if one.kind == Kind.ONE_PATIENT]
     assert found.severity == "warning"
     made = plan_dataset(out, tmp_path / "plans")

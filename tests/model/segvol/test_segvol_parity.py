@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moe_pipeline.model.segvol.config import SegVolConfig
-from moe_pipeline.model.segvol.foundation import SegVolNetwork
+from moe_pipeline.model.segvol.foundation import SegVolFoundation
+from tests.phantoms.segvol import Arrays
 
 TOLERANCE = 2e-4
 CASES = [
@@ -21,7 +22,6 @@ CASES = [
     "point4_box_text",
     "none",
 ]
-Arrays = dict[str, Tensor]
 
 
 def largest_difference(found: Tensor, expected: Tensor) -> float:
@@ -35,7 +35,7 @@ def prompts(reference: Arrays, case: str) -> tuple[tuple[Tensor, Tensor] | None,
 
 
 @torch.no_grad()
-def test_image_encoder(segvol: SegVolNetwork, segvol_reference: Arrays, segvol_image: Tensor) -> None:
+def test_image_encoder(segvol: SegVolFoundation, segvol_reference: Arrays, segvol_image: Tensor) -> None:
     encoder = segvol.image_encoder
     tokens = encoder.patch_embedding(segvol_image)
     assert largest_difference(tokens, segvol_reference["inter_patch_embed"]) <= TOLERANCE
@@ -46,7 +46,7 @@ def test_image_encoder(segvol: SegVolNetwork, segvol_reference: Arrays, segvol_i
 
 
 @torch.no_grad()
-def test_positions_and_words(segvol: SegVolNetwork, segvol_reference: Arrays) -> None:
+def test_positions_and_words(segvol: SegVolFoundation, segvol_reference: Arrays) -> None:
     assert largest_difference(segvol.prompt_encoder.dense_positions(), segvol_reference["dense_pe"]) <= TOLERANCE
     ids, known = segvol_reference["clip/input_ids"], segvol_reference["clip/attention_mask"]
     pooled = segvol.text_encoder.pool(ids, known)
@@ -58,7 +58,7 @@ def test_positions_and_words(segvol: SegVolNetwork, segvol_reference: Arrays) ->
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
-def test_case(segvol: SegVolNetwork, segvol_reference: Arrays, segvol_config: SegVolConfig, case: str) -> None:
+def test_case(segvol: SegVolFoundation, segvol_reference: Arrays, segvol_config: SegVolConfig, case: str) -> None:
     points, box, text = prompts(segvol_reference, case)
     sparse, dense = segvol.prompt_encoder(points, box, text)
     logits, iou = segvol.mask_decoder(segvol_reference["image_embedding"], sparse, dense, text)
@@ -75,7 +75,7 @@ def test_case(segvol: SegVolNetwork, segvol_reference: Arrays, segvol_config: Se
 
 
 @torch.no_grad()
-def test_three_masks(segvol: SegVolNetwork, segvol_reference: Arrays) -> None:
+def test_three_masks(segvol: SegVolFoundation, segvol_reference: Arrays) -> None:
     points, box, text = prompts(segvol_reference, "point4_box_text")
     prompt = segvol.prompt_encoder(points, box, text)
     logits, iou = segvol.mask_decoder(segvol_reference["image_embedding"], *prompt, text, multimask_output=True)
@@ -84,7 +84,7 @@ def test_three_masks(segvol: SegVolNetwork, segvol_reference: Arrays) -> None:
 
 
 @pytest.mark.parametrize("with_gradients", [False, True])
-def test_two_prompts_on_two_embeddings(segvol: SegVolNetwork, segvol_reference: Arrays, with_gradients: bool) -> None:
+def test_prompts_on_two_embeddings(segvol: SegVolFoundation, segvol_reference: Arrays, with_gradients: bool) -> None:
     embedding = segvol_reference["image_embedding"]
     embeddings = torch.cat([embedding, embedding.flip(4)])  # the fixture's second one is the first, mirrored
     points, _, _ = prompts(segvol_reference, "batch2")
@@ -96,7 +96,7 @@ def test_two_prompts_on_two_embeddings(segvol: SegVolNetwork, segvol_reference: 
     assert largest_difference(iou, segvol_reference["batch2/iou"]) <= TOLERANCE
 
 
-def test_decoder_gradients(segvol: SegVolNetwork, segvol_reference: Arrays) -> None:
+def test_decoder_gradients(segvol: SegVolFoundation, segvol_reference: Arrays) -> None:
     points, box, text = prompts(segvol_reference, "box_text")
     prompt = segvol.prompt_encoder(points, box, text)
     logits, iou = segvol.mask_decoder(segvol_reference["image_embedding"], *prompt, text)
@@ -115,7 +115,7 @@ def test_decoder_gradients(segvol: SegVolNetwork, segvol_reference: Arrays) -> N
 
 @torch.no_grad()
 def test_shapes_that_do_not_fit_are_named(
-    segvol: SegVolNetwork, segvol_reference: Arrays, segvol_image: Tensor
+    segvol: SegVolFoundation, segvol_reference: Arrays, segvol_image: Tensor
 ) -> None:
     with pytest.raises(ValueError, match=r"\(B, 1, 12, 32, 80\), got \(1, 1, 80, 32, 12\)"):
         segvol.image_encoder(segvol_image.transpose(2, 4))
@@ -133,13 +133,21 @@ def test_shapes_that_do_not_fit_are_named(
             segvol.prompt_encoder(*wrong)
 
 
+def test_all_norms_have_the_published_epsilon(segvol: SegVolFoundation) -> None:
+    """The fixture does not show it of all of them: its tokens vary too much."""
+    norms = [module for module in segvol.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert len(norms) == 2 * 3 + 1 + 2 * 4 + 1 + 1 + 2 * 2 + 1
+    assert {norm.eps for norm in norms} == {1e-5}
+
+
 def test_sizes_are_read_back_and_checked() -> None:
     published = SegVolConfig()
     assert SegVolConfig.from_dict(published.to_dict()) == published
     assert published.encoder.grid == (8, 16, 16)
-    assert published.low_resolution == (32, 64, 64)
+    assert published.geometry.crop_size == (256, 256, 32)  # (x, y, z)
+    assert published.geometry.low_resolution_size == (64, 64, 32)
     with torch.device("meta"):
-        network = SegVolNetwork(published)
+        network = SegVolFoundation(published)
     parts = {
         name: sum(value.numel() for value in part.state_dict().values()) for name, part in network.named_children()
     }
