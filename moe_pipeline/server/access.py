@@ -17,6 +17,9 @@ _log = logging.getLogger(__name__)
 OPEN = ("/healthz", "/")
 """Routes without a key: whether the server is there, and the page, which holds nobody's data."""
 STATIC = "/static/"
+_WITH_ARRAYS = ("/set_image", "/add_initial_seg_interaction")
+_SMALL_BYTES = 1 << 20
+"""Most that any other route takes."""
 _ALWAYS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -64,7 +67,7 @@ class Access:
             if refusal is not None:
                 await JSONResponse({"detail": refusal[1]}, refusal[0])(scope, receive, noting)
             else:
-                await self._app(scope, self._bounded(receive), noting)
+                await self._app(scope, self._bounded(receive, self._most(scope["path"])), noting)
         except Exception:  # noqa: BLE001 - it was answered and logged before it came here
             _log.debug("an error that was answered")
         finally:
@@ -82,10 +85,13 @@ class Access:
             return 403, "requests from other pages are refused"
         if not path.startswith(STATIC) and path not in OPEN and not self._has_key(headers):
             return 401, "wrong or missing API key; send it as Authorization: Bearer KEY"
-        length = headers.get(b"content-length", "0")
-        if not length.isdigit() or int(length) > self._options.max_upload_bytes:
-            return 413, f"more than {self._options.max_upload_mb} MB at once are not taken"
+        length, most = headers.get(b"content-length", "0"), self._most(path)
+        if not length.isdigit() or int(length) > most:
+            return 413, f"more than {most >> 20} MB at once are not taken there"
         return None
+
+    def _most(self, path: str) -> int:
+        return self._options.max_upload_bytes if path in _WITH_ARRAYS else _SMALL_BYTES
 
     def _has_key(self, headers: dict[bytes, str]) -> bool:
         key = self._options.api_key
@@ -94,7 +100,8 @@ class Access:
         kind, _, shown = headers.get(b"authorization", "").partition(" ")
         return kind.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), key.strip().encode())
 
-    def _bounded(self, receive: Receive) -> Receive:
+    @staticmethod
+    def _bounded(receive: Receive, most: int) -> Receive:
         """Stop a body that says no length, or another one, where it becomes too long."""
         taken = 0
 
@@ -102,7 +109,7 @@ class Access:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._options.max_upload_bytes:
+            if taken > most:
                 raise UploadTooLargeError
             return message
 

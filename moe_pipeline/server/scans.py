@@ -10,7 +10,7 @@ from typing import Literal
 from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.files import append_line, sha256_file, sha256_json
-from moe_pipeline.imaging.io.files import list_images, list_label_maps
+from moe_pipeline.imaging.io.files import images_in, list_label_maps
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch.prompt_sources import channel_file
@@ -197,7 +197,7 @@ class Scans:
         now = time.monotonic()
         if now - self._listed[0] > _LISTED_SECONDS:
             root = self.images.resolve()
-            inside = {case: path for case, path in list_images(self.images) if root in (path.resolve()).parents}
+            inside = {case: path for case, path in images_in(self.images).files if root in (path.resolve()).parents}
             self._listed = now, inside
         return self._listed[1]
 

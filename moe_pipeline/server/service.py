@@ -89,7 +89,13 @@ class Service:
         session = lease.session
         if session is None:
             raise PipelineError("there is no image yet; send or open one first")
-        result = await self.worker.run(lease, lambda: step(session))
+
+        def stepping() -> _Result:
+            if lease.session is not session:  # it ended, or was taken over, while the step waited
+                raise LeaseGoneError("this session has ended; open a new one")
+            return step(session)
+
+        result = await self.worker.run(lease, stepping)
         if isinstance(result, SessionChange) and result.answer is not None:
             self.metrics.prompt(result.seconds)
         return result
@@ -107,13 +113,17 @@ class Service:
             session, sha256 = await asyncio.to_thread(reading)
         finally:
             lease.busy -= 1
-        events = scans.events(case)
-        opened = next((event.image_sha256 for event in events if event.image_sha256), sha256)
-        if opened != sha256:
-            raise PipelineError(
-                f"{case}: its image is not the one that was annotated; put that one back, or move the journal away"
-            )
-        await self.worker.run(lease, lambda: session.replay(events, scans.read_mask(case)))
+
+        def replaying() -> None:
+            events = scans.events(case)  # now that no step of an earlier session is under way
+            opened = next((event.image_sha256 for event in events if event.image_sha256), sha256)
+            if opened != sha256:
+                raise PipelineError(
+                    f"{case}: its image is not the one that was annotated; put that one back, or move the journal away"
+                )
+            session.replay(events, scans.read_mask(case))
+
+        await self.worker.run(lease, replaying)
         session.listener = scans.note(case, sha256)
         lease.session = session
 
