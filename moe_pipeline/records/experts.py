@@ -88,7 +88,7 @@ class ExpertCard(Record):
             )
         if not os.path.lexists(path):
             raise RecordError(
-                f"{folder}: no expert there; make one with `moe finetune DATASET`. If a model refers to it, one of them was "
-                "moved without the other: move it back, or share the model with `moe export`"
+                f"{folder}: no expert there; make one with `moe finetune DATASET`. If a model refers to it, one of "
+                "them was moved without the other: move it back, or share the model with `moe export`"
             )
         return super().load(path)
