@@ -79,7 +79,7 @@ def convert(
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
     n_channels = len(described.channel_names)
-    has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
+    has_training = any(case.part == "training" for case in described.cases)
     if not done or (has_training and not any(case.part == "training" for case in done)):
         reasons = [f"{printable(row.case_id)}: {row.message}" for row in rows if row.status == "failed"]
         summed = [one.lines()[0] for one in _accounting(source, described, entries, rows)]

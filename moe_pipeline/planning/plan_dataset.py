@@ -57,6 +57,9 @@ class PlannedFiles:
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
                 warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
+        if absent := [found.name for found in self.fingerprint.classes.values() if found.cases == 0]:
+            told = "is in dataset.json, but no case has a voxel of it, so it is left out"
+            warnings += [f"  warning: the class {name} {told}" for name in absent]
         if n := _n_missing(self.fingerprint):
             told = "training cases that dataset.json counts are not here: copy them, or correct numTraining"
             warnings.append(f"  warning: {n} {told}")

@@ -1,5 +1,6 @@
 """nnU-Net v2's dataset.json, and what a conversion did."""
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +39,14 @@ class DatasetJson(Record):
     """Case id to patient, where one patient has several cases; ours, nnU-Net ignores it."""
     dataset: dict[str, Any] | None = None
     """Optional explicit list of cases: {"case": {"images": [paths], "label": path}}."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_have_values(cls, labels: Any) -> Any:
+        if isinstance(labels, dict) and labels and all(isinstance(name, str) for name in labels.values()):
+            expected = '{"background": 0, "liver": 1}, as channel_names belongs to nnU-Net v2'
+            raise ValueError(f"expected a value for each name, such as {expected}; found {json.dumps(labels)}")
+        return labels
 
     @field_validator("channel_names")
     @classmethod

@@ -527,6 +527,29 @@ def test_a_label_map_says_what_the_values_of_regions_are(tmp_path: Path, make_ph
     assert open_dataset(tmp_path / "out").classes == {1: "rim", 2: "core"}
 
 
+MIXED: dict[str, tuple[dict[str, Any], str]] = {
+    "reversed": (
+        {"labels": {"background": 0, "ball": 1}},
+        r'labels: .*a name for each number, such as .* found \{"back',
+    ),
+    "list": ({"modality": ["MRI"]}, r'modality: .*a name for each number, such as \{"0": "CT"\}, found \["MRI"\]'),
+    "paths": ({"training": ["./imagesTr/a.nii.gz"]}, r'training: .*entries such as .* found "\./imagesTr/a\.nii\.gz"'),
+    "both": ({"channel_names": {"0": "CT"}, "numTraining": 1, "file_ending": ".nii.gz"}, "a value for each name"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_forms_of_dataset_json_that_are_mixed_up_are_shown(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, case: str
+) -> None:
+    changes, message = MIXED[case]
+    source = decathlon(tmp_path / "Task01_Phantom", make_phantom_dataset)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | changes))
+    with pytest.raises(RecordError, match=message):
+        convert(source, tmp_path / "out")
+
+
 BROKEN = {
     "comma": (
         lambda text: text.replace("}", ",}", 1),

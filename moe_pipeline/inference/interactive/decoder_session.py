@@ -13,7 +13,7 @@ from moe_pipeline.inference.windows.extend import extend_windows
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 from moe_pipeline.model.foundation import Decoder
-from moe_pipeline.prompts.prompt import DensePrompt
+from moe_pipeline.prompts.prompt import BoxPrompt, DensePrompt
 from moe_pipeline.records.foundation import Spacing, View
 
 
@@ -43,13 +43,17 @@ class DecoderTurns:
     Attributes:
         clicks: answered so far.
         windows: its answers.
+        box: that it was given as well.
     """
 
     clicks: Clicks
     windows: Windows
+    box: BoxPrompt | None = None
 
-    def lead_to(self, clicks: Clicks) -> bool:
-        """Whether these clicks begin with those."""
+    def lead_to(self, clicks: Clicks, box: BoxPrompt | None = None) -> bool:
+        """Whether these clicks begin with those, and the box is the same."""
+        if (box is None) != (self.box is None) or (box and self.box and not box.is_like(self.box)):
+            return False
         n = len(self.clicks[1])
         return np.array_equal(self.clicks[0], clicks[0][:n]) and np.array_equal(self.clicks[1], clicks[1][:n])
 
@@ -67,6 +71,7 @@ class DecoderSession:
         mirror_axes: along which it is shown mirror images, where the crops have them.
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
+        box: around the object, if the foundation takes boxes.
     """
 
     bank: CropBank
@@ -77,6 +82,7 @@ class DecoderSession:
     mirror_axes: tuple[int, ...]
     may_zoom: bool
     dense: DensePrompt | None = None
+    box: BoxPrompt | None = None
     windows: Windows = field(default_factory=dict)
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
@@ -88,7 +94,7 @@ class DecoderSession:
     @property
     def turns(self) -> DecoderTurns:
         """How far it has come."""
-        return DecoderTurns(self.clicks, dict(self.windows))
+        return DecoderTurns(self.clicks, dict(self.windows), self.box)
 
     def go_on(self, turns: DecoderTurns) -> None:
         """Take up what another one of the same decoder, first crop and options has answered."""
@@ -158,7 +164,8 @@ class DecoderSession:
         return logits
 
     def _ask(self, view: View, start: WindowIndex, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
-        return decode(self.bank.foundation, self.decoder, self.bank.crop(view, start), clicks, mask, self.mirror_axes)
+        crop = self.bank.crop(view, start)
+        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.box)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""

@@ -14,6 +14,7 @@ from moe_pipeline.mixture.claims import PromptWindow, claim_evidence, first_mask
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import GENERAL, Route
+from moe_pipeline.prompts.prompt import BoxPrompt
 from moe_pipeline.records.foundation import Sides
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -28,6 +29,7 @@ def decode(
     clicks: Clicks,
     mask: NDArray[np.float32],
     mirror_axes: tuple[int, ...],
+    box: BoxPrompt | None = None,
 ) -> NDArray[np.float32]:
     """Low-resolution logits of one object, averaged over those mirror images of the crop that the decoder knows.
 
@@ -38,10 +40,14 @@ def decode(
         clicks: those outside the crop are left out.
         mask: previous logits (*low), zeros before the first answer.
         mirror_axes: along which the decoder knows mirror images.
+        box: around the object, for a foundation that takes boxes; what of it lies in the crop is shown.
 
     Returns:
         (*low).
     """
+    corners = None if box is None else box_in_crop(box, crop)
+    if box is not None and corners is not None:
+        clicks = box.without_centre(*clicks)
     coordinates, labels = in_crop(clicks, crop)
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, *low)
     size = crop.crop_grid.view.size_voxels
@@ -51,7 +57,8 @@ def decode(
             continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
-        prompts = foundation.embed_turn((there, labels), previous.flip(spatial))
+        boxes = None if corners is None else _mirrored(corners, axes, size).sort(1).values
+        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes)
         logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
@@ -69,6 +76,21 @@ def in_crop(clicks: Clicks, crop: EncodedCrop) -> tuple[Tensor, Tensor]:
     device = crop.embedding.device
     coordinates = torch.from_numpy(voxels).float()[None].to(device)
     return coordinates, torch.from_numpy(clicks[1][within]).long()[None].to(device)
+
+
+def box_in_crop(box: BoxPrompt, crop: EncodedCrop) -> Tensor | None:
+    """The part of a box that a crop shows; None where it shows nothing of it.
+
+    Returns:
+        Lowest and highest corner, (1, 2, 3) voxels of the crop, on the crop's device.
+    """
+    size = np.asarray(crop.crop_grid.view.size_voxels)
+    voxels = crop.crop_grid.cube(crop.start).world_to_voxel(box.corners_mm)  # (8, 3)
+    lowest, highest = voxels.min(axis=0), voxels.max(axis=0)
+    if (lowest > size - 0.5).any() or (highest < -0.5).any():
+        return None
+    shown = np.clip(np.stack([lowest, highest]), 0, size - 1)  # (2, 3)
+    return torch.from_numpy(shown).float()[None].to(crop.embedding.device)
 
 
 def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: Sides) -> Tensor:

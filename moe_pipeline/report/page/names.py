@@ -1,12 +1,11 @@
 """What a page calls the cases: by their names, or by numbers that say nothing of a patient."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.~ -]*[/\\][^\s:;,'\"()]*")
-_HIDDEN = "[path]"
+_HIDDEN = "[left out]"
+_SEPARATORS = ("/", "\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,11 @@ class Names:
         return self.aliases.get(case, case) if self.anonymous else case
 
     def text(self, message: str) -> str:
-        """A message without what names a patient or a folder."""
+        """A message without what names a patient or a folder; nothing of one that holds a path, whatever is in it."""
         if not self.anonymous:
             return message
-        message = _PATH.sub(_HIDDEN, message)
+        if any(separator in message for separator in _SEPARATORS):
+            return _HIDDEN
         for case in sorted(self.aliases, key=len, reverse=True):
             message = message.replace(case, self.aliases[case])
         return message

@@ -324,6 +324,19 @@ def test_slices_that_cannot_be_are_refused_by_what_they_say(
         convert(tmp_path / "in", tmp_path / "out")
 
 
+def test_one_fault_of_many_files_is_told_once(
+    tmp_path: Path, dicom_phantoms: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dicom_phantoms.write_series(tmp_path / "in" / "good", uid="1.1")
+    for path in dicom_phantoms.write_series(tmp_path / "in" / "bad", uid="1.2"):
+        broken(path, RescaleSlope="0")
+    (failed,) = convert(tmp_path / "in", tmp_path / "out").failed
+    assert failed.case_id == "bad"
+    assert "4 files, such as " in failed.message
+    assert "RescaleSlope 0" in failed.message
+    assert not capfd.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom has much to say
 @pytest.mark.parametrize("seed", range(3))
 def test_damaged_files_cost_their_cases_only(tmp_path: Path, source: Path, seed: int) -> None:

@@ -15,7 +15,7 @@
     backColor: [0, 0, 0, 1], crosshairColor: [0.45, 0.75, 1, 0.6], crosshairWidth: 0.25, show3Dcrosshair: true, isOrientationTextVisible: true,
     loadingText: "", logLevel: "error", multiplanarShowRender: 1, multiplanarLayout: 2, tileMargin: 2, dragMode: 1, isRadiologicalConvention: true, textHeight: 0.045, fontMinPx: 11,
   });
-  let current = null, overlays = {}, busy = Promise.resolve();
+  let current = null, layers = {}, busy = Promise.resolve();
 
   const colours = (highest) => {
     const map = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
@@ -62,40 +62,40 @@
   };
 
   const wanted = () => document.querySelector('input[name="overlay"]:checked').value;
-  const refresh = () => {
-    const opacity = Number(find("opacity").value) / 100, shown = wanted();
+  const redraw = () => { // one upload for whatever has changed
+    if (!layers.image) return;
+    const opacity = Number(find("opacity").value) / 100, shown = wanted(), volumes = [layers.image];
     viewer.overlayOutlineWidth = find("outline").checked ? 0.35 : 0;
-    for (const [name, index] of Object.entries(overlays)) {
-      const visible = name === "clicks" ? (find("clicks").checked ? 1 : 0) : name === shown ? opacity : 0;
-      viewer.volumes[index].opacity = visible;
-    }
+    if (layers[shown] && opacity > 0) { layers[shown].opacity = opacity; volumes.push(layers[shown]); }
+    if (layers.clicks && find("clicks").checked) volumes.push(layers.clicks);
     document.querySelector(".of-classes").hidden = shown === "difference";
     document.querySelector(".of-difference").hidden = shown !== "difference";
-    document.querySelector(".of-clicks").hidden = !find("clicks").checked || !("clicks" in overlays);
+    document.querySelector(".of-clicks").hidden = !find("clicks").checked || !layers.clicks;
+    viewer.volumes = volumes; viewer.back = volumes[0]; viewer.overlays = volumes.slice(1);
     viewer.updateGLVolume();
   };
-  const setWindow = (low, high) => {
-    if (!viewer.volumes.length || !(high > low)) return;
-    viewer.volumes[0].cal_min = low; viewer.volumes[0].cal_max = high;
+  const tellWindow = () => {
+    const { cal_min: low, cal_max: high } = layers.image;
     find("level").value = Number(((low + high) / 2).toPrecision(5)); find("width").value = Number((high - low).toPrecision(5));
-    viewer.updateGLVolume();
+  };
+  const setWindow = (low, high) => {
+    if (!layers.image || !(high > low)) return;
+    layers.image.cal_min = low; layers.image.cal_max = high;
+    tellWindow(); redraw();
   };
   const moveTo = (mm) => { viewer.scene.crosshairPos = viewer.mm2frac([...mm]); viewer.drawScene(); viewer.createOnLocationChange(); };
 
   const tell = (location) => {
     if (!current) return;
-    const named = (value) => (value ? classes[value] ?? `class ${value}` : "nothing");
-    const at = {};
-    for (const [name, index] of Object.entries(overlays)) at[name] = Math.round(location.values[index]?.value ?? 0);
-    const parts = [`${location.mm.slice(0, 3).map((v) => v.toFixed(0)).join(", ")} mm`, `intensity ${Number(location.values[0].value.toPrecision(4))}`];
-    if ("prediction" in at) parts.push(`prediction: ${named(at.prediction)}`);
-    if ("reference" in at) parts.push(`reference: ${named(at.reference)}`);
+    const [, nx, ny, nz] = layers.image.hdr.dims;
+    const [x, y, z] = layers.image.mm2vox([...location.mm].slice(0, 3), false).map((v) => Math.round(v));
+    const inside = x >= 0 && y >= 0 && z >= 0 && x < nx && y < ny && z < nz, at = x + nx * (y + ny * z);
+    const named = (layer) => { const value = inside ? layer.img[at] : 0; return value ? classes[value] ?? `class ${value}` : "nothing"; };
+    const parts = [`${[...location.mm].slice(0, 3).map((v) => v.toFixed(0)).join(", ")} mm`, `intensity ${Number(location.values[0].value.toPrecision(4))}`];
+    for (const name of ["prediction", "reference"]) if (layers[name]) parts.push(`${name}: ${named(layers[name])}`);
     place.textContent = parts.join("  ·  ");
     for (const slider of document.querySelectorAll(".slice")) slider.value = 100 * viewer.scene.crosshairPos[Number(slider.dataset.axis)];
-    if (document.activeElement !== find("level") && document.activeElement !== find("width")) {
-      const { cal_min: low, cal_max: high } = viewer.volumes[0];
-      find("level").value = Number(((low + high) / 2).toPrecision(5)); find("width").value = Number((high - low).toPrecision(5));
-    }
+    if (document.activeElement !== find("level") && document.activeElement !== find("width")) tellWindow();
   };
 
   const show = async (key) => {
@@ -103,25 +103,16 @@
     panel.hidden = !scan;
     if (!scan) return;
     const { image: imageId, ...maps } = scan.volumes;
-    const image = await load(imageId, "image");
-    const volumes = [image], next = {};
+    const next = { image: await load(imageId, "image") };
     for (const [name, id] of Object.entries(maps)) {
-      const labels = await load(id, name);
-      labels.setColormapLabel(colours(highest(labels.img)));
-      next[name] = volumes.push(labels) - 1;
+      next[name] = await load(id, name);
+      next[name].setColormapLabel(colours(highest(next[name].img)));
     }
-    if ("prediction" in next && "reference" in next) {
-      const prediction = volumes[next.prediction];
-      next.difference = volumes.push(filled(prediction, difference(prediction.img, volumes[next.reference].img), DIFFERENCE)) - 1;
-    }
-    const like = volumes[next.prediction ?? next.reference];
-    if (like && scan.clicks.length) next.clicks = volumes.push(filled(like, drawClicks(image, scan.clicks), CLICKS)) - 1;
-    while (viewer.volumes.length) viewer.removeVolumeByIndex(viewer.volumes.length - 1);
-    for (const volume of volumes) { if (volume !== image) volume.opacity = 0; viewer.addVolume(volume); }
-    overlays = next; current = key;
-    image.cal_min = scan.window[0]; image.cal_max = scan.window[1];
+    if (next.prediction && next.reference) next.difference = filled(next.prediction, difference(next.prediction.img, next.reference.img), DIFFERENCE);
+    const like = next.prediction ?? next.reference;
+    if (like && scan.clicks.length) next.clicks = filled(like, drawClicks(next.image, scan.clicks), CLICKS);
+    layers = next; current = key;
     document.querySelector(".ct").hidden = !scan.looksLikeCt;
-    refresh();
     setWindow(...scan.window);
     moveTo(scan.centre);
     document.documentElement.dataset.shown = key;
@@ -140,9 +131,9 @@
     viewer.onLocationChange = tell;
     const rows = [...document.querySelectorAll("tr[data-case]")];
     for (const row of rows) row.addEventListener("click", () => choose(row.dataset.case));
-    for (const radio of document.querySelectorAll('input[name="overlay"]')) radio.addEventListener("change", refresh);
+    for (const radio of document.querySelectorAll('input[name="overlay"]')) radio.addEventListener("change", redraw);
     for (const radio of document.querySelectorAll('input[name="layout"]')) radio.addEventListener("change", () => viewer.setSliceType(LAYOUTS[radio.value]));
-    for (const id of ["opacity", "outline", "clicks"]) find(id).addEventListener("input", refresh);
+    for (const id of ["opacity", "outline", "clicks"]) find(id).addEventListener("input", redraw);
     for (const slider of document.querySelectorAll(".slice")) {
       slider.addEventListener("input", () => { viewer.scene.crosshairPos[Number(slider.dataset.axis)] = Number(slider.value) / 100; viewer.drawScene(); viewer.createOnLocationChange(); });
     }
