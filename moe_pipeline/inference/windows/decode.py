@@ -180,8 +180,14 @@ def decided_route(
         PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.voxels.spacing_mm)
         for crop in (seen, own)
     )
-    general = first_mask(model.foundation, model.foundation.decoder, general_window)
-    answer = first_mask(model.foundation, expert.decoder, own_window)
+    place = known[0][0].tobytes()  # further clicks leave the first answers as they are
+    decoder, spoken = model.foundation.decoder, expert.decoder
+    general = bank.once(
+        (decoder, model.view, windows[0], place), lambda: first_mask(model.foundation, decoder, general_window)
+    )
+    answer = bank.once(
+        (spoken, expert.view, windows[1], place), lambda: first_mask(model.foundation, spoken, own_window)
+    )
     ood = model.ood_score(named.expert, seen.embedding, *in_crop(known, seen))
     return model.decided(
         named, claim_evidence(answer, general, expert.click_proposer, own_window, ood, head.ood_detector)
