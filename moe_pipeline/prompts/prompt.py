@@ -68,6 +68,8 @@ class Prompt:
         source: where the clicks come from.
         box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
         dense: an earlier mask of the object, which the decoders begin with.
+        centre_first: whether the first click is the box's centre, which nobody made.
+        text: what is wanted, as the foundation's text encoder gives it, (1, C).
     """
 
     class_id: int
@@ -77,6 +79,8 @@ class Prompt:
     source: str
     box_mm: NDArray[np.float64] = field(default_factory=_nothing)
     dense: DensePrompt | None = None
+    centre_first: bool = False
+    text: NDArray[np.float32] | None = None
 
 
 def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:
@@ -119,12 +123,12 @@ def corners(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]
 
 def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) -> Prompt:
     points, labels = list(prompt.points), list(prompt.labels)
-    box = _nothing()
+    box, centre_first = _nothing(), False
     if prompt.box is not None:
         box = to_world(corners(*prompt.box), space, native)  # (8, 3)
         if 1 not in labels:
             x, y, z = np.mean(prompt.box, axis=0).tolist()
-            points, labels = [(x, y, z), *points], [1, *labels]
+            points, labels, centre_first = [(x, y, z), *points], [1, *labels], True
     world = to_world(points, space, native)
     voxels = native.world_to_voxel(world)
     if prompt.box is not None:
@@ -136,7 +140,15 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) 
             f"{where}: click {place} ({space}) lies outside the image, at voxel "
             f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
         )
-    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box)
+    return Prompt(
+        prompt.class_id,
+        prompt.class_name,
+        world,
+        np.asarray(labels),
+        "prompts",
+        box,
+        centre_first=centre_first,
+    )
 
 
 def _check_box(prompt: ObjectPrompt, space: Space, box: NDArray[np.float64], native: Geometry, where: str) -> None:

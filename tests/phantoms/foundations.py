@@ -53,6 +53,8 @@ SURE = 4.0
 class SeesBrightness:
     """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
 
+    takes = frozenset({"points", "mask"})
+
     def __init__(self, *, connected: bool = True) -> None:
         self.geometry = FoundationGeometry.of_cubes(2 * LOW, LOW, LOW)
         self.decoder = Follows(connected=connected)
@@ -60,7 +62,7 @@ class SeesBrightness:
     def encode(self, crops: Tensor) -> Tensor:
         return functional.avg_pool3d(crops, crops.shape[-1] // LOW)
 
-    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor) -> PromptEmbedding:
+    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, *_nothing: None) -> PromptEmbedding:
         return PromptEmbedding(points, previous)  # type: ignore[arg-type]  # for nobody but `Follows`
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.inference.options import SegmentOptions
-from moe_pipeline.inference.windows.decode import Clicks, decode
+from moe_pipeline.inference.windows.decode import NO_HINTS, Clicks, Hints, decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.extend import extend_windows
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
@@ -43,14 +43,18 @@ class DecoderTurns:
     Attributes:
         clicks: answered so far.
         windows: its answers.
+        hints: what was known beside.
     """
 
     clicks: Clicks
     windows: Windows
+    hints: Hints
 
-    def lead_to(self, clicks: Clicks) -> bool:
-        """Whether these clicks begin with those."""
+    def lead_to(self, clicks: Clicks, hints: Hints) -> bool:
+        """Whether these clicks begin with those, and all else is the same."""
         n = len(self.clicks[1])
+        if not self.hints.agree(hints):
+            return False
         return np.array_equal(self.clicks[0], clicks[0][:n]) and np.array_equal(self.clicks[1], clicks[1][:n])
 
 
@@ -67,6 +71,7 @@ class DecoderSession:
         mirror_axes: along which it is shown mirror images, where the crops have them.
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
+        hints: what is known of the object beside clicks.
     """
 
     bank: CropBank
@@ -77,6 +82,7 @@ class DecoderSession:
     mirror_axes: tuple[int, ...]
     may_zoom: bool
     dense: DensePrompt | None = None
+    hints: Hints = NO_HINTS
     windows: Windows = field(default_factory=dict)
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
@@ -88,7 +94,7 @@ class DecoderSession:
     @property
     def turns(self) -> DecoderTurns:
         """How far it has come."""
-        return DecoderTurns(self.clicks, dict(self.windows))
+        return DecoderTurns(self.clicks, dict(self.windows), self.hints)
 
     def go_on(self, turns: DecoderTurns) -> None:
         """Take up what another one of the same decoder, first crop and options has answered."""
@@ -158,7 +164,8 @@ class DecoderSession:
         return logits
 
     def _ask(self, view: View, start: WindowIndex, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
-        return decode(self.bank.foundation, self.decoder, self.bank.crop(view, start), clicks, mask, self.mirror_axes)
+        crop = self.bank.crop(view, start)
+        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.hints)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""
