@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from moe_pipeline.commands.predict import predict_and_score
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
@@ -18,6 +21,7 @@ from moe_pipeline.model.segvol.foundation import SegVolFoundation
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.weights import import_checkpoint
@@ -26,6 +30,7 @@ from tests.phantoms.segvol import write_vocabulary
 from tests.phantoms.workspaces import SMALL_PLAN, add_planned
 
 NAME = "Dataset001_One"
+OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +42,8 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         {
             "network": "segvol",
             "encoder": {
-                "image_size": [8, 32, 32],
-                "patch_size": [2, 8, 8],
+                "image_size": [16, 32, 32],
+                "patch_size": [4, 8, 8],
                 "width": 48,
                 "depth": 1,
                 "num_heads": 2,
@@ -54,19 +59,30 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     place = Workspace(root / "ws")
     import_checkpoint(root / "pytorch_model.bin", place.weights, name="tiny", config=config, tokenizer=root / "words")
     add_planned(place, NAME, 6, **SMALL_PLAN)
-    finetune(place, place.raw(NAME), FinetuneOptions(epochs=2, click_proposer=None))
+    finetune(place, place.raw(NAME), OPTIONS)
     return place
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(finetuned: Workspace, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_same_weights(
+    finetuned: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(finetuned.root, tmp_path / "ws", symlinks=True)
     place = Workspace(tmp_path / "ws")
     expected = ExpertCard.load(place.expert(NAME, 0) / "expert.json")
-    shutil.rmtree(place.expert(NAME, 0))
-    finetune(place, place.raw(NAME), FinetuneOptions(epochs=1, click_proposer=None))
-    found = finetune(place, place.raw(NAME), FinetuneOptions(epochs=2, click_proposer=None))
+    whole = ExpertTask.loss
+
+    def stopped(task: ExpertTask, step: int) -> torch.Tensor:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return whole(task, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpertTask, "loss", stopped)
+        with pytest.raises(PipelineError, match="interrupted after step 3"):
+            finetune(place, place.raw(NAME), replace(OPTIONS, overwrite=True))
+    found = finetune(place, place.raw(NAME), OPTIONS)
     assert found.weights_sha256 == expected.weights_sha256
-    assert found.view.size_voxels == (32, 32, 8)
+    assert found.view.size_voxels == (32, 32, 16)
 
 
 def test_boxes_and_words_are_answered_by_gate_and_experts(
@@ -88,7 +104,7 @@ def test_boxes_and_words_are_answered_by_gate_and_experts(
         report = predict_and_score(place, options)
         assert not report.failed, report.text
         assert {row.prompt_source for row in report.rows} == {"prompts" if name == "boxes" else "text"}
-        assert "boxes:" not in report.text
+        assert "this foundation takes none" not in report.text
         labels = read_label_map(tmp_path / name / f"{case}.nii.gz")
         assert labels.geometry.shape == read_geometry(one).canonical().shape
     mixture = load_mixture(place.model, weights_root=place.weights)
