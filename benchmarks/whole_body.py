@@ -195,6 +195,7 @@ class SameIntensity:
     """Takes the connected low-resolution voxels that are as bright as where the clicks are."""
 
     def __init__(self, low: int = 32) -> None:
+        self.takes = frozenset({"points", "mask"})
         self.geometry = FoundationGeometry.of_cubes(2 * low, low, low)
 
     @property
@@ -206,7 +207,7 @@ class SameIntensity:
         """Every other voxel is the embedding."""
         return functional.avg_pool3d(crops, 2)
 
-    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor) -> PromptEmbedding:
+    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, _: None = None) -> PromptEmbedding:
         """As they are."""
         return PromptEmbedding(points, previous)  # type: ignore[arg-type]
 

@@ -170,7 +170,9 @@ def _reason(classes: Sequence[ClassSummary], chosen: ViewChoice, own: ViewChoice
         why = "the foundation's own, every class is served" if served else "the foundation's own, no step misses less"
     else:
         why = "nearest step that serves every class" if served else "the step that misses least"
-        why += f", since at the foundation's own {own.view.spacing_in_words} {_faults(_fits(classes, own, preset))}"
+        words = own.view.spacing_in_words
+        there = f", {words}," if isinstance(own.view.spacing_mm, str) else f" at the foundation's own {words}"
+        why += f", since{there} {_faults(_fits(classes, own, preset))}"
     longest, thinnest = max(fits, key=lambda fit: fit.longest_mm), min(fits, key=lambda fit: fit.low_res_voxels)
     sizes = (
         f"large objects reach {longest.longest_mm:.0f} mm ({longest.name}) of {longest.room_mm:.0f} mm; the thinnest "

@@ -46,6 +46,33 @@ class DensePrompt:
         return np.asarray(OUTSIDE + (INSIDE - OUTSIDE) * filled, dtype=np.float32)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxPrompt:
+    """A box around an object, for foundations that take boxes.
+
+    Attributes:
+        corners_mm: (8, 3) RAS world, in the middle of the outermost voxels.
+        centre_mm: (3,) RAS world, the click that stands for it elsewhere; None where people clicked inside the object.
+    """
+
+    corners_mm: NDArray[np.float64]
+    centre_mm: NDArray[np.float64] | None
+
+    def is_like(self, other: "BoxPrompt") -> bool:
+        """Whether both say the same."""
+        same_centre = (self.centre_mm is None) == (other.centre_mm is None)
+        return same_centre and np.array_equal(self.corners_mm, other.corners_mm)
+
+    def without_centre(
+        self, places_mm: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Clicks (n, 3) with their labels (n,), but for the one that stands for the box."""
+        if self.centre_mm is None:
+            return places_mm, labels
+        said = (places_mm != self.centre_mm).any(axis=1)
+        return places_mm[said], labels[said]
+
+
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 _AROUND = 1.0  # voxels or mm; how far a click may lie beyond the sides of a box, which are drawn by hand
@@ -68,8 +95,8 @@ class Prompt:
         source: where the clicks come from.
         box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
         dense: an earlier mask of the object, which the decoders begin with.
-        centre_first: whether the first click is the box's centre, which nobody made.
-        text: what is wanted, as the foundation's text encoder gives it, (1, C).
+        box: the same box as a prompt of its own; None where it is flat, which says nothing of the other slices.
+        text: what is wanted, as the foundation's text encoder gives it, (1, C); None without.
     """
 
     class_id: int
@@ -79,14 +106,15 @@ class Prompt:
     source: str
     box_mm: NDArray[np.float64] = field(default_factory=_nothing)
     dense: DensePrompt | None = None
-    centre_first: bool = False
+    box: BoxPrompt | None = None
     text: NDArray[np.float32] | None = None
 
 
 def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:
     """Objects of one case, brought to RAS world coordinates.
 
-    A box becomes its corners, and where no click lies inside its object, its centre becomes one.
+    A box becomes its corners, and where no click lies inside its object, its centre becomes one: foundations that take
+    no boxes see that click.
 
     Args:
         objects: of the case.
@@ -123,12 +151,12 @@ def corners(one: Sequence[float], other: Sequence[float]) -> NDArray[np.float64]
 
 def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) -> Prompt:
     points, labels = list(prompt.points), list(prompt.labels)
-    box, centre_first = _nothing(), False
+    box = _nothing()
     if prompt.box is not None:
         box = to_world(corners(*prompt.box), space, native)  # (8, 3)
         if 1 not in labels:
             x, y, z = np.mean(prompt.box, axis=0).tolist()
-            points, labels, centre_first = [(x, y, z), *points], [1, *labels], True
+            points, labels = [(x, y, z), *points], [1, *labels]
     world = to_world(points, space, native)
     voxels = native.world_to_voxel(world)
     if prompt.box is not None:
@@ -140,15 +168,10 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) 
             f"{where}: click {place} ({space}) lies outside the image, at voxel "
             f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
         )
-    return Prompt(
-        prompt.class_id,
-        prompt.class_name,
-        world,
-        np.asarray(labels),
-        "prompts",
-        box,
-        centre_first=centre_first,
-    )
+    whole = None
+    if prompt.box is not None and all(low != high for low, high in zip(*prompt.box, strict=True)):
+        whole = BoxPrompt(box, None if 1 in prompt.labels else world[0])
+    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box, box=whole)
 
 
 def _check_box(prompt: ObjectPrompt, space: Space, box: NDArray[np.float64], native: Geometry, where: str) -> None:

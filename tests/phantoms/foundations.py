@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.foundation import Candidates, Foundation, PromptEmbedding
 from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.records.foundation import View
@@ -38,7 +38,7 @@ def load_sam(name_or_path: str | Path, *args: Any, **kwargs: Any) -> SamFoundati
     return foundation
 
 
-def save_tiny(foundation: SamFoundation, folder: Path, view: View) -> Path:
+def save_tiny(foundation: Foundation, folder: Path, view: View) -> Path:
     """Keep a tiny foundation under the name `tiny`, and give the file with its weights."""
     save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
     return folder / "tiny.safetensors"
@@ -53,16 +53,15 @@ SURE = 4.0
 class SeesBrightness:
     """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
 
-    takes = frozenset({"points", "mask"})
-
     def __init__(self, *, connected: bool = True) -> None:
+        self.takes = frozenset({"points", "mask"})
         self.geometry = FoundationGeometry.of_cubes(2 * LOW, LOW, LOW)
         self.decoder = Follows(connected=connected)
 
     def encode(self, crops: Tensor) -> Tensor:
         return functional.avg_pool3d(crops, crops.shape[-1] // LOW)
 
-    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, *_nothing: None) -> PromptEmbedding:
+    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, *_: None) -> PromptEmbedding:
         return PromptEmbedding(points, previous)  # type: ignore[arg-type]  # for nobody but `Follows`
 
 

@@ -8,7 +8,7 @@ from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
-from moe_pipeline.planning.views import choose_view
+from moe_pipeline.planning.views import choose_view, fit_class
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.records.planning import (
     CaseSummary,
@@ -125,6 +125,49 @@ def test_without_objects_the_view_stays() -> None:
 def test_a_spacing_of_its_own_stays_among_the_choices() -> None:
     view, _ = choose_view(preset(spacing_mm=1.2), [summary("a", 50, 40)], ISOTROPIC)
     assert view.edges_mm == (1.2,) * 3
+
+
+FLAT = FoundationGeometry((64, 64, 16), (8, 8, 8), (16, 16, 16))
+
+
+def flat_preset(spacing_mm: Any) -> FoundationPreset:
+    view = View(spacing_mm=spacing_mm, size_voxels=FLAT.crop_size)
+    return preset().model_copy(update={"view": view, "geometry": FLAT})
+
+
+def lying(extent_mm: tuple[float, float, float], shortest_mm: float) -> ClassSummary:
+    """A class of single objects with these extents along R, A, S."""
+    boxes = tuple(spread(mm / 1.5, mm) for mm in extent_mm)
+    return summary("bar", max(extent_mm), shortest_mm).model_copy(update={"extent_mm": boxes})
+
+
+def test_a_flat_crop_is_judged_along_each_axis() -> None:
+    """64 x 64 x 48 mm, low-resolution voxels of 4 x 4 x 3 mm."""
+    flat = flat_preset((1, 1, 3))
+    along, across = lying((50, 40, 35), 34), lying((40, 35, 50), 34)
+    fits = [fit_class(found, flat.view, flat) for found in (along, across)]
+    assert [fit and fit.fits for fit in fits] == [True, False]  # 50 mm in 51.2 mm, but not in 38.4 mm
+    assert fits[1] is not None
+    assert (fits[1].longest_mm, fits[1].low_res_mm) == (50, 4)
+    assert choose_view(flat, [along], ISOTROPIC)[0] == flat.view
+    view, reason = choose_view(flat, [across.model_copy(update={"shortest_mm": spread(50)})], ISOTROPIC)
+    assert view.edges_mm == (1.5, 1.5, 4.5)
+    assert reason.startswith("1.5 x 1.5 x 4.5 mm, 64 x 64 x 16 voxels, 96 x 96 x 72 mm: nearest step that serves")
+
+
+def test_a_fitted_view_stays_or_gives_way_to_the_images_own_voxels() -> None:
+    """Images of 100 voxels of 1 mm: fitted, low-resolution voxels are 6.25 mm; else 4 x 4 x 1 mm, of 64 x 64 x 16."""
+    fitted = flat_preset("fitted")
+    view, reason = choose_view(fitted, [lying((80, 70, 60), 55)], ISOTROPIC)
+    assert view == fitted.view
+    assert reason.startswith("fitted to the image, 64 x 64 x 16 voxels, 100 mm over a typical image: the foundation's")
+    view, reason = choose_view(fitted, [lying((40, 36, 12), 33)], ISOTROPIC)
+    assert view == fitted.view.model_copy(update={"spacing_mm": "native"})
+    assert "since, fitted to the image, bar (5.3 low-resolution voxels) would be thin" in reason
+    plan = make_plan(fingerprint({1: "liver"}), fitted, MACHINE)
+    assert plan.view.spacing_mm in ("fitted", "native")
+    more = make_plan(fingerprint({1: "liver"}), fitted.model_copy(update={"embedding_values": 10**7}), MACHINE)
+    assert more.estimates.disk_mb > plan.estimates.disk_mb > 0
 
 
 def test_each_choice_has_a_reason() -> None:

@@ -105,10 +105,8 @@ def predict_folder(
     apart = (out, *(prompting.given.files if prompting.given else ()), *(p for p in options.reads if p != images))
     left_out = files_left_out(images, listed.paths, apart)
     stale = finished.left_over(cases)
-    notes = [f"  of an earlier run, without an image now: {', '.join(stale)}"] if stale else []
-    if prompting.has_boxes and "boxes" not in model.foundation.takes:
-        notes.append("  boxes: this foundation takes none, so one without a click inside became a click in its centre")
-    return FolderOutcome(tuple(book.rows()), book.tally(left_out), tuple(notes))
+    notes = (f"  of an earlier run, without an image now: {', '.join(stale)}",) if stale else ()
+    return FolderOutcome(tuple(book.rows()), book.tally(left_out), notes)
 
 
 def _tidy(files: CaseFiles) -> None:

@@ -73,12 +73,6 @@ class Prompting:
         named = named_classes(options.text, tables)
         return cls(options, given, dict(references.files), references.doubled, classes, named)
 
-    @property
-    def has_boxes(self) -> bool:
-        """Whether a box is among the prompts that were given."""
-        given = self.given.cases.values() if self.given else ()
-        return any(one.box is not None for case in given if not isinstance(case, Path) for one in case.objects)
-
     def sha256_of_all(self) -> str:
         """Hash of what holds for all cases alike; clicks and references are those of each case."""
         options = self.options

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.inference.options import SegmentOptions
-from moe_pipeline.inference.windows.decode import NO_HINTS, Clicks, Hints, decode
+from moe_pipeline.inference.windows.decode import Clicks, decode
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.extend import extend_windows
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 from moe_pipeline.model.foundation import Decoder
-from moe_pipeline.prompts.prompt import DensePrompt
+from moe_pipeline.prompts.prompt import BoxPrompt, DensePrompt
 from moe_pipeline.records.foundation import Spacing, View
 
 
@@ -43,18 +43,18 @@ class DecoderTurns:
     Attributes:
         clicks: answered so far.
         windows: its answers.
-        hints: what was known beside.
+        box: that it was given as well.
     """
 
     clicks: Clicks
     windows: Windows
-    hints: Hints
+    box: BoxPrompt | None = None
 
-    def lead_to(self, clicks: Clicks, hints: Hints) -> bool:
-        """Whether these clicks begin with those, and all else is the same."""
-        n = len(self.clicks[1])
-        if not self.hints.agree(hints):
+    def lead_to(self, clicks: Clicks, box: BoxPrompt | None = None) -> bool:
+        """Whether these clicks begin with those, and the box is the same."""
+        if (box is None) != (self.box is None) or (box and self.box and not box.is_like(self.box)):
             return False
+        n = len(self.clicks[1])
         return np.array_equal(self.clicks[0], clicks[0][:n]) and np.array_equal(self.clicks[1], clicks[1][:n])
 
 
@@ -71,7 +71,8 @@ class DecoderSession:
         mirror_axes: along which it is shown mirror images, where the crops have them.
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
-        hints: what is known of the object beside clicks.
+        box: around the object, if the foundation takes boxes.
+        text: what is wanted, if the foundation takes text, (1, C).
     """
 
     bank: CropBank
@@ -82,7 +83,8 @@ class DecoderSession:
     mirror_axes: tuple[int, ...]
     may_zoom: bool
     dense: DensePrompt | None = None
-    hints: Hints = NO_HINTS
+    box: BoxPrompt | None = None
+    text: NDArray[np.float32] | None = None
     windows: Windows = field(default_factory=dict)
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
@@ -94,7 +96,7 @@ class DecoderSession:
     @property
     def turns(self) -> DecoderTurns:
         """How far it has come."""
-        return DecoderTurns(self.clicks, dict(self.windows), self.hints)
+        return DecoderTurns(self.clicks, dict(self.windows), self.box)
 
     def go_on(self, turns: DecoderTurns) -> None:
         """Take up what another one of the same decoder, first crop and options has answered."""
@@ -165,7 +167,7 @@ class DecoderSession:
 
     def _ask(self, view: View, start: WindowIndex, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
         crop = self.bank.crop(view, start)
-        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.hints)
+        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.box, self.text)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""

@@ -1,18 +1,21 @@
 """One prompt's interaction with the mixture: clicks in, an answer on the image's own grid out."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from moe_pipeline.imaging.crop_grid import WindowIndex
 from moe_pipeline.inference.interactive.decoder_session import DecoderSession, DecoderTurns
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.objects import CaseObject
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
-from moe_pipeline.inference.windows.decode import Clicks, Hints
+from moe_pipeline.inference.windows.decode import Clicks
 from moe_pipeline.inference.windows.embedding_cache import ALL_AXES, CropBank
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.moe.selector import GENERAL, Route
+
+_log = logging.getLogger(__name__)
 
 Turns = Mapping[tuple[int, WindowIndex], DecoderTurns]
 """By output of the router and first crop."""
@@ -61,7 +64,7 @@ def interact(
     assert wanted.known is not None, "an object without clicks cannot be answered"
     sessions = _sessions(model, bank, wanted, route, initial_windows, options)
     for key, session in sessions.items():
-        if before is not None and key in before and before[key].lead_to(wanted.known, session.hints):
+        if before is not None and key in before and before[key].lead_to(wanted.known, session.box):
             session.go_on(before[key])
     clicks = wanted.known[0][:1], wanted.known[1][:1]
     present = partial(_present, list(sessions.values()), route, bank)
@@ -84,21 +87,50 @@ def _sessions(
 ) -> dict[tuple[int, WindowIndex], DecoderSession]:
     """The general expert's side where it has a say or is asked for the uncertainty, and the expert's."""
     of_general, of_expert = initial_windows
-    hints = Hints.of(wanted.prompt, model.foundation)
+    box = wanted.box
+    if box is not None and "boxes" not in model.foundation.takes:
+        box = None
+        say_that_boxes_become_clicks()
     sessions = {}
     if route.weight < 1 or options.uncertainty:
         decoder = model.foundation.decoder
         sessions[GENERAL, of_general] = DecoderSession(
-            bank, decoder, model.view, of_general, options, ALL_AXES, True, wanted.dense, hints
+            bank,
+            decoder,
+            model.view,
+            of_general,
+            options,
+            ALL_AXES,
+            may_zoom=True,
+            dense=wanted.dense,
+            box=box,
+            text=text,
         )
     if route.expert != GENERAL:
         expert = model.experts[route.expert - 1]
         assert of_expert is not None, "an expert without a crop"
         axes = expert.mirror_axes
         sessions[route.expert, of_expert] = DecoderSession(
-            bank, expert.decoder, expert.view, of_expert, options, axes, False, wanted.dense, hints
+            bank,
+            expert.decoder,
+            expert.view,
+            of_expert,
+            options,
+            axes,
+            may_zoom=False,
+            dense=wanted.dense,
+            box=box,
+            text=text,
         )
     return sessions
+
+
+@cache
+def say_that_boxes_become_clicks() -> None:
+    """Once: what becomes of boxes that a foundation does not take."""
+    _log.warning(
+        "this foundation takes no boxes: a box places the crop, and its centre is clicked where no click lies inside"
+    )
 
 
 def _present(sessions: list[DecoderSession], route: Route, bank: CropBank) -> MixtureMask:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.windows.decode import Clicks
 from moe_pipeline.inference.windows.to_image import ProbabilityMap
-from moe_pipeline.prompts.prompt import DensePrompt, Prompt, seed_of
+from moe_pipeline.prompts.prompt import BoxPrompt, DensePrompt, Prompt, seed_of
 
 NextClick = Callable[[Callable[[], ProbabilityMap], Clicks], Clicks]
 """Given the present answer and the clicks so far, the clicks for the next turn: one more than before. The answer is
@@ -84,6 +84,16 @@ class CaseObject:
     def dense(self) -> DensePrompt | None:
         """An earlier mask to begin with."""
         return self.prompt.dense if self.prompt is not None else None
+
+    @property
+    def box(self) -> BoxPrompt | None:
+        """A box around the object."""
+        return self.prompt.box if self.prompt is not None else None
+
+    @property
+    def text(self) -> NDArray[np.float32] | None:
+        """What is wanted in words, as the foundation's text encoder gives it, (1, C)."""
+        return self.prompt.text if self.prompt is not None else None
 
     @property
     def shown_mm(self) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """One decoder on one crop."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,71 +14,11 @@ from moe_pipeline.mixture.claims import PromptWindow, claim_evidence, first_mask
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import GENERAL, Route
-from moe_pipeline.prompts.prompt import Prompt
+from moe_pipeline.prompts.prompt import BoxPrompt
 from moe_pipeline.records.foundation import Sides
-
-_FLAT = 0.5  # voxels
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 """(n, 3) RAS world in mm, and (n,) labels."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Hints:
-    """What is said of an object beside clicks.
-
-    Attributes:
-        box_mm: (8, 3) RAS world, the corners of a box around it; (0, 3) where there is none.
-        centre_mm: (3,) the click that only stands for the box, if there is one: where the box is shown, it is not.
-        text: as the foundation's text encoder gives it, (1, C).
-    """
-
-    box_mm: NDArray[np.float64]
-    centre_mm: NDArray[np.float64] | None = None
-    text: NDArray[np.float32] | None = None
-
-    @classmethod
-    def of(cls, prompt: Prompt | None, foundation: Foundation) -> "Hints":
-        """What of a prompt a foundation takes beside clicks."""
-        if prompt is None:
-            return NO_HINTS
-        text = prompt.text if "text" in foundation.takes else None
-        if "boxes" not in foundation.takes or not len(prompt.box_mm):
-            return cls(NO_HINTS.box_mm, None, text)
-        return cls(prompt.box_mm, prompt.clicks_mm[0] if prompt.centre_first else None, text)
-
-    def agree(self, other: "Hints") -> bool:
-        """Whether both say the same."""
-        mine, theirs = ((hints.centre_mm, hints.text) for hints in (self, other))
-        return np.array_equal(self.box_mm, other.box_mm) and all(
-            np.array_equal(one, another) if one is not None and another is not None else one is another
-            for one, another in zip(mine, theirs, strict=True)
-        )
-
-    def box_in(self, crop: EncodedCrop) -> NDArray[np.float64] | None:
-        """Lowest and highest corner in voxels of a crop, cut off at its faces, (2, 3).
-
-        None where the crop shows nothing of the box, or the box is flat: on one slice it says nothing of the others.
-        """
-        if not len(self.box_mm):
-            return None
-        voxels = crop.crop_grid.cube(crop.start).world_to_voxel(self.box_mm)
-        low, high = voxels.min(axis=0), voxels.max(axis=0)
-        last = np.asarray(crop.crop_grid.view.size_voxels) - 1
-        if (high - low < _FLAT).any() or (high < 0).any() or (low > last).any():
-            return None
-        shown: NDArray[np.float64] = np.clip([low, high], 0, last)
-        return shown
-
-    def other_than_centre(self, clicks: Clicks) -> Clicks:
-        """The clicks without the one that only stands for the box."""
-        if self.centre_mm is None:
-            return clicks
-        made = (clicks[0] != self.centre_mm).any(axis=1)
-        return clicks[0][made], clicks[1][made]
-
-
-NO_HINTS = Hints(np.empty((0, 3)))
 
 
 @torch.no_grad()
@@ -90,7 +29,8 @@ def decode(
     clicks: Clicks,
     mask: NDArray[np.float32],
     mirror_axes: tuple[int, ...],
-    hints: Hints = NO_HINTS,
+    box: BoxPrompt | None = None,
+    text: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Low-resolution logits of one object, averaged over those mirror images of the crop that the decoder knows.
 
@@ -101,16 +41,18 @@ def decode(
         clicks: those outside the crop are left out.
         mask: previous logits (*low), zeros before the first answer.
         mirror_axes: along which the decoder knows mirror images.
-        hints: what is known beside.
+        box: around the object, for a foundation that takes boxes; what of it lies in the crop is shown.
+        text: what is wanted, for a foundation that takes text, (1, C).
 
     Returns:
         (*low).
     """
-    box = hints.box_in(crop)
-    coordinates, labels = in_crop(clicks if box is None else hints.other_than_centre(clicks), crop)
-    boxes = None if box is None else torch.from_numpy(box).float()[None].to(crop.embedding.device)  # (1, 2, 3)
-    text = None if hints.text is None else torch.from_numpy(hints.text).to(crop.embedding.device)  # (1, C)
+    corners = None if box is None else box_in_crop(box, crop)
+    if box is not None and corners is not None:
+        clicks = box.without_centre(*clicks)
+    coordinates, labels = in_crop(clicks, crop)
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, *low)
+    wording = None if text is None else torch.from_numpy(text).to(crop.embedding.device)
     size = crop.crop_grid.view.size_voxels
     answers = []
     for axes, embedding in zip(FLIPS, crop.mirrored, strict=False):
@@ -118,8 +60,8 @@ def decode(
             continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
-        turned = None if boxes is None else _mirrored(boxes, axes, size).sort(dim=1).values
-        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), turned, text)
+        boxes = None if corners is None else _mirrored(corners, axes, size).sort(1).values
+        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes, wording)
         logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
@@ -137,6 +79,21 @@ def in_crop(clicks: Clicks, crop: EncodedCrop) -> tuple[Tensor, Tensor]:
     device = crop.embedding.device
     coordinates = torch.from_numpy(voxels).float()[None].to(device)
     return coordinates, torch.from_numpy(clicks[1][within]).long()[None].to(device)
+
+
+def box_in_crop(box: BoxPrompt, crop: EncodedCrop) -> Tensor | None:
+    """The part of a box that a crop shows; None where it shows nothing of it.
+
+    Returns:
+        Lowest and highest corner, (1, 2, 3) voxels of the crop, on the crop's device.
+    """
+    size = np.asarray(crop.crop_grid.view.size_voxels)
+    voxels = crop.crop_grid.cube(crop.start).world_to_voxel(box.corners_mm)  # (8, 3)
+    lowest, highest = voxels.min(axis=0), voxels.max(axis=0)
+    if (lowest > size - 0.5).any() or (highest < -0.5).any():
+        return None
+    shown = np.clip(np.stack([lowest, highest]), 0, size - 1)  # (2, 3)
+    return torch.from_numpy(shown).float()[None].to(crop.embedding.device)
 
 
 def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: Sides) -> Tensor:

@@ -1,4 +1,4 @@
-"""Boxes and words reach a foundation that takes them, cut to each window and mirrored with it; others get a click."""
+"""Words find their object in the whole image, and go with the click that it gets."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,28 +12,23 @@ from torch.nn import functional
 from moe_pipeline.errors import CheckpointError, PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.interactive.objects import given_object
-from moe_pipeline.inference.interactive.request import PromptRequest, TextRequest
+from moe_pipeline.inference.interactive.request import TextRequest
 from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.inference.search import named
-from moe_pipeline.inference.windows.decode import NO_HINTS, Hints
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Candidates, PromptEmbedding
 from moe_pipeline.model.geometry import FoundationGeometry
-from moe_pipeline.prompts.prompt import objects_in_world
 from moe_pipeline.records.foundation import View
-from moe_pipeline.records.prompts import ObjectPrompt
 from tests.phantoms.foundations import SeesBrightness, foundation_alone
 
 IMAGE = Geometry((24, 20, 10), (2.0, 2.0, 5.0))
 SIZE = (12, 10, 10)
 VIEW = View(spacing_mm="native", size_voxels=SIZE, normalisation="foreground")
-BOX = ObjectPrompt(class_id=3, class_name="liver", points=[], labels=[], box=((2, 3, 1), (8, 15, 6)))
 
 
-class Fills:
-    """A foundation whose decoder fills the boxes that it is given, or what is bright where there is text alone."""
+class Reads:
+    """A foundation whose decoder takes what is bright where there is text alone, and notes what else it is asked."""
 
     takes = frozenset({"points", "boxes", "text"})
     geometry = FoundationGeometry(SIZE, SIZE, SIZE)
@@ -53,7 +48,7 @@ class Fills:
     ) -> Any:
         assert previous.shape[2:] == SIZE
         self.asked.append((points[0], boxes, text))
-        return boxes
+        return None
 
     def embed_prompts(self, text: Tensor) -> Any:
         return PromptEmbedding(text, text, text)
@@ -61,12 +56,9 @@ class Fills:
     def prepare(self, embedding: Tensor) -> Tensor:
         return embedding
 
-    def decode(self, embedding: Tensor, boxes: Any) -> Candidates:
+    def decode(self, embedding: Tensor, prompts: Any) -> Candidates:
         logits = torch.full((1, 1, *SIZE), -4.0)
-        if isinstance(boxes, Tensor):
-            (low, high) = boxes[0].round().long()
-            logits[0, 0, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1] = 4.0
-        elif boxes is not None and float(boxes.text) > 0:
+        if prompts is not None and float(prompts.text) > 0:
             logits = torch.where(embedding[:, :1] > 0.5, 4.0, -4.0)
         return Candidates(logits, torch.ones(1, 1), torch.zeros(1, dtype=torch.long))
 
@@ -80,57 +72,12 @@ def image() -> Volume:
 
 @pytest.fixture
 def model() -> Mixture:
-    return foundation_alone(Fills(), VIEW)
+    return foundation_alone(Reads(), VIEW)
 
 
 def asked(model: Mixture) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
     foundation: Any = model.foundation
     return list(foundation.asked)
-
-
-@pytest.mark.parametrize("tta", [False, True])
-def test_a_box_is_cut_to_each_window_and_followed_into_the_next(model: Mixture, image: Volume, tta: bool) -> None:
-    request = PromptRequest("a", image, tuple(objects_in_world([BOX], "voxel_xyz", IMAGE, "a")))
-    result = segment_case(model, request, SegmentOptions(tta=tta))
-    expected = np.zeros(IMAGE.shape, np.uint8)
-    expected[2:9, 3:16, 1:7] = 3
-    np.testing.assert_array_equal(result.labels.array, expected)
-    clicks, boxes, text = asked(model)[0]
-    assert clicks.shape[1] == 0  # the centre stands for the box where there is no other
-    assert boxes is not None
-    assert text is None
-    assert boxes[0, :, 0].tolist() == [2, 8]
-
-
-def test_clicks_that_were_made_stay_beside_the_box(model: Mixture, image: Volume) -> None:
-    clicked = BOX.model_copy(update={"points": ((4, 5, 3),), "labels": (1,)})
-    request = PromptRequest("a", image, tuple(objects_in_world([clicked], "voxel_xyz", IMAGE, "a")))
-    segment_case(model, request, SegmentOptions(max_crops=1))
-    clicks, boxes, _ = asked(model)[0]
-    assert clicks.tolist() == [[[4, 5, 3]]]
-    assert boxes is not None
-
-
-def test_a_flat_box_is_a_click_only(model: Mixture, image: Volume) -> None:
-    flat = BOX.model_copy(update={"box": ((2, 3, 4), (8, 9, 4))})
-    request = PromptRequest("a", image, tuple(objects_in_world([flat], "voxel_xyz", IMAGE, "a")))
-    segment_case(model, request, SegmentOptions(max_crops=1))
-    clicks, boxes, _ = asked(model)[0]
-    assert clicks.tolist() == [[[5, 4, 4]]]  # in a window that begins two voxels further along y
-    assert boxes is None
-
-
-def test_who_takes_no_boxes_gets_the_centre_and_goes_on_from_earlier_turns() -> None:
-    (prompt,) = objects_in_world([BOX], "voxel_xyz", IMAGE, "a")
-    foundation: Any = SeesBrightness()
-    assert Hints.of(prompt, foundation).agree(NO_HINTS)
-    assert given_object(prompt).known is not None
-    taking: Any = Fills()
-    hints = Hints.of(prompt, taking)
-    assert hints.agree(Hints.of(prompt, taking))
-    assert not hints.agree(NO_HINTS)
-    assert not hints.agree(replace(hints, centre_mm=None))
-    assert not hints.agree(replace(hints, text=np.ones((1, 1), np.float32)))
 
 
 class Numbers:
