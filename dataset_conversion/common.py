@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
 from moe_pipeline.datasets.dataset import fault_of_file_name, numbered_label, twins
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
 from moe_pipeline.records.names import composed
@@ -17,23 +18,20 @@ DESCRIPTION = RawFolder.DESCRIPTION
 def files_of(folder: Path) -> list[Path]:
     """Visible files of a folder, sorted, links to nothing included; none if there is no such folder that opens."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not is_folder(path) and not path.name.startswith("."))
     except OSError:
         return []  # what cannot be opened is accounted for, see `moe_pipeline.datasets.accounting`
 
 
 def has_file(folder: Path, name: str) -> bool:
     """Whether a folder holds such a file; not if it cannot be opened."""
-    try:
-        return (folder / name).is_file()
-    except OSError:
-        return False
+    return is_file(folder / name)
 
 
 def subfolders_of(folder: Path) -> list[Path]:
     """Visible folders in a folder, sorted; none if it cannot be opened."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+        return sorted(path for path in folder.iterdir() if is_folder(path) and path.name[0] not in "._")
     except OSError:
         return []
 

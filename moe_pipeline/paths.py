@@ -16,6 +16,12 @@ class RawFolder:
 
     DESCRIPTION: ClassVar = "dataset.json"
     CONVERTED: ClassVar = "cases.jsonl"
+    WRITTEN: ClassVar = "written.jsonl"
+    IMAGES: ClassVar = "imagesTr"
+    LABELS: ClassVar = "labelsTr"
+    PROMPTS: ClassVar = "prompts"
+    JOURNAL: ClassVar = "journal"
+    CLASSES: ClassVar = "classes.json"
 
     @property
     def description(self) -> Path:
@@ -157,3 +163,4 @@ class PredictionFolder:
     METRICS: ClassVar = "dice.csv"
     FINISHED: ClassVar = "finished.jsonl"
     CLICKS: ClassVar = "clicks"
+    EVALUATION: ClassVar = "evaluation.json"

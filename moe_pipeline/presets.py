@@ -1,4 +1,7 @@
-"""What plans/ states as data: foundations, planning rules, published weights, challenges. Nothing else reads it."""
+"""What plans/ states as data: foundations, planning rules, published weights, challenges, the paper's classes.
+
+Nothing else reads it.
+"""
 
 import json
 from dataclasses import dataclass
@@ -6,12 +9,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.sizes import NetworkSizes, read_sizes
-from moe_pipeline.records.base import Part
+from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.evaluation import MeasureRules
 from moe_pipeline.records.foundation import View
 
@@ -176,6 +179,30 @@ def load_challenge(name: str) -> Challenge:
     if name not in known:
         raise PipelineError(f"no preset {name!r}; there are: {', '.join(known)}")
     return known[name]
+
+
+class PaperClasses(Record):
+    """Classes of a table of the paper; plans/totalsegmentator_classes.json, or a user's copy of it."""
+
+    note: str = ""
+    """For people."""
+    source: str = ""
+    """Where the gains were read."""
+    finetuned: dict[str, float | None] = Field(min_length=1)
+    """Class to the Dice that the paper's mixture gained on it, if that is known."""
+    not_finetuned: tuple[str, ...] = ()
+    """Further classes of the same scans, which show what was forgotten."""
+
+    @model_validator(mode="after")
+    def _nothing_is_both(self) -> "PaperClasses":
+        if both := sorted(set(self.finetuned) & set(self.not_finetuned)):
+            raise ValueError(f"not_finetuned: {', '.join(both)} is finetuned")
+        return self
+
+
+def totalsegmentator_classes() -> PaperClasses:
+    """Those that the paper's abstract names."""
+    return PaperClasses.model_validate(_read("totalsegmentator_classes.json"))
 
 
 def preset_names() -> list[str]:

@@ -16,6 +16,7 @@ from dataset_conversion.sources import loose
 from dataset_conversion.state import description_sha256
 from moe_pipeline.datasets.accounting import walk
 from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging.checks.inspection import finding
 from moe_pipeline.imaging.checks.outliers import duplicates, outliers, patients_on_both_sides
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
@@ -114,7 +115,7 @@ def _faulty_cases(source: Path, described: SourceDataset) -> list[SourceCase]:
         for path in sorted(source.rglob("*")):
             name = case_id_of(path)
             case_id = next((one for one in (name, re.sub(r"_\d{4}$", "", name)) if one in described.faults), None)
-            if case_id is not None and case_id not in listed and has_image_suffix(path) and path.is_file():
+            if case_id is not None and case_id not in listed and has_image_suffix(path) and is_file(path):
                 found.setdefault(case_id, []).append(path)
     return [_case_of(case_id, paths) for case_id, paths in found.items()]
 

@@ -25,6 +25,8 @@ Risk = Annotated[
 ]
 Confidence = Annotated[float, typer.Option(help="That this is held.", min=0.5, max=0.9999)]
 
+WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Also write report.html beside the tables.")]
+
 ROOT = Path("moe_workspace")
 FIXES = ("safe", "snap", "round", "resample-labels", "split-4d", "sform", "qform", "pixdim", "mm", "union")
 """Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
@@ -81,6 +83,17 @@ def _stage_lines() -> "Progress":
         typer.echo(f"[{time.monotonic() - began:4.0f} s] {stage} ({total:g})", err=True)
 
     return show
+
+
+def show_report(folder: Path, wanted: bool) -> None:
+    """Write the page of a run that is done, and print where it is, or why there is none."""
+    if not wanted:
+        return
+    from moe_pipeline.commands.report import report_line
+
+    with progress_bar() as progress:
+        line = report_line([folder], progress=progress)
+    typer.echo(line)
 
 
 def show_routing(card: "GateCard") -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moe_pipeline.datasets.classes import classes_beside
+from moe_pipeline.datasets.classes import scored_classes_beside
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
@@ -92,8 +92,9 @@ def _score(out: Path, references: Path, rows: Sequence[CaseRow], cases: list[str
     missing = f"no reference in {references} for {len(without)} of {len(cases)} cases: {', '.join(without[:5])}"
     if not scored:
         return [missing], len(without)
-    classes = classes_beside(references) or {row.class_id: row.class_name for row in rows if row.class_id}
-    table = evaluate_folder(out, references, classes, out, cases=scored)
+    named, regions = scored_classes_beside(references)
+    classes = named or {row.class_id: row.class_name for row in rows if row.class_id}
+    table = evaluate_folder(out, references, classes, out, cases=scored, regions=regions)
     lines = ["", as_text(summarise(table)), *([missing] if without else []), f"details: {out / METRICS_CSV}"]
     lines += [f"  {row['case']}: {row['message']}" for _, row in table[table["status"] == "failed"].iterrows()]
     return lines, n_failed(table)

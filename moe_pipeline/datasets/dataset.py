@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.names import check_name, composed, fault_of_name, shown
+from moe_pipeline.records.names import check_name, composed, fault_of_name, printable, shown
 from moe_pipeline.records.planning import Fault
 from moe_pipeline.workspace import refuse_one_below
 
@@ -95,7 +96,7 @@ def open_dataset(folder: Path) -> RawDataset:
 
 def fault_lines(faults: Sequence[Fault]) -> list[str]:
     """Faults for `raise_faults`."""
-    return [f"{fault.case_id}: {fault.message}" for fault in faults]
+    return [f"{printable(fault.case_id)}: {fault.message}" for fault in faults]
 
 
 def raise_faults(folder: Path, faults: list[str]) -> None:
@@ -158,7 +159,7 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
             continue
         label = listed_path(folder, entry["label"])
         case = Case(case_id, tuple(listed_path(folder, image) for image in entry["images"]), label)
-        found = [f"{path} does not exist" for path in (*case.images, label) if not path.is_file()]
+        found = [f"{path} does not exist" for path in (*case.images, label) if not is_file(path)]
         if len(case.images) != len(description.channel_names):
             found.append(f"{len(case.images)} images for {len(description.channel_names)} channels")
         faults += [_fault(case_id, message) for message in found]
@@ -247,7 +248,7 @@ def _fault(case_id: str, message: str) -> Fault:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not is_folder(path) and not path.name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as error:

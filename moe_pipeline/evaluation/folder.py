@@ -1,8 +1,10 @@
 """A folder of predictions against a folder of references."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,10 +16,13 @@ from moe_pipeline.imaging.io.files import label_maps_in, read_label_map
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.journal.case_errors import CaseError, error_file, guarded
 from moe_pipeline.journal.written import Written, refuse_inputs
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.evaluation import MeasureRules, MetricRow
+from moe_pipeline.records.run import RunRecord, library_versions
 
 log = logging.getLogger(__name__)
+_NO_REGIONS: Mapping[int, Collection[int]] = {}
 
 
 def evaluate_folder(
@@ -28,6 +33,7 @@ def evaluate_folder(
     *,
     cases: Collection[str] | None = None,
     rules: MeasureRules = USUAL,
+    regions: Mapping[int, Collection[int]] = _NO_REGIONS,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Score every case that has a reference.
@@ -39,10 +45,11 @@ def evaluate_folder(
     Args:
         predictions: folder of label maps, named like the references.
         references: folder of label maps.
-        classes: name of each label value; 0 is the background.
+        classes: name of each class; 0 is the background.
         out: folder for dice.csv, or None to write nothing.
         cases: the only cases to score, such as those of one fold; all by default.
         rules: how to measure.
+        regions: label values that a class is made of, where that is not its id alone.
         progress: told after each case.
 
     Returns:
@@ -72,12 +79,26 @@ def evaluate_folder(
         elif case not in predicted:
             rows.append(MetricRow(case=case, status="failed", message=f"no prediction of this name in {predictions}"))
         else:
-            rows += _case_rows(predicted[case], expected[case], classes, case, rules, own)
+            score = partial(_score, predicted[case], expected[case], classes, case, rules, regions)
+            rows += _case_rows(case, score, own)
     table = to_table(rows)
     if own is not None:
         with own.writing(METRICS_CSV) as temporary:
             write_table(temporary, table)
     return table
+
+
+def record_evaluation(out: Path, predictions: Path, references: Path, seconds: float) -> None:
+    """Write evaluation.json beside dice.csv: what was compared with what."""
+    record = RunRecord(
+        command="evaluate",
+        versions=library_versions(),
+        device="cpu",
+        settings={"predictions": str(predictions.resolve()), "references": str(references.resolve())},
+        seconds=round(seconds, 1),
+        files=[METRICS_CSV],
+    )
+    Written(out / FINISHED).write_text(PredictionFolder.EVALUATION, record.as_text())
 
 
 def _wanted(expected: Collection[str], cases: Collection[str] | None, references: Path) -> Collection[str]:
@@ -90,13 +111,12 @@ def _wanted(expected: Collection[str], cases: Collection[str] | None, references
     return wanted
 
 
-def _case_rows(
-    prediction: Path, reference: Path, classes: Mapping[int, str], case: str, rules: MeasureRules, own: Written | None
-) -> list[MetricRow]:
-    def scoring() -> list[MetricRow]:
-        return case_metrics(read_label_map(prediction), read_label_map(reference), classes, case, rules)
+def _score(prediction: Path, reference: Path, *how: Any) -> list[MetricRow]:
+    return case_metrics(read_label_map(prediction), read_label_map(reference), *how)
 
-    rows = guarded(case, own, scoring)
+
+def _case_rows(case: str, score: Callable[[], list[MetricRow]], own: Written | None) -> list[MetricRow]:
+    rows = guarded(case, own, score)
     if isinstance(rows, CaseError):
         log.warning("not scored: %s", rows.message)
         return [MetricRow(case=case, status="failed", message=rows.message)]

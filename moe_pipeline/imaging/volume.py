@@ -64,6 +64,10 @@ class LoadedImage:
         """A canonical volume over this image, such as its label map, on the grid that the image is stored on."""
         return to_grid_orientation(found, self.native)
 
+    def as_stored_image(self) -> Volume:
+        """Its voxels on the grid that it is stored on."""
+        return self.as_stored(self.volume)
+
     def part_as_stored(self, part: NDArray[Any]) -> NDArray[Any]:
         """Voxels of a box of the canonical grid, (x, y, z), in the axis order of the file. A view."""
         order, flipped = self.native.canonical_axes()

@@ -26,7 +26,7 @@ def explain(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset, prop
     """
     parts = [
         text_table(("dataset", "", ""), dataset_rows(fingerprint), width),
-        text_table(_CLASS_HEADER, class_rows(plan, fingerprint, preset), width),
+        text_table(CLASS_HEADER, class_rows(plan, fingerprint, preset), width),
         text_table(("choice", "value", "reason"), choice_rows(plan, proposed), width),
     ]
     return "\n\n".join(parts)
@@ -45,7 +45,7 @@ def choice_rows(plan: Plan, proposed: Plan) -> list[Row]:
     return rows
 
 
-_CLASS_HEADER = (
+CLASS_HEADER = (
     "class",
     "name",
     "cases",

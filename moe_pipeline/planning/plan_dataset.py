@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_pipeline.datasets.accounting import Entry, Handled, account_for, of_left_out, walk
+from moe_pipeline.datasets.accounting import COUNTED, Entry, Handled, account_for, of_left_out, walk
 from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CrashLog
@@ -57,6 +57,12 @@ class PlannedFiles:
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
                 warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
+        if absent := [found.name for found in self.fingerprint.classes.values() if found.cases == 0]:
+            told = "is in dataset.json, but no case has a voxel of it, so it is left out"
+            warnings += [f"  warning: the class {name} {told}" for name in absent]
+        if n := _n_missing(self.fingerprint):
+            told = "training cases that dataset.json counts are not here: copy them, or correct numTraining"
+            warnings.append(f"  warning: {n} {told}")
         sums = [f"  {line}" for one in self.fingerprint.accounting for line in one.lines()]
         return "\n".join(
             [
@@ -177,6 +183,11 @@ def _accounting(
     here = {*files, *errors, *(case.case_id for case in dataset.test_cases)}
     n_missing = max(dataset.json.numTraining - len(here), 0)
     return account_for(dataset.folder, entries, Handled(used, errors, tests | lost, n_missing))
+
+
+def _n_missing(fingerprint: Fingerprint) -> int:
+    cases = [one for one in fingerprint.accounting if one.of == "cases"]
+    return sum(left.count for one in cases for left in one.left_out if left.reason.startswith(COUNTED))
 
 
 def _case_bytes(case: Case) -> int:

@@ -57,6 +57,11 @@ def fault_of_title(title: str) -> str | None:
     return f"it has more than {MAX_NAME_BYTES} letters" if len(title) > MAX_NAME_BYTES else None
 
 
+def printable(name: str) -> str:
+    """A name as it is, unless it would do something to the terminal: line breaks, escape sequences."""
+    return ascii(name) if any(unicodedata.category(one) in _NOT_PRINTED for one in name) else name
+
+
 def shown(name: str) -> str:
     """A name as it can be printed: in quotes, short, nothing hidden."""
     return ascii(name) if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]!a}..."

@@ -66,7 +66,7 @@ class PromptFile(Record):
     """Objects by case id, the file's name without its ending."""
 
 
-Action = Literal["new_object", "select", "remove", "click", "box", "mask", "reset", "undo", "redo", "accept"]
+Action = Literal["open", "new_object", "select", "remove", "click", "box", "mask", "reset", "undo", "redo", "accept"]
 
 
 class WhoAnswered(Part):
@@ -113,12 +113,21 @@ class SessionEvent(Part):
     """First and last voxel of a box."""
     mask: str = ""
     """Of a mask: name of its file beside the journal."""
+    image_sha256: str = ""
+    """Of the step that opens an image: hash of its file."""
     steps: int = Field(default=1, ge=1)
     """Of undo and redo."""
     seconds: FiniteFloat = 0.0
     """That the answer took."""
     answer: WhoAnswered | None = None
     """What the model said to it."""
+
+
+class ClassNames(Record):
+    """classes.json of a dataset that is being annotated: what was named so far, accepted or not."""
+
+    names: dict[int, str]
+    """Class name by id."""
 
 
 def prompt_schema() -> dict[str, object]:

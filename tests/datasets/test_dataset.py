@@ -67,7 +67,10 @@ def test_complete_cases_can_be_used_in_spite_of_the_others(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"background": 0, "whole": [1, 2], "core": [2]}, r"regions, .*, are not supported \(whole = \[1, 2\]"),
+        (
+            {"background": 0, "whole": [1, 2], "core": [2]},
+            r"regions \(whole = \[1, 2\]\) are converted and scored, but no expert learns",
+        ),
         ({"background": 0}, "no class besides background"),
         ({"background": 0, "a": 1, "b": 1}, "a and b share the value 1"),
         ({"background": 0, "a": -1, "b": 1}, r"0\.\.65535, found -1\.\.1"),

@@ -119,6 +119,22 @@ def test_a_path_that_leaves_the_folder_is_refused(exported: Path, tmp_path: Path
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["evil.zip"]
 
 
+def test_a_zip_that_was_packed_again_is_taken(exported: Path, tmp_path: Path) -> None:
+    def on_a_mac(files: dict[str, bytes]) -> None:
+        inside = {f"model/{name}": content for name, content in files.items()}
+        files.clear()
+        files |= inside
+        files |= {"__MACOSX/model/._moe.json": b"mac", "model/.DS_Store": b"mac", "model/experts/._x": b"mac"}
+
+    packed = rewritten(exported, tmp_path / "packed.zip", on_a_mac)
+    manifest = import_model(packed, tmp_path / "model")
+    found = [path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.*")]
+    assert sorted([*manifest.files, MANIFEST]) == sorted(found)
+    (tmp_path / "model" / MANIFEST).unlink()
+    with pytest.raises(PipelineError, match=r"a model, but not an exported one.*--model"):
+        import_model(tmp_path / "model", tmp_path / "again")
+
+
 def test_what_could_be_run_or_unpickled_is_refused(exported: Path, tmp_path: Path) -> None:
     evil = rewritten(exported, tmp_path / "evil.zip", lambda files: listed(files, "gate.pth", b"\x80\x04."))
     with pytest.raises(PipelineError, match=r"refused, 'gate.pth' is no"):

@@ -185,6 +185,14 @@ def test_a_dataset_without_one_good_case_is_an_error(tmp_path: Path, make_phanto
         plan_dataset(folder, tmp_path / "plans", leave_out_faulty=True)
 
 
+def test_a_class_that_no_case_has_is_told(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 2)
+    description = json.loads((folder / "dataset.json").read_text())
+    labels = description["labels"] | {"ghost": 9}
+    (folder / "dataset.json").write_text(json.dumps(description | {"labels": labels}))
+    assert "warning: the class ghost is in dataset.json, but no case" in plan_dataset(folder, tmp_path / "p").summary()
+
+
 def test_an_edited_plan_is_kept_until_its_inputs_change(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     folder = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
     path = tmp_path / "plans" / "plan.json"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from moe_pipeline.errors import ImageError
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.channels import first_channels
@@ -243,7 +244,7 @@ def _undoubled(found: Listing) -> list[tuple[str, Path]]:
 def _by_id(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; expected images ({', '.join(SUFFIXES)}) or DICOM series folders.")
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and is_file(path)]
     images = [(case_id_of(path), path) for path in files if has_image_suffix(path)]
     found: dict[str, list[Path]] = {}
     for name, path in sorted([*images, *((_series_id(path, folder), path) for path in dicom.series_folders(folder))]):

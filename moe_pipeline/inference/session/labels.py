@@ -55,13 +55,16 @@ def numbers_in(objects: Iterable[SessionObject], parts: ObjectParts, box: Box) -
     """
     shape = tuple(stop - start for start, stop in box)
     numbers = np.zeros(shape, np.uint16, order="F")
-    highest = np.zeros(shape, np.float32, order="F")
-    for wanted in objects:
-        part = parts.of(wanted)
+    highest: NDArray[np.float32] | None = None
+    held = [(wanted.number, parts.of(wanted)) for wanted in objects]
+    for index, (number, part) in enumerate(held):
         here, there = _shared(box, part.box)
-        wins = part.probability[there] > highest[here]
-        numbers[here][wins] = wanted.number
-        highest[here][wins] = part.probability[there][wins]
+        mask = part.probability[there]
+        wins = mask > (0 if highest is None else highest[here])
+        np.copyto(numbers[here], number, where=wins)
+        if index + 1 < len(held):
+            highest = np.zeros(shape, np.float32, order="F") if highest is None else highest
+            np.maximum(highest[here], mask, out=highest[here])
     return numbers
 
 

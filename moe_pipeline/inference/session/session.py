@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from moe_pipeline.arguments import AnyPath, as_path
 from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.imaging.components import regions
 from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical
 from moe_pipeline.inference.interactive.segment_case import refuse_without_contrast
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
+from moe_pipeline.inference.session.accepted import AcceptedCase, write_accepted
 from moe_pipeline.inference.session.answering import answered
 from moe_pipeline.inference.session.history import History
 from moe_pipeline.inference.session.labels import ObjectParts, around, class_ids, numbers_in, where
@@ -59,7 +62,7 @@ class Session:
         case: its name, for messages.
         options: how objects are answered.
         most_bytes: of embeddings kept.
-        listener: is told every step.
+        listener: is told every step; one that it cannot take in is not done.
 
     Raises:
         ImageError: if all voxels of the image are equal.
@@ -80,6 +83,8 @@ class Session:
         self.options = replace(options, uncertainty=False)
         self.listener = listener
         self._bank = CropBank(image.volume, mixture.foundation, mixture.device, tta=options.tta, most_bytes=most_bytes)
+        self.events: tuple[SessionEvent, ...] = ()
+        """Every step so far."""
         self._parts = ObjectParts()
         self._history = History()
 
@@ -258,7 +263,39 @@ class Session:
                 self._history.push(self._next(event, self._given(masks(event.mask))))
             else:
                 self._step(event)
+            self.events = (*self.events, event)
         self._history.replace(self._all_asked(self._state))
+
+    def restart(self) -> None:
+        """Forget all objects and steps, but not what the image looks like."""
+        self._history, self._parts, self.events = History(), ObjectParts(), ()
+
+    def accept(self, folder: AnyPath, *, image: AnyPath | None = None, channel_name: str = "image") -> Path:
+        """Write the label map, prompts and journal into a dataset folder, all of it or nothing.
+
+        The folder is one of nnU-Net's, which `moe plan` takes: dataset.json, imagesTr, labelsTr; and beside them
+        prompts/<case>.json and journal/<case>.jsonl. A case that was accepted before is replaced.
+
+        Args:
+            folder: of the dataset, named like Dataset900_Liver; it is made if it is not there.
+            image: file to copy into the dataset; where it is none in .nii.gz, the image is written anew.
+            channel_name: of the image, in dataset.json.
+
+        Returns:
+            Path of the label map.
+
+        Raises:
+            PipelineError: if there is no object, a class contradicts those of the dataset, or a file is in the way that
+                moe has not written.
+        """
+        self.predict()
+        event = self._event("accept")
+        done = AcceptedCase(self.case, self.image, self.labels, self.prompts(), (*self.events, event))
+        path = write_accepted(
+            as_path("folder", folder), done, None if image is None else as_path("image", image), channel_name
+        )
+        self.events = done.events
+        return path
 
     # How
 
@@ -286,11 +323,13 @@ class Session:
             if run:
                 self._history.replace(self._all_asked(self._state))
             change = self._change(before, earlier, began)
+            told = event.model_copy(update={"seconds": round(change.seconds, 4), "answer": change.answer})
+            if self.listener is not None:
+                self.listener(told)
         except BaseException:
             self._history.back_to(mark)
             raise
-        if self.listener is not None:
-            self.listener(event.model_copy(update={"seconds": round(change.seconds, 4), "answer": change.answer}))
+        self.events = (*self.events, told)
         return change
 
     def _step(self, event: SessionEvent, given: GivenMask | None = None) -> None:
@@ -301,7 +340,7 @@ class Session:
                 self._history.redo(event.steps)
             case "select":
                 self._history.replace(replace(self._state, active=self._object(event.object).number))
-            case "accept":
+            case "open" | "accept":
                 pass
             case _:
                 self._history.push(self._next(event, given))

@@ -34,6 +34,7 @@ EVIDENCE = (
 """What a claim rests on; see `evidence`."""
 
 _MOST = 4.0  # standard deviations that one number may count
+_MOST_OF_TWO, _SHARE_OF_TWO = 6.0, 0.5  # the same of a product of two, and what it counts beside one number
 _LITTLE = 1e-6
 _OUTSIDE = -10.0  # logit where a decoder sees nothing
 _OWN_OOD = EVIDENCE.index("own_ood")
@@ -182,18 +183,28 @@ class ClaimHead(nn.Module):
     def __init__(self, width: int, ood_rank: int) -> None:
         super().__init__()
         size = len(EVIDENCE)
+        pairs = size * (size + 1) // 2
         self.ood_detector = OODDetector(N_IMAGE_GROUPS * width, ood_rank)
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
-        self.register_buffer("weight", torch.zeros(size + 1))  # bias last
+        self.register_buffer("weight", torch.zeros(size + pairs + 1))  # bias last
         self.register_buffer("threshold", torch.tensor(0.5))
 
-    def standardised(self, evidence: Tensor) -> Tensor:
-        """(P, E) -> (P, E + 1), with a one for the bias."""
+    def terms(self, evidence: Tensor) -> Tensor:
+        """What is weighted: standardised numbers, products of two of them, and a one for the bias.
+
+        Args:
+            evidence: (P, E).
+
+        Returns:
+            (P, E + E (E + 1) / 2 + 1).
+        """
         values = ((evidence - self.centre) / self.scale).nan_to_num(0.0).clamp(-_MOST, _MOST)
-        return torch.cat((values, torch.ones_like(values[:, :1])), dim=1)
+        first, second = torch.triu_indices(values.shape[1], values.shape[1], device=values.device)
+        products = (values[:, first] * values[:, second]).clamp(-_MOST_OF_TWO, _MOST_OF_TWO) * _SHARE_OF_TWO
+        return torch.cat((values, products, torch.ones_like(values[:, :1])), dim=1)
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Claims: (P, E) -> (P,) in (0, 1), 0 where the image is unlike the expert's own."""
-        claims = (self.standardised(evidence) @ self.weight).sigmoid()
+        claims = (self.terms(evidence) @ self.weight).sigmoid()
         return torch.where(evidence[:, _OWN_OOD] > 0, 0.0, claims)

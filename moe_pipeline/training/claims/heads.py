@@ -34,7 +34,7 @@ def fit_heads(
     wanted = torch.tensor([float(_should_answer(sample)) for sample in samples])
     weight = _balanced(torch.tensor([_stake(sample) for sample in samples]), expert, wanted)
     template = _standardising(evidence) if prior is None else prior
-    values = template.standardised(evidence)  # (n, E + 1)
+    values = template.terms(evidence)  # (n, T)
     shared = template.weight.clone().requires_grad_(prior is None)
     own = torch.zeros(len(detectors), values.shape[1], requires_grad=True)
 

@@ -20,7 +20,7 @@ from moe_pipeline.training.claims.prompted_images import OpenedImage, PromptedIm
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
 
 
-class Outcome(NamedTuple):
+class ClaimOutcome(NamedTuple):
     """What an expert makes of one prompt."""
 
     evidence: Tensor
@@ -78,7 +78,7 @@ class KeptOutcomes:
         opened: Callable[[], OpenedImage],
         *,
         screened: bool,
-    ) -> Sequence[Outcome | None]:
+    ) -> Sequence[ClaimOutcome | None]:
         """What one expert makes of an image's prompts.
 
         Args:
@@ -99,7 +99,7 @@ class KeptOutcomes:
 
         tensors = self._kept([self.general, self.experts[output - 1], image.made_of, screened], make)
         rows = iter(zip(tensors["evidence"], tensors["dice"].tolist(), strict=True))
-        return [Outcome(*_flat(next(rows))) if asked else None for asked in tensors["asked"].tolist()]
+        return [ClaimOutcome(*_flat(next(rows))) if asked else None for asked in tensors["asked"].tolist()]
 
     def _kept(self, made_of: Sequence[object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         path = self.folder / f"{sha256_json(list(made_of))[:32]}.safetensors"
@@ -115,13 +115,13 @@ class KeptOutcomes:
 
 def _outcome(
     panel: Panel, output: int, number: int, features: Tensor, opened: OpenedImage, screened: bool
-) -> Outcome | None:
+) -> ClaimOutcome | None:
     windows, click = opened.windows, opened.clicks[number]
     if screened and not panel.may_claim(windows, click, output):
         return None
     general, general_dice = opened.general_answer(number, panel.foundation.decoder, panel.view)
     evidence, dice = panel.outcome(windows, click, output, general, features)
-    return Outcome(evidence, general_dice, dice)
+    return ClaimOutcome(evidence, general_dice, dice)
 
 
 def _flat(row: tuple[Tensor, list[float]]) -> tuple[Tensor, float, float]:

@@ -27,7 +27,7 @@ BACKGROUND_CLICKS = "-background_clicks"
 GENERAL_NAME = "general"
 """First output of a gate that was trained with its experts; that of an added expert has another name."""
 
-_SPARE = 1.1  # scans beyond those that suffice without any loss
+_SPARE = 2.2  # times the scans that suffice without any loss: without some room, one loss would silence everybody
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """From which claim on an expert may answer: thresholds that hold a risk, chosen by synthetic scans."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.training.claims.claim_samples import ClaimSample
 from moe_pipeline.training.claims.heads import claim_of
+from moe_pipeline.training.claims.prompted_images import SYNTHETIC
 from moe_pipeline.training.claims.risk import steps_that_hold, upper_bound
 
 THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99, 0.995, 0.999)
@@ -19,6 +20,8 @@ Losses: TypeAlias = NDArray[np.float64]
 
 NEVER = 1.0
 """Threshold of an expert that may never answer."""
+
+_LEAST_COST, _COST_OF_BEING_NAMED = 1e-4, 1e-2  # Dice: heads have seen what costs are estimated by, so they flatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,12 @@ def set_thresholds(
 ) -> Calibration:
     """Set each head's threshold; what it is chosen by.
 
-    First all are silent. Then one expert after the other is let speak, its threshold coming down step by step, for as
-    long as the scans, of which no head has seen any, hold the risk with the confidence. The order, and how far down
-    each may come, are fixed before by what the heads learnt from: who costs least there speaks first, so nobody waits
-    for an expert that harms; and none comes below the threshold at which it would lose more than the risk on prompts
-    from elsewhere, gains not counted, if the gate knew nobody better: so each dataset in turn is unknown to the others'
-    experts.
+    First all are silent. Then their thresholds come down step by step, for as long as the scans, of which no head has
+    seen any, hold the risk with the confidence. The order of the steps, and how far down each may come, are fixed
+    before by what the heads learnt from: first whatever wins most on an expert's own prompts for what it costs
+    elsewhere, so nobody waits for an expert that harms; and none comes below the threshold at which it would lose more
+    than the risk on prompts from elsewhere, gains not counted, if the gate knew nobody better: so each dataset in turn
+    is unknown to the others' experts.
 
     Args:
         heads: changed.
@@ -88,41 +91,51 @@ def set_thresholds(
 
 
 def _path(heads: Sequence[ClaimHead], learnt_from: Sequence[ClaimSample], risk: float) -> list[list[float]]:
-    """Thresholds of all experts: silent at first, then one after the other down to its lowest."""
-    elsewhere = [_Elsewhere.of(k, head, learnt_from) for k, head in enumerate(heads, start=1)]
-    lowest = [next((t for t in THRESHOLDS if place.lost(t) <= risk), NEVER) for place in elsewhere]
+    """Thresholds of all experts: silent at first, then coming down, each to its lowest in the end."""
+    prospects = [_Prospect.of(k, head, learnt_from) for k, head in enumerate(heads, start=1)]
+    lowest = [next((t for t in THRESHOLDS if one.lost(t) <= risk), NEVER) for one in prospects]
     limits = [NEVER] * len(heads)
     path = [limits]
-    for k in sorted(range(len(heads)), key=lambda k: elsewhere[k].net(lowest[k])):
-        for threshold in (t for t in reversed(THRESHOLDS) if t >= lowest[k]):
+    while jumps := [(k, t) for k, low in enumerate(lowest) for t in THRESHOLDS if low <= t < limits[k]]:
+        k, goal = max(jumps, key=lambda jump: (prospects[jump[0]].worth(limits[jump[0]], jump[1]), -jump[1]))
+        for threshold in (t for t in reversed(THRESHOLDS) if goal <= t < limits[k]):
             limits = [*limits[:k], threshold, *limits[k + 1 :]]
             path.append(limits)
     return path
 
 
 @dataclass(frozen=True, slots=True)
-class _Elsewhere:
-    """What an expert would do to prompts that are not its own, by where they are from: (claim, gain) each."""
+class _Prospect:
+    """What one expert would do at any threshold, by what its head learnt from.
 
-    sources: tuple[tuple[tuple[float, float], ...], ...]
+    Attributes:
+        own: (claim, gain) on its own prompts; a claim of 0 where it is not named.
+        elsewhere: the same on all others, by where they are from.
+        named: share of the synthetic scans for which it is asked.
+    """
+
+    own: tuple[tuple[float, float], ...]
+    elsewhere: tuple[tuple[tuple[float, float], ...], ...]
+    named: float
 
     @classmethod
-    def of(cls, expert: int, head: ClaimHead, samples: Sequence[ClaimSample]) -> "_Elsewhere":
+    def of(cls, expert: int, head: ClaimHead, samples: Sequence[ClaimSample]) -> "_Prospect":
         by_source: dict[str, list[tuple[float, float]]] = {}
-        for sample in samples:
-            if sample.expert == expert and sample.known and not sample.own:
-                claim = claim_of(sample, head) if sample.in_distribution else 0.0
-                by_source.setdefault(sample.source, []).append((claim, sample.gain))
-        return cls(tuple(tuple(rows) for rows in by_source.values()))
+        own: list[tuple[float, float]] = []
+        for sample in (s for s in samples if s.expert == expert and s.known):
+            may = sample.nominee == expert if sample.own else sample.in_distribution
+            row = (claim_of(sample, head) if may else 0.0, sample.gain)
+            (own if sample.own else by_source.setdefault(sample.source, [])).append(row)
+        scans = {s.case for s in samples if s.source == SYNTHETIC}
+        asked = sum(s.source == SYNTHETIC and s.expert == expert for s in samples)
+        return cls(tuple(own), tuple(tuple(rows) for rows in by_source.values()), asked / max(1, len(scans)))
 
     def lost(self, threshold: float) -> float:
-        """Mean Dice over the sources, gains not counted."""
-        return self._mean(threshold, lambda gain: max(0.0, -gain))
-
-    def net(self, threshold: float) -> float:
-        """The same with the gains, negative where they are more."""
-        return self._mean(threshold, lambda gain: -gain)
-
-    def _mean(self, threshold: float, loss: Callable[[float], float]) -> float:
-        means = [np.mean([loss(gain) if claim > threshold else 0.0 for claim, gain in rows]) for rows in self.sources]
+        """Mean Dice over the sources of other prompts, gains not counted."""
+        means = [np.mean([max(0.0, -gain) * (claim > threshold) for claim, gain in rows]) for rows in self.elsewhere]
         return float(np.mean(means)) if means else 0.0
+
+    def worth(self, before: float, after: float) -> float:
+        """What coming down wins on own prompts, for each Dice that it loses elsewhere."""
+        won = sum(gain for claim, gain in self.own if after < claim <= before) / max(1, len(self.own))
+        return won / (self.lost(after) - self.lost(before) + _LEAST_COST + _COST_OF_BEING_NAMED * self.named)

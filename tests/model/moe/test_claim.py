@@ -95,6 +95,15 @@ def test_a_head_is_a_logistic_regression_of_standardised_evidence_cut_at_four() 
     assert head(values).tolist() == pytest.approx(wanted)
 
 
+def test_products_of_two_numbers_count_half_and_are_cut_at_six() -> None:
+    head, size = ClaimHead(2, 1), len(EVIDENCE)
+    head.weight[size + 1] = 1.0  # of the first number times the second
+    values = torch.zeros(2, size)
+    values[0, :2], values[1, :2] = torch.tensor([1.5, -2.0]), torch.tensor([4.0, 4.0])
+    assert head(values).tolist() == pytest.approx([1 / (1 + math.exp(1.5)), 1 / (1 + math.exp(-3.0))])
+    assert head.terms(values).shape == (2, size + size * (size + 1) // 2 + 1)
+
+
 def test_nothing_is_claimed_on_an_image_unlike_the_experts_own() -> None:
     head = ClaimHead(2, 1)
     head.weight[-1] = 5.0

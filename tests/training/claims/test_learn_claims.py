@@ -30,6 +30,6 @@ def test_a_risk_or_confidence_that_is_none_is_refused(risk: float, confidence: f
         ClaimSettings(risk=risk, confidence=confidence)
 
 
-def test_a_tenth_more_scans_are_made_than_suffice_without_a_loss() -> None:
-    assert ClaimSettings().scans == 1650
-    assert ClaimSettings(risk=0.05, confidence=0.9).scans == 53  # 48 suffice: 1.05^48 = 10.4
+def test_more_than_twice_the_scans_are_made_that_suffice_without_a_loss() -> None:
+    assert ClaimSettings().scans == 3300
+    assert ClaimSettings(risk=0.05, confidence=0.9).scans == 106  # 48 suffice: 1.05^48 = 10.4

@@ -1,11 +1,14 @@
 """Thresholds on made samples whose losses are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
 from moe_pipeline.training.claims.claim_samples import ClaimSample
+from moe_pipeline.training.claims.prompted_images import SYNTHETIC
 from moe_pipeline.training.claims.thresholds import NEVER, losses_of, set_thresholds
 
 OOD = EVIDENCE.index("ood")
@@ -23,6 +26,11 @@ def claimed(claim: float, gain: float, *, expert: int = 1, source: str = "set") 
     rests_on = torch.zeros(len(EVIDENCE))
     rests_on[0] = float(np.log(claim / (1 - claim)))
     return ClaimSample(source, "case", 0, expert, expert, rests_on, 0.5, 0.5 + gain)
+
+
+def own(claim: float, gain: float, *, expert: int = 1) -> ClaimSample:
+    """A prompt on the expert's own dataset, for which it is named."""
+    return replace(claimed(claim, gain, expert=expert), owner=expert)
 
 
 def test_what_an_answer_wins_is_a_negative_loss_and_silence_loses_nothing() -> None:
@@ -71,13 +79,22 @@ def test_an_expert_starts_where_it_loses_no_more_than_the_risk_elsewhere_if_it_w
     assert float(head.threshold) == 0.5
 
 
-def test_who_costs_least_speaks_first_and_waits_for_nobody() -> None:
+def test_who_wins_most_for_what_it_costs_comes_down_first_and_waits_for_nobody() -> None:
     costly, cheap = sure_head(), sure_head()
-    learnt_from = [claimed(0.6, -0.02), claimed(0.6, 0.2, expert=2)]
+    learnt_from = [own(0.95, 0.4), claimed(0.6, -0.02), own(0.95, 0.5, expert=2), claimed(0.6, 0.2, expert=2)]
     scans = [claimed(0.9, -0.5), *[None] * 99]  # the costly expert's; without a loss 5^(1/100) - 1 = 0.0162
     set_thresholds([costly, cheap], learnt_from, scans, 0.02, 0.8)
     assert float(cheap.threshold) == 0.5
     assert float(costly.threshold) == pytest.approx(0.9)  # what its scan costs, only it pays for
+
+
+def test_who_is_asked_about_many_scans_comes_last() -> None:
+    asked, quiet = sure_head(), sure_head()
+    scan = replace(claimed(0.4, 0.1), source=SYNTHETIC)
+    learnt_from = [own(0.95, 0.4), scan, own(0.55, 0.3, expert=2)]
+    set_thresholds([asked, quiet], learnt_from, [claimed(0.97, -0.9), *[None] * 99], 0.02, 0.8)
+    assert float(quiet.threshold) == 0.5
+    assert float(asked.threshold) == pytest.approx(0.98)
 
 
 def test_an_expert_that_only_harms_is_silent() -> None:
