@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from moe_pipeline.commands.doctor import examine
 from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
+from moe_pipeline.mixture.share import export_model
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.foundation import SegVolFoundation
 from moe_pipeline.records.experts import ExpertCard
@@ -25,6 +27,7 @@ from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.weights import import_checkpoint
+from moe_pipeline.weights.words import read_words
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.segvol import write_vocabulary
 from tests.phantoms.workspaces import SMALL_PLAN, add_planned
@@ -107,7 +110,11 @@ def test_boxes_and_words_are_answered_by_gate_and_experts(
         assert "this foundation takes none" not in report.text
         labels = read_label_map(tmp_path / name / f"{case}.nii.gz")
         assert labels.geometry.shape == read_geometry(one).canonical().shape
-    mixture = load_mixture(place.model, weights_root=place.weights)
+    assert ("foundations", "nano (mask, points); tiny (boxes, points, text)") in examine(place)
+    export_model(place.model, tmp_path / "given", place.weights, with_foundation=True)
+    mixture = load_mixture(tmp_path / "given")
+    assert mixture.weights_file is not None
+    assert len(read_words(mixture.weights_file).encode(["ball"])[0]) == 1
     assert [expert.name for expert in mixture.experts] == [NAME]
     assert np.isfinite(mixture.tau)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
