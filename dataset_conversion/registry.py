@@ -52,7 +52,10 @@ SOURCES: dict[str, Source] = {
     "msd": Source("Medical Segmentation Decathlon task folder", msd.detect, msd.describe),
     "bids": Source("BIDS with derivatives", bids.detect, bids.describe, frozenset({"channels", "masks"})),
     "totalsegmentator": Source(
-        "one binary file per organ", totalsegmentator.detect, totalsegmentator.describe, frozenset({"channels"})
+        "one binary file per organ",
+        totalsegmentator.detect,
+        totalsegmentator.describe,
+        frozenset({"channels", "masks"}),
     ),
     "kits": Source("KiTS19, 21, 23", kits.detect, kits.describe, frozenset({"masks"})),
     "btcv": Source("BTCV abdomen", btcv.detect, btcv.describe),

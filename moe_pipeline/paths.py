@@ -16,6 +16,12 @@ class RawFolder:
 
     DESCRIPTION: ClassVar = "dataset.json"
     CONVERTED: ClassVar = "cases.jsonl"
+    WRITTEN: ClassVar = "written.jsonl"
+    IMAGES: ClassVar = "imagesTr"
+    LABELS: ClassVar = "labelsTr"
+    PROMPTS: ClassVar = "prompts"
+    JOURNAL: ClassVar = "journal"
+    CLASSES: ClassVar = "classes.json"
 
     @property
     def description(self) -> Path:
@@ -156,3 +162,5 @@ class PredictionFolder:
     CASES: ClassVar = "cases.csv"
     METRICS: ClassVar = "dice.csv"
     FINISHED: ClassVar = "finished.jsonl"
+    CLICKS: ClassVar = "clicks"
+    EVALUATION: ClassVar = "evaluation.json"

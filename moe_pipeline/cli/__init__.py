@@ -6,7 +6,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from moe_pipeline.cli import data, models, prediction, prompts, system, training, weights
+from moe_pipeline.cli import (
+    data,
+    models,
+    prediction,
+    prompts,
+    report,
+    reproduce,
+    serving,
+    system,
+    training,
+    weights,
+)
 from moe_pipeline.errors import PipelineError, in_words
 
 
@@ -29,11 +40,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (system, data, training, prediction, models):
+for part in (system, data, training, prediction, report, models, serving):
     app.add_typer(part.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.experts, name="experts")
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(reproduce.app, name="reproduce")
 
 
 def main(arguments: list[str] | None = None) -> None:

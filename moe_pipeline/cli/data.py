@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Root, progress_bar
+from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Root, WithReport, progress_bar, show_report
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
@@ -36,6 +36,7 @@ def convert(
     patients: Annotated[
         str | None, typer.Option(help="With --check: regular expression that finds the patient in a case id.")
     ] = None,
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Convert a raw dataset to nnU-Net v2's layout, or check it."""
@@ -66,26 +67,29 @@ def convert(
             )
         typer.echo(as_table(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         typer.echo(f"all of it: {place.checks(name) / 'check.txt'} and check.json")
+        show_report(place.checks(name), report)
         raise typer.Exit(1 if found.errors else 0)
     name = out or suggest_name(source)
     target = Path(name) if "/" in name else place.raw(name)
     fixes = fixes_named(fix or ())
     with progress_bar() as progress:
-        report = convert_dataset(
+        converted = convert_dataset(
             source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
         )
-    sums = [f"  {line}" for one in report.accounting for line in one.lines()]
-    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes), *sums]))
+    sums = [f"  {line}" for one in converted.accounting for line in one.lines()]
+    typer.echo("\n".join([converted.summary(), *(f"  {note}" for note in converted.notes), *sums]))
     if fixes:
-        typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was repaired")
-    elif remarked := [f"  {row.case_id}: {row.remarks}" for row in report.changed if row.remarks]:
+        typer.echo(
+            "\n".join(f"  {row.case_id}: {row.message}" for row in converted.changed) or "  nothing was repaired"
+        )
+    elif remarked := [f"  {row.case_id}: {row.remarks}" for row in converted.changed if row.remarks]:
         more = [f"  ... and {len(remarked) - _MAX_REMARKS} more, see conversion.json"] * (len(remarked) > _MAX_REMARKS)
         typer.echo("\n".join([*remarked[:_MAX_REMARKS], *more]))
-    for row in report.failed:
+    for row in converted.failed:
         typer.echo(f"  {printable(row.case_id)}: {row.message}", err=True)
-    for warning in report.warnings:
+    for warning in converted.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    if report.failed:
+    if converted.failed:
         raise typer.Exit(1)
 
 
@@ -103,6 +107,7 @@ def plan(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every choice and class as tables, with reasons.")
     ] = False,
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
@@ -121,3 +126,4 @@ def plan(
     typer.echo(made.summary())
     if explain:
         typer.echo("\n" + made.explain(shutil.get_terminal_size((120, 24)).columns))
+    show_report(Workspace(workspace).plans(made.plan.dataset), report)

@@ -13,9 +13,11 @@ from moe_pipeline.cli.common import (
     Overwrite,
     Risk,
     Root,
+    WithReport,
     positive,
     progress_bar,
     show_claims,
+    show_report,
     show_routing,
 )
 from moe_pipeline.workspace import Workspace
@@ -46,6 +48,7 @@ def finetune(
     ] = "auto",
     logger: Annotated[Logger | None, typer.Option(help="Who is told of each validation, too.")] = None,
     overwrite: Overwrite = False,
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
@@ -76,6 +79,7 @@ def finetune(
             whole = finetune_whole(place, folder, options, progress, loggers)
         scores = ", ".join(f"{name} {value:.3f}" for name, value in whole.training["validation"].items())
         typer.echo(f"{out}: best at step {whole.training['best_step']}; validation {scores}")
+        show_report(out, report)
         return
     with progress_bar() as progress:
         card = train(place, folder, options, progress, loggers)
@@ -84,6 +88,7 @@ def finetune(
     if card.click_proposer:
         found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
         typer.echo(f"  its click proposer: {found}")
+    show_report(out, report)
 
 
 @app.command("train-gate")
@@ -105,6 +110,7 @@ def train_gate(
     risk: Risk = 0.002,
     confidence: Confidence = 0.95,
     device: Device = "cpu",
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
@@ -130,6 +136,7 @@ def train_gate(
     typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}")
     show_routing(card)
     show_claims(card)
+    show_report(place.model, report)
 
 
 @app.command()

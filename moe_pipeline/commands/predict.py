@@ -64,7 +64,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         *outcome.notes,
         *failures,
     ]
-    _record(model, options, cases, outcome.tally, time.monotonic() - began)
+    _record(model, full, cases, outcome.tally, time.monotonic() - began)
     n_unscored = 0
     if references is not None and cases:
         try:
@@ -105,7 +105,7 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], tally: Ta
         command="predict",
         versions=library_versions(),
         device=options.model.device,
-        settings=options.by_name(),
+        settings=options.by_name() | {"channel": model.channel},
         inputs=model.hashes,
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), **tally.as_results()},

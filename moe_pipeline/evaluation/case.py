@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from moe_pipeline.errors import GeometryError, ImageError
-from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM, class_metrics
+from moe_pipeline.evaluation.metrics import USUAL, class_metrics
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.evaluation import MetricRow
+from moe_pipeline.records.evaluation import MeasureRules, MetricRow
 
 Slices: TypeAlias = tuple[slice, ...]
 
@@ -25,7 +25,7 @@ def case_metrics(
     reference: Volume,
     classes: Mapping[int, str],
     case: str,
-    tolerance_mm: float = NSD_TOLERANCE_MM,
+    rules: MeasureRules = USUAL,
     regions: Mapping[int, Collection[int]] = _NO_REGIONS,
 ) -> list[MetricRow]:
     """Score every class of a case.
@@ -35,7 +35,7 @@ def case_metrics(
         reference: label map on the same grid, (X, Y, Z).
         classes: name of each class; 0 is the background and is not scored.
         case: case id for the rows.
-        tolerance_mm: of the normalised surface distance.
+        rules: how to measure.
         regions: label values that a class is made of, where that is not its id alone; they may overlap.
 
     Returns:
@@ -56,8 +56,9 @@ def case_metrics(
     for value in sorted(set(classes) - {_BACKGROUND}):
         blank = MetricRow(case=case, class_id=value, class_name=classes[value])
         made_of = sorted(regions.get(value, (value,)))
-        box = _union([boxes[one] for boxes in found.values() for one in made_of if one in boxes])
-        rows.append(_scored(blank, prediction, reference, (made_of, box), tolerance_mm))
+        boxes_of = [boxes[one] for boxes in found.values() for one in made_of if one in boxes]
+        place = made_of, _union(boxes_of, prediction.array.shape)
+        rows.append(_scored(blank, prediction, reference, place, rules))
     masks = {"prediction": prediction, "reference": reference}
     known = {value for class_id in classes for value in regions.get(class_id, (class_id,))}
     unknown = sorted(set().union(*found.values()) - known - {_BACKGROUND})
@@ -65,7 +66,11 @@ def case_metrics(
 
 
 def _scored(
-    blank: MetricRow, prediction: Volume, reference: Volume, place: tuple[list[int], Slices | None], tolerance_mm: float
+    blank: MetricRow,
+    prediction: Volume,
+    reference: Volume,
+    place: tuple[list[int], Slices | None],
+    rules: MeasureRules,
 ) -> MetricRow:
     values, box = place
     if box is None:
@@ -77,7 +82,7 @@ def _scored(
         }
         return blank.model_copy(update=absent)
     masks = (np.isin(prediction.array[box], values), np.isin(reference.array[box], values))
-    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, tolerance_mm)))
+    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, rules)))
 
 
 def _unknown_rows(values: list[int], masks: Mapping[str, Volume], case: str) -> Iterator[MetricRow]:
@@ -102,7 +107,11 @@ def _boxes(labels: Volume, case: str) -> dict[int, Slices]:
     return {value: box for value, box in enumerate(find_objects(array), start=1) if box is not None}
 
 
-def _union(boxes: list[Slices]) -> Slices | None:
+def _union(boxes: list[Slices], shape: tuple[int, ...]) -> Slices | None:
+    """Smallest box around all, and a voxel more on each side where the image has one: a boundary shows only there."""
     if not boxes:
         return None
-    return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True))
+    return tuple(
+        slice(max(min(s.start for s in along) - 1, 0), min(max(s.stop for s in along) + 1, side))
+        for side, *along in zip(shape, *boxes, strict=True)
+    )

@@ -10,14 +10,16 @@ import pandas as pd
 
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.evaluation.case import case_metrics
-from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM
+from moe_pipeline.evaluation.metrics import USUAL
 from moe_pipeline.evaluation.table import METRICS_CSV, to_table, write_table
 from moe_pipeline.imaging.io.files import label_maps_in, read_label_map
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.journal.case_errors import CaseError, error_file, guarded
 from moe_pipeline.journal.written import Written, refuse_inputs
+from moe_pipeline.paths import PredictionFolder
 from moe_pipeline.progress import Progress, silent, track
-from moe_pipeline.records.evaluation import MetricRow
+from moe_pipeline.records.evaluation import MeasureRules, MetricRow
+from moe_pipeline.records.run import RunRecord, library_versions
 
 log = logging.getLogger(__name__)
 _NO_REGIONS: Mapping[int, Collection[int]] = {}
@@ -30,7 +32,7 @@ def evaluate_folder(
     out: Path | None = None,
     *,
     cases: Collection[str] | None = None,
-    tolerance_mm: float = NSD_TOLERANCE_MM,
+    rules: MeasureRules = USUAL,
     regions: Mapping[int, Collection[int]] = _NO_REGIONS,
     progress: Progress = silent,
 ) -> pd.DataFrame:
@@ -46,7 +48,7 @@ def evaluate_folder(
         classes: name of each class; 0 is the background.
         out: folder for dice.csv, or None to write nothing.
         cases: the only cases to score, such as those of one fold; all by default.
-        tolerance_mm: of the normalised surface distance.
+        rules: how to measure.
         regions: label values that a class is made of, where that is not its id alone.
         progress: told after each case.
 
@@ -77,13 +79,26 @@ def evaluate_folder(
         elif case not in predicted:
             rows.append(MetricRow(case=case, status="failed", message=f"no prediction of this name in {predictions}"))
         else:
-            score = partial(_score, predicted[case], expected[case], classes, case, tolerance_mm, regions)
+            score = partial(_score, predicted[case], expected[case], classes, case, rules, regions)
             rows += _case_rows(case, score, own)
     table = to_table(rows)
     if own is not None:
         with own.writing(METRICS_CSV) as temporary:
             write_table(temporary, table)
     return table
+
+
+def record_evaluation(out: Path, predictions: Path, references: Path, seconds: float) -> None:
+    """Write evaluation.json beside dice.csv: what was compared with what."""
+    record = RunRecord(
+        command="evaluate",
+        versions=library_versions(),
+        device="cpu",
+        settings={"predictions": str(predictions.resolve()), "references": str(references.resolve())},
+        seconds=round(seconds, 1),
+        files=[METRICS_CSV],
+    )
+    Written(out / FINISHED).write_text(PredictionFolder.EVALUATION, record.as_text())
 
 
 def _wanted(expected: Collection[str], cases: Collection[str] | None, references: Path) -> Collection[str]:

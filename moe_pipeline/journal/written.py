@@ -140,6 +140,12 @@ class Written:
             path = self.folder / name
             self._note(WrittenFile(file=name, size_bytes=path.stat().st_size, sha256=sha256_file(path)))
 
+    def expect(self, names: Iterable[str], staged: Path) -> None:
+        """Note files that are about to be moved here from another folder, by the same names."""
+        for name in names:
+            path = staged / name
+            self._note(WrittenFile(file=name, size_bytes=path.stat().st_size, sha256=sha256_file(path)))
+
     def check_all(self) -> None:
         """Refuse to replace the folder if it holds anything that is not ours.
 

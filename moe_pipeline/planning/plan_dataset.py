@@ -52,7 +52,7 @@ class PlannedFiles:
     def summary(self) -> str:
         """A few lines for the terminal."""
         plan, costs, view = self.plan, self.plan.estimates, self.plan.view
-        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_mm:g} mm, edited"
+        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_in_words}, edited"
         warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):

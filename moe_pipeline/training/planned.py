@@ -86,7 +86,7 @@ def cache_of(
         cases=tuple(planned.raw.case(case_id) for case_id in ids),
         recipe=CropRecipe(
             view=view,
-            low_res_voxels=planned.foundation.low_resolution_size,
+            low_res_voxels=planned.foundation.geometry.low_resolution_size,
             crops=plan.crops_per_case,
             class_weights=plan.class_weights,
             mirror_axes=plan.mirror_axes,
@@ -99,6 +99,5 @@ def cache_of(
         seed=plan.seed,
         encoded=encoded,
     )
-    name = f"{view.spacing_mm:g}mm_{view.size_voxels}"
-    folder = place.embeddings(plan.dataset) / (name if encoded else f"{name}_images")
+    folder = place.embeddings(plan.dataset) / (view.short_name if encoded else f"{view.short_name}_images")
     return build_cache(request, planned.foundation, folder, open_device(device), progress)

@@ -11,6 +11,7 @@ from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.metrics import class_metrics
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.evaluation import MeasureRules
 
 SHAPE = (12, 9, 7)
 GRID = Geometry(SHAPE, (1.0, 1.5, 3.0), (5.0, -3.0, 2.0))
@@ -43,8 +44,8 @@ def test_a_perfect_prediction() -> None:
 
 def test_the_box_around_a_class_changes_nothing() -> None:
     prediction = np.roll(labels(), (1, 1, 0), axis=(0, 1, 2))
-    row = case_metrics(volume(prediction), volume(labels()), CLASSES, "c1", tolerance_mm=1.2)[1]
-    whole = class_metrics(prediction == 2, labels() == 2, GRID.spacing_mm, tolerance_mm=1.2)
+    row = case_metrics(volume(prediction), volume(labels()), CLASSES, "c1", MeasureRules(nsd_tolerance_mm=1.2))[1]
+    whole = class_metrics(prediction == 2, labels() == 2, GRID.spacing_mm, MeasureRules(nsd_tolerance_mm=1.2))
     assert (row.dice, row.iou, row.nsd, row.hd95_mm) == (whole.dice, whole.iou, whole.nsd, whole.hd95_mm)
     assert 0 < row.nsd < 1
 

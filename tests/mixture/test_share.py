@@ -15,8 +15,8 @@ from moe_pipeline.mixture.folder import check_replaceable
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.mixture.share import export_model, foundation_is_there, import_model
 from moe_pipeline.records.moe import MANIFEST, ShareManifest
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.add_expert import add_expert
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.workspace import Workspace
 
 ONE = "Dataset001_One"

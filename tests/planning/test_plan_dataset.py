@@ -320,5 +320,5 @@ def test_hippocampus_is_planned_as_known(tmp_path: Path, real_data: Path) -> Non
     assert made.fingerprint.faults == ()
     assert [axis.median for axis in made.fingerprint.spacing_mm] == [1, 1, 1]
     assert [axis.median for axis in made.fingerprint.shape] == [35, 50, 36]
-    assert made.plan.view.spacing_mm == 0.75
+    assert made.plan.view.edges_mm == (0.75,) * 3
     assert made.plan.classes == {1: "Anterior", 2: "Posterior"}

@@ -45,6 +45,8 @@ class MatrixOptions:
     """Model folder; the workspace's if not given."""
     device: str = "cpu"
     """Where to compute."""
+    own_experts: bool = False
+    """Whether each expert answers its own set only: much faster with many experts."""
 
     def __post_init__(self) -> None:
         if not self.clicks or min(self.clicks) < 1:
@@ -127,7 +129,7 @@ def compare(
     clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
     own = Written(out / FINISHED)
     own.check([RUN_JSON, *(file for clicking in clickings for file in _tables(clicking.n_clicks))])
-    models = load_compared_models(place, folder, options.device)
+    models = load_compared_models(place, folder, options.device, experts_everywhere=not options.own_experts)
     scores, failures = _score_all(sets, models, clickings, own, progress)
     if not scores:
         raise PipelineError("not a single case could be compared: " + "; ".join(failures[:3]))

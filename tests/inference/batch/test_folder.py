@@ -526,7 +526,7 @@ def test_dicom_in_and_dicom_out(place: Workspace, tmp_path: Path, dicom_phantoms
     report = predict(place, tmp_path / "out", **given)
     assert not report.failed, report.text
     out = {path.name for path in (tmp_path / "out").iterdir()}
-    assert out == {"series.nii.gz", "series.dcm", "plain.nii.gz", "cases.csv", "finished.jsonl", "run.json"}
+    assert out == {"series.nii.gz", "series.dcm", "plain.nii.gz", "clicks", "cases.csv", "finished.jsonl", "run.json"}
     assert [case for case, _ in list_label_maps(tmp_path / "out")] == ["plain", "series"]
     labels = read_label_map(tmp_path / "out" / "series.nii.gz")
     found = open_label_file(tmp_path / "out" / "series.dcm")
