@@ -48,7 +48,7 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     return Page(
         title=f"Plan for {plan.dataset}",
         kind="plan",
-        lead=f"{plan.foundation} will see crops of {by_axis(view.extent_mm)} mm in voxels of {plan.view.spacing_in_words}. "
+        lead=f"{plan.foundation} will see crops of {by_axis(view.extent_mm)} mm. "
         f"Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
         sections=tuple(sections),
         facts=(("sha256 of the plan", plan.sha256()[:16]), ("sha256 of the dataset", plan.dataset_sha256[:16])),
