@@ -280,7 +280,7 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert (mine.view, mine.embedding_values, mine.limits) == (view, 48 * 4**3, nano.limits)
     assert mine.geometry.low_resolution_size == (16,) * 3  # four times the tokens along an edge
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
-    with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
+    with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, segvol, mine"):
         load_planning_preset("other", tmp_path)
     assert planning_preset("x", view, config, "sam_med3d").limits.min_object_low_res_voxels == 4
     with pytest.raises(CheckpointError, match="x: its card names the preset 'large'; rules are known for: nano"):
