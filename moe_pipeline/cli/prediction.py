@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, progress_bar
+from moe_pipeline.cli.common import ROOT, Device, Engine, Overwrite, RayAddress, Root, progress_bar
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
@@ -58,6 +58,8 @@ def predict(
         bool, typer.Option("--dicom-seg", help="Also write <case>.dcm where the image is a DICOM series.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     overwrite: Overwrite = False,
     device: Device = "cpu",
     workspace: Root = ROOT,
@@ -97,7 +99,7 @@ def predict(
             uncertainty=uncertainty,
             dicom_seg=dicom_seg,
         ),
-        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
+        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite, engine=engine, ray_address=ray_address),
     )
     with progress_bar() as progress:
         report = predict_and_score(Workspace(workspace), options, progress)

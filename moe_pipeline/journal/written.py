@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path, PurePosixPath
 
 from pydantic import Field, ValidationError
@@ -51,6 +52,27 @@ class Written:
     def __contains__(self, name: str) -> bool:
         """Whether a file of this name was ever written."""
         return name in self._known
+
+    def only(self, names: Iterable[str]) -> "Written":
+        """The same, knowing some files alone: small enough to be sent to a worker."""
+        part = copy(self)
+        part._known = {name: self._known[name] for name in names if name in self._known}
+        part._inside = {}
+        for name in part._known:
+            part._inside.setdefault(PurePosixPath(name).parent.as_posix(), set()).add(name)
+        return part
+
+    def apart(self, journal: Path) -> "Written":
+        """The same, noting what is written in another journal, which nobody else writes to."""
+        part = copy(self)
+        part._journal = journal
+        return part
+
+    def take(self, journal: Path) -> None:
+        """Note what a worker has noted in a journal of its own, as far as it is whole."""
+        for text in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            if (line := _line(text)) is not None:
+                self._note(line)
 
     def names_in(self, subfolder: str) -> list[str]:
         """Files that were ever written directly into a subfolder."""
