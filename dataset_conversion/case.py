@@ -35,9 +35,9 @@ def convert_case(case: SourceCase, dataset: SourceDataset, state: ConversionStat
 
 
 def _convert(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow:
+    if (present := row_if_present(case, dataset, state)) is not None:
+        return present
     targets, own = target_names(case, len(dataset.channel_names)), state.own
-    if all((own.folder / name).is_file() for name in targets) and (known := state.find(case)):
-        return ConversionRow(case_id=case.case_id, status="present", message=known.message)
     own.check(targets)
     for path in (*case.images, *case.labels):
         check_is_there(path)
@@ -53,6 +53,14 @@ def _convert(case: SourceCase, dataset: SourceDataset, state: ConversionState) -
     message = "; ".join((*loaded.notes, *inspected.warnings, *notes))
     state.add(case, stamps, _values(inspected, dataset), message)
     return ConversionRow(case_id=case.case_id, status="converted", message=message)
+
+
+def row_if_present(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow | None:
+    """The row of a case that an earlier run has converted from the same files, all of which are there."""
+    targets = target_names(case, len(dataset.channel_names))
+    if all((state.own.folder / name).is_file() for name in targets) and (known := state.find(case)):
+        return ConversionRow(case_id=case.case_id, status="present", message=known.message)
+    return None
 
 
 def target_names(case: SourceCase, n_channels: int) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from threading import Condition
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from moe_pipeline.progress import Progress, track
 
@@ -51,20 +51,6 @@ def run_each(
                 yield done.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-class RunEach(Protocol):
-    """Whoever does as `run_each` does, perhaps elsewhere: then the work and the items are sent there."""
-
-    def __call__(
-        self,
-        work: Callable[[_Item], _Result],
-        items: Sequence[_Item],
-        n_bytes: Callable[[_Item], int],
-        stage: str,
-        progress: Progress,
-    ) -> Iterator[_Result]:
-        """As `run_each`."""
 
 
 @contextmanager

@@ -3,12 +3,16 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Root, progress_bar
+from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Engine, RayAddress, Root, progress_bar
 from moe_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from moe_pipeline.cluster.engines import EngineOptions
+    from moe_pipeline.commands.convert import ConvertOnEngine
 
 app = typer.Typer()
 _MAX_REMARKS = 10
@@ -36,6 +40,8 @@ def convert(
     patients: Annotated[
         str | None, typer.Option(help="With --check: regular expression that finds the patient in a case id.")
     ] = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     workspace: Root = ROOT,
 ) -> None:
     """Convert a raw dataset to nnU-Net v2's layout, or check it."""
@@ -46,6 +52,7 @@ def convert(
     from dataset_conversion.label_map import LabelMap
     from dataset_conversion.layout import Options
     from dataset_conversion.naming import suggest_name
+    from moe_pipeline.cluster.engines import EngineOptions
 
     place = Workspace(workspace)
     options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()), threshold)
@@ -69,9 +76,12 @@ def convert(
     name = out or suggest_name(source)
     target = Path(name) if "/" in name else place.raw(name)
     fixes = fixes_named(fix or ())
+    run = _converter(EngineOptions(engine=engine, ray_address=ray_address), place, source)
+    if run is not None:  # a worker may stand in another folder
+        source, target = source.resolve(), target.resolve()
     with progress_bar() as progress:
         report = convert_dataset(
-            source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
+            source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes, run=run
         )
     sums = [f"  {line}" for one in report.accounting for line in one.lines()]
     typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes), *sums]))
@@ -84,6 +94,15 @@ def convert(
         typer.echo(f"  {row.case_id}: {row.message}", err=True)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _converter(options: "EngineOptions", place: Workspace, source: Path) -> "ConvertOnEngine | None":
+    from moe_pipeline.cluster.engines import engine_file, open_engine
+    from moe_pipeline.commands.convert import ConvertOnEngine
+
+    if options.is_local:
+        return None
+    return ConvertOnEngine(open_engine(options), engine_file(place).of("convert"), source)
 
 
 @app.command()
@@ -100,6 +119,8 @@ def plan(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every choice and class as tables, with reasons.")
     ] = False,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
@@ -112,6 +133,8 @@ def plan(
             seed=seed,
             patients=patients,
             skip_faulty=skip_faulty,
+            engine=engine,
+            ray_address=ray_address,
             workspace=workspace,
             progress=progress,
         )

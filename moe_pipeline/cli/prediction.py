@@ -11,6 +11,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from moe_pipeline.cluster.engines import EngineOptions
     from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
 app = typer.Typer()
@@ -140,6 +141,8 @@ def evaluate(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     device: Device = "cpu",
     workspace: Root = ROOT,
 ) -> None:
@@ -148,6 +151,7 @@ def evaluate(
     if matrix:
         if predictions or references:
             raise typer.BadParameter("--matrix makes its own predictions; leave out -i and -r")
+        from moe_pipeline.cluster.engines import EngineOptions
         from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
         options = MatrixOptions(
@@ -158,21 +162,26 @@ def evaluate(
             model=model,
             device=device,
         )
-        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression)
+        chosen = EngineOptions(engine=engine, ray_address=ray_address)
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, chosen)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if datasets or unseen or clicks or model or fail_on_regression is not None:
-        raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
+    if datasets or unseen or clicks or model or fail_on_regression is not None or engine != "local":
+        raise typer.BadParameter(
+            "--dataset, --unseen, --clicks, --model, --fail-on-regression and --engine go with --matrix"
+        )
     _folder(predictions, references, out)
 
 
-def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None) -> None:
-    from moe_pipeline.evaluation.forgetting.compare import forgetting_report
+def _forgetting(
+    place: Workspace, out: Path, options: "MatrixOptions", limit: float | None, chosen: "EngineOptions"
+) -> None:
+    from moe_pipeline.cluster.comparing import forgetting_report_on
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        report = forgetting_report(place, out, options, progress)
+        report = forgetting_report_on(chosen, place, out, options, progress)
     typer.echo(f"{matrix_as_text(report)}\n\nTables: {out}")
     worse = [] if limit is None else [line for one in report.comparisons for line in one.regressions(limit)]
     for line in worse:

@@ -7,7 +7,7 @@ from pathlib import Path
 from moe_pipeline.cluster.engines import Engine
 from moe_pipeline.cluster.records import Resources, UnitRecord
 from moe_pipeline.cluster.run import run_units
-from moe_pipeline.cluster.units import Board, Unit, noting
+from moe_pipeline.cluster.units import Board, Unit, noting, stat_of
 from moe_pipeline.cluster.worker import Job
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import sha256_json
@@ -56,33 +56,34 @@ class CasesOnEngine:
     def of(cls, engine: Engine, resources: Resources, model: ModelOptions, out: Path) -> "CasesOnEngine":
         """For an output folder; what workers of an earlier run have written into it is noted as ours first."""
         board = Board(out.resolve() / "units")
-        board.take_notes(Written(out / FINISHED))
+        board.take_notes(Written(out / FINISHED).take)
         return cls(engine, resources, model, board)
+
+    def told(self) -> str:
+        """Where the cases are done and what their workers say, in one line."""
+        return f"{self.engine.told()}; what workers say: {self.board.logs}"
 
     def __call__(self, files: CaseFiles, tasks: Sequence[CaseTask], description: str, keep: Keep) -> None:
         """Do cases, and tell of each; a case whose worker was lost again and again is a row, too."""
         job = Job(PredictCase(self.model), Outcome, self.board, self.resources)
         units = [_unit(description, files, task) for task in tasks]
 
-        def settle(unit: Unit[CaseItem], record: UnitRecord) -> None:
-            outcome = job.result_of(record) if record.status == "done" else _failed(unit, record, job.board)
-            self.board.take_notes(files.own, record)
-            keep(unit.item.task, outcome)
-            if outcome.written:
-                self.board.drop(unit.key)  # cases that failed stay until the end, so that none is tried twice
-
         def holds(outcome: Outcome) -> bool:
             return all((files.own.folder / name).is_file() for name in outcome.written)
 
-        run_units(self.engine, job, units, settle, holds)
-        self.board.take_notes(files.own)  # of workers that were lost
+        for unit, record in run_units(self.engine, job, units, holds):
+            outcome = job.result_of(record) if record.status == "done" else _failed(unit, record, self.board)
+            self.board.take_notes(files.own.take, record)
+            keep(unit.item.task, outcome)
+            if outcome.written:
+                self.board.drop(unit.key)  # cases that failed stay until the end, so that none is tried twice
+        self.board.take_notes(files.own.take)  # of workers that were lost
         self.board.close()
 
 
 def _unit(description: str, files: CaseFiles, task: CaseTask) -> Unit[CaseItem]:
     try:
-        stats = [(str(path), path.stat()) for path in files.inputs(task)]
-        known = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        known = stat_of(files.inputs(task))
     except (PipelineError, OSError) as error:
         known = [(str(error), 0, 0)]  # reading the case will tell
     inputs = sha256_json([description, files.prompting.sha256(task.case), known])

@@ -1,7 +1,7 @@
 """Runs the units of a command on an engine, and hands out what has become of them, from their files."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from moe_pipeline.cluster.engines import Engine, Lost
 from moe_pipeline.cluster.records import UnitRecord
@@ -11,25 +11,23 @@ from moe_pipeline.errors import PipelineError
 
 _LATE_SECONDS = 60.0  # for which a shared folder may hide what a worker of another machine has written
 
-KeepUnit = Callable[[Unit[ItemT], UnitRecord], None]
-"""Told of each unit once, when it has ended."""
-
 
 def run_units(
     engine: Engine,
     job: Job[ItemT, ResultT],
     units: Iterable[Unit[ItemT]],
-    keep: KeepUnit[ItemT],
     holds: Callable[[ResultT], bool] = lambda _: True,
-) -> None:
+) -> Iterator[tuple[Unit[ItemT], UnitRecord]]:
     """Do what is missing.
 
     Args:
         engine: who carries units to workers.
         job: what is done with each.
-        units: what there is to do; of what has ended already, `keep` is told first.
-        keep: told of each unit as it ends.
+        units: what there is to do.
         holds: whether what an earlier run has done is still there.
+
+    Yields:
+        Each unit once, with what has become of it: first those that have ended already, then others as they end.
 
     Raises:
         PipelineError: if the disk is full, or the engine cannot begin.
@@ -40,15 +38,17 @@ def run_units(
     for key in [key for key in by_key if key in ended]:
         record = board.record(key)
         if record is not None and _counts(job, record, holds):
-            keep(by_key.pop(key), record)
+            yield by_key.pop(key), record
         else:
             board.drop(key)  # damaged, of a disk that was full, or its files are gone
     if not by_key:
         return
     for event in engine.run(job, list(by_key.values())):
         if isinstance(event, Lost):
-            record = UnitRecord(name=event.unit.name, status="lost", message=f"{event.unit.name}: {event.reason}")
-            keep(event.unit, record)
+            yield (
+                event.unit,
+                UnitRecord(name=event.unit.name, status="lost", message=f"{event.unit.name}: {event.reason}"),
+            )
             continue
         record = _record_of(board, event)
         if record.status == "full":
@@ -57,7 +57,7 @@ def run_units(
                 f"{record.host}: the disk is full ({record.message}). What is done is kept; make room and run the same "
                 "command again"
             )
-        keep(by_key[event], record)
+        yield by_key[event], record
 
 
 def _counts(job: Job[ItemT, ResultT], record: UnitRecord, holds: Callable[[ResultT], bool]) -> bool:

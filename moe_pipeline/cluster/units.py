@@ -5,7 +5,7 @@ the same time, because one of them was thought lost, write the same bytes under 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -77,12 +77,12 @@ class Board:
         """Where this process notes the files that it writes for a unit: nobody else writes there."""
         return self.folder / f"{key}.{HOST}-{os.getpid()}{_NOTES}"
 
-    def take_notes(self, own: Written, record: UnitRecord | None = None) -> None:
-        """Note what the worker of a unit has written, or what all have, and forget their notes."""
+    def take_notes(self, take: Callable[[Path], None], record: UnitRecord | None = None) -> None:
+        """Hand over what the worker of a unit has noted, or what all have, and forget it."""
         found = [self.folder / record.notes] if record is not None and record.notes else []
         for path in _notes_in(self.folder, "") if record is None else found:
             if path.is_file():
-                own.take(path)
+                take(path)
                 path.unlink()
 
     def log(self, key: str) -> Path:
@@ -93,18 +93,30 @@ class Board:
         """Forget a unit whose outcome is kept elsewhere."""
         (self.folder / f"{key}{_ENDED}").unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Forget all units, as the command has come to its end: what failed may be tried again. Logs stay."""
+    def close(self, *, keep_done: bool = False) -> None:
+        """Forget units, as the command has come to its end: what failed may be tried again. Logs stay.
+
+        Args:
+            keep_done: still know what is done, where nothing else says so.
+        """
         if not self.folder.is_dir():
             return
         remove_leftovers(self.folder)
         for key in self.ended():
-            self.drop(key)
+            record = self.record(key) if keep_done else None
+            if record is None or record.status != "done":
+                self.drop(key)
         for path in (*self.folder.glob(f"{SLURM}/*.pkl"), *self.folder.glob(f"{SLURM}/*.sh"), self.folder / JOBS):
             path.unlink(missing_ok=True)
         for folder in (self.logs, self.folder):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def stat_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of files: a quick test for the same content, where a wrong no costs little."""
+    stats = [(str(path), path.stat()) for path in paths if path.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def noting(own: Written, notes: Path, names: Iterable[str]) -> Written:

@@ -65,6 +65,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         f"{out}: {len(cases)} label maps, {len(failures)} failed cases",
         *outcome.tally.lines(),
         *outcome.notes,
+        *([f"  done by {engine.told()}"] if engine else []),
         *failures,
     ]
     _record(model, options, cases, outcome.tally, time.monotonic() - began)

@@ -1,6 +1,7 @@
 """A dataset with what was planned for it, and its caches."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from moe_pipeline.datasets.dataset import RawDataset
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
@@ -78,6 +79,14 @@ def cache_of(
         encoded: whether to hold embeddings; else images, in a folder of their own.
         progress: told after each case.
     """
+    request, folder = cache_request(place, planned, view, augmented=augmented, encoded=encoded)
+    return build_cache(request, planned.foundation, folder, open_device(device), progress)
+
+
+def cache_request(
+    place: Workspace, planned: PlannedDataset, view: View, *, augmented: bool, encoded: bool = True
+) -> tuple[CacheRequest, Path]:
+    """What such a cache is to hold, and its folder; arguments as of `cache_of`."""
     plan = planned.plan
     ids = (*planned.fold.train, *planned.fold.validation)
     copies = plan.copies_per_case if augmented else 1
@@ -100,5 +109,4 @@ def cache_of(
         encoded=encoded,
     )
     name = f"{view.spacing_mm:g}mm_{view.size_voxels}"
-    folder = place.embeddings(plan.dataset) / (name if encoded else f"{name}_images")
-    return build_cache(request, planned.foundation, folder, open_device(device), progress)
+    return request, place.embeddings(plan.dataset) / (name if encoded else f"{name}_images")

@@ -40,11 +40,9 @@ def run(tmp_path: Path) -> Callable[..., dict[int, UnitRecord]]:
         job = Job(Doubling(tmp_path, **of_work), int, Board(tmp_path / "units"), Resources())
         units = [Unit(str(number), number, "of no importance") for number in numbers]
 
-        def keep(unit: Unit[int], record: UnitRecord) -> None:
+        for unit, record in run_units(engine, job, units):
             assert unit.item not in found
             found[unit.item] = record
-
-        run_units(engine, job, units, keep)
         return found
 
     return running

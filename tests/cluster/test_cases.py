@@ -44,7 +44,7 @@ def predict(place: Workspace, out: Path, engine: Engine | None = None) -> Folder
         foundation="tiny",
         weights_root=place.weights,
     )
-    cases = engine and CasesOnEngine.of(engine, Resources(), absolute(options.model), out)
+    cases = None if engine is None else CasesOnEngine.of(engine, Resources(), absolute(options.model), out)
     return predict_folder(options.model.load(), options, run=cases)
 
 
@@ -90,6 +90,9 @@ class Dying:
             if number < self.told_of:
                 yield unit.key
         raise SystemExit("killed")
+
+    def told(self) -> str:
+        return "dying"
 
 
 def test_the_command_is_killed_and_repeated(
