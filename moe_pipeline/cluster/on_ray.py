@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported: nothing is sent to anybody
+os.environ.setdefault("RAY_worker_niceness", "0")  # of what is started here; Ray's own 15 starves on a busy machine
 
 import ray
 from ray.exceptions import RayError, RayTaskError
