@@ -12,6 +12,7 @@ Run from the repository.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -37,6 +38,7 @@ from moe_pipeline.cluster.worker import Job
 from moe_pipeline.inference.batch.case_files import Outcome
 from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.keywords import predict_options
+from moe_pipeline.journal.written import WrittenFile
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.stamp import FileStamp
@@ -47,6 +49,7 @@ from tests.phantoms.night import write_good
 _MIB = 1 << 20
 _AT_ONCE = 10_000
 _OUTCOME = TypeAdapter(Outcome)
+_WRITTEN = WrittenFile(file="", size_bytes=0, sha256=hashlib.sha256().hexdigest())
 _SLURM = """
 import sys
 from math import ceil
@@ -174,9 +177,12 @@ class Saying:
     def _say(self, job: Job[Any, Any], unit: Unit[Any]) -> None:
         name = f"{unit.name}.nii.gz"
         (self.out / name).touch()
+        notes = job.board.notes(unit.key)
+        notes.write_text(_WRITTEN.model_copy(update={"file": name}).model_dump_json())
         stamp = FileStamp.of(self.images / name, self.images)
         outcome = Outcome((CaseRow(case=unit.name, class_id=1, status="ok"),), (stamp, stamp), (name,))
-        record = UnitRecord(name=unit.name, status="done", result=_OUTCOME.dump_python(outcome, mode="json"))
+        told = _OUTCOME.dump_python(outcome, mode="json")
+        record = UnitRecord(name=unit.name, status="done", result=told, notes=notes.name)
         (job.board.folder / f"{unit.key}.json").write_text(record.model_dump_json())
 
 
@@ -207,10 +213,8 @@ def simulated(place: Workspace, count: int) -> str:
     again = predict_folder(model, options, run=cases)
     repeated = time.process_time() - began
     assert again.tally.before == count, again.tally
-    listing = 1000 * saying.listing_seconds
-    return (
-        f"| {count:,} | {seconds:.1f} | {1000 * seconds / count:.2f} | {listing:.0f} | {repeated:.1f} | {memory:.0f} |"
-    )
+    each, listing = 1000 * seconds / count, 1000 * saying.listing_seconds
+    return f"| {count:,} | {seconds:.1f} | {each:.2f} | {listing:.0f} | {repeated:.1f} | {memory:.0f} |"
 
 
 if __name__ == "__main__":

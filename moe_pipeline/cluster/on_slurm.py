@@ -98,14 +98,18 @@ class SlurmEngine:
         told = subprocess.run(asked, capture_output=True, text=True, check=False)
         return set(told.stdout.split()) if told.returncode == 0 else job_ids
 
-    def state(self, job_id: str) -> str:
-        """How a job ended, as far as the controller still knows; works without SLURM's accounting."""
+    def state(self, board: Board, job_id: str) -> str:
+        """How a job ended, as far as the controller still knows; works without SLURM's accounting.
+
+        Of a task of an array that is cancelled before it begins, the controller keeps nothing.
+        """
         if self.cluster == "local":
             return "ENDED"
         asked = ["scontrol", "show", "job", job_id, "--oneliner"]
         told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
         found = re.search(r"\bJobState=(\w+)", told)
-        return found[1] if found else "UNKNOWN"
+        has_begun = (board.folder / SLURM / f"{job_id}_0_log.out").is_file()
+        return found[1] if found else "UNKNOWN" if has_begun else "CANCELLED"
 
 
 class _Queue:
@@ -140,7 +144,7 @@ class _Queue:
         alive, now = self._engine.alive(self._held), time.monotonic()
         for job_id in self._held.keys() - alive:
             if now - self._gone.setdefault(job_id, now) >= self._engine.grace_seconds:
-                yield from self._give_up(job_id, self._engine.state(job_id))
+                yield from self._give_up(job_id, self._engine.state(self._job.board, job_id))
 
     def _give_up(self, job_id: str, state: str) -> Iterator[Lost]:
         missing = [self.left[key] for key in self._held.pop(job_id) if key in self.left]
@@ -148,10 +152,9 @@ class _Queue:
         for unit in missing:
             if unit not in again:
                 del self.left[unit.key]
-                yield Lost(
-                    unit,
-                    f"SLURM job {job_id} ended as {state}; see {self._job.board.folder / SLURM}/{job_id}_0_log.err",
-                )
+                log = self._job.board.folder / SLURM / f"{job_id}_0_log.err"
+                told = f"; its log: {log}" if log.is_file() else ""
+                yield Lost(unit, f"SLURM job {job_id} ended as {state}; the same command does it again{told}")
         for unit in again:
             self._tries[unit.key] += 1
         self._submit(again)
