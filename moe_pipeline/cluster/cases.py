@@ -12,7 +12,6 @@ from moe_pipeline.cluster.worker import Job
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
-from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.batch.schedule import Keep, do_case
 from moe_pipeline.inference.options import ModelOptions
 from moe_pipeline.journal.written import Written
@@ -54,10 +53,12 @@ class CasesOnEngine:
 
     @classmethod
     def of(cls, engine: Engine, resources: Resources, model: ModelOptions, out: Path) -> "CasesOnEngine":
-        """For an output folder; what workers of an earlier run have written into it is noted as ours first."""
-        board = Board(out.resolve() / "units")
-        board.take_notes(Written(out / FINISHED).take)
-        return cls(engine, resources, model, board)
+        """For an output folder."""
+        return cls(engine, resources, model, Board(out.resolve() / "units"))
+
+    def take_notes(self, own: Written) -> None:
+        """Note what workers have written, also for an earlier command; some may still be at it."""
+        self.board.take_notes(own.take)
 
     def told(self) -> str:
         """Where the cases are done and what their workers say, in one line."""

@@ -78,12 +78,13 @@ class Board:
         return self.folder / f"{key}.{HOST}-{os.getpid()}{_NOTES}"
 
     def take_notes(self, take: Callable[[Path], None], record: UnitRecord | None = None) -> None:
-        """Hand over what the worker of a unit has noted, or what all have, and forget it."""
-        found = [self.folder / record.notes] if record is not None and record.notes else []
-        for path in _notes_in(self.folder, "") if record is None else found:
-            if path.is_file():
+        """Hand over what all workers have noted so far; or of a unit that has ended, and forget its notes."""
+        if record is None:
+            for path in _notes_in(self.folder, ""):
                 take(path)
-                path.unlink()
+        elif record.notes and (path := self.folder / record.notes).is_file():
+            take(path)
+            path.unlink()
 
     def log(self, key: str) -> Path:
         """Where a unit says what it has to say."""
@@ -106,7 +107,12 @@ class Board:
             record = self.record(key) if keep_done else None
             if record is None or record.status != "done":
                 self.drop(key)
-        for path in (*self.folder.glob(f"{SLURM}/*.pkl"), *self.folder.glob(f"{SLURM}/*.sh"), self.folder / JOBS):
+        for path in (
+            *_notes_in(self.folder, ""),
+            *self.folder.glob(f"{SLURM}/*.pkl"),
+            *self.folder.glob(f"{SLURM}/*.sh"),
+            self.folder / JOBS,
+        ):
             path.unlink(missing_ok=True)
         for folder in (self.logs, self.folder):
             if folder.is_dir() and not any(folder.iterdir()):

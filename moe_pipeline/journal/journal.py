@@ -71,7 +71,8 @@ class Journal(Generic[LineT]):
     def take(self, path: Path) -> None:
         """Append the lines that a worker has written elsewhere."""
         for line in _read(path, self._model).values():
-            self.add(line)
+            if self.known.get(line.case_id) != line:
+                self.add(line)
 
     def add(self, line: LineT) -> None:
         """Append a line."""

@@ -5,7 +5,7 @@ A line is appended before its file gets its name, so that a killed run leaves no
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path, PurePosixPath
@@ -46,6 +46,8 @@ class Written:
         self._journal = journal
         self._known: dict[str, set[tuple[int, str]]] = {}
         self._inside: dict[str, set[str]] = {}
+        self.ask: Callable[[], None] | None = None
+        """Asked, before a file is called foreign, to note what others have written meanwhile."""
         for line in (*also, *_lines(journal)):
             self._remember(line)
 
@@ -56,6 +58,7 @@ class Written:
     def only(self, names: Iterable[str]) -> "Written":
         """The same, knowing some files alone: small enough to be sent to a worker."""
         part = copy(self)
+        part.ask = None
         part._known = {name: self._known[name] for name in names if name in self._known}
         part._inside = {}
         for name in part._known:
@@ -80,6 +83,13 @@ class Written:
 
     def is_foreign(self, name: str) -> bool:
         """Whether something stands there that is not as we left it."""
+        foreign = self._seems_foreign(name)
+        if foreign and self.ask is not None:
+            self.ask()
+            return self._seems_foreign(name)
+        return foreign
+
+    def _seems_foreign(self, name: str) -> bool:
         path = self.folder / name
         if not os.path.lexists(path):
             return False

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import csv_text, remove_leftovers, sha256_json
@@ -83,6 +84,8 @@ def predict_folder(
     prompting = Prompting.of(options.prompts, images, [task.case for task in tasks], class_tables(model))
     extras = ExtraOutputs(Written(out / FINISHED), options.outputs)
     files = CaseFiles(images, prompting, model.channel, options.segment, extras)
+    if run is not None:
+        files.own.ask = partial(run.take_notes, files.own)
     description = _description(model, files)
     finished = Finished(files.own, images, description)
     book = _Book(tasks, files, finished, progress)

@@ -5,19 +5,29 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from itertools import islice
+from typing import Protocol
 
 import torch
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.options import ModelOptions
+from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.parallel import process_pool
 
 Keep = Callable[[CaseTask, Outcome], None]
 """Told of each case when its files are written."""
-RunCases = Callable[[CaseFiles, Sequence[CaseTask], str, Keep], None]
-"""Whoever does cases elsewhere than in this process; also told the hash of what is the same for all of them."""
+
+
+class RunCases(Protocol):
+    """Whoever does cases elsewhere than in this process."""
+
+    def take_notes(self, own: Written) -> None:
+        """Note what has been written there so far, perhaps since an earlier command."""
+
+    def __call__(self, files: CaseFiles, tasks: Sequence[CaseTask], description: str, keep: Keep) -> None:
+        """Do cases; `description` is the hash of what is the same for all of them."""
 
 
 def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[CaseTask], keep: Keep) -> None:
