@@ -88,7 +88,7 @@ def test_keys_follow_the_inputs(tmp_path: Path) -> None:
 def test_at_the_end_only_what_failed_is_forgotten_where_nothing_else_says_what_is_done(tmp_path: Path) -> None:
     board = Board(tmp_path / "units")
     for status in ("done", "failed"):
-        board.write(status, UnitRecord(name=status, status=status))  # type: ignore[arg-type]
+        board.write(status, UnitRecord(name=status, status=status))
     board.close(keep_done=True)
     assert board.ended() == {"done"}
     board.close()
