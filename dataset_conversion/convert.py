@@ -23,7 +23,7 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
-from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
+from moe_pipeline.records.names import fault_of_name, fault_of_title, printable, shown
 
 REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
@@ -84,9 +84,9 @@ def convert(
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
     n_channels = len(described.channel_names)
-    has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
+    has_training = any(case.part == "training" for case in described.cases)
     if not done or (has_training and not any(case.part == "training" for case in done)):
-        reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
+        reasons = [f"{printable(row.case_id)}: {row.message}" for row in rows if row.status == "failed"]
         summed = [one.lines()[0] for one in _accounting(source, described, entries, rows)]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20], *summed]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
@@ -100,10 +100,10 @@ def convert(
         accounting=_accounting(source, described, entries, rows),
         notes=(
             *described.notes,
-            *told_missing(described),
-            *one_patient(done),
+            *_told_regions(described),
             *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
         ),
+        warnings=(*told_missing(described), *one_patient(done)),
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )
@@ -188,6 +188,12 @@ def told_missing(described: SourceDataset) -> tuple[str, ...]:
     return (told,) if n else ()
 
 
+def _told_regions(described: SourceDataset) -> tuple[str, ...]:
+    names = [name for name, value in described.regions.get("labels", {}).items() if isinstance(value, list)]
+    told = f"{', '.join(names)}: regions are kept, and scored by moe evaluate; to train, say with --labels what is what"
+    return (told,) if names else ()
+
+
 def source_bytes(case: SourceCase) -> int:
     """Roughly the memory that a case takes."""
     return case_bytes(case.images) * len(case.images) if case.load is None else case_bytes(case.images)
@@ -266,6 +272,7 @@ def _describe(described: SourceDataset, labels: dict[str, int], done: list[Sourc
             **({"patients": patients} if patients else {}),
             "channel_names": {str(number): name for number, name in enumerate(described.channel_names)},
             "labels": labels,
+            **described.regions,
             "numTraining": sum(case.part == "training" for case in done),
             "file_ending": FILE_ENDING,
         }

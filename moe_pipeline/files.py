@@ -112,6 +112,22 @@ def _is_in_use(path: Path, pid: int, host: str) -> bool:
         return False
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; not if its folder may not be entered: whoever lists the folder says so."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_file`, for a folder."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file as a whole."""
     with atomic_path(path) as temporary:

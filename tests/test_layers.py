@@ -17,6 +17,7 @@ ORDER = (
     "progress",
     "parallel",
     "charts",
+    "web",
     "records",
     "journal",
     "workspace",

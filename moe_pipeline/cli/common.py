@@ -31,6 +31,8 @@ Risk = Annotated[
 ]
 Confidence = Annotated[float, typer.Option(help="That this is held.", min=0.5, max=0.9999)]
 
+WithReport = Annotated[bool, typer.Option("--report/--no-report", help="Also write report.html beside the tables.")]
+
 ROOT = Path("moe_workspace")
 FIXES = ("safe", "snap", "round", "resample-labels", "split-4d", "sform", "qform", "pixdim", "mm", "union")
 """Values of --fix, as `records.check.FIXES`, which is not loaded before a command runs."""
@@ -89,6 +91,17 @@ def _stage_lines() -> "Progress":
     return show
 
 
+def show_report(folder: Path, wanted: bool) -> None:
+    """Write the page of a run that is done, and print where it is, or why there is none."""
+    if not wanted:
+        return
+    from moe_pipeline.commands.report import report_line
+
+    with progress_bar() as progress:
+        line = report_line([folder], progress=progress)
+    typer.echo(line)
+
+
 def show_routing(card: "GateCard") -> None:
     """Print who answers the validation prompts of each dataset."""
     for name, shares in card.confusion.items():
@@ -105,9 +118,10 @@ def show_claims(card: "GateCard") -> None:
         return
     of = card.claims.guarantee
     held = "" if of.held else f"; the {of.risk:g} asked for cannot be shown with so few prompts"
+    lost = "" if of.lost is None else f", {of.lost:.4f} without what is won"
     typer.echo(
         f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence, measured "
-        f"{of.mean_loss:.4f} on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
+        f"{of.mean_loss:.4f}{lost}, on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
     )
     for name, claim in card.claims.experts.items():
         typer.echo(

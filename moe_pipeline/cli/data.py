@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Engine, RayAddress, Root, progress_bar
+from moe_pipeline.cli.common import (
+    FIXES,
+    ROOT,
+    BareFix,
+    Dataset,
+    Engine,
+    RayAddress,
+    Root,
+    WithReport,
+    progress_bar,
+    show_report,
+)
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ def convert(
     ] = None,
     engine: Engine = "local",
     ray_address: RayAddress = None,
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Convert a raw dataset to nnU-Net v2's layout, or check it."""
@@ -53,6 +65,7 @@ def convert(
     from dataset_conversion.layout import Options
     from dataset_conversion.naming import suggest_name
     from moe_pipeline.cluster.engines import EngineOptions
+    from moe_pipeline.records.names import printable
 
     place = Workspace(workspace)
     options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()), threshold)
@@ -72,6 +85,7 @@ def convert(
             )
         typer.echo(as_table(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         typer.echo(f"all of it: {place.checks(name) / 'check.txt'} and check.json")
+        show_report(place.checks(name), report)
         raise typer.Exit(1 if found.errors else 0)
     name = out or suggest_name(source)
     target = Path(name) if "/" in name else place.raw(name)
@@ -80,19 +94,23 @@ def convert(
     if run is not None:  # a worker may stand in another folder
         source, target = source.resolve(), target.resolve()
     with progress_bar() as progress:
-        report = convert_dataset(
+        converted = convert_dataset(
             source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes, run=run
         )
-    sums = [f"  {line}" for one in report.accounting for line in one.lines()]
-    typer.echo("\n".join([report.summary(), *(f"  {note}" for note in report.notes), *sums]))
+    sums = [f"  {line}" for one in converted.accounting for line in one.lines()]
+    typer.echo("\n".join([converted.summary(), *(f"  {note}" for note in converted.notes), *sums]))
     if fixes:
-        typer.echo("\n".join(f"  {row.case_id}: {row.message}" for row in report.changed) or "  nothing was repaired")
-    elif remarked := [f"  {row.case_id}: {row.remarks}" for row in report.changed if row.remarks]:
+        typer.echo(
+            "\n".join(f"  {row.case_id}: {row.message}" for row in converted.changed) or "  nothing was repaired"
+        )
+    elif remarked := [f"  {row.case_id}: {row.remarks}" for row in converted.changed if row.remarks]:
         more = [f"  ... and {len(remarked) - _MAX_REMARKS} more, see conversion.json"] * (len(remarked) > _MAX_REMARKS)
         typer.echo("\n".join([*remarked[:_MAX_REMARKS], *more]))
-    for row in report.failed:
-        typer.echo(f"  {row.case_id}: {row.message}", err=True)
-    if report.failed:
+    for row in converted.failed:
+        typer.echo(f"  {printable(row.case_id)}: {row.message}", err=True)
+    for warning in converted.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if converted.failed:
         raise typer.Exit(1)
 
 
@@ -121,6 +139,7 @@ def plan(
     ] = False,
     engine: Engine = "local",
     ray_address: RayAddress = None,
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
@@ -141,3 +160,4 @@ def plan(
     typer.echo(made.summary())
     if explain:
         typer.echo("\n" + made.explain(shutil.get_terminal_size((120, 24)).columns))
+    show_report(Workspace(workspace).plans(made.plan.dataset), report)

@@ -17,12 +17,13 @@ def demo(
         Path | None, typer.Option("--workspace", help="Where to work; else a temporary folder.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="End the training of each expert after this time.")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the report, if there is a display.")] = False,
 ) -> None:
     """Run the whole job on small synthetic datasets: general against expert against mixture."""
     from moe_pipeline.commands.demo import run_demo
 
     with progress_bar(lines=True) as progress:
-        report = run_demo(workspace, minutes, progress)
+        report = run_demo(workspace, minutes, progress, show=show)
     typer.echo(report)
 
 

@@ -14,9 +14,11 @@ from moe_pipeline.cli.common import (
     RayAddress,
     Risk,
     Root,
+    WithReport,
     positive,
     progress_bar,
     show_claims,
+    show_report,
     show_routing,
 )
 from moe_pipeline.workspace import Workspace
@@ -54,6 +56,7 @@ def finetune(
     engine: Engine = "local",
     ray_address: RayAddress = None,
     overwrite: Overwrite = False,
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Train one expert mask decoder on the cached embeddings of each dataset; or, to compare, the whole network."""
@@ -91,6 +94,7 @@ def finetune(
             whole = finetune_whole(place, folder, options, progress, loggers)
         scores = ", ".join(f"{name} {value:.3f}" for name, value in whole.training["validation"].items())
         typer.echo(f"{out}: best at step {whole.training['best_step']}; validation {scores}")
+        show_report(out, report)
         return
     with progress_bar() as progress:
         card = train(place, folder, options, progress, loggers)
@@ -99,6 +103,7 @@ def finetune(
     if card.click_proposer:
         found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
         typer.echo(f"  its click proposer: {found}")
+    show_report(out, report)
 
 
 def _folds(
@@ -147,6 +152,7 @@ def train_gate(
     risk: Risk = 0.002,
     confidence: Confidence = 0.95,
     device: Device = "cpu",
+    report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
@@ -172,6 +178,7 @@ def train_gate(
     typer.echo(f"{place.model}: tau {card.tau:g}, calibration error {card.calibration_error:.3f}")
     show_routing(card)
     show_claims(card)
+    show_report(place.model, report)
 
 
 @app.command()

@@ -46,18 +46,19 @@ class ScoreCase:
     place: Workspace
     model: Path
     device: str
+    experts_everywhere: bool
     clickings: tuple[Clicking, ...]
 
     def __call__(self, item: ScoreItem, notes: Path) -> CaseScores:
         """Every object as every model segments it; what its record has already is not done again."""
         name = record_name(item.of, item.case)
-        models = _models(self.place, self.model, self.device)
+        models = _models(self.place, self.model, self.device, self.experts_everywhere)
         return score_case(item.case, item.of, models, self.clickings, noting(item.own, notes, [name]), name)
 
 
 @lru_cache(maxsize=1)
-def _models(place: Workspace, model: Path, device: str) -> list[ComparedModel]:
-    return load_compared_models(place, model, device)
+def _models(place: Workspace, model: Path, device: str, experts_everywhere: bool) -> list[ComparedModel]:
+    return load_compared_models(place, model, device, experts_everywhere=experts_everywhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class ScoresOnEngine:
         own, board = request.own, Board(request.own.folder.resolve() / "units")
         board.take_notes(own.take)
         clickings = tuple(request.clickings)
-        job = Job(ScoreCase(request.place, request.model, request.device, clickings), CaseScores, board, self.resources)
+        work = ScoreCase(request.place, request.model, request.device, request.experts_everywhere, clickings)
+        job = Job(work, CaseScores, board, self.resources)
         made_of = sha256_json([ModelCard.load(ModelFolder(request.model).card).sha256(), str(clickings)])
         units = [_unit(of, case, own, made_of) for of in request.sets for case in of.cases]
         scores: dict[str, CaseScores] = {}

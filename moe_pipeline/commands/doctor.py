@@ -16,7 +16,12 @@ from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.store import list_foundations
 from moe_pipeline.workspace import Workspace
 
-_OPTIONAL = {"huggingface_hub": "moe weights fetch", "pydicom": "reading DICOM", "highdicom": "writing DICOM SEG"}
+_OPTIONAL = {
+    "huggingface_hub": "moe weights fetch",
+    "pydicom": "reading DICOM",
+    "highdicom": "writing DICOM SEG",
+    "tokenizers": "text prompts",
+}
 _GIB = 1 << 30
 
 

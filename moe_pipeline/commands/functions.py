@@ -1,5 +1,6 @@
 """The commands as Python functions. What each needs is imported when it is called."""
 
+import time
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 from moe_pipeline.arguments import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from moe_pipeline.cluster.engines import EngineName, EngineOptions
     from moe_pipeline.commands.predict import PredictReport
+    from moe_pipeline.evaluation.challenge import ChallengeReport
     from moe_pipeline.evaluation.forgetting.compare import MatrixReport
     from moe_pipeline.inference.keywords import PredictKeywords
     from moe_pipeline.planning.plan_dataset import PlannedFiles
@@ -187,8 +189,8 @@ def train_gate(
         PipelineError: if an argument is not what it should be, or as `training.gate.train_gate`.
     """
     from moe_pipeline.records.moe import Rule, Targets
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.gate_run import GateOptions
-    from moe_pipeline.training.gate.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     options = GateOptions(
@@ -211,6 +213,7 @@ def predict(
     images: AnyPath,
     out: AnyPath,
     *,
+    preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
     **options: "Unpack[PredictKeywords]",
@@ -222,6 +225,7 @@ def predict(
     Args:
         images: folder of images.
         out: folder for label maps and tables.
+        preset: of a challenge, whose container layout `images` and `out` have then.
         workspace: folder that holds everything moe writes.
         progress: told after each case.
         options: by the names of the command's options; see `inference.options.PredictOptions`.
@@ -229,11 +233,14 @@ def predict(
     Raises:
         PipelineError: if options, model or folders do not fit; before anything is predicted.
     """
+    from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
     from moe_pipeline.inference.keywords import predict_options
 
     chosen = predict_options(images, out, **options)
     as_folder("images", images, "images to segment")
+    if preset is not None:
+        return predict_container(_place(workspace), chosen, as_text("preset", preset), progress)
     return predict_and_score(_place(workspace), chosen, progress)
 
 
@@ -241,6 +248,17 @@ def predict(
 def evaluate(
     predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress = silent
 ) -> "pd.DataFrame": ...
+
+
+@overload
+def evaluate(
+    predictions: AnyPath,
+    references: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    preset: str,
+    progress: Progress = silent,
+) -> "ChallengeReport": ...
 
 
 @overload
@@ -269,10 +287,11 @@ def evaluate(
     matrix: bool = False,
     engine: "EngineName" = "local",
     ray_address: str | None = None,
+    preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
     **options: Any,
-) -> "pd.DataFrame | MatrixReport":
+) -> "pd.DataFrame | ChallengeReport | MatrixReport":
     """Compare label maps with references, or with `matrix` models with each other: `moe evaluate`.
 
     Args:
@@ -283,12 +302,13 @@ def evaluate(
         matrix: compare foundation, experts and mixture on held-back cases instead.
         engine: for `matrix`: where cases are scored: local, slurm or ray.
         ray_address: of a Ray cluster; one is started if not given.
+        preset: score by the rules of a challenge, sppin2023 or cvpr25.
         workspace: for `matrix`.
         progress: told after each case.
         options: for `matrix`: datasets, unseen, clicks, seed, model, device; see `MatrixOptions`.
 
     Returns:
-        One row per case and class, as in dice.csv; or the tables of the comparison.
+        One row per case and class, as in dice.csv; or the tables of the challenge, or of the comparison.
 
     Raises:
         PipelineError: if an argument is not what it should be, or nothing can be compared.
@@ -297,20 +317,29 @@ def evaluate(
 
     chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address)
     if as_flag("matrix", matrix):
-        if predictions is not None or references is not None:
-            raise PipelineError("matrix makes its own predictions; leave out predictions and references")
+        if predictions is not None or references is not None or preset is not None:
+            raise PipelineError("matrix makes its own predictions; leave out predictions, references and preset")
         return _evaluate_models(_place(workspace), out, progress, options, chosen)
     if options or not chosen.is_local:
         raise PipelineError(f"{', '.join(options) or 'engine'}: for matrix=True only")
     if predictions is None or references is None:
         raise PipelineError("give predictions and references, or matrix=True")
-    from moe_pipeline.datasets.classes import classes_beside, classes_of
-    from moe_pipeline.evaluation.folder import evaluate_folder
+    from moe_pipeline.datasets.classes import classes_of, scored_classes_beside
+    from moe_pipeline.evaluation.challenge import evaluate_challenge
+    from moe_pipeline.evaluation.folder import evaluate_folder, record_evaluation
 
     found = as_folder("predictions", predictions, "predicted label maps")
     expected = as_folder("references", references, "reference label maps")
-    classes = classes_beside(expected) or classes_of(expected)
-    return evaluate_folder(found, expected, classes, None if out is None else as_path("out", out), progress=progress)
+    classes, regions = scored_classes_beside(expected)
+    named = classes or classes_of(expected)
+    tables = None if out is None else as_path("out", out)
+    if preset is not None:
+        return evaluate_challenge(found, expected, named, as_text("preset", preset), tables, progress)
+    began = time.monotonic()
+    table = evaluate_folder(found, expected, named, tables, regions=regions, progress=progress)
+    if tables is not None:
+        record_evaluation(tables, found, expected, time.monotonic() - began)
+    return table
 
 
 def _evaluate_models(

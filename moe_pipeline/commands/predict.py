@@ -7,12 +7,12 @@ from pathlib import Path
 
 from moe_pipeline.cluster.cases import CasesOnEngine, absolute
 from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
-from moe_pipeline.datasets.classes import classes_beside
+from moe_pipeline.datasets.classes import scored_classes_beside
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.evaluation.summary import summarise
 from moe_pipeline.evaluation.table import METRICS_CSV, n_failed
-from moe_pipeline.imaging.io.files import list_label_maps
+from moe_pipeline.imaging.io.files import label_maps_in
 from moe_pipeline.inference.batch.folder import predict_folder
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.batch.tally import Tally
@@ -68,7 +68,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         *([f"  done by {engine.told()}"] if engine else []),
         *failures,
     ]
-    _record(model, options, cases, outcome.tally, time.monotonic() - began)
+    _record(model, full, cases, outcome.tally, time.monotonic() - began)
     n_unscored = 0
     if references is not None and cases:
         try:
@@ -107,13 +107,15 @@ def _completed(place: Workspace, options: PredictOptions) -> PredictOptions:
 
 def _score(out: Path, references: Path, rows: Sequence[CaseRow], cases: list[str]) -> tuple[list[str], int]:
     """Write dice.csv; lines for the terminal, and how many cases could not be scored."""
-    scored = sorted(set(cases) & set(dict(list_label_maps(references))))
+    there = label_maps_in(references)
+    scored = sorted(set(cases) & {*dict(there.files), *there.doubled})
     without = sorted(set(cases) - set(scored))
     missing = f"no reference in {references} for {len(without)} of {len(cases)} cases: {', '.join(without[:5])}"
     if not scored:
         return [missing], len(without)
-    classes = classes_beside(references) or {row.class_id: row.class_name for row in rows if row.class_id}
-    table = evaluate_folder(out, references, classes, out, cases=scored)
+    named, regions = scored_classes_beside(references)
+    classes = named or {row.class_id: row.class_name for row in rows if row.class_id}
+    table = evaluate_folder(out, references, classes, out, cases=scored, regions=regions)
     lines = ["", as_text(summarise(table)), *([missing] if without else []), f"details: {out / METRICS_CSV}"]
     lines += [f"  {row['case']}: {row['message']}" for _, row in table[table["status"] == "failed"].iterrows()]
     return lines, n_failed(table)
@@ -124,7 +126,7 @@ def _record(model: Mixture, options: PredictOptions, cases: list[str], tally: Ta
         command="predict",
         versions=library_versions(),
         device=options.model.device,
-        settings=options.by_name(),
+        settings=options.by_name() | {"channel": model.channel},
         inputs=model.hashes,
         seconds=round(seconds, 1),
         results={"label_maps": len(cases), **tally.as_results()},

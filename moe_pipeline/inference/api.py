@@ -1,5 +1,6 @@
 """Prediction from Python: what the command does with files, with images in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -16,9 +17,10 @@ from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_
 from moe_pipeline.inference.keywords import LookKeywords
 from moe_pipeline.inference.options import PLAIN, ModelOptions, SearchOptions, SegmentOptions
 from moe_pipeline.inference.search.experts import class_searches, class_tables
+from moe_pipeline.inference.session.session import SESSION_BYTES, Session
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
-from moe_pipeline.records.prompts import Space
+from moe_pipeline.records.prompts import SessionEvent, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,37 @@ class Predictor:
         result = segment_case(self.mixture, request, options)
         return Prediction(loaded.as_stored(result.labels), result.rows, result)
 
+    def session(
+        self,
+        image: Any,
+        *,
+        spacing_mm: ArrayLike | None = None,
+        most_bytes: int = SESSION_BYTES,
+        listener: Callable[[SessionEvent], None] | None = None,
+    ) -> Session:
+        """Begin interactive work on one image.
+
+        Args:
+            image: as for `predict`.
+            spacing_mm: of an array, along x, y, z.
+            most_bytes: of embeddings that the session keeps.
+            listener: is told every step.
+
+        Raises:
+            ImageError: if the image is no single 3D channel of finite numbers, or all its voxels are equal.
+            GeometryError: if its grid is none, or the array does not fill it.
+        """
+        case, loaded = image_given(image, spacing_mm, self.mixture.channel)
+        return Session(self.mixture, loaded, case, self.options, most_bytes=most_bytes, listener=listener)
+
 
 def load_model(folder: AnyPath | None = None, **options: Unpack[LookKeywords]) -> Predictor:
     """Load a model folder, or with `foundation="nano"` a foundation alone.
 
     Args:
         folder: with moe.json; none for a foundation.
-        options: foundation, device, precision, selector, tau, zoom, max_crops, tta, weights_root; see `ModelOptions`.
+        options: foundation, device, precision, selector, tau, zoom, max_crops, tta, own_crops,
+            weights_root; see `ModelOptions`.
             Imported foundations are looked for in `weights` beside the folder, unless `weights_root` says where.
 
     Raises:

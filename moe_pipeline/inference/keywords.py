@@ -17,6 +17,7 @@ class LookKeywords(TypedDict, total=False):
     zoom: Literal["auto", "in", "out", "off"]
     max_crops: int
     tta: bool
+    own_crops: bool
     weights_root: AnyPath | None
 
 

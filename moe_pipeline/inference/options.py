@@ -39,6 +39,9 @@ class SegmentOptions:
     """Crops that one object may take per decoder; 1 never leaves the first."""
     tta: bool = False
     """Average over the crop and its three mirror images, an expert only along the axes it was trained with."""
+    own_crops: bool = False
+    """Give each object first crops of its own, as a session does; else objects that lie close together share one, which
+    is quicker, and their masks depend a little on each other."""
     uncertainty: bool = False
     """Also make a map of how far the answers can be trusted, and ask the general expert for it also where its answer
     has no weight."""
@@ -76,6 +79,8 @@ class ModelOptions:
     """Crops that one object may take."""
     tta: bool = False
     """Also look at mirror images."""
+    own_crops: bool = False
+    """Give each object first crops of its own, as a session does."""
     weights_root: Path | None = None
     """A workspace's weights folder, for imported foundations."""
 
@@ -102,6 +107,7 @@ class ModelOptions:
             zoom=_ZOOMS[self.zoom],
             max_crops=self.max_crops,
             tta=self.tta,
+            own_crops=self.own_crops,
             uncertainty=uncertainty,
             keep_answers=keep_answers,
         )
@@ -240,7 +246,7 @@ class PredictOptions:
         return tuple(value for value in values if isinstance(value, Path))
 
     def by_name(self) -> dict[str, Any]:
-        """All options by their names, for run.json."""
+        """All options by their names, for run.json; paths hold from wherever it is read."""
         records = (self.model, self.prompts, self.outputs, self.run)
         named = {name: value for record in records for name, value in asdict(record).items()}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
+        return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in named.items()}

@@ -4,6 +4,7 @@ A line is appended before its file gets its name, so that a killed run leaves no
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from moe_pipeline.files import append_line, sha256_file, temporary_for, write_te
 from moe_pipeline.records.base import Part
 
 _MAX_LISTED = 5
+_log = logging.getLogger(__name__)
 
 
 class WrittenFile(Part):
@@ -145,6 +147,20 @@ class Written:
         with self.writing(name) as temporary:
             write_text(temporary, text)
 
+    def write_over(self, name: str, text: str, *, carried_over: bool = False) -> None:
+        """As `write_text`, where users may edit what we write: what is not as we left it is set aside first.
+
+        Args:
+            name: relative to the folder.
+            text: its new content.
+            carried_over: whether all that counts of what stands there is in the text.
+        """
+        if carried_over and (self.folder / name).is_file():
+            self.adopt([name])
+        elif self.is_foreign(name):
+            set_aside(self.folder / name, "it was changed since it was written, or is none of ours")
+        self.write_text(name, text)
+
     def remove(self, name: str) -> None:
         """Remove a file if it is ours and as we left it."""
         if name in self._known and not self.is_foreign(name):
@@ -154,6 +170,12 @@ class Written:
         """Note files that were just written by other means."""
         for name in names:
             path = self.folder / name
+            self._note(WrittenFile(file=name, size_bytes=path.stat().st_size, sha256=sha256_file(path)))
+
+    def expect(self, names: Iterable[str], staged: Path) -> None:
+        """Note files that are about to be moved here from another folder, by the same names."""
+        for name in names:
+            path = staged / name
             self._note(WrittenFile(file=name, size_bytes=path.stat().st_size, sha256=sha256_file(path)))
 
     def check_all(self) -> None:
@@ -197,6 +219,24 @@ def files_below(folder: Path) -> list[str]:
     """Everything in a folder that is no folder, relative to it, links as what they are."""
     paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Give a file that has to make room a name that nothing has: plan.previous.json, plan.previous2.json, ...
+
+    Args:
+        path: of the file.
+        why: for the log.
+
+    Returns:
+        Its new path.
+    """
+    stem, dot, ending = path.name.partition(".")
+    names = (f"{stem}.previous{number or ''}{dot}{ending}" for number in (0, *range(2, 1 << 16)))
+    free = next(one for name in names if not os.path.lexists(one := path.with_name(name)))
+    path.rename(free)
+    _log.warning("%s: %s; it is replaced and kept as %s", path, why, free.name)
+    return free
 
 
 def refuse_existing(path: Path) -> None:

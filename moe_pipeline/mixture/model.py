@@ -80,7 +80,7 @@ class Mixture:
         """Who answers one prompt, or with claims who may claim it, from the general view's embedding.
 
         Args:
-            embedding: (1, C, g, g, g).
+            embedding: (1, C, *grid).
             coordinates: (1, n, 3) voxels of the crop.
             labels: (1, n).
             refused: outputs of added experts whose claim did not hold.

@@ -122,6 +122,11 @@ def foundation_is_there(model: Path, weights_root: Path | None = None) -> bool:
 
 
 def _manifest(archive: Archive) -> ShareManifest:
+    if MANIFEST not in archive.names() and ModelFolder.CARD in archive.names():
+        raise PipelineError(
+            f"{archive.source}: a model, but not an exported one, as it has no {MANIFEST}; predict with --model "
+            f"{archive.source}, or share it with `moe export`"
+        )
     if MANIFEST not in archive.names():
         raise PipelineError(f"{archive.source}: has no {MANIFEST}; expected what `moe export` wrote")
     with archive.open(MANIFEST) as stream:

@@ -1,16 +1,16 @@
 """The stage: check, fingerprint, plan and split a dataset, and save all of it."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from moe_pipeline.datasets.accounting import Entry, Handled, account_for, of_left_out, walk
+from moe_pipeline.datasets.accounting import COUNTED, Entry, Handled, account_for, of_left_out, walk
 from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.journal.written import Written, set_aside
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.explain import explain
@@ -30,7 +30,6 @@ _NO_VALIDATION = (
     "  warning: no fold holds a case back for validation, as all cases that can be learnt from are one, or "
     "of one patient; if these are several people, say who is who: `patients` in dataset.json, or --patients"
 )
-_log = logging.getLogger(__name__)
 
 FingerprintEach = Callable[
     [Callable[[Case], CaseFingerprint], Sequence[Case], Callable[[Case], int], str, Progress], Iterator[CaseFingerprint]
@@ -63,11 +62,17 @@ class PlannedFiles:
     def summary(self) -> str:
         """A few lines for the terminal."""
         plan, costs, view = self.plan, self.plan.estimates, self.plan.view
-        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_mm:g} mm, edited"
+        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_in_words}, edited"
         warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
                 warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
+        if absent := [found.name for found in self.fingerprint.classes.values() if found.cases == 0]:
+            told = "is in dataset.json, but no case has a voxel of it, so it is left out"
+            warnings += [f"  warning: the class {name} {told}" for name in absent]
+        if n := _n_missing(self.fingerprint):
+            told = "training cases that dataset.json counts are not here: copy them, or correct numTraining"
+            warnings.append(f"  warning: {n} {told}")
         sums = [f"  {line}" for one in self.fingerprint.accounting for line in one.lines()]
         return "\n".join(
             [
@@ -124,6 +129,7 @@ def plan_dataset(
     entries = walk(folder)
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
+    own = Written(PlanFolder(out).journal)
     cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse, run=run)
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
@@ -142,9 +148,9 @@ def plan_dataset(
     proposed = make_plan(fingerprint, preset, machine := this_machine(), seed)
     plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
     plan = _costed(plan, estimate(plan, fingerprint, preset, machine)) if plan else proposed
-    fingerprint.save(PlanFolder(out).fingerprint)
-    splits.save(PlanFolder(out).splits)
-    plan.save(PlanFolder(out).plan)
+    own.write_over(PlanFolder(out).fingerprint.name, fingerprint.as_text())
+    own.write_over(PlanFolder(out).splits.name, splits.as_text(), carried_over=True)
+    own.write_over(PlanFolder(out).plan.name, plan.as_text(), carried_over=reuse)
     return PlannedFiles(plan, fingerprint, splits, proposed, preset)
 
 
@@ -157,10 +163,9 @@ def fingerprint_cases(
     run: FingerprintEach = fingerprint_here,
 ) -> list[CaseFingerprint]:
     """Fingerprints of all training cases in order; those that the journal knows and that still hold are not remade."""
-    if not reuse:
-        journal_path.unlink(missing_ok=True)
     journal = Journal(journal_path, CaseFingerprint, dataset.folder, description_sha256(dataset.json))
-    known = {case.case_id: line for case in dataset.cases if (line := journal.find(case.case_id, case_files(case)))}
+    cases = dataset.cases if reuse else ()
+    known = {case.case_id: line for case in cases if (line := journal.find(case.case_id, case_files(case)))}
     missing = [case for case in dataset.cases if case.case_id not in known]
     work = partial(
         _fingerprint, dataset=replace(dataset, cases=(), test_cases=(), faults=()), crashes=journal_path.parent
@@ -203,6 +208,11 @@ def _accounting(
     return account_for(dataset.folder, entries, Handled(used, errors, tests | lost, n_missing))
 
 
+def _n_missing(fingerprint: Fingerprint) -> int:
+    cases = [one for one in fingerprint.accounting if one.of == "cases"]
+    return sum(left.count for one in cases for left in one.left_out if left.reason.startswith(COUNTED))
+
+
 def _case_bytes(case: Case) -> int:
     return case_bytes(case.images[:1])  # channels are read one after the other
 
@@ -220,6 +230,5 @@ def _kept_plan(out: Path, fingerprint: Fingerprint, preset: FoundationPreset, se
     if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), preset.name, seed):
         check_plan(plan, fingerprint, preset, path)
         return plan
-    path.replace(PlanFolder(out).previous_plan)
-    _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)
+    set_aside(path, "made from other data or settings")
     return None

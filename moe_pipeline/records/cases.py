@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from moe_pipeline.records.base import Part
+from moe_pipeline.records.names import printable
 
 _MAX_REASONS = 8
 _LONGEST = 120
@@ -56,7 +57,7 @@ class LeftOut(Part):
 
     def told(self) -> str:
         """In one line."""
-        names = [*self.examples, *["..."] * (self.count > len(self.examples) > 0)]
+        names = [*map(printable, self.examples), *["..."] * (self.count > len(self.examples) > 0)]
         reason = self.reason if len(self.reason) <= _LONGEST else f"{self.reason[:_LONGEST]}..."
         return f"{self.count} {reason}" + (f": {', '.join(names)}" if names else "")
 

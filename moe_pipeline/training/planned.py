@@ -95,7 +95,7 @@ def cache_request(
         cases=tuple(planned.raw.case(case_id) for case_id in ids),
         recipe=CropRecipe(
             view=view,
-            low_res_voxels=planned.foundation.low_resolution_size,
+            low_res_voxels=planned.foundation.geometry.low_resolution_size,
             crops=plan.crops_per_case,
             class_weights=plan.class_weights,
             mirror_axes=plan.mirror_axes,
@@ -108,5 +108,4 @@ def cache_request(
         seed=plan.seed,
         encoded=encoded,
     )
-    name = f"{view.spacing_mm:g}mm_{view.size_voxels}"
-    return request, place.embeddings(plan.dataset) / (name if encoded else f"{name}_images")
+    return request, place.embeddings(plan.dataset) / (view.short_name if encoded else f"{view.short_name}_images")

@@ -45,6 +45,8 @@ class MatrixOptions:
     """Model folder; the workspace's if not given."""
     device: str = "cpu"
     """Where to compute."""
+    own_experts: bool = False
+    """Whether each expert answers its own set only: much faster with many experts."""
 
     def __post_init__(self) -> None:
         if not self.clicks or min(self.clicks) < 1:
@@ -89,6 +91,8 @@ class ScoreRequest:
     """Model folder."""
     device: str
     """Where to compute."""
+    experts_everywhere: bool
+    """Whether each expert answers all sets, not only its own."""
     sets: Sequence[EvaluationSet]
     clickings: Sequence[Clicking]
     own: Written
@@ -163,11 +167,13 @@ def compare(
     clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
     own = Written(out / FINISHED)
     own.check([RUN_JSON, *(file for clicking in clickings for file in _tables(clicking.n_clicks))])
-    models = load_compared_models(place, folder, options.device if run is None else "cpu")
+    device = options.device if run is None else "cpu"
+    models = load_compared_models(place, folder, device, experts_everywhere=not options.own_experts)
     if run is None:
         scores, failures = _score_all(sets, models, clickings, own, progress)
     else:
-        scores, failures = run(ScoreRequest(place, folder, options.device, sets, clickings, own), progress)
+        request = ScoreRequest(place, folder, options.device, not options.own_experts, sets, clickings, own)
+        scores, failures = run(request, progress)
     if not scores:
         raise PipelineError("not a single case could be compared: " + "; ".join(failures[:3]))
     kinds = _kinds(folder, sets)

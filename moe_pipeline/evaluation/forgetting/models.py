@@ -48,8 +48,16 @@ class ComparedModel:
         return sha256_json(parts)
 
 
-def load_compared_models(place: Workspace, model_folder: Path, device: str) -> list[ComparedModel]:
+def load_compared_models(
+    place: Workspace, model_folder: Path, device: str, *, experts_everywhere: bool = True
+) -> list[ComparedModel]:
     """All columns of a model folder, on one copy of the foundation.
+
+    Args:
+        place: the workspace.
+        model_folder: of the mixture.
+        device: where to compute.
+        experts_everywhere: whether each expert answers the sets of the others, too.
 
     Raises:
         PipelineError: if the model folder is incomplete.
@@ -64,7 +72,9 @@ def load_compared_models(place: Workspace, model_folder: Path, device: str) -> l
     for expert in model.experts:
         alone = with_expert(general, expert)
         hashes = {**general.hashes, expert.name: model.hashes[expert.name]}
-        models.append(ComparedModel(expert.name, in_words(expert.view), replace(alone, hashes=hashes)))
+        alone = replace(alone, hashes=hashes)
+        everywhere, by_set = (alone, {}) if experts_everywhere else (None, {expert.name: alone})
+        models.append(ComparedModel(expert.name, in_words(expert.view), everywhere, by_set))
     models += [_wholly_finetuned(name, path, general, device) for name, path in _sft_files(place, model_folder)]
     chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
     models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(ModelFolder(model_folder).card).sha256()))
@@ -93,7 +103,7 @@ def _wholly_finetuned(dataset: str, path: Path, general: Mixture, device: str) -
 
 def in_words(view: View) -> str:
     """A view for people."""
-    return f"{view.spacing_mm:g} mm, {view.size_voxels} voxels"
+    return f"{view.spacing_in_words}, {view.size_in_words}"
 
 
 def _foundation_hashes(model: Mixture) -> dict[str, str]:

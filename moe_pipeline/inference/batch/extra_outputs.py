@@ -1,7 +1,7 @@
-"""Files beside a label map: how probable each class is, and where to look twice."""
+"""Files beside a label map: the clicks, how probable each class is, and where to look twice."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,12 @@ from moe_pipeline.imaging.io.probability_maps import write_fractions
 from moe_pipeline.inference.interactive.segment_case import CaseResult
 from moe_pipeline.inference.options import OutputOptions
 from moe_pipeline.journal.written import Written
+from moe_pipeline.paths import PredictionFolder
+from moe_pipeline.prompts.prompt import Prompt, from_world
 from moe_pipeline.records.cases import CaseRow
+from moe_pipeline.records.prompts import ObjectPrompt, PromptFile
 
+CLICKS = PredictionFolder.CLICKS
 PROBABILITIES = "probabilities"
 UNCERTAINTY = "uncertainty"
 
@@ -45,7 +49,7 @@ class ExtraOutputs:
             PipelineError: if something that is not ours is in the way.
         """
         self.forget(case)
-        written = []
+        written = [self._write_clicks(result.clicked, case, native)] if result.clicked else []
         for class_id in result.answers if self.options.save_probabilities else ():
             written.append(f"{PROBABILITIES}/{case}/{class_id}.nii.gz")
             with self.own.writing(written[-1]) as temporary:
@@ -64,11 +68,12 @@ class ExtraOutputs:
     def folders(self) -> tuple[Path, ...]:
         """Every folder that is written to."""
         out = self.own.folder
-        return out, out / UNCERTAINTY, *(out / PROBABILITIES).glob("*/")
+        return out, out / CLICKS, out / UNCERTAINTY, *(out / PROBABILITIES).glob("*/")
 
     def names(self, case: str) -> list[str]:
         """Everything that may be written or removed of a case, beside its label map."""
-        wanted = [f"{UNCERTAINTY}/{case}.nii.gz"] if self.options.uncertainty else []
+        wanted = [_clicks_of(case)]
+        wanted += [f"{UNCERTAINTY}/{case}.nii.gz"] if self.options.uncertainty else []
         wanted += [f"{case}.dcm"] if self.options.dicom_seg else []
         if self.options.save_probabilities:
             there = (self.own.folder / PROBABILITIES / case).glob("*")
@@ -80,9 +85,28 @@ class ExtraOutputs:
         for name in self._ever_written(case):
             self.own.remove(name)
 
+    def _write_clicks(self, clicked: Sequence[Prompt], case: str, native: Geometry) -> str:
+        objects = [
+            ObjectPrompt(
+                class_id=one.class_id,
+                class_name=one.class_name,
+                points=from_world(one.clicks_mm, "world_lps_mm", native).round(4).tolist(),
+                labels=one.labels.tolist(),
+            )
+            for one in clicked
+        ]
+        made_by = "" if clicked[0].source == "prompts" else f"moe predict, {clicked[0].source}"
+        name, content = _clicks_of(case), {case: tuple(objects)}
+        self.own.write_text(name, PromptFile(space="world_lps_mm", made_by=made_by, cases=content).as_text())
+        return name
+
     def _ever_written(self, case: str) -> list[str]:
-        single = (f"{UNCERTAINTY}/{case}.nii.gz", f"{case}.dcm")
+        single = (_clicks_of(case), f"{UNCERTAINTY}/{case}.nii.gz", f"{case}.dcm")
         return [*self.own.names_in(f"{PROBABILITIES}/{case}"), *(name for name in single if name in self.own)]
+
+
+def _clicks_of(case: str) -> str:
+    return f"{CLICKS}/{case}.json"
 
 
 def _names(rows: Iterable[CaseRow]) -> dict[int, str]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import csv_text, remove_leftovers, sha256_json
-from moe_pipeline.imaging.io.files import SUFFIXES, list_images, list_label_maps
+from moe_pipeline.imaging.io.files import SUFFIXES, images_in
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
 from moe_pipeline.inference.batch.prompt_sources import Prompting
@@ -75,20 +75,22 @@ def predict_folder(
     refuse_inputs(out, options.reads)
     if images.is_file():
         raise ImageError(f"{images}: a file, expected a folder of images; give {images.parent}")
-    tasks = [CaseTask(case, path) for case, path in list_images(images)]
-    if not tasks:
+    listed = images_in(images)
+    tasks = [CaseTask(case, path) for case, path in listed.files]
+    cases = sorted([*dict(listed.files), *listed.doubled])
+    if not cases:
         there = "".join(f"\n  {len(names)} {why}" for why, names in files_left_out(images, [], [out]).items())
         raise ImageError(f"{images}: no image found; expected files ending in {', '.join(SUFFIXES)}, or DICOM{there}")
     if options.prompts.search is not None:
         class_searches(model, options.prompts.search)  # what there is none of is an error before any case
-    prompting = Prompting.of(options.prompts, images, [task.case for task in tasks], class_tables(model))
+    prompting = Prompting.of(options.prompts, images, cases, class_tables(model))
     extras = ExtraOutputs(Written(out / FINISHED), options.outputs)
     files = CaseFiles(images, prompting, model.channel, options.segment, extras)
     if run is not None:
         files.own.ask = partial(run.take_notes, files.own)
     description = _description(model, files)
     finished = Finished(files.own, images, description)
-    book = _Book(tasks, files, finished, progress)
+    book = _Book(cases, files, finished, progress, listed.doubled)
     to_do = tasks if options.run.overwrite else [task for task in tasks if not book.is_done(task)]
     names = [name for task in to_do for name in files.names(task.case)]
     files.own.check([CASES_CSV, *tables, *names], options.reads)
@@ -112,8 +114,8 @@ def predict_folder(
     finally:
         _tidy(files)
     apart = (out, *(prompting.given.files if prompting.given else ()), *(p for p in options.reads if p != images))
-    left_out = files_left_out(images, [path for _, path in list_label_maps(images)], apart)
-    stale = finished.left_over([task.case for task in tasks])
+    left_out = files_left_out(images, listed.paths, apart)
+    stale = finished.left_over(cases)
     notes = (f"  of an earlier run, without an image now: {', '.join(stale)}",) if stale else ()
     return FolderOutcome(tuple(book.rows()), book.tally(left_out), notes)
 
@@ -126,10 +128,14 @@ def _tidy(files: CaseFiles) -> None:
 class _Book:
     """What has become of the cases."""
 
-    def __init__(self, tasks: Sequence[CaseTask], files: CaseFiles, finished: Finished, progress: Progress) -> None:
-        self._tasks, self._files, self._finished = tasks, files, finished
+    def __init__(
+        self, cases: Sequence[str], files: CaseFiles, finished: Finished, progress: Progress, faults: Mapping[str, str]
+    ) -> None:
+        self._cases, self._files, self._finished = cases, files, finished
         self._progress = progress
-        self._rows: dict[str, tuple[CaseRow, ...]] = {}
+        self._rows: dict[str, tuple[CaseRow, ...]] = {
+            case: (CaseRow(case=case, status="failed", message=why),) for case, why in faults.items()
+        }
         self._before: set[str] = set()
         self._next_save = 0.0
         self._report()
@@ -137,14 +143,14 @@ class _Book:
     def kept(self) -> str:
         """How far the run has come, for messages."""
         tally = self.tally({})
-        return f"{tally.done + tally.before} of {len(self._tasks)} cases are finished and kept"
+        return f"{tally.done + tally.before} of {len(self._cases)} cases are finished and kept"
 
     def tally(self, left_out: Mapping[str, tuple[str, ...]]) -> Tally:
         """What has become of the cases so far, and of the files that are of no case."""
         failed = sum(any(row.status == "failed" for row in rows) for rows in self._rows.values())
         before = len(self._before)
         done = len(self._rows) - failed - before
-        return Tally(done, before, failed, len(self._tasks) - len(self._rows), left_out)
+        return Tally(done, before, failed, len(self._cases) - len(self._rows), left_out)
 
     def is_done(self, task: CaseTask) -> bool:
         """Whether an earlier run has finished a case; its rows are kept then.
@@ -182,7 +188,7 @@ class _Book:
 
     def rows(self) -> list[CaseRow]:
         """In the order of the cases."""
-        return [row for task in self._tasks for row in self._rows.get(task.case, ())]
+        return [row for case in self._cases for row in self._rows.get(case, ())]
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -200,7 +206,7 @@ class _Book:
         self._next_save = now + _SAVE_SHARE * (now - began)
 
     def _report(self) -> None:
-        self._progress("predicting", len(self._rows), len(self._tasks))
+        self._progress("predicting", len(self._rows), len(self._cases))
 
 
 def rows_as_csv(rows: list[CaseRow]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import ImageError, PromptError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.imaging.io.files import case_id_of, list_label_maps, read_label_map
+from moe_pipeline.imaging.io.files import SUFFIXES, Listing, case_id_of, label_maps_in, read_label_map
 from moe_pipeline.imaging.volume import LoadedImage, Volume
 from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
 from moe_pipeline.inference.options import PromptOptions
@@ -28,12 +28,14 @@ class Prompting:
         options: where they come from.
         given: prompts in our formats, if they do come from there.
         references: label map by case, for the simulated user.
+        doubled: cases with several of them, and which.
         classes: ids and names that the simulated user prompts; those found in a reference where empty.
     """
 
     options: PromptOptions
     given: PromptSet | None = None
     references: dict[str, Path] = field(default_factory=dict)
+    doubled: dict[str, str] = field(default_factory=dict)
     classes: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -58,7 +60,8 @@ class Prompting:
                 "%s: prompts for no image of %s: %s%s", given.path, images, ", ".join(idle[:_MOST_NAMED]), more
             )
         classes = classes_beside(options.labels) if options.labels else {}
-        return cls(options, given, references_in(options.labels) if options.labels else {}, classes)
+        references = references_in(options.labels) if options.labels else Listing((), {})
+        return cls(options, given, dict(references.files), references.doubled, classes)
 
     def only(self, case: str) -> "Prompting":
         """The same, for one case alone."""
@@ -98,6 +101,8 @@ class Prompting:
             return PromptRequest(case, image.volume, tuple(self.given.of_case(case, image.native)))
         if self.options.search is not None:
             return SearchRequest(case, image.volume, self.options.search)
+        if case in self.doubled:
+            raise PromptError(f"{case}: {self.doubled[case]}")
         if case not in self.references:
             raise PromptError(
                 f"{case}: no reference {case}.nii.gz (or another format) in {self.options.labels} to click by"
@@ -121,13 +126,15 @@ def channel_file(path: Path, channel: int) -> Path:
     if channel == 0:
         return path
     case = case_id_of(path)
-    other = path.with_name(path.name.replace(case, f"{case.removesuffix('_0000')}_{channel:04d}", 1))
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    stem, own = path.name[: len(path.name) - len(ending)], path.name[len(path.name) - len(ending) :]
+    other = path.with_name(f"{stem.removesuffix('_0000')}_{channel:04d}{own}")
     if not case.endswith("_0000") or not other.is_file():
         raise ImageError(f"{path}: the model looks at channel {channel}, expected it beside this file as {other.name}")
     return other
 
 
-def references_in(folder: Path) -> dict[str, Path]:
+def references_in(folder: Path) -> Listing:
     """Label map by case.
 
     Raises:
@@ -135,7 +142,7 @@ def references_in(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise PromptError(f"{folder}: no such folder; --labels expects a folder of label maps")
-    return dict(list_label_maps(folder))
+    return label_maps_in(folder)
 
 
 def _classes_in(reference: Volume) -> dict[int, str]:

@@ -21,7 +21,11 @@ from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.moe.selector import Route
+from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.cases import CaseRow
+
+FirstLook = tuple[Route, tuple[WindowIndex, WindowIndex | None]]
+"""Who answers an object, and its first crops in the foundation's view and in the expert's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class CaseResult:
         uncertainty: uint8, 255 the most doubtful; None if it was not asked for.
         answers: per class id those of its objects, on the decoders' low-resolution voxels; empty unless they were
             asked for.
+        clicked: the clicks that each answered object was answered with, in the order of the rows that have some.
     """
 
     labels: Volume
     rows: tuple[CaseRow, ...]
     uncertainty: Volume | None = None
     answers: dict[int, tuple[MixtureMask, ...]] = field(default_factory=dict)
+    clicked: tuple[Prompt, ...] = ()
 
     def probability(self, class_id: int) -> Volume:
         """0 to 255 for 0 to 1, of a class whose answers were kept; of several objects the highest counts."""
@@ -64,15 +70,16 @@ def segment_case(
     Raises:
         ImageError: if all voxels of the image are equal.
     """
-    _refuse_without_contrast(request)
+    refuse_without_contrast(request.case, request.image)
     bank = bank_for(model, request.image, options) if bank is None else bank
     assert bank.fits(request.image, model.foundation, tta=options.tta), "crops of another image or foundation"
     objects, missing = _objects(model, bank, request)
     highest = max((wanted.class_id for wanted in objects), default=0)
     label_map = LabelMapBuilder(request.image.geometry, max(highest, len(objects)), uncertainty=options.uncertainty)
-    plan = _plan(model, bank, objects)
+    plan = _plan(model, bank, objects, own_crops=options.own_crops)
     rows = []
     answers: dict[int, tuple[MixtureMask, ...]] = {}
+    clicked = []
     for wanted in objects:
         began = time.monotonic()
         if wanted.known is None:
@@ -84,19 +91,25 @@ def segment_case(
             continue
         reply = interact(model, bank, wanted, route, initial_windows, options)
         label_map.add(wanted.class_id, reply.answer)
+        clicked.append(Prompt(wanted.class_id, wanted.class_name, *reply.clicks, wanted.source))
         if options.keep_answers:
             answers[wanted.class_id] = (*answers.get(wanted.class_id, ()), reply.answer)
         rows.append(answered_row(request.case, wanted, model, options, reply, time.monotonic() - began))
     rows += [missing_row(request.case, gap) for gap in missing]
     rows = list(with_volumes(rows, label_map.volumes_ml()))
-    return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers)
+    return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers, tuple(clicked))
 
 
-def _refuse_without_contrast(request: Request) -> None:
-    lowest, highest = request.image.array.min(), request.image.array.max()
+def refuse_without_contrast(case: str, image: Volume) -> None:
+    """Refuse an image in which nothing can be found.
+
+    Raises:
+        ImageError: if all its voxels are equal.
+    """
+    lowest, highest = image.array.min(), image.array.max()
     if lowest == highest:
         raise ImageError(
-            f"{request.case}: all voxels are {lowest:g}: an image without contrast, in which nothing can be found. "
+            f"{case}: all voxels are {lowest:g}: an image without contrast, in which nothing can be found. "
             "Export it again"
         )
 
@@ -122,13 +135,18 @@ def _objects(model: Mixture, bank: CropBank, request: Request) -> tuple[list[Cas
             return [given_object(prompt) for prompt in findings.prompts], findings.missing
 
 
-def _plan(
-    model: Mixture, bank: CropBank, objects: list[CaseObject]
-) -> Iterator[tuple[Route, tuple[WindowIndex, WindowIndex | None]]]:
-    """Route and first crops of every object with clicks: as few crops as will do, per view."""
+def _plan(model: Mixture, bank: CropBank, objects: list[CaseObject], *, own_crops: bool) -> Iterator[FirstLook]:
+    """The first looks at all objects with clicks, in their order."""
+    clicked = [wanted for wanted in objects if wanted.known is not None]
+    groups = [[wanted] for wanted in clicked] if own_crops else [clicked]
+    return (look for group in groups for look in first_looks(model, bank, group))
+
+
+def first_looks(model: Mixture, bank: CropBank, objects: list[CaseObject]) -> list[FirstLook]:
+    """Route and first crops of every object, all of them with clicks: as few crops as will do, per view."""
     clicked = [(wanted.known, wanted.shown_mm) for wanted in objects if wanted.known is not None]
     known, shown = [clicks for clicks, _ in clicked], [points for _, points in clicked]
     initial_windows = plan_windows(bank.crop_grid(model.view), shown)
     bank.encode(model.view, initial_windows)
     routes = routes_of(model, bank, initial_windows, known, shown)
-    return iter([(route, (initial, own)) for initial, (route, own) in zip(initial_windows, routes, strict=True)])
+    return [(route, (initial, own)) for initial, (route, own) in zip(initial_windows, routes, strict=True)]

@@ -44,7 +44,7 @@ def read(path: Path, ids: ClassIds) -> tuple[Space, list[ObjectPrompt], Volume]:
             f"{path}: {len(found)} values, and only {share:.0%} of neighbouring voxels are equal: intensities, not "
             "labels. Is it the image itself? Give label maps, or clicks"
         )
-    objects = [_object(value, found[value], labels, ids.name_of(value)) for value in sorted(found)]
+    objects = [object_of_mask(value, found[value], labels, ids.name_of(value)) for value in sorted(found)]
     return "world_lps_mm", objects, labels
 
 
@@ -60,7 +60,15 @@ def equal_neighbours(labels: NDArray[Any]) -> float:
     return equal / total if total else 1.0
 
 
-def _object(value: int, region: Region, labels: Volume, name: str) -> ObjectPrompt:
+def object_of_mask(value: int, region: Region, labels: Volume, name: str) -> ObjectPrompt:
+    """One object of a label map: a click in each of its up to three largest parts, in world_lps_mm.
+
+    Args:
+        value: of the object, and its class id.
+        region: of that value.
+        labels: the label map in canonical orientation.
+        name: of the class.
+    """
     corner = np.array([side.start for side in region.box])
     mask = labels.array[region.box] == value
     voxels = deepest_of_parts(mask, labels.geometry.spacing_mm, _MOST_PARTS, _LEAST_SHARE) + corner

@@ -70,7 +70,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class FinetuneSession:
     """One dataset, ready to be learnt from by one or several processes."""
 
     place: Workspace
@@ -112,7 +112,7 @@ def open_session(
     loggers: Sequence[RunLogger],
     *,
     encoded: bool,
-) -> Iterator[Session]:
+) -> Iterator[FinetuneSession]:
     """Load what was planned, lock the folder of the fold, and build the cache as far as it is missing.
 
     Args:
@@ -141,14 +141,14 @@ def open_session(
         cache = processes.from_first(
             lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
         )
-        yield Session(place, planned, out, cache, options, processes, progress, loggers)
+        yield FinetuneSession(place, planned, out, cache, options, processes, progress, loggers)
     finally:
         if processes.first:
             release_lock(out / LOCK)
 
 
 def train(
-    session: Session, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
+    session: FinetuneSession, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
 ) -> tuple[_Task, Trained]:
     """Train a task of some kind on a session's cache; the checkpoint in its folder is gone on with.
 
@@ -186,7 +186,7 @@ def train(
     return task, Trained(result, validation, chosen | {"steps": result.steps, "stopped_by": result.stopped_by})
 
 
-def save_run_record(session: Session, trained: Trained, files: list[str]) -> None:
+def save_run_record(session: FinetuneSession, trained: Trained, files: list[str]) -> None:
     """Write run.json of a finished training."""
     plan, encoding = session.planned.plan, session.cache.manifest.seconds
     foundation = session.planned.foundation_sha256

@@ -56,9 +56,9 @@ def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: t
         device: where the tensors go.
     """
     samples = [cache.load(number) for number, _ in chosen]
-    embedding = torch.stack([sample.embedding.to(device).float() for sample in samples])  # (P, C, g, g, g)
+    embedding = torch.stack([sample.embedding.to(device).float() for sample in samples])  # (P, C, *grid)
     masks = [sample.labels == class_id for sample, (_, class_id) in zip(samples, chosen, strict=True)]
-    return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, S, S, S)
+    return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, *crop)
 
 
 class ExpertTask:
@@ -146,7 +146,7 @@ class ExpertTask:
             generator = torch.Generator().manual_seed(start)
             for click, answer in enumerate(self._sequence(model, batch, last, generator), start=1):
                 if click in scores:
-                    masks = (full_size(answer.logits, batch.target.shape[-1]) > 0).cpu().numpy()
+                    masks = (full_size(answer.logits, batch.target.shape[2:]) > 0).cpu().numpy()
                     scores[click] += [dice(m, t) for m, t in zip(masks, batch.target.cpu().numpy(), strict=True)]
         means = {f"dice_{click}": float(np.mean(values)) for click, values in scores.items()}
         return {"score": float(np.mean(list(means.values()))), **means}
@@ -158,7 +158,7 @@ class ExpertTask:
         n_clicks: int,
         generator: torch.Generator,
     ) -> Iterator[InteractionStep]:
-        embedding = model.embed(batch.embedding)  # (P, C, g, g, g)
+        embedding = model.embed(batch.embedding)  # (P, C, *grid)
         return click_sequence(model.foundation, model.decoder, embedding, batch.target, n_clicks, generator)
 
     def memory(self) -> dict[str, Tensor]:

@@ -23,8 +23,8 @@ class PromptBatch:
     """Embeddings with one object each to be segmented.
 
     Attributes:
-        embedding: (P, C, g, g, g) float32; of a cache that is not encoded images, (P, 1, S, S, S).
-        target: (P, 1, S, S, S) bool.
+        embedding: (P, C, *grid) float32; of a cache that is not encoded images, (P, 1, *crop).
+        target: (P, 1, *crop) bool.
     """
 
     embedding: Tensor
@@ -36,7 +36,7 @@ class InteractiveModel:
     """Who answers prompts."""
 
     embed: Callable[[Tensor], Tensor]
-    """From what a batch holds to embeddings (P, C, g, g, g)."""
+    """From what a batch holds to embeddings (P, C, *grid)."""
     foundation: Foundation
     """Embeds clicks and previous masks."""
     decoder: Decoder
@@ -104,11 +104,11 @@ class ClickSequences:
         seed = np.random.default_rng((s.seed, step, 1)).integers(2**62)
         generator = torch.Generator().manual_seed(int(seed))
         part = BatchPart(self.processes.part_of(s.prompts).start, s.prompts)
-        embedding = learner.embed(batch.embedding)  # (P, C, g, g, g)
+        embedding = learner.embed(batch.embedding)  # (P, C, *grid)
         turns = click_sequence(learner.foundation, learner.decoder, embedding, batch.target, 1, generator, part, after)
         answer = next(turns)
         self._states[number] = answer.remembered()
-        truth = occupancy(batch.target, answer.logits.shape[-1])
+        truth = occupancy(batch.target, answer.logits.shape[2:])
         share = len(batch.target) * self.processes.size / s.prompts  # 1 if all processes have as many prompts
         return interaction_loss(answer.candidates, truth, s.iou_weight) * share
 

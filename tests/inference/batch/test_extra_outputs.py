@@ -17,6 +17,7 @@ from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Expert, Mixture
 from moe_pipeline.model.moe.selector import Route
 from moe_pipeline.prompts.prompt import Prompt
+from moe_pipeline.prompts.read import read_prompts
 from tests.phantoms.foundations import decoder_of
 
 NATIVE = Geometry((20, 24, 18), (1.5, 1.0, 2.5), (10.0, 5.0, 3.0), (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
@@ -108,3 +109,15 @@ def test_an_expert_looks_only_at_mirror_images_that_it_knows(
         decoder.asked.clear()
         ask(replace(follower, experts=(expert,)), image, 3, tta=True, max_crops=1)
         assert len(decoder.asked) == looks
+
+
+def test_the_clicks_that_were_used_are_kept_and_can_be_given_again(
+    follower: Mixture, image: Volume, tmp_path: Path
+) -> None:
+    result = ask(follower, image, 3, 5)
+    own, path = Written(tmp_path / FINISHED), tmp_path / "case.nii.gz"
+    written = ExtraOutputs(own, OutputOptions(out=tmp_path)).write(result, "case", NATIVE, path)
+    assert written == ("clicks/case.json",)
+    again = read_prompts(tmp_path / "clicks", ["case"], tmp_path).of_case("case", NATIVE)
+    assert [one.class_id for one in again] == [row.class_id for row in result.rows]
+    assert all(np.allclose(one.clicks_mm, was.clicks_mm) for one, was in zip(again, result.clicked, strict=True))

@@ -41,7 +41,7 @@ def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> 
     names = [f"scan_{number:04d}" for number in range(3)]
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
-    assert list(references_in(tmp_path)) == names
+    assert list(dict(references_in(tmp_path).files)) == names
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +299,18 @@ def test_the_numbers_of_a_run_add_up(place: Workspace, undisturbed: Path, tmp_pa
     assert sum(map(len, results["left_out_because"].values())) == results["left_out"]
 
 
+def test_two_images_of_one_name_cost_that_case(place: Workspace, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number in range(2):
+        write_good(images, f"good_{number:02d}", number)
+    (images / "good_01.nrrd").write_bytes(b"whatever")
+    report = predict(place, out, images=images)
+    assert "2 found = 1 done + 0 finished before + 0 left out + 1 failed" in report.text
+    assert [row["status"] for row in rows_of(out)] == ["ok", "failed"]
+    assert "good_01.nii.gz and good_01.nrrd. Keep one." in report.text
+
+
 def test_references_that_cannot_be_compared_with_cost_only_the_scores(place: Workspace, tmp_path: Path) -> None:
     images, labels = tmp_path / "ds" / "imagesTs", tmp_path / "ds" / "labelsTs"
     images.mkdir(parents=True)
@@ -461,7 +473,7 @@ def test_dicom_in_and_dicom_out(place: Workspace, tmp_path: Path, dicom_phantoms
     report = predict(place, tmp_path / "out", **given)
     assert not report.failed, report.text
     out = {path.name for path in (tmp_path / "out").iterdir()}
-    assert out == {"series.nii.gz", "series.dcm", "plain.nii.gz", "cases.csv", "finished.jsonl", "run.json"}
+    assert out == {"series.nii.gz", "series.dcm", "plain.nii.gz", "clicks", "cases.csv", "finished.jsonl", "run.json"}
     assert [case for case, _ in list_label_maps(tmp_path / "out")] == ["plain", "series"]
     labels = read_label_map(tmp_path / "out" / "series.nii.gz")
     found = open_label_file(tmp_path / "out" / "series.dcm")

@@ -5,7 +5,6 @@ import torch
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
@@ -62,7 +61,7 @@ def test_what_was_used_longest_ago_is_forgotten_first(
 ) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     size = bank.crop(VIEW, STARTS[0]).embedding.nbytes
-    monkeypatch.setattr(embedding_cache, "MOST_BYTES", 2 * size)
+    bank.most_bytes = 2 * size
     counted = Counting(tiny_foundation, monkeypatch)
     bank.crop(VIEW, STARTS[1])
     bank.crop(VIEW, STARTS[0])

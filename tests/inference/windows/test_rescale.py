@@ -26,7 +26,7 @@ def stitched_with(first: tuple[int, int, int], last: tuple[int, int, int], view:
     """One window from low-resolution voxel (6, 6, 6) on, with an object from the first to before the last of it."""
     logits = np.full((8, 8, 8), -4.0, np.float32)
     logits[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = 4.0
-    return stitch(CropGrid(IMAGE, view, 8), {(6, 6, 6): logits})
+    return stitch(CropGrid(IMAGE, view, (8,) * 3), {(6, 6, 6): logits})
 
 
 def test_a_small_object_is_seen_in_the_finest_view_that_it_does_not_fill_too_much() -> None:
@@ -34,9 +34,9 @@ def test_a_small_object_is_seen_in_the_finest_view_that_it_does_not_fill_too_muc
     assert found is not None
     view, middle_mm = found
     assert (
-        view.spacing_mm == 0.75
+        view.edges_mm == (0.75,) * 3
     )  # a low-resolution voxel of 3 mm is 0.25 of 16 voxels of 0.75 mm, but 0.375 of those of 0.5 mm
-    crop_grid = CropGrid(IMAGE, VIEW, 8)
+    crop_grid = CropGrid(IMAGE, VIEW, (8,) * 3)
     assert np.allclose(crop_grid.geometry.world_to_voxel(middle_mm), 9.0)
 
 
@@ -58,17 +58,17 @@ def test_wide_is_what_touches_two_opposite_cut_faces() -> None:
     assert is_wide(stitched_with((0, 3, 3), (8, 5, 5)), SEED)
     assert not is_wide(stitched_with((0, 3, 3), (7, 5, 5)), SEED)
     logits = np.full((8, 8, 8), 4.0, np.float32)
-    at_the_end = stitch(CropGrid(Geometry((24, 24, 24), (1.0,) * 3), VIEW, 8), {(0, 0, 0): logits})
+    at_the_end = stitch(CropGrid(Geometry((24, 24, 24), (1.0,) * 3), VIEW, (8,) * 3), {(0, 0, 0): logits})
     assert not is_wide(at_the_end, np.array([[4, 4, 4]]))  # the image ends there too
 
 
 def test_coarser_views_come_finest_first() -> None:
-    assert [view.spacing_mm for view in farther_views(VIEW)] == [2.0, 3.0]
+    assert [view.edges_mm for view in farther_views(CropGrid(IMAGE, VIEW, (8,) * 3))] == [(2.0,) * 3, (3.0,) * 3]
 
 
 def test_a_coarse_stitched_logits_is_interpolated_on_finer_cells() -> None:
     coarse = stitched_with((2, 2, 2), (6, 6, 6), VIEW.model_copy(update={"spacing_mm": 3.0}))
-    crop_grid = CropGrid(IMAGE, VIEW, 8)
+    crop_grid = CropGrid(IMAGE, VIEW, (8,) * 3)
     fine = onto_crop_grid(coarse, crop_grid)
     assert fine.crop_grid is crop_grid
     place = fine.read(fine.box, fine.logits, fill=0.0)
@@ -122,7 +122,7 @@ def test_where_no_more_crops_are_allowed_the_coarse_answer_stays(follower: Mixtu
 
 def test_where_the_first_look_does_not_reach_the_closer_one_stands_alone() -> None:
     first = stitched_with((0, 0, 0), (8, 8, 8))
-    crop_grid = CropGrid(IMAGE, VIEW.model_copy(update={"spacing_mm": 0.75}), 8)
+    crop_grid = CropGrid(IMAGE, VIEW.model_copy(update={"spacing_mm": 0.75}), (8,) * 3)
     start = crop_grid.around(first.geometry.voxel_to_world(np.full(3, -0.5)))  # half of it is outside
     mixed = mean_of_views(np.full((8, 8, 8), -2.0, np.float32), crop_grid, start, first)
     assert set(np.unique(mixed)) == {-2.0, 1.0}

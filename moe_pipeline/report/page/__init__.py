@@ -1,0 +1,1 @@
+"""A page as records, and how it becomes one HTML file."""

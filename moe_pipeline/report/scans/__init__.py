@@ -1,0 +1,1 @@
+"""Scans small enough to travel inside a page."""
