@@ -16,6 +16,7 @@ from moe_pipeline.paths import ExpertFolder, ModelFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.records.run import library_versions
+from moe_pipeline.weights.load import prompts_of
 from moe_pipeline.weights.store import list_foundations
 from moe_pipeline.weights.tensors import check_sha256
 from moe_pipeline.workspace import Workspace
@@ -41,7 +42,8 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
     ]
     rows += [(f"optional {name}", _optional(name, use)) for name, use in _OPTIONAL.items()]
     stored = list_foundations(place.weights)
-    rows.append(("foundations", ", ".join(entry.card.name for entry in stored) or "none: run `moe weights import`"))
+    known = [f"{entry.card.name} ({', '.join(prompts_of(entry.card))})" for entry in stored]
+    rows.append(("foundations", "; ".join(known) or "none: run `moe weights import`"))
     for stage in ("raw", "plans"):
         found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))

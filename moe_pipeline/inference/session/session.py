@@ -451,9 +451,11 @@ class Session:
         found_regions = regions(labels.array)
         if not found_regions:
             return None
+        x, y, z = ((side.start, side.stop) for side in found_regions[1].box)
+        part = Volume(labels.array[found_regions[1].box].copy(), labels.geometry.cropped((x, y, z)))
         clicks = object_of_mask(1, found_regions[1], labels, "")
         voxels = from_world(to_world(clicks.points, "world_lps_mm", self.native), "voxel_xyz", self.native)
-        return GivenMask(labels, tuple(as_point(np.rint(voxel), "mask") for voxel in voxels))
+        return GivenMask(part, (x, y, z), tuple(as_point(np.rint(voxel), "mask") for voxel in voxels))
 
 
 def _whole(grid: Geometry) -> Box:

@@ -37,6 +37,7 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     preset = load_planning_preset(plan.foundation, Workspace(folder.resolve().parents[1]).weights)
     names = Names.of((case.case_id for case in fingerprint.cases), anonymous=anonymous)
     view = typical_view(plan.view, fingerprint)
+    over = " over a typical image" if view != plan.view else ""
     sections = [
         PageSection("The choices", (_figures(plan, fingerprint), _choices(plan))),
         PageSection("What the network will see", tuple(_view(plan, fingerprint, preset))),
@@ -48,19 +49,19 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     return Page(
         title=f"Plan for {plan.dataset}",
         kind="plan",
-        lead=f"{plan.foundation} will see crops of {by_axis(view.extent_mm)} mm. "
-        f"Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
+        lead=f"{plan.foundation} will see crops of {by_axis(view.extent_mm)} mm, voxels of {by_axis(view.edges_mm)} mm"
+        f"{over}. Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
         sections=tuple(sections),
         facts=(("sha256 of the plan", plan.sha256()[:16]), ("sha256 of the dataset", plan.dataset_sha256[:16])),
     )
 
 
 def _figures(plan: Plan, fingerprint: Fingerprint) -> Figures:
-    costs, extent_mm = plan.estimates, typical_view(plan.view, fingerprint).extent_mm
+    costs, view = plan.estimates, typical_view(plan.view, fingerprint)
     return Figures(
         (
             (str(len(fingerprint.cases)), "usable cases", f"{len(plan.classes)} classes"),
-            (plan.view.spacing_in_words, "voxels of the view", f"crop of {by_axis(extent_mm)} mm"),
+            (f"{by_axis(view.edges_mm)} mm", "voxels of the view", f"crop of {by_axis(view.extent_mm)} mm"),
             (f"{plan.steps}", "training steps", f"{plan.batch_size} prompts each"),
             (
                 f"{costs.minutes:.0f} min",
