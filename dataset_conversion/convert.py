@@ -181,11 +181,12 @@ def n_missing(described: SourceDataset) -> int:
 
 def told_missing(described: SourceDataset) -> tuple[str, ...]:
     """A note if there are such."""
-    n = n_missing(described)
-    told = (
-        f"numTraining counts {described.n_counted} training cases, of which {n} are not here: copy them, or correct it"
-    )
-    return (told,) if n else ()
+    counted = f"numTraining counts {described.n_counted} training cases"
+    if n := n_missing(described):
+        return (f"{counted}, of which {n} are not here: copy them, or correct it",)
+    here = sum(case.part == "training" for case in described.cases)
+    more = described.n_counted is not None and here > described.n_counted
+    return (f"{counted}, but {here} are here: correct it, or take out those that do not belong",) if more else ()
 
 
 def _told_regions(described: SourceDataset) -> tuple[str, ...]:

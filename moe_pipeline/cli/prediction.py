@@ -50,6 +50,7 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder for label maps and tables.")],
     prompts: Annotated[Path | None, typer.Option(help="File of clicks, or a folder with one for each image.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References to simulate clicks from: an evaluation.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Segment what is named so, e.g. liver; needs SegVol.")] = None,
     references: Annotated[Path | None, typer.Option("-r", "--references", help="References for dice.csv.")] = None,
     clicks: Annotated[int, typer.Option(help="Simulated clicks per class.", min=1, max=50)] = 1,
     model: Annotated[Path | None, typer.Option(help="Model folder; else the workspace's.")] = None,
@@ -86,8 +87,8 @@ def predict(
 ) -> None:
     """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references.
 
-    Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
-    where it stopped: a case whose image, prompts, model and settings are the same is not done again.
+    Without --prompts, --labels and --text, the experts look for their classes by themselves. Repeated, the command
+    goes on where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
     from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
@@ -109,6 +110,7 @@ def predict(
         prompts=PromptOptions(
             prompts=prompts,
             labels=labels,
+            text=tuple(text or ()),
             clicks=clicks,
             seed=seed,
             classes=tuple(classes or ()),

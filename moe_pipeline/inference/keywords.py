@@ -27,6 +27,7 @@ class PredictKeywords(LookKeywords, total=False):
     model: AnyPath | None
     prompts: AnyPath | None
     labels: AnyPath | None
+    text: Names
     clicks: int
     seed: int
     classes: Names

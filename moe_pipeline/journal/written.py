@@ -83,6 +83,10 @@ class Written:
         """Files that were ever written directly into a subfolder."""
         return sorted(self._inside.get(subfolder, ()))
 
+    def has_length(self, name: str, size_bytes: int) -> bool:
+        """Whether we ever wrote a file of this name and length."""
+        return any(size_bytes == of for of, _ in self._known.get(name, ()))
+
     def is_foreign(self, name: str) -> bool:
         """Whether something stands there that is not as we left it."""
         foreign = self._seems_foreign(name)

@@ -17,6 +17,7 @@ from moe_pipeline.inference.batch.schedule import RunCases, run_in_processes, ru
 from moe_pipeline.inference.batch.tally import Tally, files_left_out
 from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.inference.search.experts import class_searches, class_tables
+from moe_pipeline.inference.search.named import words_of
 from moe_pipeline.journal.case_errors import is_full
 from moe_pipeline.journal.written import Written, refuse_inputs
 from moe_pipeline.mixture.model import Mixture
@@ -81,6 +82,8 @@ def predict_folder(
     if not cases:
         there = "".join(f"\n  {len(names)} {why}" for why, names in files_left_out(images, [], [out]).items())
         raise ImageError(f"{images}: no image found; expected files ending in {', '.join(SUFFIXES)}, or DICOM{there}")
+    if options.prompts.text:
+        words_of(model)  # no vocabulary is an error before any case
     if options.prompts.search is not None:
         class_searches(model, options.prompts.search)  # what there is none of is an error before any case
     prompting = Prompting.of(options.prompts, images, cases, class_tables(model))
