@@ -135,7 +135,7 @@ def test_a_box_finds_its_block_in_every_orientation(flat: Mixture, view: View) -
         labels = model.predict(Volume(np.ascontiguousarray(image.transpose(order)[flips]), grid), [prompt]).labels
         assert labels.geometry == grid
         wanted = truth.transpose(order)[flips]
-        assert dice(labels.array == 1, wanted) > 0.7  # low-resolution voxels are up to half as wide as the block
+        assert dice(labels.array == 1, wanted) > 0.8  # low-resolution voxels are as wide as a third of the block
         found.add(labels.array[flips].transpose(np.argsort(order)).tobytes())
     assert len(found) == 1  # the same voxels, whichever way the axes run
 
