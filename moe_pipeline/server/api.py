@@ -12,6 +12,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
 from moe_pipeline.errors import PipelineError
+from moe_pipeline.imaging.io.files import label_values
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.session.accepted import ENDING
@@ -207,9 +208,10 @@ def api_routes(service: Service) -> APIRouter:
         def opening(held: Session) -> SessionView:
             existing = scans.existing_labels(lease.case)
             names = scans.classes(service.model_classes)
-            for value in sorted(set(existing.array.ravel().tolist()) - {0}):
-                class_id = int(value)
-                mask = Volume((existing.array == value).astype("uint8"), existing.geometry)
+            for class_id in label_values(existing.array):
+                if not class_id:
+                    continue
+                mask = Volume((existing.array == class_id).astype("uint8"), existing.geometry)
                 name = names.get(class_id, f"class {class_id}")
                 kept = scans.keep_mask(lease.case, mask)
                 held.new_object(class_id, name)

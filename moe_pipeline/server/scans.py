@@ -10,7 +10,7 @@ from typing import Literal
 from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import PipelineError, PromptError
 from moe_pipeline.files import append_line, sha256_file, sha256_json
-from moe_pipeline.imaging.io.files import images_in, list_label_maps
+from moe_pipeline.imaging.io.files import as_labels, images_in, list_label_maps
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch.prompt_sources import channel_file
@@ -144,7 +144,7 @@ class Scans:
         found = self._label_maps().get(case)
         if found is None:
             raise UnknownScanError(f"{case}: there is no label map to open; start the server with --labels DIR")
-        return read_native(found)
+        return as_labels(read_native(found), found)
 
     def classes(self, model: Mapping[int, str]) -> dict[int, str]:
         """Names by id: those of the dataset, those that were named since, those of the label maps, the model's.

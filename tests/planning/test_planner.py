@@ -257,6 +257,9 @@ def test_little_memory_makes_small_batches() -> None:
 def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset("sam_med3d").view.size_voxels == (128,) * 3
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
+    segvol = load_planning_preset("segvol")
+    assert segvol.view.size_voxels == segvol.geometry.crop_size == (256, 256, 32)
+    assert segvol.embedding_values == 768 * 8 * 16 * 16
     nano = load_planning_preset("nano")
     assert nano.limits.min_object_low_res_voxels == 8
     assert nano.geometry == FoundationGeometry.of_cubes(64, 8, 32)

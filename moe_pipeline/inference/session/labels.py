@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.imaging.components import regions
 from moe_pipeline.imaging.geometry import Box
-from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.session.state import SessionObject, SessionState
 
@@ -102,7 +100,7 @@ def _part(wanted: SessionObject) -> MaskPart:
     if wanted.answer is not None:
         return NO_MASK if wanted.answer.mask is None else _of_answer(wanted.answer.mask)
     if wanted.given is not None:
-        return _of_labels(wanted.given.labels)
+        return MaskPart(wanted.given.box, wanted.given.labels.array.astype(np.float32))
     return NO_MASK
 
 
@@ -117,14 +115,6 @@ def _of_answer(answer: MixtureMask) -> MaskPart:
         place = tuple(slice(a - first, b - first) for (a, b), first in zip(slab.box, corner, strict=True))
         probability[place] = np.where(slab.probability > 0.5, slab.probability, 0)
     return MaskPart(box, probability)
-
-
-def _of_labels(labels: Volume) -> MaskPart:
-    found = regions(labels.array)
-    if not found:
-        return NO_MASK
-    x, y, z = ((side.start, side.stop) for side in found[1].box)
-    return MaskPart((x, y, z), labels.array[found[1].box].astype(np.float32))
 
 
 Slices = tuple[slice, slice, slice]

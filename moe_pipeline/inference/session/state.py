@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from moe_pipeline.errors import PromptError
-from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.interact import Turns
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
@@ -24,11 +24,13 @@ class GivenMask:
     """An earlier mask of an object.
 
     Attributes:
-        labels: uint8 on the canonical grid, 1 in the object.
+        labels: uint8, 1 in the object; the part of the canonical grid around it.
+        box: which part.
         points: clicks where its largest parts are thickest, voxels (x, y, z) of the image file.
     """
 
     labels: Volume
+    box: Box
     points: tuple[Point, ...]
 
 

@@ -30,6 +30,7 @@ def decode(
     mask: NDArray[np.float32],
     mirror_axes: tuple[int, ...],
     box: BoxPrompt | None = None,
+    text: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Low-resolution logits of one object, averaged over those mirror images of the crop that the decoder knows.
 
@@ -41,6 +42,7 @@ def decode(
         mask: previous logits (*low), zeros before the first answer.
         mirror_axes: along which the decoder knows mirror images.
         box: around the object, for a foundation that takes boxes; what of it lies in the crop is shown.
+        text: what is wanted, for a foundation that takes text, (1, C).
 
     Returns:
         (*low).
@@ -50,6 +52,7 @@ def decode(
         clicks = box.without_centre(*clicks)
     coordinates, labels = in_crop(clicks, crop)
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, *low)
+    wording = None if text is None else torch.from_numpy(text).to(crop.embedding.device)
     size = crop.crop_grid.view.size_voxels
     answers = []
     for axes, embedding in zip(FLIPS, crop.mirrored, strict=False):
@@ -58,7 +61,7 @@ def decode(
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
         boxes = None if corners is None else _mirrored(corners, axes, size).sort(1).values
-        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes)
+        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes, wording)
         logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
@@ -180,8 +183,14 @@ def decided_route(
         PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.voxels.spacing_mm)
         for crop in (seen, own)
     )
-    general = first_mask(model.foundation, model.foundation.decoder, general_window)
-    answer = first_mask(model.foundation, expert.decoder, own_window)
+    place = known[0][0].tobytes()  # further clicks leave the first answers as they are
+    decoder, spoken = model.foundation.decoder, expert.decoder
+    general = bank.once(
+        (decoder, model.view, windows[0], place), lambda: first_mask(model.foundation, decoder, general_window)
+    )
+    answer = bank.once(
+        (spoken, expert.view, windows[1], place), lambda: first_mask(model.foundation, spoken, own_window)
+    )
     ood = model.ood_score(named.expert, seen.embedding, *in_crop(known, seen))
     return model.decided(
         named, claim_evidence(answer, general, expert.click_proposer, own_window, ood, head.ood_detector)

@@ -1,9 +1,10 @@
 """Encoded crops of one case: each is encoded once and answers every prompt that it shows."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 
 _GPU_BATCH = 4
+_MOST_KEPT = 64
+_Kept = TypeVar("_Kept")
 MOST_BYTES = 512 << 20
 """Of embeddings that a prediction keeps; more are encoded again."""
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
@@ -74,6 +77,7 @@ class CropBank:
         self.flips = FLIPS if tta else FLIPS[:1]
         self.n_encoded = 0
         self._crop_grids: dict[View, CropGrid] = {}
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._crops: OrderedDict[tuple[View, WindowIndex], EncodedCrop] = OrderedDict()
 
     def fits(self, image: Volume, foundation: Foundation, *, tta: bool) -> bool:
@@ -147,6 +151,15 @@ class CropBank:
         most = max(self.most_bytes // each, n_new)
         while len(self._crops) > most:
             self._crops.popitem(last=False)
+
+    def once(self, key: Hashable, work: Callable[[], _Kept]) -> _Kept:
+        """What some work on these crops gives, done again only if it was long ago; the key says all it depends on."""
+        if key not in self._kept:
+            self._kept[key] = work()
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        found: _Kept = self._kept[key]
+        return found
 
     def __iter__(self) -> Iterator[EncodedCrop]:
         return iter(self._crops.values())

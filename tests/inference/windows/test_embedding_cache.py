@@ -81,3 +81,19 @@ def test_mirror_images_are_looked_at_too(tiny_foundation: SamFoundation, image: 
         mirrored = tiny_foundation.image_encoder(torch.from_numpy(cube[:, ::-1].copy())[None, None])
     assert torch.equal(crop.mirrored[2], mirrored)
     assert not torch.equal(crop.mirrored[0], mirrored)
+
+
+def test_work_on_crops_is_done_once_for_each_key(tiny_foundation: SamFoundation, image: Volume) -> None:
+    bank = CropBank(image, tiny_foundation, torch.device("cpu"))
+    done: list[int] = []
+
+    def number() -> int:
+        done.append(0)
+        return len(done)
+
+    def work(key: int) -> int:
+        return bank.once(key, number)
+
+    assert [work(1), work(2), work(1)] == [1, 2, 1]
+    assert [work(key) for key in range(3, 100)] == list(range(3, 100))
+    assert work(1) == 100  # long ago
