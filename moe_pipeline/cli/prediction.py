@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, WithReport, progress_bar, show_report
+from moe_pipeline.cli.common import (
+    ROOT,
+    Device,
+    Engine,
+    Overwrite,
+    RayAddress,
+    Root,
+    WithReport,
+    progress_bar,
+    show_report,
+)
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from moe_pipeline.cluster.engines import EngineOptions
     from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
 app = typer.Typer()
@@ -39,6 +50,7 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder for label maps and tables.")],
     prompts: Annotated[Path | None, typer.Option(help="File of clicks, or a folder with one for each image.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References to simulate clicks from: an evaluation.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Segment what is named so, e.g. liver; needs SegVol.")] = None,
     references: Annotated[Path | None, typer.Option("-r", "--references", help="References for dice.csv.")] = None,
     clicks: Annotated[int, typer.Option(help="Simulated clicks per class.", min=1, max=50)] = 1,
     model: Annotated[Path | None, typer.Option(help="Model folder; else the workspace's.")] = None,
@@ -63,6 +75,8 @@ def predict(
         bool, typer.Option("--dicom-seg", help="Also write <case>.dcm where the image is a DICOM series.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     preset: Annotated[
         str | None, typer.Option(help="Read and write the container layout of a challenge: sppin2023.")
     ] = None,
@@ -73,8 +87,8 @@ def predict(
 ) -> None:
     """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references.
 
-    Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
-    where it stopped: a case whose image, prompts, model and settings are the same is not done again.
+    Without --prompts, --labels and --text, the experts look for their classes by themselves. Repeated, the command
+    goes on where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
     from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
@@ -96,6 +110,7 @@ def predict(
         prompts=PromptOptions(
             prompts=prompts,
             labels=labels,
+            text=tuple(text or ()),
             clicks=clicks,
             seed=seed,
             classes=tuple(classes or ()),
@@ -108,7 +123,7 @@ def predict(
             uncertainty=uncertainty,
             dicom_seg=dicom_seg,
         ),
-        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
+        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite, engine=engine, ray_address=ray_address),
     )
     with progress_bar() as progress:
         if preset is None:
@@ -156,6 +171,8 @@ def evaluate(
     ] = False,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     preset: Annotated[str | None, typer.Option(help="Score as a challenge does: sppin2023 or cvpr25.")] = None,
     report: WithReport = True,
     device: Device = "cpu",
@@ -166,6 +183,7 @@ def evaluate(
     if matrix:
         if predictions or references or preset:
             raise typer.BadParameter("--matrix makes its own predictions; leave out -i, -r and --preset")
+        from moe_pipeline.cluster.engines import EngineOptions
         from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
         options = MatrixOptions(
@@ -177,13 +195,15 @@ def evaluate(
             device=device,
             own_experts=own_experts,
         )
-        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, report=report)
+        chosen = EngineOptions(engine=engine, ray_address=ray_address)
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, chosen, report=report)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if datasets or unseen or clicks or model or own_experts or fail_on_regression is not None:
+    of_matrix = (datasets, unseen, clicks, model, own_experts, fail_on_regression is not None, engine != "local")
+    if any(of_matrix):
         raise typer.BadParameter(
-            "--dataset, --unseen, --clicks, --own-experts, --model and --fail-on-regression go with --matrix"
+            "--dataset, --unseen, --clicks, --own-experts, --model, --fail-on-regression and --engine go with --matrix"
         )
     if preset:
         _challenge(predictions, references, out, preset)
@@ -191,12 +211,20 @@ def evaluate(
         _folder(predictions, references, out, report=report)
 
 
-def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None, *, report: bool) -> None:
-    from moe_pipeline.evaluation.forgetting.compare import forgetting_report
+def _forgetting(
+    place: Workspace,
+    out: Path,
+    options: "MatrixOptions",
+    limit: float | None,
+    chosen: "EngineOptions",
+    *,
+    report: bool,
+) -> None:
+    from moe_pipeline.cluster.comparing import forgetting_report_on
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        compared = forgetting_report(place, out, options, progress)
+        compared = forgetting_report_on(chosen, place, out, options, progress)
     typer.echo(f"{matrix_as_text(compared)}\n\nTables: {out}")
     show_report(out, report)
     worse = [] if limit is None else [line for one in compared.comparisons for line in one.regressions(limit)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.imaging.io.files import case_id_of, list_images, read_geometry, read_label_map, write_label_map
+from moe_pipeline.imaging.io.files import list_images, read_geometry, read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch.resume import FINISHED
 from moe_pipeline.inference.options import PredictOptions
@@ -34,7 +34,7 @@ def predict_container(
             hold exactly one image, or nothing that was asked for is the challenge's class.
     """
     container = _container(name)
-    image = _only_image(options.run.images / container.images)
+    case, image = _only_image(options.run.images / container.images)
     prompts = options.prompts
     if prompts.search is not None and not prompts.classes:
         prompts = replace(prompts, classes=(container.class_name,))
@@ -47,7 +47,7 @@ def predict_container(
         asked = ", ".join(sorted({row.class_name for row in report.rows})) or "none"
         raise PipelineError(f"{name}: looks for the class {container.class_name}; asked for was {asked}")
     out = options.outputs.out
-    labels = read_label_map(out / f"{case_id_of(image)}.nii.gz")
+    labels = read_label_map(out / f"{case}.nii.gz")
     mask = Volume(np.isin(labels.array, values).astype(np.uint8), labels.geometry)
     with Written(out / FINISHED).writing(container.label_map) as temporary:
         write_label_map(mask, temporary, read_geometry(image))
@@ -61,9 +61,10 @@ def _container(name: str) -> Container:
     return known[name]
 
 
-def _only_image(folder: Path) -> Path:
-    found = [path for _, path in list_images(folder)]
+def _only_image(folder: Path) -> tuple[str, Path]:
+    """Case id and file."""
+    found = list_images(folder)
     if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+        names = ", ".join(path.name for _, path in found) or "none"
         raise PipelineError(f"{folder}: a container's input holds exactly one image there, found {names}")
     return found[0]

@@ -12,11 +12,12 @@ from moe_pipeline.imaging.io.files import write_label_map
 from moe_pipeline.imaging.itk import image_from_volume
 from moe_pipeline.imaging.volume import Volume, to_canonical
 from moe_pipeline.inference.given import as_space, image_given, prompts_given
-from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest
+from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, TextRequest
 from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
 from moe_pipeline.inference.keywords import LookKeywords
 from moe_pipeline.inference.options import PLAIN, ModelOptions, SearchOptions, SegmentOptions
 from moe_pipeline.inference.search.experts import class_searches, class_tables
+from moe_pipeline.inference.search.named import named_classes, words_of
 from moe_pipeline.inference.session.session import SESSION_BYTES, Session
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
@@ -73,6 +74,7 @@ class Predictor:
         *,
         spacing_mm: ArrayLike | None = None,
         space: Space = "voxel_xyz",
+        text: Names = (),
         classes: Names = (),
         experts: Names = (),
         uncertainty: bool = False,
@@ -86,6 +88,7 @@ class Predictor:
                 `ObjectPrompt` or dict; or the path of a file of prompts. None: the experts search by themselves.
             spacing_mm: of an array, along x, y, z.
             space: of the clicks; a file has its own.
+            text: names of objects, such as liver, for a foundation that takes text.
             classes: without prompts, look for these names or ids only.
             experts: without prompts, only these look.
             uncertainty: also make `result.uncertainty`.
@@ -99,12 +102,18 @@ class Predictor:
         options = replace(self.options, uncertainty=as_flag("uncertainty", uncertainty))
         search = SearchOptions(classes=as_names("classes", classes), experts=as_names("experts", experts))
         space = as_space(space)
-        if prompts is not None and search != SearchOptions():
+        named = named_classes(as_names("text", text), class_tables(self.mixture))
+        if (prompts is not None or named) and search != SearchOptions():
             raise PipelineError("classes and experts say what to search for; leave them out where there are prompts")
+        if prompts is not None and named:
+            raise PipelineError("give prompts or text, not both: an object of a prompt has its name with it")
         case, loaded = image_given(image, spacing_mm, self.mixture.channel)
-        if prompts is None:
+        if named:
+            words_of(self.mixture)  # no vocabulary is an error before anything is encoded
+            request: Request = TextRequest(case, loaded.volume, named)
+        elif prompts is None:
             class_searches(self.mixture, search)  # what there is none of is an error before anything is encoded
-            request: Request = SearchRequest(case, loaded.volume, search)
+            request = SearchRequest(case, loaded.volume, search)
         else:
             tables = class_tables(self.mixture)
             request = PromptRequest(case, loaded.volume, prompts_given(prompts, case, space, loaded.native, tables))

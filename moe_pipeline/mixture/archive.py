@@ -14,7 +14,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.records.moe import MANIFEST, SharedFile
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no hidden files, no drives, no "..", nothing a shell would read
-_SUFFIXES = (".json", ".safetensors", ".png", ".csv")  # nothing that is unpickled or run
+_SUFFIXES = (".json", ".safetensors", ".png", ".csv", ".tokenizer")  # nothing that is unpickled or run
 _OF_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _CHUNK_BYTES = 1 << 20
 _ENCRYPTED = 1  # bit of a zip entry's flags

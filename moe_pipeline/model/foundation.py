@@ -133,19 +133,38 @@ class Foundation(nn.Module, ABC):
             ValueError: if shapes do not fit, or the foundation does not take such a prompt.
         """
 
-    def embed_turn(self, points: Points, previous: Tensor, boxes: Tensor | None = None) -> PromptEmbedding:
+    def embed_turn(
+        self, points: Points, previous: Tensor, boxes: Tensor | None = None, text: Tensor | None = None
+    ) -> PromptEmbedding:
         """Embed one turn of a click sequence, as far as the foundation takes such prompts.
 
         Args:
             points: all clicks so far.
             previous: logits of the last answer, or a mask prompt as logits, (P, 1, *low); zeros before the first.
             boxes: as for `embed_prompts`.
+            text: as for `embed_prompts`.
         """
         return self.embed_prompts(
             points,
             boxes=boxes if "boxes" in self.takes else None,
             mask=previous if "mask" in self.takes else None,
+            text=text if "text" in self.takes else None,
         )
+
+    def encode_text(self, ids: Tensor, known: Tensor) -> Tensor:  # noqa: ARG002 - for those that take text
+        """Encode texts as prompts.
+
+        Args:
+            ids: numbers of their words, (P, n).
+            known: which of them are no padding, (P, n).
+
+        Returns:
+            (P, C).
+
+        Raises:
+            ValueError: if a text is too long, or the foundation takes none.
+        """
+        raise ValueError("this foundation takes no text")
 
     @abstractmethod
     def describe_prompts(self, points: Points, boxes: Tensor | None = None) -> PromptEmbedding:

@@ -96,6 +96,7 @@ class Prompt:
         box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
         dense: an earlier mask of the object, which the decoders begin with.
         box: the same box as a prompt of its own; None where it is flat, which says nothing of the other slices.
+        text: what is wanted, as the foundation's text encoder gives it, (1, C); None without.
     """
 
     class_id: int
@@ -106,6 +107,7 @@ class Prompt:
     box_mm: NDArray[np.float64] = field(default_factory=_nothing)
     dense: DensePrompt | None = None
     box: BoxPrompt | None = None
+    text: NDArray[np.float32] | None = None
 
 
 def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:

@@ -36,7 +36,8 @@ class CaseRow(Part):
     in_distribution: Membership = ""
     """no: the gate preferred an expert whose OOD detector finds the image unlike that expert's own. Else yes."""
     prompt_source: str = ""
-    """prompts, automatic (the expert's own search), or labels (simulated clicks: an evaluation, not a prediction)."""
+    """prompts, automatic (the expert's own search), text (words), or labels (simulated clicks: an evaluation, not a
+    prediction)."""
     n_clicks: int | None = None
     """Clicks used."""
     volume_ml: float | None = None

@@ -46,6 +46,8 @@ class DatasetJson(Record):
         if isinstance(labels, dict) and labels and all(isinstance(name, str) for name in labels.values()):
             expected = '{"background": 0, "liver": 1}, as channel_names belongs to nnU-Net v2'
             raise ValueError(f"expected a value for each name, such as {expected}; found {json.dumps(labels)}")
+        if isinstance(labels, dict) and (odd := [name for name, value in labels.items() if isinstance(value, bool)]):
+            raise ValueError(f"{', '.join(odd)}: expected a whole number, found {json.dumps(labels[odd[0]])}")
         return labels
 
     @field_validator("channel_names")

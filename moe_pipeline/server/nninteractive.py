@@ -142,7 +142,7 @@ def protocol_routes(service: Service) -> APIRouter:
             "supports_zero_shot_label_refinement": False,
             "preferred_scribble_thickness": [1, 1, 1],
             "interaction_decay": 1.0,
-            "patch_size": [view.size_voxels] * 3,
+            "patch_size": list(view.size_voxels),
             "do_autozoom": True,
             "inference_session_version": VERSION,
             "license": "that of the model's foundation; see `moe weights list`",

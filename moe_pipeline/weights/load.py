@@ -12,7 +12,7 @@ from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.model.sam.foundation import build_foundation
+from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.foundation import SegVolFoundation
 from moe_pipeline.model.sizes import NetworkSizes, read_sizes
@@ -34,6 +34,7 @@ BUILDERS: dict[str, Callable[[Any], Foundation]] = {
     SegVolConfig.network: SegVolFoundation,
 }
 """What makes a network of random weights from its sizes, by kind of network."""
+_KINDS: dict[str, type[Foundation]] = {FoundationConfig.network: SamFoundation, SegVolConfig.network: SegVolFoundation}
 
 
 def load_foundation(
@@ -147,6 +148,15 @@ def verify_foundation(name_or_path: str | Path, weights_root: Path | None = None
     stored = find_foundation(name_or_path, weights_root)
     load_foundation(stored.path)
     return stored.card
+
+
+def prompts_of(card: FoundationCard) -> list[str]:
+    """Kinds of prompts that a foundation takes, in the order of the alphabet.
+
+    Raises:
+        CheckpointError: if its card states no valid sizes.
+    """
+    return sorted(_KINDS[as_config(card.config, f"card of {card.name}").network].takes)
 
 
 def freeze(network: nn.Module) -> None:

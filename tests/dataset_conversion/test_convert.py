@@ -493,6 +493,17 @@ def test_labels_that_are_no_plain_classes_are_refused_alike_everywhere(
     assert re.search(message, found.errors[0].found)
 
 
+def test_a_converted_file_that_was_changed_is_told_and_left(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = make_phantom_dataset(tmp_path / "in", 2), tmp_path / "out"
+    convert(source, out)
+    shutil.copy(out / "labelsTr" / "p000.nii.gz", out / "labelsTr" / "p001.nii.gz")
+    mine = (out / "labelsTr" / "p001.nii.gz").read_bytes()
+    found = rows(convert(source, out))
+    assert found["p000"] == ("present", "")
+    assert found["p001"] == ("present", "labelsTr/p001.nii.gz: changed since it was converted, and left so")
+    assert (out / "labelsTr" / "p001.nii.gz").read_bytes() == mine
+
+
 def test_regions_are_kept_and_scored_and_refused_for_training(
     tmp_path: Path, make_phantom_dataset: MakeDataset
 ) -> None:

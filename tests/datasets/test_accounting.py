@@ -116,6 +116,13 @@ def test_cases_that_are_counted_but_not_there_are_left_out(tmp_path: Path, make_
         assert cases.left_out[0].reason.startswith("counted by numTraining in dataset.json, but not here")
 
 
+def test_more_cases_than_are_counted_are_told(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | {"numTraining": 2}))
+    assert "numTraining counts 2 training cases, but 3 are here" in convert(source, tmp_path / "out").warnings[0]
+
+
 def test_v1_takes_the_cases_that_are_listed_and_names_the_others(
     tmp_path: Path, make_phantom_dataset: MakeDataset
 ) -> None:

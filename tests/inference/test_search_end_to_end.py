@@ -144,7 +144,7 @@ def test_in_a_container_the_experts_look_for_the_challenges_class_alone(
         lambda: {"sppin2023": challenge.model_copy(update={"container": container})},
     )
     (tmp_path / container.images).mkdir(parents=True)
-    shutil.copy(searching.raw(NAME) / "imagesTr" / "p000_0000.nii.gz", tmp_path / container.images / "t1.nii.gz")
+    shutil.copy(searching.raw(NAME) / "imagesTr" / "p000_0000.nii.gz", tmp_path / container.images)
     report = predict_container(searching, predict_options(tmp_path, tmp_path / "out"), "sppin2023")
     assert [(row.class_name, row.prompt_source) for row in report.rows] == [("ball", "automatic")]
     assert set(np.unique(read_label_map(tmp_path / "out" / container.label_map).array)) <= {0, 1}

@@ -61,7 +61,7 @@ class SeesBrightness:
     def encode(self, crops: Tensor) -> Tensor:
         return functional.avg_pool3d(crops, crops.shape[-1] // LOW)
 
-    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, _: None = None) -> PromptEmbedding:
+    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, *_: None) -> PromptEmbedding:
         return PromptEmbedding(points, previous)  # type: ignore[arg-type]  # for nobody but `Follows`
 
 

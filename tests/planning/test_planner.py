@@ -257,6 +257,9 @@ def test_little_memory_makes_small_batches() -> None:
 def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert load_planning_preset("sam_med3d").view.size_voxels == (128,) * 3
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
+    segvol = load_planning_preset("segvol")
+    assert segvol.view.size_voxels == segvol.geometry.crop_size == (256, 256, 32)
+    assert segvol.embedding_values == 768 * 8 * 16 * 16
     nano = load_planning_preset("nano")
     assert nano.limits.min_object_low_res_voxels == 8
     assert nano.geometry == FoundationGeometry.of_cubes(64, 8, 32)
@@ -280,7 +283,7 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     assert (mine.view, mine.embedding_values, mine.limits) == (view, 48 * 4**3, nano.limits)
     assert mine.geometry.low_resolution_size == (16,) * 3  # four times the tokens along an edge
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
-    with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
+    with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, segvol, mine"):
         load_planning_preset("other", tmp_path)
     assert planning_preset("x", view, config, "sam_med3d").limits.min_object_low_res_voxels == 4
     with pytest.raises(CheckpointError, match="x: its card names the preset 'large'; rules are known for: nano"):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from moe_pipeline.datasets.classes import classes_beside
@@ -10,8 +10,15 @@ from moe_pipeline.errors import ImageError, PromptError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.io.files import SUFFIXES, Listing, case_id_of, label_maps_in, read_label_map
 from moe_pipeline.imaging.volume import LoadedImage, Volume
-from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.request import (
+    PromptRequest,
+    Request,
+    SearchRequest,
+    SimulatedRequest,
+    TextRequest,
+)
 from moe_pipeline.inference.options import PromptOptions
+from moe_pipeline.inference.search.named import named_classes
 from moe_pipeline.prompts.class_ids import ClassTable
 from moe_pipeline.prompts.read import PromptSet, read_prompts
 
@@ -30,6 +37,7 @@ class Prompting:
         references: label map by case, for the simulated user.
         doubled: cases with several of them, and which.
         classes: ids and names that the simulated user prompts; those found in a reference where empty.
+        named: ids and names of what is wanted in words.
     """
 
     options: PromptOptions
@@ -37,6 +45,7 @@ class Prompting:
     references: dict[str, Path] = field(default_factory=dict)
     doubled: dict[str, str] = field(default_factory=dict)
     classes: dict[int, str] = field(default_factory=dict)
+    named: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -61,13 +70,20 @@ class Prompting:
             )
         classes = classes_beside(options.labels) if options.labels else {}
         references = references_in(options.labels) if options.labels else Listing((), {})
-        return cls(options, given, dict(references.files), references.doubled, classes)
+        named = named_classes(options.text, tables)
+        return cls(options, given, dict(references.files), references.doubled, classes, named)
+
+    def only(self, case: str) -> "Prompting":
+        """The same, for one case alone."""
+        given = self.given.only(case) if self.given else None
+        return replace(self, given=given, references={case: self.references[case]} if case in self.references else {})
 
     def sha256_of_all(self) -> str:
         """Hash of what holds for all cases alike; clicks and references are those of each case."""
         options = self.options
         search = asdict(options.search) if options.search else None
-        return sha256_json([search, sorted(self.classes.items()), options.clicks, options.seed])
+        named = [sorted(self.named.items())] if self.named else []
+        return sha256_json([search, sorted(self.classes.items()), options.clicks, options.seed, *named])
 
     def files_of(self, case: str) -> list[Path]:
         """Label maps that the clicks of a case depend on."""
@@ -96,6 +112,8 @@ class Prompting:
             return PromptRequest(case, image.volume, tuple(self.given.of_case(case, image.native)))
         if self.options.search is not None:
             return SearchRequest(case, image.volume, self.options.search)
+        if self.named:
+            return TextRequest(case, image.volume, self.named)
         if case in self.doubled:
             raise PromptError(f"{case}: {self.doubled[case]}")
         if case not in self.references:

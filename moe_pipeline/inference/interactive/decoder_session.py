@@ -72,6 +72,7 @@ class DecoderSession:
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
         box: around the object, if the foundation takes boxes.
+        text: what is wanted, if the foundation takes text, (1, C).
     """
 
     bank: CropBank
@@ -83,6 +84,7 @@ class DecoderSession:
     may_zoom: bool
     dense: DensePrompt | None = None
     box: BoxPrompt | None = None
+    text: NDArray[np.float32] | None = None
     windows: Windows = field(default_factory=dict)
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
@@ -165,7 +167,7 @@ class DecoderSession:
 
     def _ask(self, view: View, start: WindowIndex, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
         crop = self.bank.crop(view, start)
-        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.box)
+        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.box, self.text)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""

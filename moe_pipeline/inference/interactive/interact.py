@@ -87,7 +87,7 @@ def _sessions(
 ) -> dict[tuple[int, WindowIndex], DecoderSession]:
     """The general expert's side where it has a say or is asked for the uncertainty, and the expert's."""
     of_general, of_expert = initial_windows
-    box = wanted.box
+    box, text = wanted.box, wanted.text
     if box is not None and "boxes" not in model.foundation.takes:
         box = None
         say_that_boxes_become_clicks()
@@ -95,14 +95,14 @@ def _sessions(
     if route.weight < 1 or options.uncertainty:
         decoder = model.foundation.decoder
         sessions[GENERAL, of_general] = DecoderSession(
-            bank, decoder, model.view, of_general, options, ALL_AXES, may_zoom=True, dense=wanted.dense, box=box
+            bank, decoder, model.view, of_general, options, ALL_AXES, True, wanted.dense, box, text
         )
     if route.expert != GENERAL:
         expert = model.experts[route.expert - 1]
         assert of_expert is not None, "an expert without a crop"
         axes = expert.mirror_axes
         sessions[route.expert, of_expert] = DecoderSession(
-            bank, expert.decoder, expert.view, of_expert, options, axes, may_zoom=False, dense=wanted.dense, box=box
+            bank, expert.decoder, expert.view, of_expert, options, axes, False, wanted.dense, box, text
         )
     return sessions
 

@@ -91,6 +91,11 @@ class CaseObject:
         return self.prompt.box if self.prompt is not None else None
 
     @property
+    def text(self) -> NDArray[np.float32] | None:
+        """What is wanted in words, as the foundation's text encoder gives it, (1, C)."""
+        return self.prompt.text if self.prompt is not None else None
+
+    @property
     def shown_mm(self) -> NDArray[np.float64]:
         """What the first crop shall show, (n, 3): the clicks, and the corners of a box."""
         assert self.known is not None, "an object without clicks has no crop"

@@ -11,9 +11,16 @@ from moe_pipeline.inference.interactive.interact import interact
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder, probability_map
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.objects import CaseObject, SimulatedUser, given_object, simulated_object
-from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.request import (
+    PromptRequest,
+    Request,
+    SearchRequest,
+    SimulatedRequest,
+    TextRequest,
+)
 from moe_pipeline.inference.interactive.rows import absent_row, answered_row, blank_row, missing_row, with_volumes
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
+from moe_pipeline.inference.search.named import find_named
 from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.inference.search.search import search_case
 from moe_pipeline.inference.windows.decode import routes_of
@@ -133,6 +140,9 @@ def _objects(model: Mixture, bank: CropBank, request: Request) -> tuple[list[Cas
         case SearchRequest():
             findings = search_case(model, bank.without_mirrors(), request.search)
             return [given_object(prompt) for prompt in findings.prompts], findings.missing
+        case TextRequest():
+            prompts, missing = find_named(model, bank, request.names)
+            return [given_object(prompt) for prompt in prompts], missing
 
 
 def _plan(model: Mixture, bank: CropBank, objects: list[CaseObject], *, own_crops: bool) -> Iterator[FirstLook]:

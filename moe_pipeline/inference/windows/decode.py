@@ -30,6 +30,7 @@ def decode(
     mask: NDArray[np.float32],
     mirror_axes: tuple[int, ...],
     box: BoxPrompt | None = None,
+    text: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Low-resolution logits of one object, averaged over those mirror images of the crop that the decoder knows.
 
@@ -41,6 +42,7 @@ def decode(
         mask: previous logits (*low), zeros before the first answer.
         mirror_axes: along which the decoder knows mirror images.
         box: around the object, for a foundation that takes boxes; what of it lies in the crop is shown.
+        text: what is wanted, for a foundation that takes text, (1, C).
 
     Returns:
         (*low).
@@ -50,6 +52,7 @@ def decode(
         clicks = box.without_centre(*clicks)
     coordinates, labels = in_crop(clicks, crop)
     previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, *low)
+    wording = None if text is None else torch.from_numpy(text).to(crop.embedding.device)
     size = crop.crop_grid.view.size_voxels
     answers = []
     for axes, embedding in zip(FLIPS, crop.mirrored, strict=False):
@@ -58,7 +61,7 @@ def decode(
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
         boxes = None if corners is None else _mirrored(corners, axes, size).sort(1).values
-        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes)
+        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes, wording)
         logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()

@@ -104,7 +104,7 @@ def window_starts(size: tuple[int, ...], crop: Sides) -> list[Sides]:
         step = wanted if side == wanted else int(wanted * (1 - _OVERLAP))
         steps = ceil((side - wanted) / step) + 1
         along.append([min(k * step, side - wanted) for k in range(steps)])
-    return list(product(*along))
+    return [(x, y, z) for x, y, z in product(*along)]
 
 
 def _look_closer(
@@ -135,7 +135,7 @@ def _window_prompt(
     box, points = prompt.box, prompt.points
     if points is not None:
         inside = points[((points >= start) & (points < np.add(start, crop))).all(axis=1)]
-        points = random.permutation(inside)[: 1 + _EXTRA_POINTS] - start
+        points = inside[random.permutation(len(inside))[: 1 + _EXTRA_POINTS]] - np.array(start)
     if shown is not None and (box is not None or points is not None):
         around = _box_of(shown)
         box = _NOTHING if around is None else around

@@ -34,6 +34,10 @@ class SegVolEncoderConfig:
             require(len(getattr(self, name)) == 3, f"{name} needs three numbers, got {getattr(self, name)}")
         whole = all(size % patch == 0 for size, patch in zip(self.image_size, self.patch_size, strict=True))
         require(whole, f"image_size {self.image_size} is no multiple of {self.patch_size}")
+        fours = all(patch % UPSCALING == 0 for patch in self.patch_size)
+        require(
+            fours, f"patch_size {self.patch_size} is no multiple of {UPSCALING}: the decoder doubles the grid twice"
+        )
         require(self.width % self.num_heads == 0, f"width {self.width} is no multiple of {self.num_heads}")
 
     @property

@@ -73,17 +73,20 @@ class SegVolFoundation(Foundation):
         """Embed points, boxes and words. A mask is no prompt here: the published branch for it never worked."""
         if mask is not None:
             raise ValueError("this foundation takes points, boxes and text, no masks")
-        turned = None if points is None else (points[0].flip(2), points[1])  # (P, n, 3) as (z, y, x)
+        turned = None
+        if points is not None and points[0].shape[1]:  # none at all are no prompt, and need no padding
+            turned = points[0].flip(2), points[1]  # (P, n, 3) as (z, y, x)
         corners = None if boxes is None else boxes.flip(2).flatten(1)  # (P, 6)
-        return PromptEmbedding(*self.prompt_encoder(turned, corners, text), text)
+        sparse, dense = self.prompt_encoder(turned, corners, text)
+        return PromptEmbedding(sparse, dense, text)
 
     def describe_prompts(self, points: Points, boxes: Tensor | None = None) -> PromptEmbedding:
-        """Without the padding point."""
+        """Without the padding point, which stands last where there is no box."""
         prompts = self.embed_prompts(points, boxes)
         return prompts if boxes is not None else PromptEmbedding(prompts.sparse[:, :-1], prompts.dense)
 
     def encode_text(self, ids: Tensor, known: Tensor) -> Tensor:
-        """Word numbers (P, n), and which of them are no padding, (P, n), to prompts (P, C)."""
+        """Through CLIP's text tower, (P, n) -> (P, C)."""
         prompt: Tensor = self.text_encoder(ids, known)
         return prompt
 

@@ -7,6 +7,7 @@ from moe_pipeline.planning.explain import CLASS_HEADER, choice_rows, class_rows,
 from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.views import typical_view
+from moe_pipeline.records.foundation import by_axis
 from moe_pipeline.records.planning import Fingerprint, Intensity, Plan, Splits, Spread
 from moe_pipeline.report.drawings.ranges import Range, draw_ranges
 from moe_pipeline.report.page.blocks import (
@@ -35,7 +36,8 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     plan, fingerprint, splits = Plan.load(files.plan), load_fingerprint(folder), Splits.load(files.splits)
     preset = load_planning_preset(plan.foundation, Workspace(folder.resolve().parents[1]).weights)
     names = Names.of((case.case_id for case in fingerprint.cases), anonymous=anonymous)
-    view = plan.view
+    view = typical_view(plan.view, fingerprint)
+    over = " over a typical image" if view != plan.view else ""
     sections = [
         PageSection("The choices", (_figures(plan, fingerprint), _choices(plan))),
         PageSection("What the network will see", tuple(_view(plan, fingerprint, preset))),
@@ -47,19 +49,19 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     return Page(
         title=f"Plan for {plan.dataset}",
         kind="plan",
-        lead=f"{plan.foundation} will see cubes of {view.extent_mm:g} mm in voxels of {view.spacing_mm:g} mm. "
-        f"Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
+        lead=f"{plan.foundation} will see crops of {by_axis(view.extent_mm)} mm, voxels of {by_axis(view.edges_mm)} mm"
+        f"{over}. Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
         sections=tuple(sections),
         facts=(("sha256 of the plan", plan.sha256()[:16]), ("sha256 of the dataset", plan.dataset_sha256[:16])),
     )
 
 
 def _figures(plan: Plan, fingerprint: Fingerprint) -> Figures:
-    costs = plan.estimates
+    costs, view = plan.estimates, typical_view(plan.view, fingerprint)
     return Figures(
         (
             (str(len(fingerprint.cases)), "usable cases", f"{len(plan.classes)} classes"),
-            (f"{plan.view.spacing_mm:g} mm", "voxels of the view", f"cube of {plan.view.extent_mm:g} mm"),
+            (f"{by_axis(view.edges_mm)} mm", "voxels of the view", f"crop of {by_axis(view.extent_mm)} mm"),
             (f"{plan.steps}", "training steps", f"{plan.batch_size} prompts each"),
             (
                 f"{costs.minutes:.0f} min",

@@ -111,7 +111,7 @@ class _Prospect:
     Attributes:
         own: (claim, gain) on its own prompts; a claim of 0 where it is not named.
         elsewhere: the same on all others, by where they are from.
-        named: share of the synthetic scans for which it is asked.
+        named: share of the synthetic scans, of those that any expert was asked about, for which it is named.
     """
 
     own: tuple[tuple[float, float], ...]
@@ -127,8 +127,8 @@ class _Prospect:
             row = (claim_of(sample, head) if may else 0.0, sample.gain)
             (own if sample.own else by_source.setdefault(sample.source, [])).append(row)
         scans = {s.case for s in samples if s.source == SYNTHETIC}
-        asked = sum(s.source == SYNTHETIC and s.expert == expert for s in samples)
-        return cls(tuple(own), tuple(tuple(rows) for rows in by_source.values()), asked / max(1, len(scans)))
+        named = {s.case for s in samples if s.source == SYNTHETIC and s.nominee == expert}
+        return cls(tuple(own), tuple(tuple(rows) for rows in by_source.values()), len(named) / max(1, len(scans)))
 
     def lost(self, threshold: float) -> float:
         """Mean Dice over the sources of other prompts, gains not counted."""

@@ -22,7 +22,7 @@ from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogge
 from moe_pipeline.training.engine.processes import Processes, open_processes
 from moe_pipeline.training.engine.task import Precision, check_positive
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
-from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
+from moe_pipeline.training.planned import PlannedDataset, cache_of, names_of_classes, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
@@ -165,7 +165,8 @@ def train(
     plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
     settings, out = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed), session.out
     cases, device = (list(fold.train), list(fold.validation)), processes.device
-    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes)
+    names = names_of_classes(session.planned, session.place)
+    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes, names)
     try:
         _check_prompts(task, plan, options.fold)
         if options.overwrite:

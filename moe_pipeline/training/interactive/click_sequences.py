@@ -15,7 +15,16 @@ from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.engine.runtime import quiet_worker
-from moe_pipeline.training.interactive.simulated_clicks import BatchPart, ClickState, click_sequence
+from moe_pipeline.training.interactive.simulated_clicks import (
+    BatchPart,
+    ClickState,
+    SequenceHints,
+    boxes_around,
+    click_sequence,
+)
+
+_TOLD = 0.5  # of all click sequences
+_JITTER = 0.1  # of an object's length
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +34,12 @@ class PromptBatch:
     Attributes:
         embedding: (P, C, *grid) float32; of a cache that is not encoded images, (P, 1, *crop).
         target: (P, 1, *crop) bool.
+        text: names of the objects, as the foundation's text encoder gives them, (P, C); None without.
     """
 
     embedding: Tensor
     target: Tensor
+    text: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,10 @@ class ClickSequences:
         generator = torch.Generator().manual_seed(int(seed))
         part = BatchPart(self.processes.part_of(s.prompts).start, s.prompts)
         embedding = learner.embed(batch.embedding)  # (P, C, *grid)
-        turns = click_sequence(learner.foundation, learner.decoder, embedding, batch.target, 1, generator, part, after)
+        hints = hints_of(learner.foundation, batch, (s.seed, sequence.began, 3), part)
+        turns = click_sequence(
+            learner.foundation, learner.decoder, embedding, batch.target, 1, generator, part, after, hints
+        )
         answer = next(turns)
         self._states[number] = answer.remembered()
         truth = occupancy(batch.target, answer.logits.shape[2:])
@@ -172,6 +186,24 @@ class ClickSequences:
     def _end(self, began: int) -> int:
         share = np.random.default_rng((self.settings.seed, began, 2)).random()
         return began + clicks_until(share, self.settings.max_clicks) * self.settings.count
+
+
+def hints_of(foundation: Foundation, batch: PromptBatch, seed: tuple[int, ...], part: BatchPart) -> SequenceHints:
+    """What a click sequence is told beside clicks, as far as the foundation takes it: half of them boxes, half names.
+
+    Args:
+        foundation: of the learner.
+        batch: this process's part of its objects.
+        seed: of the click sequence; the same in each of its turns.
+        part: which of the objects these are.
+    """
+    random = np.random.default_rng(seed)
+    boxed, named = random.random(2) < _TOLD
+    boxes = None
+    if boxed and "boxes" in foundation.takes:
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)) + part.start)
+        boxes = boxes_around(batch.target, _JITTER, generator)
+    return SequenceHints(boxes, batch.text if named and "text" in foundation.takes else None)
 
 
 def clicks_until(share: float, most: int) -> int:

@@ -45,6 +45,22 @@ class InteractionStep(ClickState):
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceHints:
+    """What a click sequence is told of its objects beside clicks, from its first turn on.
+
+    Attributes:
+        boxes: around them, (P, 2, 3) voxels of the crop. The first click is then not said: the box stands for it.
+        text: their names, as the foundation's text encoder gives them, (P, C).
+    """
+
+    boxes: Tensor | None = None
+    text: Tensor | None = None
+
+
+NO_HINTS = SequenceHints()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPart:
     """Some prompts of a larger batch that several processes share; each prompt gets the clicks it gets there."""
 
@@ -118,6 +134,7 @@ def click_sequence(
     generator: torch.Generator,
     part: BatchPart | None = None,
     after: ClickState | None = None,
+    hints: SequenceHints = NO_HINTS,
 ) -> Iterator[InteractionStep]:
     """Click, answer, click where the answer is wrong: upstream's interactive recipe, one `InteractionStep` per click.
 
@@ -134,9 +151,10 @@ def click_sequence(
         generator: source of the clicks.
         part: which prompts of a batch these are; all if None.
         after: to go on with an earlier click sequence.
+        hints: what is told beside.
     """
     prepared = decoder.prepare(embedding)
-    return _turns(foundation, decoder, prepared, target, n_clicks, generator, part, after)
+    return _turns(foundation, decoder, prepared, target, n_clicks, generator, part, after, hints)
 
 
 def _turns(
@@ -148,14 +166,17 @@ def _turns(
     generator: torch.Generator,
     part: BatchPart | None,
     after: ClickState | None,
+    hints: SequenceHints,
 ) -> Iterator[InteractionStep]:
+    said = slice(None) if hints.boxes is None else slice(1, None)
     state = after or _initial_state(target, foundation.geometry.low_resolution_size)
     for _ in range(n_clicks):
         mask = full_size(state.logits, target.shape[2:]) > 0  # (P, 1, *crop)
         new_coordinates, new_labels = next_click(mask, target, generator, part)
         coordinates = torch.cat((state.coordinates, new_coordinates), dim=1)  # (P, n, 3)
         labels = torch.cat((state.labels, new_labels), dim=1)  # (P, n)
-        prompts = foundation.embed_turn((coordinates, labels), state.logits)
+        points = coordinates[:, said], labels[:, said]
+        prompts = foundation.embed_turn(points, state.logits, hints.boxes, hints.text)
         candidates = decoder.decode(prepared, prompts)
         answer = InteractionStep(coordinates, labels, *candidates.answer(), candidates)
         yield answer
@@ -169,3 +190,28 @@ def _initial_state(target: Tensor, low: Sides) -> ClickState:
         labels=torch.empty(len(target), 0, dtype=torch.long, device=target.device),
         logits=torch.zeros(len(target), 1, *low, device=target.device),
     )
+
+
+def boxes_around(target: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
+    """Boxes as a person would draw them: each face is moved by up to a part of the object's length, in or out.
+
+    Args:
+        target: (P, 1, *crop) bool.
+        jitter: that part.
+        generator: on the CPU.
+
+    Returns:
+        Lowest and highest voxel, (P, 2, 3); all -1 around nothing.
+    """
+    faces = []
+    for axis in range(3):
+        others = tuple(2 + other for other in range(3) if other != axis)
+        there = target.any(dim=others[1]).any(dim=others[0])[:, 0].to(torch.uint8)  # (P, side)
+        first, last = there.argmax(1), there.shape[1] - 1 - there.flip(1).argmax(1)  # (P,)
+        faces.append(torch.stack([first, last], dim=1))
+    boxes = torch.stack(faces, dim=2).float()  # (P, 2, 3)
+    moved = (2 * torch.rand(boxes.shape, generator=generator) - 1).to(boxes) * jitter
+    boxes = boxes + (moved * (boxes[:, 1:] - boxes[:, :1])).round()
+    last_voxel = torch.tensor(target.shape[2:], device=boxes.device) - 1
+    boxes = boxes.clamp(min=torch.zeros_like(last_voxel), max=last_voxel)
+    return torch.where(target.flatten(1).any(1)[:, None, None], boxes, -1.0)

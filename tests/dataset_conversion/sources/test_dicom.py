@@ -308,6 +308,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "intercept": ({"RescaleIntercept": "NaN"}, "RescaleIntercept NaN"),
     "position": ({"ImagePositionPatient": [0, "NaN", 0]}, r"its position is 0\.0, NaN, 0\.0, which places nothing"),
     "spacing": ({"PixelSpacing": [0, 1]}, r"its pixel spacing is 0\.0, 1\.0, which places nothing"),
+    "bits": ({"BitsStored": 17}, "BitsStored is 17, but BitsAllocated 16"),
     "mosaic": ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "a Siemens mosaic: one picture of 4x5 pixels"),
 }
 

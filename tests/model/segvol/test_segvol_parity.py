@@ -160,6 +160,7 @@ def test_sizes_are_read_back_and_checked() -> None:
     }
     for part, wrong, match in (
         ("encoder", {"patch_size": [4, 16, 15]}, "no multiple"),
+        ("encoder", {"patch_size": [2, 16, 16]}, "no multiple of 4"),
         ("encoder", {"patches": 3}, "unknown keys: patches"),
         ("decoder", {"transformer_dim": 384}, "differ"),
         ("text", {"num_heads": 7}, "no multiple of 7"),
