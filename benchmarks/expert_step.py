@@ -53,7 +53,7 @@ class CachedStep:
             click_sequence(self.foundation, self.module, self.embedding, self.target, 1, generator, after=after)
         )
         self.state = answer.remembered()
-        return interaction_loss(answer.candidates, occupancy(self.target, answer.logits.shape[-1]), 0.2)
+        return interaction_loss(answer.candidates, occupancy(self.target, answer.logits.shape[2:]), 0.2)
 
     def validate(self) -> dict[str, float]:
         """Nothing: only steps are measured."""

@@ -182,11 +182,13 @@ def linked(workspace: Path, name: str) -> Path:
 
 
 def compare(workspace: Path, out: Path, unseen: Sequence[Path], clicks: Sequence[int], datasets: Sequence[str]) -> None:
-    """`moe evaluate --matrix`; repeated, it goes on with what is missing."""
+    """`moe evaluate --matrix`, each expert on its own set; repeated, it goes on with what is missing."""
     named = [word for name in datasets for word in ("--dataset", name)]
     strange = [word for folder in unseen for word in ("--unseen", str(folder))]
     asked = [word for n in clicks for word in ("--clicks", str(n))]
-    moe("evaluate", "--matrix", *named, *strange, *asked, "-o", str(out), "--workspace", str(workspace))
+    moe(
+        "evaluate", "--matrix", "--own-experts", *named, *strange, *asked, "-o", str(out), "--workspace", str(workspace)
+    )
 
 
 def table(out: Path, clicks: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """Train nnU-Net for so many minutes, its learning rate falling to nothing within them, and predict a folder.
 
 Runs in a virtual environment that has nnunetv2, with nnUNet_raw, nnUNet_preprocessed and nnUNet_results set, after
-`nnUNetv2_plan_and_preprocess`; side_by_side.py calls it.
+`nnUNetv2_plan_and_preprocess`; nnunet.py calls it.
 
     VENV/bin/python benchmarks/nnunet_timed.py DATASET MINUTES IMAGES OUT
 """

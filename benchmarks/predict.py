@@ -129,7 +129,7 @@ def straightforward(foundation: SamFoundation, view: View, image: Volume, click:
     times: Times = {}
     with timed(times, "resample, crop"):
         whole = resample(image, view_grid(image.geometry, view), order="linear", outside=0.0)
-        crop_grid = CropGrid(image.geometry, view, foundation.config.low_resolution_size)
+        crop_grid = CropGrid(image.geometry, view, foundation.geometry.low_resolution_size)
         grid = crop_grid.cube(crop_grid.around(click[0]))
         crop = resample(whole, grid, order="linear", outside=0.0).array
         cube = normalise(crop, np.ones(crop.shape, dtype=bool), view.normalisation)

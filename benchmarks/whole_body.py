@@ -34,6 +34,7 @@ from moe_pipeline.inference.interactive.segment_case import segment_case
 from moe_pipeline.inference.options import SegmentOptions
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone
 from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.prompts.prompt import Prompt
@@ -194,7 +195,8 @@ class SameIntensity:
     """Takes the connected low-resolution voxels that are as bright as where the clicks are."""
 
     def __init__(self, low: int = 32) -> None:
-        self.low_resolution_size = low
+        self.takes = frozenset({"points", "mask"})
+        self.geometry = FoundationGeometry.of_cubes(2 * low, low, low)
 
     @property
     def decoder(self) -> "SameIntensity":
@@ -203,11 +205,11 @@ class SameIntensity:
 
     def encode(self, crops: Tensor) -> Tensor:
         """Every other voxel is the embedding."""
-        return functional.avg_pool3d(crops, crops.shape[-1] // self.low_resolution_size)
+        return functional.avg_pool3d(crops, 2)
 
-    def embed_prompts(self, points: tuple[Tensor, Tensor], mask: Tensor) -> PromptEmbedding:
+    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, _: None = None) -> PromptEmbedding:
         """As they are."""
-        return PromptEmbedding(points, mask)  # type: ignore[arg-type]
+        return PromptEmbedding(points, previous)  # type: ignore[arg-type]
 
     def prepare(self, embedding: Tensor) -> Tensor:
         """As it is."""

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_conversion.layout import Part, SourceCase
-from moe_pipeline.datasets.dataset import fault_of_file_name, numbered_label
+from moe_pipeline.datasets.dataset import fault_of_file_name, numbered_label, twins
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
+from moe_pipeline.records.names import composed
 
 DESCRIPTION = RawFolder.DESCRIPTION
 
@@ -16,30 +18,27 @@ DESCRIPTION = RawFolder.DESCRIPTION
 def files_of(folder: Path) -> list[Path]:
     """Visible files of a folder, sorted, links to nothing included; none if there is no such folder that opens."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not is_folder(path) and not path.name.startswith("."))
     except OSError:
         return []  # what cannot be opened is accounted for, see `moe_pipeline.datasets.accounting`
 
 
 def has_file(folder: Path, name: str) -> bool:
     """Whether a folder holds such a file; not if it cannot be opened."""
-    try:
-        return (folder / name).is_file()
-    except OSError:
-        return False
+    return is_file(folder / name)
 
 
 def subfolders_of(folder: Path) -> list[Path]:
     """Visible folders in a folder, sorted; none if it cannot be opened."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+        return sorted(path for path in folder.iterdir() if is_folder(path) and path.name[0] not in "._")
     except OSError:
         return []
 
 
 def labels_of(folder: Path, ending: str) -> dict[str, Path]:
     """Label files of a folder by case id."""
-    return {path.name.removesuffix(ending): path for path in files_of(folder) if path.name.endswith(ending)}
+    return {composed(path.name.removesuffix(ending)): path for path in files_of(folder) if path.name.endswith(ending)}
 
 
 def faults_of_labels(folder: Path, ending: str) -> dict[str, str]:
@@ -83,10 +82,13 @@ def pair_up(
         The complete cases, and the reason by case id for the others.
     """
     channels: dict[str, dict[int, Path]] = {}
+    doubled = twins(
+        [*images, *(file for folder in {path.parent for path in labels.values()} for file in files_of(folder))]
+    )
     faults: dict[str, str] = {}
     for path in images:
         if match := pattern.fullmatch(path.name):
-            channels.setdefault(match["case"], {})[int(match["channel"])] = path
+            channels.setdefault(composed(match["case"]), {})[int(match["channel"])] = path
         elif why := fault_of_file_name(path, ending, numbered=True):
             faults[path.name] = why
     cases = []
@@ -94,6 +96,8 @@ def pair_up(
         if sorted(found) != list(range(n_channels)):
             there = ", ".join(f"{number:04d}" for number in sorted(found))
             faults[case_id] = f"has channels {there}; dataset.json names {n_channels}"
+        elif names := [path.name for path in (*found.values(), labels.get(case_id, found[0])) if path.name in doubled]:
+            faults[case_id] = doubled[names[0]]
         elif part == "training" and case_id not in labels:
             faults[case_id] = f"{found[0].name}: an image without label{numbered_label(case_id, labels)}"
         else:

@@ -1,7 +1,7 @@
 """Any known source to an nnU-Net v2 raw folder."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,14 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
 from moe_pipeline.records.check import Fix
 from moe_pipeline.records.dataset import ConversionReport, ConversionRow, DatasetJson
-from moe_pipeline.records.names import fault_of_name, fault_of_title, shown
+from moe_pipeline.records.names import fault_of_name, fault_of_title, printable, shown
 
 REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
+
+ConvertCases = Callable[[SourceDataset, ConversionState, Progress, str], list[ConversionRow]]
+"""Whoever converts all cases of a source; also told the name of the stage. Notes what is done in the state."""
 
 
 def convert(
@@ -39,6 +42,7 @@ def convert(
     options: Options = _NO_OPTIONS,
     label_map: LabelMap | None = None,
     fixes: Collection[Fix] = (),
+    run: ConvertCases | None = None,
 ) -> ConversionReport:
     """Make an nnU-Net v2 raw folder from a dataset in another layout; the source is only read.
 
@@ -54,6 +58,7 @@ def convert(
         options: what the layout leaves open.
         label_map: classes of the new dataset, if they are not those of the source.
         fixes: what may be repaired on the way; each row says what was.
+        run: who converts the cases, if not threads of this process.
 
     Returns:
         What became of each case, also saved as conversion.json.
@@ -72,16 +77,16 @@ def convert(
     own = state.own
     own.check((REPORT, RawFolder.DESCRIPTION, CRASHES))
     _claim(source, name, own)
-    rows = _convert_all(described, state, progress, source.name)
+    rows = (run or _convert_all)(described, state, progress, f"converting {source.name}")
     if state.crashes.path.is_file():
         own.adopt([CRASHES])
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
     converted = {row.case_id for row in rows if row.status != "failed"}
     done = [case for case in described.cases if case.case_id in converted]
     n_channels = len(described.channel_names)
-    has_training = any(case.part == "training" for case in described.cases) or bool(described.faults)
+    has_training = any(case.part == "training" for case in described.cases)
     if not done or (has_training and not any(case.part == "training" for case in done)):
-        reasons = [f"{row.case_id}: {row.message}" for row in rows if row.status == "failed"]
+        reasons = [f"{printable(row.case_id)}: {row.message}" for row in rows if row.status == "failed"]
         summed = [one.lines()[0] for one in _accounting(source, described, entries, rows)]
         raise DatasetError("\n  ".join([f"{source}: no training case could be converted", *reasons[:20], *summed]))
     _remove_vanished(own, {path for case in done for path in target_names(case, n_channels)})
@@ -95,10 +100,10 @@ def convert(
         accounting=_accounting(source, described, entries, rows),
         notes=(
             *described.notes,
-            *told_missing(described),
-            *one_patient(done),
+            *_told_regions(described),
             *(() if has_training else ("no case has a label: all are in imagesTs, to predict",)),
         ),
+        warnings=(*told_missing(described), *one_patient(done)),
         options={key: value for key, value in asdict(options).items() if value},
         seconds=round(time.monotonic() - began, 3),
     )
@@ -123,7 +128,7 @@ def _convert_all(
     described: SourceDataset, state: ConversionState, progress: Progress, stage: str
 ) -> list[ConversionRow]:
     work = partial(convert_case, dataset=described, state=state)
-    return list(run_each(work, described.cases, source_bytes, f"converting {stage}", progress))
+    return list(run_each(work, described.cases, source_bytes, stage, progress))
 
 
 def one_patient(cases: Collection[SourceCase]) -> tuple[str, ...]:
@@ -176,11 +181,18 @@ def n_missing(described: SourceDataset) -> int:
 
 def told_missing(described: SourceDataset) -> tuple[str, ...]:
     """A note if there are such."""
-    n = n_missing(described)
-    told = (
-        f"numTraining counts {described.n_counted} training cases, of which {n} are not here: copy them, or correct it"
-    )
-    return (told,) if n else ()
+    counted = f"numTraining counts {described.n_counted} training cases"
+    if n := n_missing(described):
+        return (f"{counted}, of which {n} are not here: copy them, or correct it",)
+    here = sum(case.part == "training" for case in described.cases)
+    more = described.n_counted is not None and here > described.n_counted
+    return (f"{counted}, but {here} are here: correct it, or take out those that do not belong",) if more else ()
+
+
+def _told_regions(described: SourceDataset) -> tuple[str, ...]:
+    names = [name for name, value in described.regions.get("labels", {}).items() if isinstance(value, list)]
+    told = f"{', '.join(names)}: regions are kept, and scored by moe evaluate; to train, say with --labels what is what"
+    return (told,) if names else ()
 
 
 def source_bytes(case: SourceCase) -> int:
@@ -261,6 +273,7 @@ def _describe(described: SourceDataset, labels: dict[str, int], done: list[Sourc
             **({"patients": patients} if patients else {}),
             "channel_names": {str(number): name for number, name in enumerate(described.channel_names)},
             "labels": labels,
+            **described.regions,
             "numTraining": sum(case.part == "training" for case in done),
             "file_ending": FILE_ENDING,
         }

@@ -116,7 +116,7 @@ def apply(label_map: LabelMap, dataset: SourceDataset) -> SourceDataset:
         raise DatasetError("\n  ".join([f"--labels: {len(faults)} faults", *faults]))
     if rest is not None:
         value_map |= dict.fromkeys(left.values(), labels[rest])
-    return replace(dataset, labels=labels, value_map=value_map, refusals=())
+    return replace(dataset, labels=labels, value_map=value_map, regions={}, refusals=())
 
 
 def _source_value(origin: _Origin, dataset: SourceDataset) -> int | None:

@@ -113,6 +113,9 @@ class SourceDataset:
     """Files that are passed over on purpose, and why."""
     n_counted: int | None = None
     """How many training cases it says there are."""
+    regions: dict[str, Any] = field(default_factory=dict)
+    """Keys of dataset.json that say what the values mean where some classes are regions; `labels` has bare values then,
+    and --labels makes other classes of them."""
     refusals: tuple[str, ...] = ()
     """Why its labels cannot be taken as they are; --labels says what they are to be."""
     value_map: dict[int, int] | None = None

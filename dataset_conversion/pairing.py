@@ -101,10 +101,12 @@ def _fault(source: Path, images: list[Match], masks: list[Match], channels: Sequ
     by_channel = _grouped(images, _channel_of)
     for name, found in by_channel.items():
         if len(found) > 1 and (not channels or name in channels):
-            return f"{len(found)} images{f' of channel {name}' * bool(name)}, expected one: {_listed(source, found)}"
+            named = f"images{f' of channel {name}' * bool(name)}"
+            return f"{len(found)} {named}, expected one: {_listed(source, found)}. Keep one, or choose with --images"
     for name, found in _grouped(masks, _class_of).items():
         if len(found) > 1:
-            return f"{len(found)} label files{f' of class {name}' * bool(name)}, expected one: {_listed(source, found)}"
+            named = f"label files{f' of class {name}' * bool(name)}"
+            return f"{len(found)} {named}, expected one: {_listed(source, found)}. Keep one, or choose with --masks"
     missing = [name for name in channels if name not in by_channel]
     if missing:
         return f"no image of channel {', '.join(missing)}, only {', '.join(by_channel)}; --channels says which to take"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dataset_conversion.common import DESCRIPTION, files_of, keys_of, subfolders_of
+from dataset_conversion.common import DESCRIPTION, files_of, has_file, keys_of, subfolders_of
 from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.sources import (
     amos,
@@ -52,7 +52,10 @@ SOURCES: dict[str, Source] = {
     "msd": Source("Medical Segmentation Decathlon task folder", msd.detect, msd.describe),
     "bids": Source("BIDS with derivatives", bids.detect, bids.describe, frozenset({"channels", "masks"})),
     "totalsegmentator": Source(
-        "one binary file per organ", totalsegmentator.detect, totalsegmentator.describe, frozenset({"channels"})
+        "one binary file per organ",
+        totalsegmentator.detect,
+        totalsegmentator.describe,
+        frozenset({"channels", "masks"}),
     ),
     "kits": Source("KiTS19, 21, 23", kits.detect, kits.describe, frozenset({"masks"})),
     "btcv": Source("BTCV abdomen", btcv.detect, btcv.describe),
@@ -104,7 +107,7 @@ def choose_source(source: Path, wanted: str | None = None, *, by_template: bool 
 
 def _refuse_one_below(source: Path) -> None:
     """Raise where it is the folders below that are datasets."""
-    below = [folder for folder in subfolders_of(source) if any((folder / name).is_file() for name in _DESCRIPTIONS)]
+    below = [folder for folder in subfolders_of(source) if any(has_file(folder, name) for name in _DESCRIPTIONS)]
     below = below or [folder for folder in subfolders_of(source)[:2] if not files_of(source)]
     known = [(folder, name) for folder in below[:_MAX_LISTED] if (name := _layout_of(folder)) is not None]
     if known:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.records.names import joined
+from moe_pipeline.records.names import composed, joined
 
 CHANNEL, CLASS, PATIENT = "channel", "class", "patient"
 _PIECE = re.compile(
@@ -76,7 +76,7 @@ class Template:
         found = []
         for path in files:
             if match := self._pattern.fullmatch(path.relative_to(source).as_posix()):
-                fields = {name: match[f"{name}_"] for name in self._names}
+                fields = {name: composed(match[f"{name}_"]) for name in self._names}
                 found.append(Match(path, fields, fields.get(PATIENT)))
         return found
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from moe_pipeline.commands.functions import evaluate, finetune, plan, predict, train_gate
     from moe_pipeline.errors import PipelineError
     from moe_pipeline.inference.api import Prediction, Predictor, load_model
+    from moe_pipeline.inference.session.session import Session
 
     __version__: str
 
@@ -17,6 +18,7 @@ __all__ = [
     "PipelineError",
     "Prediction",
     "Predictor",
+    "Session",
     "__version__",
     "evaluate",
     "finetune",
@@ -32,6 +34,7 @@ _HOMES = {
     "PipelineError": "moe_pipeline.errors",
     "Prediction": _API,
     "Predictor": _API,
+    "Session": "moe_pipeline.inference.session.session",
     "evaluate": _FUNCTIONS,
     "finetune": _FUNCTIONS,
     "load_model": _API,

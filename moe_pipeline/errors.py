@@ -16,6 +16,12 @@ class PipelineError(Exception):
         self.kind = kind or self.kind
 
 
+def in_words(error: OSError) -> str:
+    """What the system says is wrong with a file, and what to do, for people."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{what}; check the path, its permissions and the space on the disk"
+
+
 class RecordError(PipelineError):
     """A JSON file is missing, unreadable, or does not follow its schema."""
 

@@ -16,6 +16,12 @@ class RawFolder:
 
     DESCRIPTION: ClassVar = "dataset.json"
     CONVERTED: ClassVar = "cases.jsonl"
+    WRITTEN: ClassVar = "written.jsonl"
+    IMAGES: ClassVar = "imagesTr"
+    LABELS: ClassVar = "labelsTr"
+    PROMPTS: ClassVar = "prompts"
+    JOURNAL: ClassVar = "journal"
+    CLASSES: ClassVar = "classes.json"
 
     @property
     def description(self) -> Path:
@@ -49,11 +55,6 @@ class PlanFolder:
     def plan(self) -> Path:
         """The plan made from preset and fingerprint; users may edit it."""
         return self.root / "plan.json"
-
-    @property
-    def previous_plan(self) -> Path:
-        """A plan that was replaced."""
-        return self.root / "plan.previous.json"
 
     @property
     def splits(self) -> Path:

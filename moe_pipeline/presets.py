@@ -1,16 +1,21 @@
-"""What plans/ states as data: sizes of foundations, planning rules, published weights. Nothing else reads plans/."""
+"""What plans/ states as data: foundations, planning rules, published weights, challenges, the paper's classes.
+
+Nothing else reads it.
+"""
 
 import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
-from moe_pipeline.errors import CheckpointError
+from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.records.base import Part
+from moe_pipeline.model.sizes import NetworkSizes, read_sizes
+from moe_pipeline.records.base import Part, Record
+from moe_pipeline.records.evaluation import MeasureRules
 from moe_pipeline.records.foundation import View
 
 
@@ -20,10 +25,21 @@ class Preset:
 
     name: str
     """Of its file in plans/foundations."""
-    config: FoundationConfig
+    sizes: NetworkSizes
     """All sizes."""
     view: View
     """What its encoder sees."""
+
+    @property
+    def config(self) -> FoundationConfig:
+        """Sizes of a network of SAM-Med3D's kind, for those who know no other.
+
+        Raises:
+            CheckpointError: if it is of another kind.
+        """
+        if not isinstance(self.sizes, FoundationConfig):
+            raise CheckpointError(f"{self.name}: no network of SAM-Med3D's kind; no other will do here")
+        return self.sizes
 
 
 class Limits(Part):
@@ -72,7 +88,7 @@ class ViewRules(Part):
     zoom_steps_mm: tuple[float, ...]
     """Spacings to choose from, besides the foundation's own."""
     fit_fraction: float = Field(gt=0, le=1)
-    """Part of the cube that the large objects should fit into."""
+    """Part of the crop that the large objects should fit into."""
 
 
 class PresetRules(Part):
@@ -113,6 +129,82 @@ class PublishedWeights(Part):
         return f"https://huggingface.co/{self.repository}"
 
 
+class Container(Part):
+    """Where a challenge puts one image for an algorithm, and where it looks for the label map."""
+
+    images: str
+    """Folder with the image, below the folder that is handed over."""
+    label_map: str
+    """File, below the folder that is handed back."""
+    class_name: str
+    """Class that the label map shows, as 1."""
+
+
+class Challenge(Part):
+    """How a challenge measures; plans/challenges.json."""
+
+    title: str
+    """For people."""
+    source: str
+    """Where its rules were read."""
+    measures: MeasureRules
+    """How each class of each case is measured."""
+    metrics: tuple[Literal["dice", "iou", "nsd", "hd95_mm", "volumetric_similarity"], ...] = Field(min_length=1)
+    """Columns of dice.csv that count."""
+    classes: Literal["all", "of_reference"]
+    """Which classes of a case go into its mean: all, or those that its reference has."""
+    statistics: tuple[Literal["mean", "median", "std"], ...] = Field(min_length=1)
+    """Over the cases that have a value; std divides by their number."""
+    clicks: int = Field(default=0, ge=0)
+    """If any, a case has a prediction after each of so many clicks; its scores are the area under the line through
+    them, a click apart, and the last of them."""
+    nsd_above_dice: float | None = None
+    """The NSD of a case counts as 0 unless its Dice is above this."""
+    container: Container | None = None
+    """Where an algorithm finds its image; None if that is not known."""
+
+
+def challenges() -> dict[str, Challenge]:
+    """All challenges by name."""
+    return TypeAdapter(dict[str, Challenge]).validate_python(_read("challenges.json"))
+
+
+def load_challenge(name: str) -> Challenge:
+    """One challenge by name.
+
+    Raises:
+        PipelineError: if there is none of that name; lists those there are.
+    """
+    known = challenges()
+    if name not in known:
+        raise PipelineError(f"no preset {name!r}; there are: {', '.join(known)}")
+    return known[name]
+
+
+class PaperClasses(Record):
+    """Classes of a table of the paper; plans/totalsegmentator_classes.json, or a user's copy of it."""
+
+    note: str = ""
+    """For people."""
+    source: str = ""
+    """Where the gains were read."""
+    finetuned: dict[str, float | None] = Field(min_length=1)
+    """Class to the Dice that the paper's mixture gained on it, if that is known."""
+    not_finetuned: tuple[str, ...] = ()
+    """Further classes of the same scans, which show what was forgotten."""
+
+    @model_validator(mode="after")
+    def _nothing_is_both(self) -> "PaperClasses":
+        if both := sorted(set(self.finetuned) & set(self.not_finetuned)):
+            raise ValueError(f"not_finetuned: {', '.join(both)} is finetuned")
+        return self
+
+
+def totalsegmentator_classes() -> PaperClasses:
+    """Those that the paper's abstract names."""
+    return PaperClasses.model_validate(_read("totalsegmentator_classes.json"))
+
+
 def preset_names() -> list[str]:
     """Names of all presets."""
     folder = files("plans") / "foundations"
@@ -128,7 +220,7 @@ def load_preset(name: str) -> Preset:
     if name not in preset_names():
         raise CheckpointError(f"no preset {name!r}; there are: {', '.join(preset_names())}")
     values = _read(f"foundations/{name}.json")
-    return Preset(name, FoundationConfig.from_dict(values["config"]), View.model_validate(values["view"]))
+    return Preset(name, read_sizes(values["config"]), View.model_validate(values["view"]))
 
 
 @cache

@@ -1,5 +1,6 @@
 """Every folder and file name, from one root."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from moe_pipeline.errors import DatasetError
 from moe_pipeline.paths import PlanFolder, RawFolder
 
 DATASET_NAME = re.compile(r"Dataset(\d{3})_[A-Za-z0-9][A-Za-z0-9_-]*")
+_MAX_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,12 @@ class Workspace:
             DatasetError: if there is no such dataset, or the folder's name is none of nnU-Net's.
         """
         elsewhere = Path(wanted)
-        if not RawFolder(elsewhere).description.is_file():
-            return self.raw(self.dataset_name(wanted))
+        if not os.path.lexists(RawFolder(elsewhere).description):
+            try:
+                return self.raw(self.dataset_name(wanted))
+            except DatasetError:
+                refuse_one_below(elsewhere)
+                raise
         name = elsewhere.resolve().name
         if not DATASET_NAME.fullmatch(name):
             raise DatasetError(f"{wanted}: the folder must be named like Dataset004_Hippocampus, found {name!r}")
@@ -127,3 +133,15 @@ class Workspace:
         if found:
             fault = f"several datasets answer to it: {', '.join(found)}"
         raise DatasetError(f"{wanted} in {self.raw_root}: {fault}. Give the full name, or run `moe convert` first.")
+
+
+def refuse_one_below(folder: Path) -> None:
+    """Raise where it is not a folder that is a dataset, but some in it are.
+
+    Raises:
+        DatasetError: names them.
+    """
+    found = [path.parent for deep in ("*", "*/*") for path in folder.glob(f"{deep}/{RawFolder.DESCRIPTION}")]
+    if found:
+        listed = ", ".join(str(one) for one in sorted(found)[:_MAX_LISTED])
+        raise DatasetError(f"{folder}: is no dataset, but holds {listed}. Give the folder of one dataset.")

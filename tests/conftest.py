@@ -12,9 +12,9 @@ import torch
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 from tests.phantoms import dicom

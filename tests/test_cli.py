@@ -242,6 +242,10 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str], tmp_path:
     assert code == 0
     assert "torch" in text
     assert "none: run `moe train-gate`" in text
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "moe.json").write_text("{}")
+    _, text = run(capsys, "doctor", "--workspace", str(tmp_path))
+    assert "workspace model          cannot be used: " in text
 
 
 def test_help_needs_neither_torch_nor_pandas_nor_itk() -> None:

@@ -33,7 +33,7 @@ def learn_from_two_prompts(foundation: SamFoundation, device: torch.device) -> T
     losses = []
     steps = click_sequence(foundation, foundation.decoder, embedding, target, 2, torch.Generator().manual_seed(3))
     for step in steps:
-        truth = occupancy(target, step.logits.shape[-1])
+        truth = occupancy(target, step.logits.shape[2:])
         losses.append(interaction_loss(step.candidates, truth, 0.2, balance=0.5))
     return torch.stack(losses).sum()
 

@@ -20,16 +20,15 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Fold, Plan, Splits
+from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.training.gate.fit import GateTask
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
-from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
-from tests.phantoms.foundations import save_tiny
+from tests.phantoms.foundations import load_sam, save_tiny
 from tests.phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 DATASETS = ("Dataset001_One", "Dataset002_Two", "Dataset003_Rest")
@@ -66,8 +65,7 @@ def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
 
 def cache_folder(place: Workspace, name: str) -> Path:
     """Of the expert's view; the gate caches the general one too."""
-    view = Plan.load(place.plan(name)).view
-    return place.embeddings(name) / f"{view.spacing_mm:g}mm_{view.size_voxels}"
+    return place.embeddings(name) / Plan.load(place.plan(name)).view.short_name
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -76,7 +74,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_finetuning_moves_the_decoder_and_nothing_else(trained: Workspace) -> None:
-    foundation = load_foundation("tiny", weights_root=trained.weights)
+    foundation = load_sam("tiny", weights_root=trained.weights)
     stored = load_tensors(trained.weights / "tiny.safetensors")
     for name, tensor in foundation.state_dict().items():
         assert torch.equal(tensor, stored[name]), name

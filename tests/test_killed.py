@@ -29,7 +29,7 @@ click_proposer = ClickProposerSettings(steps=60, search_crops=18, synthetic=2)
 finetune(place, folder, FinetuneOptions(epochs=6, click_proposer=click_proposer))
 """
 GATE = f"""{_OPEN}
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
 claims = ClaimSettings(risk=0.5, confidence=0.5, own=4, background=2, foreign=1, synthetic=2, named=2)

@@ -34,3 +34,10 @@ def test_a_workspace_that_does_not_exist_is_said(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"4: no such folder .*no workspace .*nowhere .*--workspace, or begin with"):
         place.raw_folder("4")
     assert not place.root.exists()
+
+
+def test_the_folder_above_a_dataset_names_it(tmp_path: Path) -> None:
+    make_raw(tmp_path / "download" / "inner" / "Dataset007_X")
+    for root in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(DatasetError, match=r"is no dataset, but holds .*Dataset007_X\. Give the folder of one"):
+            Workspace(root).raw_folder(str(tmp_path / "download"))

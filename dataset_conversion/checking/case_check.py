@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dataset_conversion.layout import Loaded, LoadedCase, SourceCase, SourceDataset
 from dataset_conversion.state import description_sha256
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging.checks.inspection import (
     InspectedLabel,
     attempt,
@@ -42,7 +43,7 @@ class InspectedCase:
     @property
     def errors(self) -> list[str]:
         """Why it cannot be used."""
-        return [one.message for one in self.findings if one.severity == "error"]
+        return [one.message_and_repair for one in self.findings if one.severity == "error"]
 
     @property
     def warnings(self) -> list[str]:
@@ -63,7 +64,7 @@ def check_case(case: SourceCase, dataset: SourceDataset, journal: Journal[Checke
 
 def _check(case: SourceCase, dataset: SourceDataset, journal: Journal[CheckedCase]) -> CheckedCase:
     files = [file for path in (*case.images, *case.labels) for file in _files(path)]
-    missing = [path for path in files if not path.is_file()]
+    missing = [path for path in files if not is_file(path)]
     known = journal.find(case.case_id, files) if not missing else None
     if known is not None:
         return known
@@ -151,7 +152,7 @@ def _check_number(loaded: LoadedCase, case: SourceCase, dataset: SourceDataset) 
     channels, names = loaded.channels, dataset.channel_names
     if len(channels) == len(names):
         return []
-    found = f"{len(channels)} channels, dataset.json names {len(names)} ({', '.join(names)})"
+    found = f"{len(channels)} channels, but the dataset has {len(names)} ({', '.join(names)})"
     if len(case.images) > 1 or len(channels) == 1:
         return [finding(Kind.MISSING_FILE, case.case_id, found)]
     sides = "x".join(map(str, (*channels[0].volume.geometry.shape, len(channels))))

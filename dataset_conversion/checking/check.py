@@ -16,11 +16,12 @@ from dataset_conversion.sources import loose
 from dataset_conversion.state import description_sha256
 from moe_pipeline.datasets.accounting import walk
 from moe_pipeline.errors import DatasetError, PipelineError
-from moe_pipeline.files import write_text
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging.checks.inspection import finding
 from moe_pipeline.imaging.checks.outliers import duplicates, outliers, patients_on_both_sides
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.journal.written import Written
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import CheckFolder
 from moe_pipeline.progress import Progress, silent
@@ -87,8 +88,9 @@ def check(
         accounting=account(source, described, entries, failed),
         seconds=round(time.monotonic() - began, 3),
     )
-    report.save(out / REPORT)
-    write_text(out / TEXT, findings_as_text(report))
+    own = Written(out / JOURNAL)
+    own.write_over(REPORT, report.as_text())
+    own.write_over(TEXT, findings_as_text(report))
     return report
 
 
@@ -113,7 +115,7 @@ def _faulty_cases(source: Path, described: SourceDataset) -> list[SourceCase]:
         for path in sorted(source.rglob("*")):
             name = case_id_of(path)
             case_id = next((one for one in (name, re.sub(r"_\d{4}$", "", name)) if one in described.faults), None)
-            if case_id is not None and case_id not in listed and has_image_suffix(path) and path.is_file():
+            if case_id is not None and case_id not in listed and has_image_suffix(path) and is_file(path):
                 found.setdefault(case_id, []).append(path)
     return [_case_of(case_id, paths) for case_id, paths in found.items()]
 

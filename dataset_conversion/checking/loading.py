@@ -115,5 +115,6 @@ def _mask(path: Path, grid: Geometry, fixes: frozenset[Fix]) -> NDArray[np.bool_
     values = [value for value in label_values(labels) if value > 0]
     if len(values) > 1:
         listed = ", ".join(map(str, values[:10]))
-        raise ImageError(f"{path.name}: expected the mask of one structure, found values {listed}: a label map?")
+        found = f"{path.name}: expected the mask of one structure, found values {listed}"
+        raise ImageError(f"{found}. If it is a label map of several, take it out of the folder of masks.")
     return labels > 0

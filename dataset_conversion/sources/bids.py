@@ -20,6 +20,7 @@ from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import pair_by_fields
 from dataset_conversion.templates import CHANNEL, CLASS, Match, Template, all_files
 from moe_pipeline.errors import DatasetError, PipelineError
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 from moe_pipeline.imaging.io.native import read_geometry
 
@@ -33,8 +34,8 @@ _Case = tuple[tuple[str, str], ...]
 
 def detect(source: Path) -> bool:
     """There are subjects, and derivatives or the description that BIDS demands."""
-    described = (source / _DERIVATIVES).is_dir() or (source / "dataset_description.json").is_file()
-    return described and any(path.is_dir() for path in source.glob("sub-*"))
+    described = is_folder(source / _DERIVATIVES) or is_file(source / "dataset_description.json")
+    return described and any(is_folder(path) for path in source.glob("sub-*"))
 
 
 def describe(source: Path, options: Options) -> SourceDataset:
@@ -111,7 +112,7 @@ def _main(images: Sequence[Match], masks: Sequence[Match]) -> str:
 
 
 def _is_after(mask: Match, image: Match) -> bool:
-    return mask.path.name.startswith(f"{case_id_of(image.path)}_")
+    return case_id_of(mask.path).startswith(f"{case_id_of(image.path)}_")
 
 
 def _named_after_main(images: Sequence[Match], masks: Sequence[Match], main: str) -> list[Match]:

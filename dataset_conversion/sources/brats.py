@@ -15,6 +15,7 @@ from dataset_conversion.layout import Options, SourceDataset
 from dataset_conversion.pairing import pair_by_fields
 from dataset_conversion.templates import CHANNEL, Match, all_files
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.files import is_folder
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 
 _CONTRASTS = {
@@ -40,7 +41,7 @@ def detect(source: Path) -> bool:
         {"FLAIR", "T1ce", "tumour"} <= {_kind(path) for path in files_of(folder) if _stem(path) == stem}
         for pattern in ("*", "*/*")
         for folder in source.glob(pattern)
-        if folder.is_dir()
+        if is_folder(folder)
         for stem in {_stem(path) for path in files_of(folder) if _kind(path) == "tumour"}
     )
 

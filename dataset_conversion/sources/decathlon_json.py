@@ -1,8 +1,9 @@
 """The dataset.json of the Medical Segmentation Decathlon, which nnU-Net v1 took over."""
 
+import json
 from typing import Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from moe_pipeline.records.base import Part, Record
 from moe_pipeline.records.dataset import DatasetJson
@@ -43,6 +44,22 @@ class DecathlonJson(Record):
     """How many training cases there are."""
     kept: dict[str, Any] = Field(default_factory=dict)
     """Name, licence and the like, for the new dataset.json."""
+
+    @field_validator("labels", "modality", mode="before")
+    @classmethod
+    def _numbers_have_names(cls, given: Any, info: ValidationInfo) -> Any:
+        named = {"0": "background", "1": "liver"} if info.field_name == "labels" else {"0": "CT"}
+        if not isinstance(given, dict) or not all(isinstance(name, str) for name in given.values()):
+            raise ValueError(f"expected a name for each number, such as {json.dumps(named)}, found {json.dumps(given)}")
+        return given
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _cases_have_both(cls, entries: Any) -> Any:
+        if wrong := [entry for entry in entries if not isinstance(entry, dict)] if isinstance(entries, list) else []:
+            expected = '{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}'
+            raise ValueError(f"expected entries such as {expected}, found {json.dumps(wrong[0])}")
+        return entries
 
     @field_validator("labels")
     @classmethod

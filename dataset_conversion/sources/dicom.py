@@ -69,8 +69,10 @@ def describe(source: Path, options: Options) -> SourceDataset:
     """
     tree = read_tree(source)
     if not tree.series:
-        raise DatasetError("\n  ".join([f"{source}: no DICOM image that can be read", *tree.faults.values()]))
-    faults = {_id_of(path.relative_to(source).as_posix()): reason for path, reason in tree.faults.items()}
+        told = _alike(tree.faults).values()
+        raise DatasetError("\n  ".join([f"{source}: no DICOM image that can be read", *told]))
+    alike = _alike(tree.faults).items()
+    faults = {_id_of(path.relative_to(source).as_posix()) or source.resolve().name: reason for path, reason in alike}
     labelled, unmatched = _with_labels(tree, source)
     modality, notes = _one_modality(source, labelled, options)
     chosen = [one for one in labelled if one.series.modality == modality]
@@ -115,6 +117,19 @@ def _passed_over(tree: Tree) -> tuple[str, ...]:
         return ()
     counts = ", ".join(f"{n} {why}" for why, n in sorted(Counter(tree.passed_over.values()).items()))
     return (f"{len(tree.passed_over)} files that are no slices are passed over: {counts}",)
+
+
+def _alike(faults: Mapping[Path, str]) -> dict[Path, str]:
+    """Faults that several files of a folder share, once and with their number."""
+    by_reason: dict[tuple[Path, str], list[Path]] = {}
+    for path, told in faults.items():
+        by_reason.setdefault((path.parent, told.removeprefix(f"{path}: ")), []).append(path)
+    return {
+        paths[0] if len(paths) == 1 else folder: faults[paths[0]]
+        if len(paths) == 1
+        else f"{folder}: {len(paths)} files, such as {paths[0].name}: {reason}"
+        for (folder, reason), paths in by_reason.items()
+    }
 
 
 def _with_labels(tree: Tree, source: Path) -> tuple[list[_Labelled], dict[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataset_conversion.layout import SourceCase, SourceDataset
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging.dicom import is_series_folder
 from moe_pipeline.imaging.io.files import case_id_of, has_image_suffix
 
@@ -36,7 +37,7 @@ def describe(source: Path) -> SourceDataset:
     cases = [SourceCase(_id(folder, source), (folder,), part="test") for folder in series]
     groups: dict[Path, list[Path]] = defaultdict(list)
     for path in sorted(source.rglob("*")):
-        if path.is_file() and has_image_suffix(path) and not path.name.startswith("."):
+        if is_file(path) and has_image_suffix(path) and not path.name.startswith("."):
             groups[_home(path)].append(path)
     faults: dict[str, str] = {}
     for home, paths in groups.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from dataset_conversion.common import files_of, keys_of
 from dataset_conversion.layout import Options, Part, SourceCase, SourceDataset
 from dataset_conversion.sources.decathlon_json import DecathlonEntry, DecathlonJson
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging.io.files import case_id_of
 from moe_pipeline.paths import RawFolder
 
@@ -29,7 +30,7 @@ def describe(source: Path, _: Options) -> SourceDataset:
         image = source / entry.image
         label = source / entry.label if entry.label and part == "training" else None
         case_id = case_id_of(image)
-        missing = [_name(path, source) for path in (image, label) if path and not path.is_file()]
+        missing = [_name(path, source) for path in (image, label) if path and not is_file(path)]
         if missing:
             faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"
         elif part == "training" and label is None:
@@ -59,5 +60,5 @@ def _name(path: Path, source: Path) -> str:
 
 def _orphan(source: Path, path: Path) -> str:
     other = source / ("labelsTr" if path.parent.name == "imagesTr" else "imagesTr") / path.name
-    state = "but has its counterpart" if other.is_file() else f"and has no {other.parent.name}/{other.name}"
+    state = "but has its counterpart" if is_file(other) else f"and has no {other.parent.name}/{other.name}"
     return f"{path.parent.name}/{path.name}: not listed in dataset.json, {state}"

@@ -7,6 +7,7 @@ from typing import Any
 from dataset_conversion.common import DESCRIPTION, faults_of_labels, files_of, keys_of, labels_of, pair_up
 from dataset_conversion.layout import Options, SourceCase, SourceDataset
 from moe_pipeline.datasets.dataset import listed_path
+from moe_pipeline.files import is_file
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.names import check_name
@@ -46,7 +47,8 @@ def describe(source: Path, _: Options) -> SourceDataset:
         faults | more,
         extra,
         n_counted=description.numTraining,
-        refusals=tuple(f"{DESCRIPTION}: {fault}" for fault in description.faults_of_labels()),
+        regions=_regions(description),
+        refusals=tuple(f"{DESCRIPTION}: {fault}" for fault in description.faults_of_labels(regions=True)),
     )
 
 
@@ -66,7 +68,7 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
             tuple(listed_path(source, path) for path in entry["images"]),
             listed_path(source, entry["label"]),
         )
-        missing = [str(path) for path in (*images, label) if not path.is_file()]
+        missing = [str(path) for path in (*images, label) if not is_file(path)]
         if missing:
             faults[case_id] = f"{' and '.join(missing)}: listed in dataset.json, but not there"
         elif len(images) != n_channels:
@@ -74,6 +76,13 @@ def _listed(source: Path, listed: dict[str, Any], n_channels: int) -> tuple[list
         else:
             cases.append(SourceCase(case_id, images, (label,)))
     return cases, faults
+
+
+def _regions(description: DatasetJson) -> dict[str, Any]:
+    order = (description.model_extra or {}).get("regions_class_order")
+    if not description.regions:
+        return {}
+    return {"labels": description.labels} | ({} if order is None else {"regions_class_order": order})
 
 
 def _values(description: DatasetJson) -> dict[str, int]:

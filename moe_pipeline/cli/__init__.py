@@ -6,8 +6,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from moe_pipeline.cli import data, models, prediction, prompts, report, system, training, weights
-from moe_pipeline.errors import PipelineError
+from moe_pipeline.cli import (
+    data,
+    models,
+    prediction,
+    prompts,
+    report,
+    reproduce,
+    serving,
+    system,
+    training,
+    weights,
+)
+from moe_pipeline.errors import PipelineError, in_words
 
 
 class Interruptible(TyperGroup):
@@ -29,11 +40,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (system, data, training, prediction, report, models):
+for part in (system, data, training, prediction, report, models, serving):
     app.add_typer(part.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.experts, name="experts")
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(reproduce.app, name="reproduce")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,8 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        typer.echo(f"error: {what}; check the path, its permissions and the space on the disk", err=True)
+        typer.echo(f"error: {in_words(error)}", err=True)
         sys.exit(1)
 
 

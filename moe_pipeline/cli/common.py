@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 Root = Annotated[Path, typer.Option("--workspace", help="Folder that holds everything moe writes.")]
 Dataset = Annotated[str, typer.Argument(help="Dataset number, name, or the path of an nnU-Net raw folder.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Engine = Annotated[
+    Literal["local", "slurm", "ray"], typer.Option(help="Where the units run: here, in SLURM's queue, or on Ray.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto, ray://HOST:10001, HOST:6379; else one is started here.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 
 Risk = Annotated[
@@ -112,9 +118,10 @@ def show_claims(card: "GateCard") -> None:
         return
     of = card.claims.guarantee
     held = "" if of.held else f"; the {of.risk:g} asked for cannot be shown with so few prompts"
+    lost = "" if of.lost is None else f", {of.lost:.4f} without what is won"
     typer.echo(
         f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence, measured "
-        f"{of.mean_loss:.4f} on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
+        f"{of.mean_loss:.4f}{lost}, on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
     )
     for name, claim in card.claims.experts.items():
         typer.echo(

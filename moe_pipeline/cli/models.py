@@ -48,8 +48,8 @@ def experts_add(
     workspace: Root = ROOT,
 ) -> None:
     """Let a finetuned expert join a model, without the data of the others; their answers stay what they are."""
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.add_expert import add_expert
-    from moe_pipeline.training.gate.learn_claims import ClaimSettings
 
     place, claims = Workspace(workspace), ClaimSettings(risk=risk, confidence=confidence)
     with progress_bar() as progress:

@@ -6,11 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, WithReport, progress_bar, show_report
+from moe_pipeline.cli.common import (
+    ROOT,
+    Device,
+    Engine,
+    Overwrite,
+    RayAddress,
+    Root,
+    WithReport,
+    progress_bar,
+    show_report,
+)
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from moe_pipeline.cluster.engines import EngineOptions
     from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
 app = typer.Typer()
@@ -37,6 +50,7 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder for label maps and tables.")],
     prompts: Annotated[Path | None, typer.Option(help="File of clicks, or a folder with one for each image.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References to simulate clicks from: an evaluation.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Segment what is named so, e.g. liver; needs SegVol.")] = None,
     references: Annotated[Path | None, typer.Option("-r", "--references", help="References for dice.csv.")] = None,
     clicks: Annotated[int, typer.Option(help="Simulated clicks per class.", min=1, max=50)] = 1,
     model: Annotated[Path | None, typer.Option(help="Model folder; else the workspace's.")] = None,
@@ -51,6 +65,9 @@ def predict(
     zoom: Annotated[str, typer.Option(help="Look again at other spacings: auto, in, out or off.")] = "off",
     max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
     tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
+    own_crops: Annotated[
+        bool, typer.Option("--own-crops", help="Share no crops between objects: masks as in a session.")
+    ] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")] = "fp32",
@@ -58,6 +75,11 @@ def predict(
         bool, typer.Option("--dicom-seg", help="Also write <case>.dcm where the image is a DICOM series.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Read and write the container layout of a challenge: sppin2023.")
+    ] = None,
     overwrite: Overwrite = False,
     report: WithReport = True,
     device: Device = "cpu",
@@ -65,9 +87,10 @@ def predict(
 ) -> None:
     """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references.
 
-    Without --prompts and --labels, the experts look for their classes by themselves. Repeated, the command goes on
-    where it stopped: a case whose image, prompts, model and settings are the same is not done again.
+    Without --prompts, --labels and --text, the experts look for their classes by themselves. Repeated, the command
+    goes on where it stopped: a case whose image, prompts, model and settings are the same is not done again.
     """
+    from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
     from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
@@ -82,10 +105,12 @@ def predict(
             zoom=zoom,
             max_crops=max_crops,
             tta=tta,
+            own_crops=own_crops,
         ),
         prompts=PromptOptions(
             prompts=prompts,
             labels=labels,
+            text=tuple(text or ()),
             clicks=clicks,
             seed=seed,
             classes=tuple(classes or ()),
@@ -98,10 +123,13 @@ def predict(
             uncertainty=uncertainty,
             dicom_seg=dicom_seg,
         ),
-        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
+        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite, engine=engine, ray_address=ray_address),
     )
     with progress_bar() as progress:
-        done = predict_and_score(Workspace(workspace), options, progress)
+        if preset is None:
+            done = predict_and_score(Workspace(workspace), options, progress)
+        else:
+            done = predict_container(Workspace(workspace), options, preset, progress)
     typer.echo(done.text)
     show_report(out, report)
     if done.failed:
@@ -138,8 +166,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    own_experts: Annotated[
+        bool, typer.Option("--own-experts", help="With --matrix: each expert on its own set only; faster with many.")
+    ] = False,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
+    preset: Annotated[str | None, typer.Option(help="Score as a challenge does: sppin2023 or cvpr25.")] = None,
     report: WithReport = True,
     device: Device = "cpu",
     workspace: Root = ROOT,
@@ -147,8 +181,9 @@ def evaluate(
     """Compare label maps with references, or with --matrix models with each other: what was learnt, what forgotten."""
     place = Workspace(workspace)
     if matrix:
-        if predictions or references:
-            raise typer.BadParameter("--matrix makes its own predictions; leave out -i and -r")
+        if predictions or references or preset:
+            raise typer.BadParameter("--matrix makes its own predictions; leave out -i, -r and --preset")
+        from moe_pipeline.cluster.engines import EngineOptions
         from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
         options = MatrixOptions(
@@ -158,22 +193,38 @@ def evaluate(
             seed=seed,
             model=model,
             device=device,
+            own_experts=own_experts,
         )
-        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, report=report)
+        chosen = EngineOptions(engine=engine, ray_address=ray_address)
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, chosen, report=report)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if datasets or unseen or clicks or model or fail_on_regression is not None:
-        raise typer.BadParameter("--dataset, --unseen, --clicks, --model and --fail-on-regression go with --matrix")
-    _folder(predictions, references, out, report=report)
+    of_matrix = (datasets, unseen, clicks, model, own_experts, fail_on_regression is not None, engine != "local")
+    if any(of_matrix):
+        raise typer.BadParameter(
+            "--dataset, --unseen, --clicks, --own-experts, --model, --fail-on-regression and --engine go with --matrix"
+        )
+    if preset:
+        _challenge(predictions, references, out, preset)
+    else:
+        _folder(predictions, references, out, report=report)
 
 
-def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None, *, report: bool) -> None:
-    from moe_pipeline.evaluation.forgetting.compare import forgetting_report
+def _forgetting(
+    place: Workspace,
+    out: Path,
+    options: "MatrixOptions",
+    limit: float | None,
+    chosen: "EngineOptions",
+    *,
+    report: bool,
+) -> None:
+    from moe_pipeline.cluster.comparing import forgetting_report_on
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        compared = forgetting_report(place, out, options, progress)
+        compared = forgetting_report_on(chosen, place, out, options, progress)
     typer.echo(f"{matrix_as_text(compared)}\n\nTables: {out}")
     show_report(out, report)
     worse = [] if limit is None else [line for one in compared.comparisons for line in one.regressions(limit)]
@@ -186,16 +237,34 @@ def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: fl
 def _folder(predictions: Path, references: Path, out: Path | None, *, report: bool) -> None:
     from moe_pipeline.commands.functions import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
-    from moe_pipeline.evaluation.table import n_failed
     from moe_pipeline.report.tables import as_text
 
     with progress_bar() as progress:
         table = evaluate_folders(predictions, references, out, progress=progress)
     typer.echo(as_text(summarise(table)))
-    for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
-        typer.echo(f"  {row['case']}: {row['message']}", err=True)
     if out is not None:
         show_report(out, report)
+    _tell_what_failed(table, references)
+
+
+def _challenge(predictions: Path, references: Path, out: Path | None, preset: str) -> None:
+    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.presets import load_challenge
+    from moe_pipeline.report.tables import as_text
+
+    title = load_challenge(preset).title
+    with progress_bar() as progress:
+        report = evaluate_folders(predictions, references, out, preset=preset, progress=progress)
+    typer.echo(f"{title}\n\n{as_text(report.summary)}")
+    _tell_what_failed(report.table, references)
+
+
+def _tell_what_failed(table: "pd.DataFrame", references: Path) -> None:
+    """Every row that is no score, and the exit code that goes with it."""
+    from moe_pipeline.evaluation.table import n_failed
+
+    for _, row in table[~table["status"].isin(("ok", "absent"))].iterrows():
+        typer.echo(f"  {row['case']}: {row['message']}", err=True)
     if not (table["status"] == "ok").any():
         raise PipelineError(f"nothing was scored: no class of {references} is in a case that could be compared")
     if n_failed(table):

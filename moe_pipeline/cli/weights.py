@@ -21,8 +21,7 @@ def weights_list(workspace: Root = ROOT) -> None:
     for stored in list_foundations(place.weights):
         card, kind = stored.card, "built in" if stored.builtin else "imported"
         typer.echo(
-            f"{card.name}: {card.view.size_voxels} voxels at {card.view.spacing_mm:g} mm, {kind}, "
-            f"licence {card.licence}, sha256 {card.weights_sha256[:12]}"
+            f"{card.name}: {card.view.in_words}, {kind}, licence {card.licence}, sha256 {card.weights_sha256[:12]}"
         )
     for path in files_without_card(place.weights):
         typer.echo(f"{path}: without a card, so it cannot be used; bring it again with `moe weights import`", err=True)
@@ -30,11 +29,17 @@ def weights_list(workspace: Root = ROOT) -> None:
 
 @app.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(help="Official checkpoint (.pth), or its tensors as .safetensors.")],
+    file: Annotated[
+        Path, typer.Argument(help="Official file of SAM-Med3D or SegVol (.pth, .bin), or its tensors as .safetensors.")
+    ],
     name: Annotated[str | None, typer.Option(help="Name to use it by; else the file's.")] = None,
-    config: Annotated[Path | None, typer.Option(help="JSON with sizes, if not the published SAM-Med3D's.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON with sizes, if not the published ones.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     origin: Annotated[str | None, typer.Option(help="Where the file comes from.")] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="For text prompts: CLIP's tokenizer.json, or folder with vocab.json, merges.txt."),
+    ] = None,
     overwrite: Overwrite = False,
     workspace: Root = ROOT,
 ) -> None:
@@ -42,11 +47,16 @@ def weights_import(
     from moe_pipeline.weights.load import import_checkpoint, read_config
 
     if not file.is_file():
-        raise PipelineError(f"{file}: no such file; expected an official checkpoint such as sam_med3d_turbo.pth")
+        raise PipelineError(
+            f"{file}: no such file; expected an official checkpoint such as sam_med3d_turbo.pth or SegVol_v1.pth"
+        )
     sizes = read_config(config) if config else None
     place = Workspace(workspace).weights
-    card = import_checkpoint(file, place, name=name, config=sizes, licence=licence, origin=origin, overwrite=overwrite)
+    card = import_checkpoint(
+        file, place, name=name, config=sizes, licence=licence, origin=origin, tokenizer=tokenizer, overwrite=overwrite
+    )
     typer.echo(f"{place / card.name}.safetensors: imported; use it as `moe plan D --foundation {card.name}`")
+    typer.echo(f"licence of the weights: {card.licence}")
 
 
 @app.command("verify")

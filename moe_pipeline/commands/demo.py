@@ -24,9 +24,9 @@ from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.report.forgetting import matrix_as_text
 from moe_pipeline.report.pictures import PictureRow, side_by_side
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 

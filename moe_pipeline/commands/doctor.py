@@ -8,15 +8,25 @@ from pathlib import Path
 import psutil
 import torch
 
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.inference.memory import estimate_memory
 from moe_pipeline.inference.options import ModelOptions
-from moe_pipeline.paths import ModelFolder
+from moe_pipeline.paths import ExpertFolder, ModelFolder
+from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.records.run import library_versions
+from moe_pipeline.weights.load import prompts_of
 from moe_pipeline.weights.store import list_foundations
+from moe_pipeline.weights.tensors import check_sha256
 from moe_pipeline.workspace import Workspace
 
-_OPTIONAL = {"huggingface_hub": "moe weights fetch", "pydicom": "reading DICOM", "highdicom": "writing DICOM SEG"}
+_OPTIONAL = {
+    "huggingface_hub": "moe weights fetch",
+    "pydicom": "reading DICOM",
+    "highdicom": "writing DICOM SEG",
+    "tokenizers": "text prompts",
+}
 _GIB = 1 << 30
 
 
@@ -32,13 +42,13 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
     ]
     rows += [(f"optional {name}", _optional(name, use)) for name, use in _OPTIONAL.items()]
     stored = list_foundations(place.weights)
-    rows.append(("foundations", ", ".join(entry.card.name for entry in stored) or "none: run `moe weights import`"))
+    known = [f"{entry.card.name} ({', '.join(prompts_of(entry.card))})" for entry in stored]
+    rows.append(("foundations", "; ".join(known) or "none: run `moe weights import`"))
     for stage in ("raw", "plans"):
         found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))
     rows.append(("workspace experts", _experts(place)))
-    model = "yes" if ModelFolder(place.model).card.is_file() else "none: run `moe train-gate`"
-    return [*rows, ("workspace model", model)]
+    return [*rows, ("workspace model", _model(place.model))]
 
 
 def expect(case: Path, model: ModelOptions) -> list[tuple[str, str]]:
@@ -60,6 +70,21 @@ def expect(case: Path, model: ModelOptions) -> list[tuple[str, str]]:
         ("in a folder", f"{found.total / _GIB:.2f} GiB where the cases before and after are as large; times --jobs"),
         ("memory", f"{free / _GIB:.1f} GiB free: {'enough' if found.total < free else 'NOT enough'}"),
     ]
+
+
+def _model(folder: Path) -> str:
+    """Whether there is a model whose experts are the ones that its gate knows."""
+    if not os.path.lexists(ModelFolder(folder).card):
+        return "none: run `moe train-gate`"
+    try:
+        for entry in ModelCard.load(ModelFolder(folder).card).experts:
+            own = ExpertFolder(folder / entry.folder)
+            if ExpertCard.load(own.card).weights_sha256 != entry.weights_sha256:
+                return f"cannot be used: {own.root} was trained again since; run `moe train-gate` again"
+            check_sha256(own.weights, entry.weights_sha256)
+    except PipelineError as error:
+        return f"cannot be used: {error}"
+    return "yes"
 
 
 def _experts(place: Workspace) -> str:

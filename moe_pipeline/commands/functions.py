@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from moe_pipeline.cluster.engines import EngineName, EngineOptions
     from moe_pipeline.commands.predict import PredictReport
+    from moe_pipeline.evaluation.challenge import ChallengeReport
     from moe_pipeline.evaluation.forgetting.compare import MatrixReport
     from moe_pipeline.inference.keywords import PredictKeywords
     from moe_pipeline.planning.plan_dataset import PlannedFiles
@@ -42,6 +44,8 @@ def plan(
     seed: int = 0,
     patients: str | None = None,
     skip_faulty: bool = False,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
 ) -> "PlannedFiles":
@@ -53,16 +57,25 @@ def plan(
         seed: of crops, training and folds.
         patients: regular expression that finds the patient in a case id.
         skip_faulty: go on without the cases that have errors.
+        engine: where cases are read: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
         workspace: folder that holds everything moe writes.
         progress: told after each case.
 
     Raises:
         PipelineError: if an argument is not what it should be, or as `plan_dataset`.
     """
-    from moe_pipeline.planning.plan_dataset import plan_dataset
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
+    from moe_pipeline.cluster.planning import fingerprints_on
+    from moe_pipeline.planning.plan_dataset import fingerprint_here, plan_dataset
 
-    place = _place(workspace)
+    place, run = _place(workspace), fingerprint_here
+    chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address)
+    if not chosen.is_local:
+        place = Workspace(place.root.resolve())
     folder = place.raw_folder(_dataset("dataset", dataset))
+    if not chosen.is_local:
+        run = fingerprints_on(open_engine(chosen), engine_file(place).of("plan"), folder, place.plans(folder.name))
     return plan_dataset(
         folder,
         place.plans(folder.name),
@@ -72,6 +85,7 @@ def plan(
         progress,
         leave_out_faulty=as_flag("skip_faulty", skip_faulty),
         patient_pattern=None if patients is None else as_text("patients", patients),
+        run=run,
     )
 
 
@@ -175,8 +189,8 @@ def train_gate(
         PipelineError: if an argument is not what it should be, or as `training.gate.train_gate`.
     """
     from moe_pipeline.records.moe import Rule, Targets
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.gate_run import GateOptions
-    from moe_pipeline.training.gate.learn_claims import ClaimSettings
     from moe_pipeline.training.gate.train_gate import train_gate as train
 
     options = GateOptions(
@@ -199,6 +213,7 @@ def predict(
     images: AnyPath,
     out: AnyPath,
     *,
+    preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
     **options: "Unpack[PredictKeywords]",
@@ -210,6 +225,7 @@ def predict(
     Args:
         images: folder of images.
         out: folder for label maps and tables.
+        preset: of a challenge, whose container layout `images` and `out` have then.
         workspace: folder that holds everything moe writes.
         progress: told after each case.
         options: by the names of the command's options; see `inference.options.PredictOptions`.
@@ -217,11 +233,14 @@ def predict(
     Raises:
         PipelineError: if options, model or folders do not fit; before anything is predicted.
     """
+    from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
     from moe_pipeline.inference.keywords import predict_options
 
     chosen = predict_options(images, out, **options)
     as_folder("images", images, "images to segment")
+    if preset is not None:
+        return predict_container(_place(workspace), chosen, as_text("preset", preset), progress)
     return predict_and_score(_place(workspace), chosen, progress)
 
 
@@ -229,6 +248,17 @@ def predict(
 def evaluate(
     predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress = silent
 ) -> "pd.DataFrame": ...
+
+
+@overload
+def evaluate(
+    predictions: AnyPath,
+    references: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    preset: str,
+    progress: Progress = silent,
+) -> "ChallengeReport": ...
 
 
 @overload
@@ -242,6 +272,8 @@ def evaluate(
     seed: int = 0,
     model: AnyPath | None = None,
     device: str = "cpu",
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
 ) -> "MatrixReport": ...
@@ -253,10 +285,13 @@ def evaluate(
     out: AnyPath | None = None,
     *,
     matrix: bool = False,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
+    preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
     **options: Any,
-) -> "pd.DataFrame | MatrixReport":
+) -> "pd.DataFrame | ChallengeReport | MatrixReport":
     """Compare label maps with references, or with `matrix` models with each other: `moe evaluate`.
 
     Args:
@@ -265,45 +300,57 @@ def evaluate(
         out: folder for the tables; without one those of predictions are not written, those of `matrix` go into the
             workspace.
         matrix: compare foundation, experts and mixture on held-back cases instead.
+        engine: for `matrix`: where cases are scored: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
+        preset: score by the rules of a challenge, sppin2023 or cvpr25.
         workspace: for `matrix`.
         progress: told after each case.
         options: for `matrix`: datasets, unseen, clicks, seed, model, device; see `MatrixOptions`.
 
     Returns:
-        One row per case and class, as in dice.csv; or the tables of the comparison.
+        One row per case and class, as in dice.csv; or the tables of the challenge, or of the comparison.
 
     Raises:
         PipelineError: if an argument is not what it should be, or nothing can be compared.
     """
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine
+
+    chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address)
     if as_flag("matrix", matrix):
-        if predictions is not None or references is not None:
-            raise PipelineError("matrix makes its own predictions; leave out predictions and references")
-        return _evaluate_models(_place(workspace), out, progress, options)
-    if options:
-        raise PipelineError(f"{', '.join(options)}: for matrix=True only")
+        if predictions is not None or references is not None or preset is not None:
+            raise PipelineError("matrix makes its own predictions; leave out predictions, references and preset")
+        return _evaluate_models(_place(workspace), out, progress, options, chosen)
+    if options or not chosen.is_local:
+        raise PipelineError(f"{', '.join(options) or 'engine'}: for matrix=True only")
     if predictions is None or references is None:
         raise PipelineError("give predictions and references, or matrix=True")
-    from moe_pipeline.datasets.classes import classes_beside, classes_of
+    from moe_pipeline.datasets.classes import classes_of, scored_classes_beside
+    from moe_pipeline.evaluation.challenge import evaluate_challenge
     from moe_pipeline.evaluation.folder import evaluate_folder, record_evaluation
 
     found = as_folder("predictions", predictions, "predicted label maps")
     expected = as_folder("references", references, "reference label maps")
-    classes = classes_beside(expected) or classes_of(expected)
-    folder = None if out is None else as_path("out", out)
+    classes, regions = scored_classes_beside(expected)
+    named = classes or classes_of(expected)
+    tables = None if out is None else as_path("out", out)
+    if preset is not None:
+        return evaluate_challenge(found, expected, named, as_text("preset", preset), tables, progress)
     began = time.monotonic()
-    table = evaluate_folder(found, expected, classes, folder, progress=progress)
-    if folder is not None:
-        record_evaluation(folder, found, expected, time.monotonic() - began)
+    table = evaluate_folder(found, expected, named, tables, regions=regions, progress=progress)
+    if tables is not None:
+        record_evaluation(tables, found, expected, time.monotonic() - began)
     return table
 
 
 def _evaluate_models(
-    place: Workspace, out: AnyPath | None, progress: Progress, given: dict[str, Any]
+    place: Workspace, out: AnyPath | None, progress: Progress, given: dict[str, Any], chosen: "EngineOptions"
 ) -> "MatrixReport":
-    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
+    from moe_pipeline.cluster.comparing import forgetting_report_on
+    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
     folder = place.root / "evaluation" if out is None else as_path("out", out)
-    return forgetting_report(place, folder, options_of(MatrixOptions, given, function="evaluate"), progress)
+    options = options_of(MatrixOptions, given, function="evaluate")
+    return forgetting_report_on(chosen, place, folder, options, progress)
 
 
 def _place(workspace: AnyPath) -> Workspace:

@@ -5,11 +5,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe_pipeline.files import is_folder
 from moe_pipeline.imaging.io.formats import fault_of_format, files_read, has_image_suffix
 from moe_pipeline.records.cases import Accounting, LeftOut
 
 _MAX_EXAMPLES = 5
 _DESCRIPTIONS = ("dataset.json", "dataset_description.json", "participants.tsv", "splits_final.json", "meta.csv")
+COUNTED = "counted by numTraining in dataset.json, but not here; copy them, or correct the number"
+"""Reason of the cases that are only a number."""
 _OF_A_CASE = "of cases that were left out"
 
 
@@ -54,8 +57,7 @@ def account_for(folder: Path, entries: Iterable[Entry], outcome: Handled) -> tup
         reasons.setdefault(why, []).append(case_id)
     left = tuple(_left_out(why, names) for why, names in reasons.items())
     if outcome.n_missing:
-        counted = "counted by numTraining in dataset.json, but not here; copy them, or correct the number"
-        left = (*left, LeftOut(reason=counted, count=outcome.n_missing, examples=()))
+        left = (*left, LeftOut(reason=COUNTED, count=outcome.n_missing, examples=()))
     n_used, n_left = len(outcome.used), sum(one.count for one in left)
     cases = Accounting(of="cases", found=n_used + n_left, used=n_used, left_out=left)
     return cases, _files(folder, entries, outcome)
@@ -91,9 +93,14 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Entry]:
         return
     for found in inside:
         path = Path(found.path)
-        if not path.exists():
+        try:
+            there, is_folder = path.exists(), found.is_dir()
+        except OSError as error:  # a folder that may be listed, but not entered
+            yield Entry(path, f"files that cannot be opened ({error.strerror})")
+            continue
+        if not there:
             yield Entry(path, "links to files that are not there (content that was not fetched, as by datalad get?)")
-        elif not found.is_dir():
+        elif not is_folder:
             yield Entry(path, "" if os.access(path, os.R_OK) else "files that cannot be opened (Permission denied)")
         elif path.name[0] != "." and path.name != "__MACOSX" and (place := path.resolve()) not in seen:
             seen.add(place)  # links may run in circles
@@ -102,8 +109,8 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Entry]:
 
 def _files_of(path: Path) -> Iterator[Path]:
     """A file with those that it refers to; the files of a DICOM folder."""
-    if path.is_dir():
-        yield from (file for file in path.iterdir() if not file.is_dir())
+    if is_folder(path):
+        yield from (file for file in path.iterdir() if not is_folder(file))
     else:
         yield from files_read(path)
 

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from moe_pipeline.errors import PipelineError, RecordError
-from moe_pipeline.imaging.io.files import label_values, list_label_maps, read_label_map
+from moe_pipeline.imaging.io.files import label_maps_in, label_values, read_label_map
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.base import read_json
-from moe_pipeline.records.dataset import DatasetJson
+from moe_pipeline.records.dataset import DatasetJson, ScoredClasses
 
 _log = logging.getLogger(__name__)
 
@@ -21,19 +21,32 @@ def classes_beside(labels: Path) -> dict[int, str]:
     Raises:
         RecordError: if there is one, but it breaks its schema, or its labels are not classes with one value each.
     """
+    return _beside(labels, regions=False).names
+
+
+def scored_classes_beside(labels: Path) -> ScoredClasses:
+    """As `classes_beside`, where classes may be regions of several values.
+
+    Raises:
+        RecordError: if there is one, but it breaks its schema, or its labels are no classes.
+    """
+    return _beside(labels, regions=True)
+
+
+def _beside(labels: Path, *, regions: bool) -> ScoredClasses:
     path = RawFolder(labels.resolve().parent).description
     if not os.path.lexists(path):
-        return {}
+        return ScoredClasses({}, {})
     content = read_json(path, "a dataset.json with labels")
     if not isinstance(content, dict) or "labels" not in content:
         raise RecordError(f"{path}: no dataset.json with labels; expected a key `labels` that names the values")
     named = content["labels"]
     if isinstance(named, dict) and all(str(value).isdigit() and isinstance(name, str) for value, name in named.items()):
-        return {int(value): name for value, name in named.items() if int(value) > 0}
+        return ScoredClasses({int(value): name for value, name in named.items() if int(value) > 0}, {})
     description = DatasetJson.load(path)
-    if faults := description.faults_of_labels():
+    if faults := description.faults_of_labels(regions=regions):
         raise RecordError("\n  ".join([f"{path}: its labels cannot be used", *faults]))
-    return description.classes
+    return description.scored_classes
 
 
 def classes_of(labels: Path) -> dict[int, str]:
@@ -42,10 +55,10 @@ def classes_of(labels: Path) -> dict[int, str]:
     Label maps that cannot be read are left out; who reads them for their own sake says so.
 
     Raises:
-        ImageError: if the folder is missing or holds two files for one case.
+        ImageError: if the folder is missing.
     """
     found: set[int] = set()
-    for _, path in list_label_maps(labels):
+    for path in label_maps_in(labels).paths:
         try:
             found |= set(label_values(read_label_map(path).array))
         except PipelineError as error:

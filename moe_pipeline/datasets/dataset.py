@@ -2,17 +2,19 @@
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.imaging.io.formats import fault_of_format, has_image_suffix
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
-from moe_pipeline.records.names import check_name, fault_of_name, shown
+from moe_pipeline.records.names import check_name, composed, fault_of_name, printable, shown
 from moe_pipeline.records.planning import Fault
+from moe_pipeline.workspace import refuse_one_below
 
 _MAX_LISTED = 20
 
@@ -79,10 +81,8 @@ def open_dataset(folder: Path) -> RawDataset:
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected a dataset with dataset.json, imagesTr and labelsTr")
-    below = [] if os.path.lexists(RawFolder(folder).description) else sorted(folder.glob(f"*/{RawFolder.DESCRIPTION}"))
-    if below:
-        listed = ", ".join(str(path.parent) for path in below[:_MAX_LISTED])
-        raise DatasetError(f"{folder}: is no dataset, but holds {listed}. Give the folder of one dataset.")
+    if not os.path.lexists(RawFolder(folder).description):
+        refuse_one_below(folder)
     description = DatasetJson.load(RawFolder(folder).description)
     raise_faults(folder, [f"dataset.json: {fault}" for fault in description.faults_of_labels()])
     finder = _listed_cases if description.dataset is not None else _found_cases
@@ -96,7 +96,7 @@ def open_dataset(folder: Path) -> RawDataset:
 
 def fault_lines(faults: Sequence[Fault]) -> list[str]:
     """Faults for `raise_faults`."""
-    return [f"{fault.case_id}: {fault.message}" for fault in faults]
+    return [f"{printable(fault.case_id)}: {fault.message}" for fault in faults]
 
 
 def raise_faults(folder: Path, faults: list[str]) -> None:
@@ -117,7 +117,9 @@ def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], li
     incomplete = {fault.case_id for fault in faults}
     ending = description.file_ending
     files = _files(folder / "labelsTr")
-    labels = {path.name.removesuffix(ending): path for path in files if path.name.endswith(ending)}
+    doubled = twins([*_files(folder / "imagesTr"), *files])
+    faults += [_fault(name, why) for name, why in doubled.items()]
+    labels = {composed(path.name.removesuffix(ending)): path for path in files if path.name.endswith(ending)}
     wrong = {path.name: fault_of_file_name(path, ending, numbered=False) for path in files}
     faults += [_fault(name, why) for name, why in wrong.items() if why]
     for case_id, path in sorted(labels.items()):
@@ -134,7 +136,11 @@ def _found_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], li
                     f"{numbered_label(case_id, labels)}",
                 )
             )
-    cases = [Case(case_id, images[case_id], labels[case_id]) for case_id in sorted(set(images) & set(labels))]
+    cases = [
+        Case(case_id, images[case_id], labels[case_id])
+        for case_id in sorted(set(images) & set(labels))
+        if not any(path.name in doubled for path in (*images[case_id], labels[case_id]))
+    ]
     return cases, faults
 
 
@@ -153,7 +159,7 @@ def _listed_cases(folder: Path, description: DatasetJson) -> tuple[list[Case], l
             continue
         label = listed_path(folder, entry["label"])
         case = Case(case_id, tuple(listed_path(folder, image) for image in entry["images"]), label)
-        found = [f"{path} does not exist" for path in (*case.images, label) if not path.is_file()]
+        found = [f"{path} does not exist" for path in (*case.images, label) if not is_file(path)]
         if len(case.images) != len(description.channel_names):
             found.append(f"{len(case.images)} images for {len(description.channel_names)} channels")
         faults += [_fault(case_id, message) for message in found]
@@ -174,7 +180,7 @@ def _channel_files(folder: Path, description: DatasetJson) -> tuple[dict[str, tu
                 _fault(match[1], f"{shown(path.name)}: {shown(match[1])} cannot be a case id: {why}; rename it")
             )
         elif match:
-            found.setdefault(match[1], {})[int(match[2])] = path
+            found.setdefault(composed(match[1]), {})[int(match[2])] = path
         elif why := fault_of_file_name(path, ending, numbered=True):
             faults.append(_fault(path.name.removesuffix(ending), why))
     expected = list(range(len(description.channel_names)))
@@ -196,6 +202,19 @@ def numbered_label(case_id: str, labels: Collection[str]) -> str:
     return (
         f" ({case_id}_0000 is there: labels carry no channel number, rename it)" if f"{case_id}_0000" in labels else ""
     )
+
+
+def twins(files: Iterable[Path]) -> dict[str, str]:
+    """Names of files beside which another is written with the same letters, and what to do about it."""
+    same: dict[Path, list[str]] = {}
+    for path in files:
+        same.setdefault(path.with_name(composed(path.name)), []).append(path.name)
+    return {
+        name: f"{' and '.join(map(ascii, names))} are the same letters in two forms of Unicode; keep one of them"
+        for names in same.values()
+        if len(names) > 1
+        for name in names
+    }
 
 
 def listed_path(folder: Path, text: Any) -> Path:
@@ -229,7 +248,7 @@ def _fault(case_id: str, message: str) -> Fault:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not is_folder(path) and not path.name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as error:

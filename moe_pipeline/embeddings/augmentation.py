@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_pipeline.records.foundation import Spacing
+
 if TYPE_CHECKING:
     from batchgenerators.transforms.abstract_transforms import Compose
 
 RECIPE_VERSION = 1
 """Of what is done with the settings: goes up whenever the same settings would give another copy."""
+
+_ALIKE = 1.25  # largest ratio of two spacings that are as good as equal where their axes are turned into each other
 
 Range = tuple[float, float]
 
@@ -56,32 +60,47 @@ def augment(
     seed: int,
     mirror_axes: tuple[int, ...],
     settings: AugmentationSettings = PLAIN,
+    spacing_mm: Spacing = (1.0, 1.0, 1.0),
 ) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
     """A rotated, scaled, mirrored and differently exposed copy of one normalised crop.
 
     Args:
-        image: (S, S, S) normalised intensities.
-        labels: (S, S, S), any integer type.
+        image: (X, Y, Z) normalised intensities.
+        labels: (X, Y, Z), any integer type.
         seed: same seed, same copy.
         mirror_axes: axes that may be mirrored; leave out those that tell classes apart (left and right).
         settings: how much it may differ.
+        spacing_mm: edges of a voxel. Axes along which they differ much are not turned into each other.
 
     Returns:
         New arrays of the same shapes and types.
     """
-    size = image.shape[0]
     lowest = float(image.min())
+    angles = _angles(spacing_mm, np.deg2rad(settings.max_angle_degrees))
     with _global_seeds(seed):
-        changed = _transforms(size, lowest, mirror_axes, settings)(
+        changed = _transforms(image.shape, angles, lowest, mirror_axes, settings)(
             data=image[None, None].copy(), seg=labels[None, None].astype(np.float32)
-        )  # both (1, 1, S, S, S)
+        )  # both (1, 1, X, Y, Z)
     return (
         np.ascontiguousarray(changed["data"][0, 0], dtype=np.float32),
         np.ascontiguousarray(np.rint(changed["seg"][0, 0])).astype(labels.dtype),
     )
 
 
-def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...], settings: AugmentationSettings) -> "Compose":
+def _angles(spacing_mm: Spacing, largest: float) -> tuple[float, float, float]:
+    """Largest rotation about x, y and z, in radians: turned in voxels, unlike spacings would shear what is shown."""
+    others = (spacing_mm[1:], spacing_mm[::2], spacing_mm[:2])
+    x, y, z = (largest if max(two) <= _ALIKE * min(two) else 0.0 for two in others)
+    return x, y, z
+
+
+def _transforms(
+    shape: tuple[int, ...],
+    angles: tuple[float, float, float],
+    lowest: float,
+    mirror_axes: tuple[int, ...],
+    settings: AugmentationSettings,
+) -> "Compose":
     from batchgenerators.transforms.abstract_transforms import Compose
     from batchgenerators.transforms.color_transforms import (
         BrightnessMultiplicativeTransform,
@@ -91,14 +110,14 @@ def _transforms(size: int, lowest: float, mirror_axes: tuple[int, ...], settings
     from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
     from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
-    angle = np.deg2rad(settings.max_angle_degrees)
+    about_x, about_y, about_z = angles
     spatial = SpatialTransform(
-        (size, size, size),
+        shape,
         patch_center_dist_from_border=None,
         do_elastic_deform=False,
-        angle_x=(-angle, angle),
-        angle_y=(-angle, angle),
-        angle_z=(-angle, angle),
+        angle_x=(-about_x, about_x),
+        angle_y=(-about_y, about_y),
+        angle_z=(-about_z, about_z),
         scale=settings.scale,
         border_mode_data="constant",
         border_cval_data=lowest,

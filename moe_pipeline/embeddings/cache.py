@@ -21,6 +21,7 @@ from moe_pipeline.imaging.io.files import read_label_map, read_volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.embeddings import CacheEntry, CacheManifest
+from moe_pipeline.records.foundation import in_short
 from moe_pipeline.weights.tensors import open_tensors, save_tensors
 
 _ENCODER_BATCH = 4
@@ -63,8 +64,8 @@ class Sample:
     """One cached crop.
 
     Attributes:
-        embedding: (C, g, g, g) float16; of a cache that is not encoded the image, (1, S, S, S).
-        labels: (S, S, S) label values of the dataset.
+        embedding: (C, *grid) float16; of a cache that is not encoded the image, (1, *crop).
+        labels: (*crop) label values of the dataset.
         classes: promptable classes present.
     """
 
@@ -121,7 +122,7 @@ class EmbeddingCache:
         """
         entry, crop = self._places[number]
         with open_tensors(_entry_path(self.folder, entry.key)) as stream:
-            embedding = stream.get_slice("embedding")[crop].clone()  # (C, g, g, g), not a view of the file
+            embedding = stream.get_slice("embedding")[crop].clone()  # (C, *grid), not a view of the file
             labels = _unpacked(stream.get_tensor(_labels_name(crop)))
         return Sample(embedding, labels, entry.classes[crop])
 
@@ -176,6 +177,23 @@ def build_cache(
     return EmbeddingCache(folder, manifest)
 
 
+def encode_case(
+    case: Case, request: CacheRequest, foundation: Foundation, folder: Path, device: torch.device
+) -> list[str]:
+    """Encode what is missing of one case, and write no manifest: for a worker; `build_cache` finds it then.
+
+    Returns:
+        Files of the case, relative to the folder. Their names are hashes of what they hold, so that two workers that
+        encode one case write the same files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, crops = _prepare_case(case, request, folder)
+    for entry, cut in zip(entries, crops, strict=True):
+        if cut:
+            _encode_entry(entry, cut, foundation.encode if request.encoded else None, folder, device)
+    return [_entry_path(folder, entry.key).relative_to(folder).as_posix() for entry in entries if entry.classes]
+
+
 def _ahead(
     reader: ThreadPoolExecutor, request: CacheRequest, folder: Path
 ) -> Iterator[tuple[list[CacheEntry], list[list[Crop]]]]:
@@ -197,7 +215,7 @@ def _prepare_case(case: Case, request: CacheRequest, folder: Path) -> tuple[list
         "image": sha256_file(image_path),
         "label": sha256_file(label_path),
         "view": request.recipe.view.model_dump(),
-        "voxels": request.recipe.low_res_voxels,
+        "voxels": in_short(request.recipe.low_res_voxels),
         "crops": request.recipe.crops,
         "weights": {str(c): w for c, w in sorted(request.recipe.class_weights.items())},
         "encoder": request.encoder,
@@ -241,7 +259,7 @@ def _packed(labels: NDArray[np.integer]) -> Tensor:
 
 
 def _unpacked(packed: Tensor) -> NDArray[np.integer]:
-    """The labels of one crop, (S, S, S)."""
+    """The labels of one crop, (*crop)."""
     labels: NDArray[np.integer] = blosc2.unpack_array2(packed.numpy().tobytes())
     return labels
 
@@ -255,10 +273,10 @@ def _encode_entry(
     entry: CacheEntry, crops: list[Crop], encoder: Callable[[Tensor], Tensor] | None, folder: Path, device: torch.device
 ) -> None:
     """Encode the crops of one file together: what else is missing must not change the rounding of a resumed run."""
-    images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, S, S, S)
+    images = torch.from_numpy(np.stack([crop.image for crop in crops]))[:, None].to(device)  # (n, 1, *crop)
     parts = torch.split(images, _ENCODER_BATCH)
     embedding = torch.cat([encoder(part) for part in parts]) if encoder else images
-    tensors = {"embedding": embedding.to("cpu", torch.float16)}  # (n, C, g, g, g)
+    tensors = {"embedding": embedding.to("cpu", torch.float16)}  # (n, C, *grid)
     tensors |= {_labels_name(number): _packed(crop.labels) for number, crop in enumerate(crops)}
     save_tensors(_entry_path(folder, entry.key), tensors, {"case": entry.case})
 

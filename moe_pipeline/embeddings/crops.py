@@ -10,10 +10,10 @@ from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.resampling import resample
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.foundation import View
+from moe_pipeline.records.foundation import Sides, Spacing, View
 
 JITTER = 0.1
-"""Of the cube's edge: clicks are seldom central."""
+"""Of the crop's edges: clicks are seldom central."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class CropRecipe:
 
     view: View
     """What the encoder sees."""
-    low_res_voxels: int
-    """Of the decoder, along the edge of the cube: crops lie on them."""
+    low_res_voxels: Sides
+    """Of the decoder, along the edges of the crop: crops lie on them."""
     crops: int
     """Crops per case and copy."""
     class_weights: dict[int, float]
@@ -36,11 +36,11 @@ class CropRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """One cube as the encoder sees it, with the classes in it.
+    """One crop as the encoder sees it, with the classes in it.
 
     Attributes:
-        image: (S, S, S) float32, normalised.
-        labels: (S, S, S), the dataset's label values.
+        image: (X, Y, Z) float32, normalised.
+        labels: (X, Y, Z), the dataset's label values.
     """
 
     image: NDArray[np.float32]
@@ -49,6 +49,12 @@ class Crop:
     def classes(self, promptable: set[int]) -> tuple[int, ...]:
         """Promptable class ids that have at least one voxel here."""
         return classes_in(self.labels, promptable)
+
+    def augmented(
+        self, seed: int, spacing_mm: Spacing, mirror_axes: tuple[int, ...], settings: AugmentationSettings
+    ) -> "Crop":
+        """A copy that looks different; see `augment`."""
+        return Crop(*augment(self.image, self.labels, seed, mirror_axes, settings, spacing_mm))
 
 
 def classes_in(labels: NDArray[np.integer], promptable: set[int]) -> tuple[int, ...]:
@@ -81,11 +87,11 @@ def cut_crops(image: Volume, labels: Volume, recipe: CropRecipe, copy_index: int
         chosen = present[random.choice(len(present), p=weights / weights.sum())]
         voxel = np.unravel_index(random.choice(places[chosen]), labels.array.shape)
         centre = labels.geometry.voxel_to_world(np.array([voxel], dtype=float))[0]
-        centre = centre + random.uniform(-JITTER, JITTER, 3) * recipe.view.extent_mm
+        centre = centre + random.uniform(-JITTER, JITTER, 3) * crop_grid.extent_mm
         crop = cut_crop(image, labels, crop_grid, centre)
         if copy_index:
             seed_of_copy = int(random.integers(2**32))
-            crop = Crop(*augment(crop.image, crop.labels, seed_of_copy, recipe.mirror_axes, recipe.augmentation))
+            crop = crop.augmented(seed_of_copy, crop_grid.voxels.spacing_mm, recipe.mirror_axes, recipe.augmentation)
         crops.append(crop)
     return crops
 

@@ -1,6 +1,6 @@
 """All classes of one case."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from moe_pipeline.errors import GeometryError, ImageError
-from moe_pipeline.evaluation.metrics import NSD_TOLERANCE_MM, class_metrics
+from moe_pipeline.evaluation.metrics import USUAL, class_metrics
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.evaluation import MetricRow
+from moe_pipeline.records.evaluation import MeasureRules, MetricRow
 
 Slices: TypeAlias = tuple[slice, ...]
 
 _BACKGROUND = 0
 _MOST_UNKNOWN = 16
+_NO_REGIONS: Mapping[int, Collection[int]] = {}
 
 
 def case_metrics(
@@ -24,19 +25,21 @@ def case_metrics(
     reference: Volume,
     classes: Mapping[int, str],
     case: str,
-    tolerance_mm: float = NSD_TOLERANCE_MM,
+    rules: MeasureRules = USUAL,
+    regions: Mapping[int, Collection[int]] = _NO_REGIONS,
 ) -> list[MetricRow]:
     """Score every class of a case.
 
     Args:
         prediction: label map, (X, Y, Z).
         reference: label map on the same grid, (X, Y, Z).
-        classes: name of each label value; 0 is the background and is not scored.
+        classes: name of each class; 0 is the background and is not scored.
         case: case id for the rows.
-        tolerance_mm: of the normalised surface distance.
+        rules: how to measure.
+        regions: label values that a class is made of, where that is not its id alone; they may overlap.
 
     Returns:
-        One row per class in the order of its values, then one per label value outside the class map.
+        One row per class in the order of their ids, then one per label value outside the class map.
 
     Raises:
         GeometryError: if the grids differ; nothing is resampled here.
@@ -52,16 +55,24 @@ def case_metrics(
     rows = []
     for value in sorted(set(classes) - {_BACKGROUND}):
         blank = MetricRow(case=case, class_id=value, class_name=classes[value])
-        box = _union([boxes[value] for boxes in found.values() if value in boxes])
-        rows.append(_scored(blank, prediction, reference, box, tolerance_mm))
+        made_of = sorted(regions.get(value, (value,)))
+        boxes_of = [boxes[one] for boxes in found.values() for one in made_of if one in boxes]
+        place = made_of, _union(boxes_of, prediction.array.shape)
+        rows.append(_scored(blank, prediction, reference, place, rules))
     masks = {"prediction": prediction, "reference": reference}
-    unknown = sorted(set().union(*found.values()) - set(classes) - {_BACKGROUND})
+    known = {value for class_id in classes for value in regions.get(class_id, (class_id,))}
+    unknown = sorted(set().union(*found.values()) - known - {_BACKGROUND})
     return rows + list(_unknown_rows(unknown, masks, case))
 
 
 def _scored(
-    blank: MetricRow, prediction: Volume, reference: Volume, box: Slices | None, tolerance_mm: float
+    blank: MetricRow,
+    prediction: Volume,
+    reference: Volume,
+    place: tuple[list[int], Slices | None],
+    rules: MeasureRules,
 ) -> MetricRow:
+    values, box = place
     if box is None:
         absent = {
             "status": "absent",
@@ -70,8 +81,8 @@ def _scored(
             "volume_prediction_ml": 0.0,
         }
         return blank.model_copy(update=absent)
-    masks = (prediction.array[box] == blank.class_id, reference.array[box] == blank.class_id)
-    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, tolerance_mm)))
+    masks = (np.isin(prediction.array[box], values), np.isin(reference.array[box], values))
+    return blank.model_copy(update=asdict(class_metrics(*masks, reference.geometry.spacing_mm, rules)))
 
 
 def _unknown_rows(values: list[int], masks: Mapping[str, Volume], case: str) -> Iterator[MetricRow]:
@@ -96,7 +107,11 @@ def _boxes(labels: Volume, case: str) -> dict[int, Slices]:
     return {value: box for value, box in enumerate(find_objects(array), start=1) if box is not None}
 
 
-def _union(boxes: list[Slices]) -> Slices | None:
+def _union(boxes: list[Slices], shape: tuple[int, ...]) -> Slices | None:
+    """Smallest box around all, and a voxel more on each side where the image has one: a boundary shows only there."""
     if not boxes:
         return None
-    return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes, strict=True))
+    return tuple(
+        slice(max(min(s.start for s in along) - 1, 0), min(max(s.stop for s in along) + 1, side))
+        for side, *along in zip(shape, *boxes, strict=True)
+    )

@@ -1,18 +1,20 @@
 """Measures of one class on one grid, with their empty cases spelled out.
 
-| class is in        | dice | iou | nsd | hd95_mm | volumes  |
-|--------------------|------|-----|-----|---------|----------|
-| both masks         | yes  | yes | yes | yes     | yes      |
-| one mask only      | 0    | 0   | 0   | inf     | one is 0 |
-| neither            | NaN  | NaN | NaN | NaN     | 0        |
+| class is in        | dice | iou | nsd | hd95_mm | volumes  | volumetric_similarity |
+|--------------------|------|-----|-----|---------|----------|-----------------------|
+| both masks         | yes  | yes | yes | yes     | yes      | yes                   |
+| one mask only      | 0    | 0   | 0   | inf     | one is 0 | 0                     |
+| neither            | NaN  | NaN | NaN | NaN     | 0        | NaN                   |
 
-`evaluation.surfaces` says what a surface is; the definitions are those of DeepMind's surface-distance.
+`evaluation.surfaces` says what a surface is; the definitions are those of DeepMind's surface-distance. Where the rules
+take boundary voxels for hd95_mm (`evaluation.boundary`), it is NaN instead of infinite if the prediction is empty.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from moe_pipeline.evaluation.boundary import boundary_hausdorff_mm
 from moe_pipeline.evaluation.surfaces import (
     BoolArray,
     Spacing,
@@ -21,9 +23,10 @@ from moe_pipeline.evaluation.surfaces import (
     surface_distances,
 )
 from moe_pipeline.imaging.overlap import dice
+from moe_pipeline.records.evaluation import MeasureRules
 
-NSD_TOLERANCE_MM = 1.0
-"""Default tolerance of the normalised surface distance."""
+USUAL = MeasureRules()
+"""As most papers measure: NSD at 1 mm, distances between pieces of the surface."""
 
 _HD_PERCENT = 95.0
 
@@ -38,10 +41,11 @@ class ClassMetrics:
     hd95_mm: float
     volume_reference_ml: float
     volume_prediction_ml: float
+    volumetric_similarity: float
 
 
 def class_metrics(
-    prediction: BoolArray, reference: BoolArray, spacing_mm: Spacing, tolerance_mm: float = NSD_TOLERANCE_MM
+    prediction: BoolArray, reference: BoolArray, spacing_mm: Spacing, rules: MeasureRules = USUAL
 ) -> ClassMetrics:
     """Measure one class.
 
@@ -49,7 +53,7 @@ def class_metrics(
         prediction: mask, (X, Y, Z).
         reference: mask on the same grid, (X, Y, Z).
         spacing_mm: edges of a voxel along x, y, z.
-        tolerance_mm: surfaces this close count as equal in the NSD.
+        rules: tolerance of the NSD, and what distances are taken between.
 
     Raises:
         TypeError: if a mask is not boolean.
@@ -57,15 +61,26 @@ def class_metrics(
     """
     overlap = dice(prediction, reference)
     distances = surface_distances(prediction, reference, spacing_mm)
+    if rules.hd95 == "boundary_voxels":
+        hd95_mm = boundary_hausdorff_mm(prediction, reference, spacing_mm, _HD_PERCENT)
+    else:
+        hd95_mm = hausdorff_mm(distances, _HD_PERCENT)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
+    n_prediction, n_reference = (int(np.count_nonzero(mask)) for mask in (prediction, reference))
     return ClassMetrics(
         dice=overlap,
         iou=iou_from_dice(overlap),
-        nsd=normalised_surface_distance(distances, tolerance_mm),
-        hd95_mm=hausdorff_mm(distances, _HD_PERCENT),
-        volume_reference_ml=int(np.count_nonzero(reference)) * voxel_ml,
-        volume_prediction_ml=int(np.count_nonzero(prediction)) * voxel_ml,
+        nsd=normalised_surface_distance(distances, rules.nsd_tolerance_mm),
+        hd95_mm=hd95_mm,
+        volume_reference_ml=n_reference * voxel_ml,
+        volume_prediction_ml=n_prediction * voxel_ml,
+        volumetric_similarity=volumetric_similarity(n_prediction, n_reference),
     )
+
+
+def volumetric_similarity(one: int, other: int) -> float:
+    """1 - |A - B| / (A + B) of two volumes, whatever they overlap; NaN if both are 0."""
+    return 1 - abs(one - other) / (one + other) if one + other else float("nan")
 
 
 def iou_from_dice(value: float) -> float:

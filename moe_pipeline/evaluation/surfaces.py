@@ -97,6 +97,12 @@ def piece_areas_mm2(spacing_mm: Spacing) -> FloatArray:
     return np.asarray(np.sqrt((scaled**2).sum(axis=2)).sum(axis=1), dtype=np.float64)
 
 
+def nearest_mm(places: FloatArray, targets: FloatArray) -> FloatArray:
+    """Distance of each place, (N, 3), to the nearest target, (M, 3); both in mm, neither empty."""
+    nearest, _ = cKDTree(targets, balanced_tree=False, compact_nodes=False).query(places)
+    return np.asarray(nearest, dtype=np.float64)
+
+
 def _pieces(mask: BoolArray, spacing_mm: Spacing) -> tuple[FloatArray, FloatArray]:
     """Places in mm, (N, 3), and areas, (N,), of the pieces of a mask's surface."""
     padded = np.pad(mask, 1).astype(np.uint8)  # (X + 2, Y + 2, Z + 2)
@@ -113,8 +119,7 @@ def _directed(own: tuple[FloatArray, FloatArray], other: tuple[FloatArray, Float
     (places, areas), (targets, _) = own, other
     if len(places) == 0 or len(targets) == 0:
         return Directed(np.full(len(places), np.inf), areas)
-    nearest, _ = cKDTree(targets, balanced_tree=False, compact_nodes=False).query(places)
-    distances: FloatArray = np.asarray(nearest, dtype=np.float64)
+    distances = nearest_mm(places, targets)
     order = np.lexsort((areas, distances))
     return Directed(distances[order], areas[order])
 

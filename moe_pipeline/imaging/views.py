@@ -1,8 +1,11 @@
-"""What the encoder is shown: cubes of one spacing, with intensities brought to one scale."""
+"""What the encoder is shown: crops of one spacing, with intensities brought to one scale."""
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moe_pipeline.imaging.foreground import foreground_range, scaled_to
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.resampling import inside, resample
 from moe_pipeline.imaging.volume import Volume
@@ -11,32 +14,43 @@ from moe_pipeline.records.foundation import Normalisation, View
 
 def view_grid(image: Geometry, view: View) -> Geometry:
     """The crop grid of a view over a whole image: RAS+ order, the view's spacing, the image's first corner."""
-    return image.canonical().resampled(view.spacing_mm)
+    canonical = image.canonical()
+    return canonical.resampled(view.over(canonical.shape, canonical.spacing_mm).edges_mm)
 
 
 def extract_crop(volume: Volume, grid: Geometry, view: View) -> NDArray[np.float32]:
-    """One cube as the encoder wants it: linear sampling, 0 beyond the image, then the view's intensity rule.
+    """One crop as the encoder wants it: linear sampling, 0 beyond the image, then the view's intensity rule.
 
     Args:
         volume: the image, on any grid.
-        grid: of the cube, on the crop grid of `view_grid` (see `imaging.crop_grid`).
+        grid: of the crop, on the crop grid of `view_grid` (see `imaging.crop_grid`).
         view: whose rule to apply.
 
     Returns:
-        (S, S, S), C-contiguous.
+        The grid's shape, C-contiguous.
     """
     crop = resample(volume, grid, order="linear", outside=0.0)
-    return normalise(np.ascontiguousarray(crop.array), inside(volume.geometry, grid), view.normalisation)
+    limits = _range_of(volume) if view.normalisation == "foreground" else None
+    return normalise(np.ascontiguousarray(crop.array), inside(volume.geometry, grid), view.normalisation, limits)
 
 
-def normalise(crop: NDArray[np.float32], within: NDArray[np.bool_], rule: Normalisation) -> NDArray[np.float32]:
+def normalise(
+    crop: NDArray[np.float32],
+    within: NDArray[np.bool_],
+    rule: Normalisation,
+    limits: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
     """Apply an intensity rule to a crop. A crop without contrast becomes all zeros.
 
     Args:
         crop: intensities, any shape, 0 where there is no image.
         within: the same shape, True where there is an image.
         rule: see `View.normalisation`.
+        limits: for the rule `foreground`, those of the whole image; the crop's own if None.
     """
+    if rule == "foreground":
+        scaled = scaled_to(crop, foreground_range(crop[within]) if limits is None else limits)
+        return np.where(within, scaled, np.float32(0))
     if rule == "zscore_positive":
         return _zscored(crop, crop[crop > 0], ddof=1)  # SAM-Med3D's weights were trained with the sample's std
     values = crop[within]
@@ -45,6 +59,12 @@ def normalise(crop: NDArray[np.float32], within: NDArray[np.bool_], rule: Normal
     lowest, highest = np.percentile(values, (0.5, 99.5)).astype(np.float32)
     clipped = np.where(within, np.clip(crop, lowest, highest), lowest)
     return _zscored(clipped, clipped[within], ddof=0)
+
+
+@lru_cache(maxsize=2)
+def _range_of(volume: Volume) -> tuple[float, float]:
+    """Of an image that many crops are cut from; one is read while another one is predicted."""
+    return foreground_range(volume.array)
 
 
 def _zscored(crop: NDArray[np.float32], values: NDArray[np.float32], ddof: int) -> NDArray[np.float32]:

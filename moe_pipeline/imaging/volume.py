@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.errors import GeometryError
-from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.geometry import Box, Geometry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +63,33 @@ class LoadedImage:
     def as_stored(self, found: Volume) -> Volume:
         """A canonical volume over this image, such as its label map, on the grid that the image is stored on."""
         return to_grid_orientation(found, self.native)
+
+    def as_stored_image(self) -> Volume:
+        """Its voxels on the grid that it is stored on."""
+        return self.as_stored(self.volume)
+
+    def part_as_stored(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Voxels of a box of the canonical grid, (x, y, z), in the axis order of the file. A view."""
+        order, flipped = self.native.canonical_axes()
+        return _reversed(part, flipped).transpose(np.argsort(order))
+
+    def box_as_stored(self, box: Box) -> Box:
+        """A box of the canonical grid in voxels of the file."""
+        order, flipped = self.native.canonical_axes()
+        turned = self._turned(box, flipped)
+        x, y, z = (turned[axis] for axis in np.argsort(order))
+        return x, y, z
+
+    def box_as_canonical(self, box: Box) -> Box:
+        """The inverse of `box_as_stored`."""
+        order, flipped = self.native.canonical_axes()
+        first, second, third = (box[axis] for axis in order)
+        return self._turned((first, second, third), flipped)
+
+    def _turned(self, box: Box, flipped: tuple[bool, bool, bool]) -> Box:
+        sides = zip(box, flipped, self.volume.geometry.shape, strict=True)
+        x, y, z = ((n - stop, n - start) if reverse else (start, stop) for (start, stop), reverse, n in sides)
+        return x, y, z
 
 
 def _reversed(array: NDArray[Any], flipped: tuple[bool, bool, bool]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Prediction from Python: what the command does with files, with images in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -11,14 +12,16 @@ from moe_pipeline.imaging.io.files import write_label_map
 from moe_pipeline.imaging.itk import image_from_volume
 from moe_pipeline.imaging.volume import Volume, to_canonical
 from moe_pipeline.inference.given import as_space, image_given, prompts_given
-from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest
+from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, TextRequest
 from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
 from moe_pipeline.inference.keywords import LookKeywords
 from moe_pipeline.inference.options import PLAIN, ModelOptions, SearchOptions, SegmentOptions
 from moe_pipeline.inference.search.experts import class_searches, class_tables
+from moe_pipeline.inference.search.named import named_classes, words_of
+from moe_pipeline.inference.session.session import SESSION_BYTES, Session
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
-from moe_pipeline.records.prompts import Space
+from moe_pipeline.records.prompts import SessionEvent, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Predictor:
         *,
         spacing_mm: ArrayLike | None = None,
         space: Space = "voxel_xyz",
+        text: Names = (),
         classes: Names = (),
         experts: Names = (),
         uncertainty: bool = False,
@@ -84,6 +88,7 @@ class Predictor:
                 `ObjectPrompt` or dict; or the path of a file of prompts. None: the experts search by themselves.
             spacing_mm: of an array, along x, y, z.
             space: of the clicks; a file has its own.
+            text: names of objects, such as liver, for a foundation that takes text.
             classes: without prompts, look for these names or ids only.
             experts: without prompts, only these look.
             uncertainty: also make `result.uncertainty`.
@@ -97,17 +102,46 @@ class Predictor:
         options = replace(self.options, uncertainty=as_flag("uncertainty", uncertainty))
         search = SearchOptions(classes=as_names("classes", classes), experts=as_names("experts", experts))
         space = as_space(space)
-        if prompts is not None and search != SearchOptions():
+        named = named_classes(as_names("text", text), class_tables(self.mixture))
+        if (prompts is not None or named) and search != SearchOptions():
             raise PipelineError("classes and experts say what to search for; leave them out where there are prompts")
+        if prompts is not None and named:
+            raise PipelineError("give prompts or text, not both: an object of a prompt has its name with it")
         case, loaded = image_given(image, spacing_mm, self.mixture.channel)
-        if prompts is None:
+        if named:
+            words_of(self.mixture)  # no vocabulary is an error before anything is encoded
+            request: Request = TextRequest(case, loaded.volume, named)
+        elif prompts is None:
             class_searches(self.mixture, search)  # what there is none of is an error before anything is encoded
-            request: Request = SearchRequest(case, loaded.volume, search)
+            request = SearchRequest(case, loaded.volume, search)
         else:
             tables = class_tables(self.mixture)
             request = PromptRequest(case, loaded.volume, prompts_given(prompts, case, space, loaded.native, tables))
         result = segment_case(self.mixture, request, options)
         return Prediction(loaded.as_stored(result.labels), result.rows, result)
+
+    def session(
+        self,
+        image: Any,
+        *,
+        spacing_mm: ArrayLike | None = None,
+        most_bytes: int = SESSION_BYTES,
+        listener: Callable[[SessionEvent], None] | None = None,
+    ) -> Session:
+        """Begin interactive work on one image.
+
+        Args:
+            image: as for `predict`.
+            spacing_mm: of an array, along x, y, z.
+            most_bytes: of embeddings that the session keeps.
+            listener: is told every step.
+
+        Raises:
+            ImageError: if the image is no single 3D channel of finite numbers, or all its voxels are equal.
+            GeometryError: if its grid is none, or the array does not fill it.
+        """
+        case, loaded = image_given(image, spacing_mm, self.mixture.channel)
+        return Session(self.mixture, loaded, case, self.options, most_bytes=most_bytes, listener=listener)
 
 
 def load_model(folder: AnyPath | None = None, **options: Unpack[LookKeywords]) -> Predictor:
@@ -115,7 +149,8 @@ def load_model(folder: AnyPath | None = None, **options: Unpack[LookKeywords]) -
 
     Args:
         folder: with moe.json; none for a foundation.
-        options: foundation, device, precision, selector, tau, zoom, max_crops, tta, weights_root; see `ModelOptions`.
+        options: foundation, device, precision, selector, tau, zoom, max_crops, tta, own_crops,
+            weights_root; see `ModelOptions`.
             Imported foundations are looked for in `weights` beside the folder, unless `weights_root` says where.
 
     Raises:

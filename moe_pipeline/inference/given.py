@@ -54,9 +54,8 @@ def image_given(image: Any, spacing_mm: ArrayLike | None, channel: int) -> tuple
         path = channel_file(as_path("image", image), channel)
         return case_id_of(path), load_image(path)
     stored = _in_memory(image, spacing_mm)
-    array = stored.array.astype(np.float32)
-    check_finite(array, Path(_NAME))
-    return _NAME, LoadedImage.of(Volume(array, stored.geometry))
+    check_finite(stored.array, Path(_NAME))
+    return _NAME, LoadedImage.of(Volume(stored.array.astype(np.float32), stored.geometry))
 
 
 def _in_memory(image: Any, spacing_mm: ArrayLike | None) -> Volume:

@@ -17,6 +17,7 @@ class LookKeywords(TypedDict, total=False):
     zoom: Literal["auto", "in", "out", "off"]
     max_crops: int
     tta: bool
+    own_crops: bool
     weights_root: AnyPath | None
 
 
@@ -26,6 +27,7 @@ class PredictKeywords(LookKeywords, total=False):
     model: AnyPath | None
     prompts: AnyPath | None
     labels: AnyPath | None
+    text: Names
     clicks: int
     seed: int
     classes: Names
@@ -36,6 +38,8 @@ class PredictKeywords(LookKeywords, total=False):
     dicom_seg: bool
     jobs: int
     overwrite: bool
+    engine: Literal["local", "slurm", "ray"]
+    ray_address: str | None
 
 
 def predict_options(images: AnyPath, out: AnyPath, **given: Unpack[PredictKeywords]) -> PredictOptions:

@@ -71,14 +71,14 @@ def estimate_memory(
 
 @torch.no_grad()
 def _embedding_bytes(model: Mixture) -> int:
-    side = model.view.size_voxels
-    embedding = model.foundation.encode(torch.zeros(1, 1, side, side, side, device=model.device))
+    crop = torch.zeros(1, 1, *model.foundation.geometry.crop_size, device=model.device)
+    embedding = model.foundation.encode(crop)
     return int(embedding.nbytes)
 
 
 def _n_windows(model: Mixture, image: Geometry, view: View) -> int:
     """Crops that a view can have on an image, at half steps."""
-    crop_grid = CropGrid(image.canonical(), view, model.foundation.low_resolution_size)
+    crop_grid = CropGrid(image.canonical(), view, model.foundation.geometry.low_resolution_size)
     voxels = np.ceil(np.array(crop_grid.geometry.shape) / crop_grid.window)
     return int(np.prod(voxels)) * _N_OVERLAPPING
 

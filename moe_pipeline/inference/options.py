@@ -39,6 +39,9 @@ class SegmentOptions:
     """Crops that one object may take per decoder; 1 never leaves the first."""
     tta: bool = False
     """Average over the crop and its three mirror images, an expert only along the axes it was trained with."""
+    own_crops: bool = False
+    """Give each object first crops of its own, as a session does; else objects that lie close together share one, which
+    is quicker, and their masks depend a little on each other."""
     uncertainty: bool = False
     """Also make a map of how far the answers can be trusted, and ask the general expert for it also where its answer
     has no weight."""
@@ -76,6 +79,8 @@ class ModelOptions:
     """Crops that one object may take."""
     tta: bool = False
     """Also look at mirror images."""
+    own_crops: bool = False
+    """Give each object first crops of its own, as a session does."""
     weights_root: Path | None = None
     """A workspace's weights folder, for imported foundations."""
 
@@ -102,6 +107,7 @@ class ModelOptions:
             zoom=_ZOOMS[self.zoom],
             max_crops=self.max_crops,
             tta=self.tta,
+            own_crops=self.own_crops,
             uncertainty=uncertainty,
             keep_answers=keep_answers,
         )
@@ -141,7 +147,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptOptions:
-    """Where the clicks come from: prompts, references that a simulated user clicks by, or else a search."""
+    """Where the clicks come from: prompts, references that a simulated user clicks by, words, or else a search."""
 
     prompts: Path | None = None
     """In any of our formats: a file, or a folder with one per case."""
@@ -151,22 +157,28 @@ class PromptOptions:
     """Simulated clicks per class."""
     seed: int = 0
     """Of simulated clicks."""
+    text: tuple[str, ...] = ()
+    """Objects named in words, for a foundation that takes text."""
     classes: tuple[str, ...] = ()
     """As in `SearchOptions`, as for the next one."""
     experts: tuple[str, ...] = ()
     """Who looks."""
 
     def __post_init__(self) -> None:
-        if self.prompts is not None and self.labels is not None:
-            raise PromptError("give one source of clicks: --prompts FILE, --labels DIR, or none of both for a search")
+        if (self.prompts is not None) + (self.labels is not None) + bool(self.text) > 1:
+            raise PromptError("give one source of clicks: --prompts FILE, --labels DIR, --text NAME, or none to search")
         if self.search is None and (self.classes or self.experts):
-            raise PipelineError("--classes and --experts say what to search for; leave out --prompts and --labels")
+            raise PipelineError(
+                "--classes and --experts say what to search for; leave out --prompts, --labels and --text"
+            )
+        if any(not name.strip() for name in self.text):
+            raise PromptError("--text: an empty name; expected one such as liver")
         _check_least("clicks", self.clicks, 1)
 
     @property
     def search(self) -> SearchOptions | None:
         """What to search for; None where clicks are given or simulated."""
-        if self.prompts is not None or self.labels is not None:
+        if self.prompts is not None or self.labels is not None or self.text:
             return None
         return SearchOptions(classes=self.classes, experts=self.experts)
 
@@ -198,6 +210,10 @@ class RunOptions:
     """Cases at once, each in a process of its own, on the processor."""
     overwrite: bool = False
     """Also do the cases that an earlier run has finished with the same inputs."""
+    engine: str = "local"
+    """Where cases are done: local, slurm or ray."""
+    ray_address: str | None = None
+    """Of a Ray cluster; one is started if not given."""
 
     def __post_init__(self) -> None:
         _check_least("jobs", self.jobs, 1)

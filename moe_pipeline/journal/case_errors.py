@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from moe_pipeline.errors import PipelineError
+from moe_pipeline.errors import PipelineError, in_words
 from moe_pipeline.journal.written import Written
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def message_of(case: str, error: Exception, keep: Callable[[str], Path | None]) 
     if isinstance(error, PipelineError):
         return str(error) or f"{case}: {type(error).__name__}"
     if isinstance(error, OSError):
-        return f"{case}: {error}"
+        return f"{case}: {in_words(error)}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return f"{case}: not enough memory for this case ({error or type(error).__name__}); close other programs"
     text = f"{case}: {type(error).__name__}: {error}. This is an error of moe; please report it"

@@ -4,9 +4,11 @@ A line is appended before its file gets its name, so that a killed run leaves no
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path, PurePosixPath
 
 from pydantic import Field, ValidationError
@@ -16,6 +18,7 @@ from moe_pipeline.files import append_line, sha256_file, temporary_for, write_te
 from moe_pipeline.records.base import Part
 
 _MAX_LISTED = 5
+_log = logging.getLogger(__name__)
 
 
 class WrittenFile(Part):
@@ -45,6 +48,8 @@ class Written:
         self._journal = journal
         self._known: dict[str, set[tuple[int, str]]] = {}
         self._inside: dict[str, set[str]] = {}
+        self.ask: Callable[[], None] | None = None
+        """Asked, before a file is called foreign, to note what others have written meanwhile."""
         for line in (*also, *_lines(journal)):
             self._remember(line)
 
@@ -52,12 +57,45 @@ class Written:
         """Whether a file of this name was ever written."""
         return name in self._known
 
+    def only(self, names: Iterable[str]) -> "Written":
+        """The same, knowing some files alone: small enough to be sent to a worker."""
+        part = copy(self)
+        part.ask = None
+        part._known = {name: self._known[name] for name in names if name in self._known}
+        part._inside = {}
+        for name in part._known:
+            part._inside.setdefault(PurePosixPath(name).parent.as_posix(), set()).add(name)
+        return part
+
+    def apart(self, journal: Path) -> "Written":
+        """The same, noting what is written in another journal, which nobody else writes to."""
+        part = copy(self)
+        part._journal = journal
+        return part
+
+    def take(self, journal: Path) -> None:
+        """Note what a worker has noted in a journal of its own, as far as it is whole."""
+        for text in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            if (line := _line(text)) is not None:
+                self._note(line)
+
     def names_in(self, subfolder: str) -> list[str]:
         """Files that were ever written directly into a subfolder."""
         return sorted(self._inside.get(subfolder, ()))
 
+    def has_length(self, name: str, size_bytes: int) -> bool:
+        """Whether we ever wrote a file of this name and length."""
+        return any(size_bytes == of for of, _ in self._known.get(name, ()))
+
     def is_foreign(self, name: str) -> bool:
         """Whether something stands there that is not as we left it."""
+        foreign = self._seems_foreign(name)
+        if foreign and self.ask is not None:
+            self.ask()
+            return self._seems_foreign(name)
+        return foreign
+
+    def _seems_foreign(self, name: str) -> bool:
         path = self.folder / name
         if not os.path.lexists(path):
             return False
@@ -113,6 +151,20 @@ class Written:
         with self.writing(name) as temporary:
             write_text(temporary, text)
 
+    def write_over(self, name: str, text: str, *, carried_over: bool = False) -> None:
+        """As `write_text`, where users may edit what we write: what is not as we left it is set aside first.
+
+        Args:
+            name: relative to the folder.
+            text: its new content.
+            carried_over: whether all that counts of what stands there is in the text.
+        """
+        if carried_over and (self.folder / name).is_file():
+            self.adopt([name])
+        elif self.is_foreign(name):
+            set_aside(self.folder / name, "it was changed since it was written, or is none of ours")
+        self.write_text(name, text)
+
     def remove(self, name: str) -> None:
         """Remove a file if it is ours and as we left it."""
         if name in self._known and not self.is_foreign(name):
@@ -122,6 +174,12 @@ class Written:
         """Note files that were just written by other means."""
         for name in names:
             path = self.folder / name
+            self._note(WrittenFile(file=name, size_bytes=path.stat().st_size, sha256=sha256_file(path)))
+
+    def expect(self, names: Iterable[str], staged: Path) -> None:
+        """Note files that are about to be moved here from another folder, by the same names."""
+        for name in names:
+            path = staged / name
             self._note(WrittenFile(file=name, size_bytes=path.stat().st_size, sha256=sha256_file(path)))
 
     def check_all(self) -> None:
@@ -165,6 +223,24 @@ def files_below(folder: Path) -> list[str]:
     """Everything in a folder that is no folder, relative to it, links as what they are."""
     paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Give a file that has to make room a name that nothing has: plan.previous.json, plan.previous2.json, ...
+
+    Args:
+        path: of the file.
+        why: for the log.
+
+    Returns:
+        Its new path.
+    """
+    stem, dot, ending = path.name.partition(".")
+    names = (f"{stem}.previous{number or ''}{dot}{ending}" for number in (0, *range(2, 1 << 16)))
+    free = next(one for name in names if not os.path.lexists(one := path.with_name(name)))
+    path.rename(free)
+    _log.warning("%s: %s; it is replaced and kept as %s", path, why, free.name)
+    return free
 
 
 def refuse_existing(path: Path) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from moe_pipeline.errors import PipelineError
-from moe_pipeline.records.moe import SharedFile
+from moe_pipeline.records.moe import MANIFEST, SharedFile
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no hidden files, no drives, no "..", nothing a shell would read
-_SUFFIXES = (".json", ".safetensors", ".png", ".csv")  # nothing that is unpickled or run
+_SUFFIXES = (".json", ".safetensors", ".png", ".csv", ".tokenizer")  # nothing that is unpickled or run
+_OF_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _CHUNK_BYTES = 1 << 20
 _ENCRYPTED = 1  # bit of a zip entry's flags
 
@@ -39,13 +40,13 @@ def open_archive(source: Path) -> Iterator[Archive]:
         PipelineError: if it is neither, or the zip file is damaged, now or while it is read.
     """
     if source.is_dir():
-        yield _Folder(source)
+        yield _Repacked(_Folder(source))
         return
     if not source.is_file():
         raise PipelineError(f"{source}: no such file or folder; expected what `moe export` wrote")
     try:
         with zipfile.ZipFile(source) as archive:
-            yield _Zip(source, archive)
+            yield _Repacked(_Zip(source, archive))
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise PipelineError(f"{source}: no readable zip file ({error}); get it again") from error
 
@@ -70,7 +71,10 @@ def safe_name(name: str, source: Path) -> str:
             f"{source}: refused, the path {name!r} could leave the model's folder; do not use this file"
         )
     if not name.endswith(_SUFFIXES):
-        raise PipelineError(f"{source}: refused, {name!r} is no {', '.join(_SUFFIXES)} file; do not use this file")
+        raise PipelineError(
+            f"{source}: refused, {name!r} is no {', '.join(_SUFFIXES)} file, and an exported model holds no other; do "
+            "not use this file, or take it out if you know what it is"
+        )
     return name
 
 
@@ -92,6 +96,34 @@ def copy_checked(archive: Archive, name: str, expected: SharedFile, target: Path
             f"{archive.source}: {name} has {n_bytes} bytes and sha256 {digest.hexdigest()[:12]}, its manifest says "
             f"{expected.n_bytes} and {expected.sha256[:12]}; get it again"
         )
+
+
+class _Repacked:
+    """An archive without what is added where it is packed again: files of the system, one folder around everything.
+
+    Args:
+        inner: as it is.
+    """
+
+    def __init__(self, inner: Archive) -> None:
+        self.source = inner.source
+        self._inner = inner
+        own = [name for name in inner.names() if not _is_of_a_system(name)]
+        tops = {name.partition("/")[0] for name in own}
+        top = next(iter(tops)) if len(tops) == 1 else ""
+        self._top = f"{top}/" if is_plain(top) and f"{top}/{MANIFEST}" in own else ""
+        self._names = [name.removeprefix(self._top) for name in own]
+
+    def names(self) -> list[str]:
+        return self._names
+
+    def open(self, name: str) -> IO[bytes]:
+        return self._inner.open(self._top + name)
+
+
+def _is_of_a_system(name: str) -> bool:
+    """Whether macOS or Windows adds such a file; it is passed over, whatever it holds."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith("._") or name.endswith(_OF_SYSTEMS)
 
 
 class _Folder:

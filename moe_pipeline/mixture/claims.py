@@ -9,33 +9,34 @@ from moe_pipeline.mixture.click_proposer import ExpertClickProposer
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.claim import FirstMask, ProposedClicks, evidence
 from moe_pipeline.model.moe.gate import N_IMAGE_GROUPS, OODDetector, image_features
+from moe_pipeline.records.foundation import Spacing
 
 
 @dataclass(frozen=True, slots=True)
 class PromptWindow:
-    """A cube that shows a prompt.
+    """A crop that shows a prompt.
 
     Attributes:
-        embedding: (1, C, g, g, g).
-        click: (3,) voxels of the cube, in tensor axis order: the first click, inside the object.
-        spacing_mm: of a voxel.
+        embedding: (1, C, *grid).
+        click: (3,) voxels of the crop, in tensor axis order: the first click, inside the object.
+        spacing_mm: edges of a voxel along x, y and z.
     """
 
     embedding: Tensor
     click: Tensor
-    spacing_mm: float
+    spacing_mm: Spacing
 
 
 @torch.no_grad()
 def first_mask(foundation: Foundation, decoder: Decoder, window: PromptWindow) -> FirstMask:
     """A decoder's answer to the first click, without any earlier mask; on the CPU."""
-    device, low = window.embedding.device, foundation.low_resolution_size
+    device, sides = window.embedding.device, foundation.geometry
     labels = torch.ones(1, 1, dtype=torch.long, device=device)
     points = window.click.to(device).float()[None, None], labels  # (1, 1, 3), (1, 1)
-    prompts = foundation.embed_prompts(points, mask=torch.zeros(1, 1, low, low, low, device=device))
+    prompts = foundation.embed_turn(points, torch.zeros(1, 1, *sides.low_resolution_size, device=device))
     logits, iou = decoder.decode(decoder.prepare(window.embedding), prompts).answer()
-    click, size = window.click.cpu().float(), foundation.crop_size
-    return FirstMask(logits[0, 0].float().cpu(), float(iou[0, 0]), click, window.spacing_mm, size)
+    click = window.click.cpu().float()
+    return FirstMask(logits[0, 0].float().cpu(), float(iou[0, 0]), click, window.spacing_mm, sides.crop_size)
 
 
 def claim_evidence(

@@ -29,8 +29,8 @@ class ExpertClickProposer:
 
     @torch.no_grad()
     def look(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Heat maps (K, G, G, G) and chances of presence (K,) of one crop (1, C, g, g, g), on the CPU."""
-        heat, absent = heat_maps(self.net(embedding.float()))
+        """Heat maps (K, *G) and chances of presence (K,) of one crop (1, C, *grid), on the CPU."""
+        heat, absent = heat_maps(self.net, embedding.float())
         return heat[0].cpu(), 1 - absent[0].cpu()
 
 

@@ -1,6 +1,5 @@
 """What the gate sees of a prompt."""
 
-import torch
 from torch import Tensor
 
 from moe_pipeline.model.foundation import Foundation
@@ -12,15 +11,13 @@ def prompt_features(foundation: Foundation, embedding: Tensor, coordinates: Tens
 
     Args:
         foundation: embeds the prompts.
-        embedding: (P, C, g, g, g) or (1, C, g, g, g).
+        embedding: (P, C, *grid) or (1, C, *grid).
         coordinates: (P, n, 3) voxels of the crop.
         labels: (P, n).
 
     Returns:
         (P, 5C) float32.
     """
-    low = foundation.low_resolution_size
-    mask = torch.zeros(len(coordinates), 1, low, low, low, device=coordinates.device)
     points = coordinates, labels
-    prompts = foundation.describe_prompts(points, mask)
-    return gate_features(embedding, prompts.sparse, prompts.dense, points, foundation.crop_size)
+    prompts = foundation.describe_prompts(points)
+    return gate_features(embedding, prompts.sparse, prompts.dense, points, foundation.geometry.crop_size)

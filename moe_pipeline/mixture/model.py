@@ -68,6 +68,8 @@ class Mixture:
     """Hash of what else decides its answers: gate, click proposers, precision."""
     channel: int = 0
     """Image channel that is shown."""
+    weights_file: Path | None = None
+    """Of the foundation, beside which its vocabulary lies if it takes text."""
     claims: tuple[ClaimHead | None, ...] = ()
     """By expert, what decides whether it answers where the gate names it; empty or None: the weight alone."""
 
@@ -80,7 +82,7 @@ class Mixture:
         """Who answers one prompt, or with claims who may claim it, from the general view's embedding.
 
         Args:
-            embedding: (1, C, g, g, g).
+            embedding: (1, C, *grid).
             coordinates: (1, n, 3) voxels of the crop.
             labels: (1, n).
             refused: outputs of added experts whose claim did not hold.
@@ -164,6 +166,7 @@ def load_mixture(
         selector=selector or card.selector,
         device=torch.device(device),
         channel=card.channel,
+        weights_file=mixture.weights_file,
         claims=claims,
         identity=sha256_json([mixture.identity, _gate_hashes(folder)]),
         hashes={**mixture.hashes, **{entry.dataset: entry.weights_sha256 for entry in card.experts}},
@@ -195,6 +198,7 @@ def load_foundation_alone(
         device=torch.device(device),
         identity=sha256_json([str(dtype), stored.card.view.model_dump(mode="json")]),
         hashes={stored.card.name: stored.card.weights_sha256},
+        weights_file=stored.path,
     )
 
 

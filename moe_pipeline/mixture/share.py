@@ -21,6 +21,7 @@ from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import MANIFEST, ModelCard, SharedFile, ShareManifest
 from moe_pipeline.weights.store import StoredFoundation, card_path, find_foundation
 from moe_pipeline.weights.tensors import check_sha256
+from moe_pipeline.weights.words import words_path
 
 _log = logging.getLogger(__name__)
 
@@ -122,6 +123,11 @@ def foundation_is_there(model: Path, weights_root: Path | None = None) -> bool:
 
 
 def _manifest(archive: Archive) -> ShareManifest:
+    if MANIFEST not in archive.names() and ModelFolder.CARD in archive.names():
+        raise PipelineError(
+            f"{archive.source}: a model, but not an exported one, as it has no {MANIFEST}; predict with --model "
+            f"{archive.source}, or share it with `moe export`"
+        )
     if MANIFEST not in archive.names():
         raise PipelineError(f"{archive.source}: has no {MANIFEST}; expected what `moe export` wrote")
     with archive.open(MANIFEST) as stream:
@@ -184,6 +190,8 @@ def _files_to_share(
     files[f"foundation/{stored.card.name}.json"] = card_path(stored.path)
     if with_foundation:
         files[f"foundation/{stored.card.name}.safetensors"] = stored.path
+        if (words := words_path(stored.path)).is_file():
+            files[f"foundation/{words.name}"] = words
     return {name: path for name, path in files.items() if path.is_file()}
 
 

@@ -1,8 +1,10 @@
 """Sizes of a foundation, checked when they are made."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, TypeVar
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from moe_pipeline.model.geometry import FoundationGeometry
 
 Stem = Literal["patch", "conv"]
 UPSCALING = 4
@@ -47,14 +49,14 @@ class EncoderConfig:
     """Features per low-resolution voxel that the embedding carries beside its tokens, in eights; needs a conv stem."""
 
     def __post_init__(self) -> None:
-        _require(self.img_size % self.patch_size == 0, f"img_size {self.img_size} is no multiple of {self.patch_size}")
-        _require(self.embed_dim % self.num_heads == 0, f"embed_dim {self.embed_dim} is no multiple of {self.num_heads}")
-        _require(self.stem in ("patch", "conv"), f"stem must be patch or conv, got {self.stem!r}")
-        _require(self.stem == "patch" or self.patch_size == 8, f"a conv stem needs patch_size 8, got {self.patch_size}")
+        require(self.img_size % self.patch_size == 0, f"img_size {self.img_size} is no multiple of {self.patch_size}")
+        require(self.embed_dim % self.num_heads == 0, f"embed_dim {self.embed_dim} is no multiple of {self.num_heads}")
+        require(self.stem in ("patch", "conv"), f"stem must be patch or conv, got {self.stem!r}")
+        require(self.stem == "patch" or self.patch_size == 8, f"a conv stem needs patch_size 8, got {self.patch_size}")
         known = self.high_res_chans >= 16 and self.high_res_chans % 8 == 0
-        _require(known or self.high_res_chans == 0, f"high_res_chans must be 0, 16, 24, ..., got {self.high_res_chans}")
-        _require(self.stem == "conv" or self.high_res_chans == 0, "high_res_chans needs a conv stem")
-        _require(self.window_size >= 0, f"window_size must not be negative, got {self.window_size}")
+        require(known or self.high_res_chans == 0, f"high_res_chans must be 0, 16, 24, ..., got {self.high_res_chans}")
+        require(self.stem == "conv" or self.high_res_chans == 0, "high_res_chans needs a conv stem")
+        require(self.window_size >= 0, f"window_size must not be negative, got {self.window_size}")
         object.__setattr__(self, "global_attn_indexes", tuple(self.global_attn_indexes))
 
     @property
@@ -81,8 +83,8 @@ class PromptConfig:
     """Whether every token is told how near the clicks are; not upstream."""
 
     def __post_init__(self) -> None:
-        _require(self.embed_dim % 3 == 0, f"prompt embed_dim must be a multiple of 3, got {self.embed_dim}")
-        _require(self.mask_in_chans % 4 == 0, f"mask_in_chans must be a multiple of 4, got {self.mask_in_chans}")
+        require(self.embed_dim % 3 == 0, f"prompt embed_dim must be a multiple of 3, got {self.embed_dim}")
+        require(self.mask_in_chans % 4 == 0, f"mask_in_chans must be a multiple of 4, got {self.mask_in_chans}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,17 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         inner = self.num_heads * self.attention_downsample_rate
-        _require(self.transformer_dim % inner == 0, f"transformer_dim {self.transformer_dim} is no multiple of {inner}")
-        _require(self.transformer_dim % 8 == 0, f"transformer_dim {self.transformer_dim} is no multiple of 8")
-        _require(self.ranked_clicks >= 0, f"ranked_clicks must not be negative, got {self.ranked_clicks}")
+        require(self.transformer_dim % inner == 0, f"transformer_dim {self.transformer_dim} is no multiple of {inner}")
+        require(self.transformer_dim % 8 == 0, f"transformer_dim {self.transformer_dim} is no multiple of 8")
+        require(self.ranked_clicks >= 0, f"ranked_clicks must not be negative, got {self.ranked_clicks}")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundationConfig:
-    """All sizes of a foundation."""
+    """All sizes of a foundation of SAM-Med3D's kind."""
+
+    network: ClassVar[str] = "sam"
+    """The kind; cards do not state it."""
 
     encoder: EncoderConfig
     """The image encoder."""
@@ -128,14 +133,24 @@ class FoundationConfig:
 
     def __post_init__(self) -> None:
         widths = (self.encoder.out_chans, self.prompt.embed_dim, self.decoder.transformer_dim)
-        _require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
+        require(len(set(widths)) == 1, f"widths of encoder, prompt encoder and decoder differ: {widths}")
         informed = self.encoder.high_res_chans > 0 or not self.decoder.ranked_clicks
-        _require(informed, "ranked_clicks needs high_res_chans, which tell whether there was an earlier answer")
+        require(informed, "ranked_clicks needs high_res_chans, which tell whether there was an earlier answer")
 
     @property
     def low_resolution_size(self) -> int:
         """Edge of the low-resolution logits, and of a mask prompt."""
         return UPSCALING * self.encoder.grid_size
+
+    @property
+    def geometry(self) -> FoundationGeometry:
+        """Of cubes."""
+        return FoundationGeometry.of_cubes(self.encoder.img_size, self.encoder.grid_size, self.low_resolution_size)
+
+    @property
+    def embedding_channels(self) -> int:
+        """Those of tokens, and behind them those of their low-resolution voxels."""
+        return self.encoder.out_chans + UPSCALING**3 * self.encoder.high_res_chans
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` reads it back."""
@@ -158,29 +173,45 @@ class FoundationConfig:
             encoder["norm_eps"] = values.pop("norm_eps_encoder")
         grid = values.pop("image_embedding_size", None)
         config = cls(
-            encoder=_build(EncoderConfig, "encoder", encoder),
-            prompt=_build(PromptConfig, "prompt", values.pop("prompt", {})),
-            decoder=_build(DecoderConfig, "decoder", values.pop("decoder", {})),
+            encoder=build_config(EncoderConfig, "encoder", encoder),
+            prompt=build_config(PromptConfig, "prompt", values.pop("prompt", {})),
+            decoder=build_config(DecoderConfig, "decoder", values.pop("decoder", {})),
         )
-        _require(not values, f"unknown keys: {', '.join(sorted(values))}")
+        require(not values, f"unknown keys: {', '.join(sorted(values))}")
         size = config.encoder.grid_size
-        _require(grid is None or list(grid) == [size] * 3, f"image_embedding_size is {grid}, sizes give {[size] * 3}")
+        require(grid is None or list(grid) == [size] * 3, f"image_embedding_size is {grid}, sizes give {[size] * 3}")
         return config
 
 
-Config = TypeVar("Config", EncoderConfig, PromptConfig, DecoderConfig)
+Config = TypeVar("Config")
 
 
-def _build(kind: type[Config], name: str, values: Mapping[str, Any]) -> Config:
+def build_config(kind: type[Config], name: str, values: Mapping[str, Any]) -> Config:
+    """A part of a configuration from its JSON form.
+
+    Args:
+        kind: a frozen dataclass.
+        name: of the part, for errors.
+        values: of its fields.
+
+    Raises:
+        ValueError: if a key is unknown or missing.
+    """
+    assert is_dataclass(kind)
     known = {entry.name for entry in fields(kind)}
     unknown = sorted(set(values) - known)
-    _require(not unknown, f"{name}: unknown keys: {', '.join(unknown)}")
+    require(not unknown, f"{name}: unknown keys: {', '.join(unknown)}")
     try:
         return kind(**values)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _require(holds: bool, message: str) -> None:
+def require(holds: bool, message: str) -> None:
+    """Say what is wrong where something does not hold.
+
+    Raises:
+        ValueError: if it does not.
+    """
     if not holds:
         raise ValueError(message)

@@ -1,17 +1,22 @@
 """The foundation protocol: what training, the gate and prediction may ask of any foundation, and of any expert.
 
 Nobody outside `model/` and `weights/` knows which foundation it is. An expert is a decoder of the same protocol as its
-foundation's own. Sizes are those of a cube in voxels or tokens, whatever view fills it.
+foundation's own. A crop has voxels along x, y and z, whatever view fills it: *crop in a shape below. Its embedding has
+tokens, *grid, and its logits low-resolution voxels, *low; see `FoundationGeometry`.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
+from moe_pipeline.model.geometry import FoundationGeometry
+
+PromptKind = Literal["points", "boxes", "mask", "text"]
 Points = tuple[Tensor, Tensor]
-"""Coordinates (P, n, 3) in voxels of the cube along its axes, and labels (P, n): 1 inside, 0 outside, -1 no point."""
+"""Coordinates (P, n, 3) in voxels of the crop along its axes, and labels (P, n): 1 inside, 0 outside, -1 no point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +24,9 @@ class PromptEmbedding:
     """The embedded prompts of P objects.
 
     Attributes:
-        sparse: one token per click, box corner or word, (P, n, C); with clicks the last one stands for no click.
-        dense: what the prompt says of each place, (P, C, g, g, g); a foundation may put channels of its own behind C.
+        sparse: tokens of clicks, box corners and words, (P, n, C), and those that a decoder wants beside.
+        dense: what the prompt says of each place, (P, C, *grid) or broadcastable to it; a foundation may put
+            channels of its own behind C.
         text: of what is wanted in words, (P, C); None without.
     """
 
@@ -34,7 +40,7 @@ class Candidates:
     """All masks for each prompt, and which one is the answer."""
 
     logits: Tensor
-    """(P, masks, l, l, l), low resolution."""
+    """(P, masks, *low), low resolution."""
     iou: Tensor
     """Predicted IoU, (P, masks)."""
     chosen: Tensor
@@ -43,7 +49,7 @@ class Candidates:
     """Log-odds of masks 1.. where one of them is the answer, (P, masks - 1)."""
 
     def answer(self) -> tuple[Tensor, Tensor]:
-        """The chosen masks (P, 1, l, l, l) and their predicted IoU (P, 1)."""
+        """The chosen masks (P, 1, *low) and their predicted IoU (P, 1)."""
         index = self.chosen[:, None]  # (P, 1)
         return self.logits.take_along_dim(index[..., None, None, None], dim=1), self.iou.gather(1, index)
 
@@ -75,25 +81,13 @@ class Decoder(nn.Module, ABC):
 class Foundation(nn.Module, ABC):
     """An image encoder, a prompt encoder and a mask decoder that belong together."""
 
-    takes_boxes: bool = False
-    """Whether a box is a prompt of its own. Where it is none, `prompts.prompt` has made it a click in its centre."""
-    takes_text: bool = False
-    """Whether words are a prompt."""
+    takes: ClassVar[frozenset[PromptKind]] = frozenset({"points"})
+    """Kinds of prompts. A box that is none reaches it as the click in its centre, a mask that is none not at all."""
 
     @property
     @abstractmethod
-    def crop_size(self) -> int:
-        """Edge of the cube that is encoded, in voxels."""
-
-    @property
-    @abstractmethod
-    def grid_size(self) -> int:
-        """Edge of the embedding, in tokens."""
-
-    @property
-    @abstractmethod
-    def low_resolution_size(self) -> int:
-        """Edge of the decoder's logits, and of a mask prompt, in low-resolution voxels."""
+    def geometry(self) -> FoundationGeometry:
+        """Sides of a crop, its tokens and its low-resolution voxels."""
 
     @property
     @abstractmethod
@@ -117,7 +111,7 @@ class Foundation(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, crops: Tensor) -> Tensor:
-        """Embed normalised crops, (B, 1, S, S, S) -> (B, C or more, g, g, g)."""
+        """Embed normalised crops, (B, 1, *crop) -> (B, C or more, *grid)."""
 
     @abstractmethod
     def embed_prompts(
@@ -131,14 +125,54 @@ class Foundation(nn.Module, ABC):
 
         Args:
             points: all clicks so far.
-            boxes: two opposite corners in voxels of the cube, (P, 2, 3).
-            mask: previous logits, or a mask prompt as logits, (P, 1, l, l, l); zeros before the first answer.
+            boxes: lowest and highest corner in voxels of the crop, (P, 2, 3); whole numbers are centres of voxels.
+            mask: previous logits, or a mask prompt as logits, (P, 1, *low); zeros before the first answer.
             text: words as the foundation's own text encoder gives them, (P, C).
 
         Raises:
             ValueError: if shapes do not fit, or the foundation does not take such a prompt.
         """
 
-    def describe_prompts(self, points: Points, mask: Tensor) -> PromptEmbedding:
-        """As `embed_prompts`, as far as the gate looks at it: channels that only a decoder reads may be missing."""
-        return self.embed_prompts(points, mask=mask)
+    def embed_turn(
+        self, points: Points, previous: Tensor, boxes: Tensor | None = None, text: Tensor | None = None
+    ) -> PromptEmbedding:
+        """Embed one turn of a click sequence, as far as the foundation takes such prompts.
+
+        Args:
+            points: all clicks so far.
+            previous: logits of the last answer, or a mask prompt as logits, (P, 1, *low); zeros before the first.
+            boxes: as for `embed_prompts`.
+            text: as for `embed_prompts`.
+        """
+        return self.embed_prompts(
+            points,
+            boxes=boxes if "boxes" in self.takes else None,
+            mask=previous if "mask" in self.takes else None,
+            text=text if "text" in self.takes else None,
+        )
+
+    def encode_text(self, ids: Tensor, known: Tensor) -> Tensor:  # noqa: ARG002 - for those that take text
+        """Encode texts as prompts.
+
+        Args:
+            ids: numbers of their words, (P, n).
+            known: which of them are no padding, (P, n).
+
+        Returns:
+            (P, C).
+
+        Raises:
+            ValueError: if a text is too long, or the foundation takes none.
+        """
+        raise ValueError("this foundation takes no text")
+
+    @abstractmethod
+    def describe_prompts(self, points: Points, boxes: Tensor | None = None) -> PromptEmbedding:
+        """Prompts before any answer, as the gate looks at them.
+
+        Every token says something of the prompt: padding is left out. So may channels be that only a decoder reads.
+        """
+
+    @abstractmethod
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Let the image encoder multiply matrices in `dtype`; what it gives stays fp32."""

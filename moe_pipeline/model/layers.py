@@ -8,20 +8,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_pipeline.model.cpu_kernels import affine
+from moe_pipeline.model.geometry import Sides
 
 
-def upsample(cubes: Tensor, size: int) -> Tensor:
-    """As `F.interpolate` in trilinear mode without aligned corners: (P, 1, l, l, l) -> (P, 1, size, size, size).
+def upsample(grids: Tensor, size: Sides) -> Tensor:
+    """As `F.interpolate` in trilinear mode without aligned corners: (P, 1, *low) -> (P, 1, *size).
 
     On a CPU as three matrix products, one per axis, which is several times faster and agrees to rounding.
     """
-    if cubes.device.type != "cpu" or cubes.requires_grad:
-        return F.interpolate(cubes, size=(size, size, size), mode="trilinear", align_corners=False)
-    matrix = _interpolation(cubes.shape[-1], size).to(cubes.dtype)  # (size, l)
-    large = cubes.new_empty(len(cubes), 1, size, size, size)
-    for one, cube in zip(large[:, 0], cubes[:, 0], strict=True):
-        planes = (matrix @ cube.flatten(1)).unflatten(1, cube.shape[1:])  # (size, l, l)
-        one.copy_(affine(matrix @ planes, matrix, None))  # (size, size, size)
+    if grids.device.type != "cpu" or grids.requires_grad:
+        return F.interpolate(grids, size=size, mode="trilinear", align_corners=False)
+    x, y, z = (_interpolation(n, side).to(grids.dtype) for n, side in zip(grids.shape[2:], size, strict=True))
+    large = grids.new_empty(len(grids), 1, *size)
+    for one, grid in zip(large[:, 0], grids[:, 0], strict=True):
+        planes = (x @ grid.flatten(1)).unflatten(1, grid.shape[1:])  # (X, l_y, l_z)
+        one.copy_(affine(y @ planes, z, None))  # (X, Y, Z)
     return large
 
 

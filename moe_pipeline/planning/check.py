@@ -66,4 +66,6 @@ class CaseCheck:
         for finding in findings:
             if finding.severity != "note":
                 severity: Literal["error", "warning"] = finding.severity
-                self.faults.append(Fault(case_id=finding.case_id, severity=severity, message=finding.message))
+                self.faults.append(
+                    Fault(case_id=finding.case_id, severity=severity, message=finding.message_and_repair)
+                )

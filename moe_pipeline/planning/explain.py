@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from moe_pipeline.planning.preset import FoundationPreset
-from moe_pipeline.planning.views import fit_class
+from moe_pipeline.planning.views import fit_class, typical_view
 from moe_pipeline.records.planning import ClassSummary, Fingerprint, Plan, Spread
 
 _UNEXPLAINED = {"schema_version", "dataset", "dataset_sha256", "fingerprint_sha256", "reasons"}
@@ -64,7 +64,7 @@ def class_rows(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset) -
     """One row per class of the dataset.
 
     Columns: label value, name, cases that have it, median volume in ml, long side of large objects and whether it
-    fits into the cube, short side of the typical object and its thickness in low-resolution voxels, median number of
+    fits into the crop, short side of the typical object and its thickness in low-resolution voxels, median number of
     parts, weight in choosing crops (none: not in the plan), classes that a crop around it shows as well.
     """
     return [_class_row(value, found, plan, fingerprint, preset) for value, found in fingerprint.classes.items()]
@@ -119,7 +119,7 @@ def _wrapped(line: Row, widths: Sequence[int]) -> str:
 
 def _class_row(value: int, found: ClassSummary, plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset) -> Row:
     weight = f"{plan.class_weights[value]:.2f}" if value in plan.classes else _NONE
-    fit = fit_class(found, plan.view, preset)
+    fit = fit_class(found, typical_view(plan.view, fingerprint), preset)
     if fit is None or found.volume_ml is None or found.components is None:
         return (str(value), found.name, str(found.cases), *[_NONE] * 6, weight, _NONE)
     return (
@@ -153,7 +153,7 @@ def _value(plan: Plan, field: str) -> str:
     """A choice in few words."""
     if field == "view":
         view = plan.view
-        return f"{view.spacing_mm:g} mm, {view.size_voxels} voxels, {view.normalisation}"
+        return f"{view.in_words}, {view.normalisation}"
     if field == "classes":
         return _names([f"{value} {name}" for value, name in plan.classes.items()])
     if field == "class_weights":

@@ -1,6 +1,7 @@
 """What there is to work with: free memory, and how fast the processor multiplies."""
 
 import time
+from math import prod
 
 import numpy as np
 import psutil
@@ -75,7 +76,7 @@ def estimate(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset, mac
     sizes = [int(np.prod(case.shape)) for case in fingerprint.cases if set(case.classes) & set(plan.classes)] or [0]
     n_entries = entries_in_cache(plan, len(sizes), preset.n_folds)
     n_crops = plan.crops_per_case * n_entries + max(costs.search_crops, _SEARCHED_PER_CASE * len(sizes))
-    crops_mb = n_crops * (2 * preset.embedding_values + costs.label_bytes * plan.view.size_voxels**3) / 1e6
+    crops_mb = n_crops * (2 * preset.embedding_values + costs.label_bytes * prod(plan.view.size_voxels)) / 1e6
     seconds = (
         costs.fixed_seconds
         + n_crops * costs.encode_seconds

@@ -1,15 +1,16 @@
 """The stage: check, fingerprint, plan and split a dataset, and save all of it."""
 
-import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from moe_pipeline.datasets.accounting import Entry, Handled, account_for, of_left_out, walk
+from moe_pipeline.datasets.accounting import COUNTED, Entry, Handled, account_for, of_left_out, walk
 from moe_pipeline.datasets.dataset import Case, RawDataset, fault_lines, open_dataset, raise_faults
 from moe_pipeline.imaging.io.memory import case_bytes
 from moe_pipeline.journal.crashes import CrashLog
 from moe_pipeline.journal.journal import Journal
+from moe_pipeline.journal.written import Written, set_aside
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.explain import explain
@@ -22,13 +23,21 @@ from moe_pipeline.planning.splits import classes_not_learnt, keep_splits, make_s
 from moe_pipeline.planning.summary import summarise_cases
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
+from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fault, Fingerprint, Plan, Splits
 
 _NO_VALIDATION = (
     "  warning: no fold holds a case back for validation, as all cases that can be learnt from are one, or "
     "of one patient; if these are several people, say who is who: `patients` in dataset.json, or --patients"
 )
-_log = logging.getLogger(__name__)
+
+FingerprintEach = Callable[
+    [Callable[[Case], CaseFingerprint], Sequence[Case], Callable[[Case], int], str, Progress], Iterator[CaseFingerprint]
+]
+"""Does as `run_each` does: here, or elsewhere."""
+
+fingerprint_here: FingerprintEach = run_each
+"""In threads of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +62,17 @@ class PlannedFiles:
     def summary(self) -> str:
         """A few lines for the terminal."""
         plan, costs, view = self.plan, self.plan.estimates, self.plan.view
-        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_mm:g} mm, edited"
+        told = plan.reasons.get("view", "") if view == self.proposed.view else f"{view.spacing_in_words}, edited"
         warnings = [f"  {fault.severity}: {fault.case_id}: {fault.message}" for fault in self.fingerprint.faults]
         for fold in range(len(self.splits.folds)):
             if names := classes_not_learnt(self.splits, fold, self.fingerprint, plan.classes):
                 warnings.append(f"  warning: {not_learnt_warning(plan.dataset, fold, names)}")
+        if absent := [found.name for found in self.fingerprint.classes.values() if found.cases == 0]:
+            told = "is in dataset.json, but no case has a voxel of it, so it is left out"
+            warnings += [f"  warning: the class {name} {told}" for name in absent]
+        if n := _n_missing(self.fingerprint):
+            told = "training cases that dataset.json counts are not here: copy them, or correct numTraining"
+            warnings.append(f"  warning: {n} {told}")
         sums = [f"  {line}" for one in self.fingerprint.accounting for line in one.lines()]
         return "\n".join(
             [
@@ -84,6 +99,7 @@ def plan_dataset(
     reuse: bool = True,
     leave_out_faulty: bool = False,
     patient_pattern: str | None = None,
+    run: FingerprintEach = fingerprint_here,
 ) -> PlannedFiles:
     """Check every case, then write fingerprint.json, plan.json and splits.json.
 
@@ -101,6 +117,7 @@ def plan_dataset(
         leave_out_faulty: go on without the cases that have errors; they stay listed in the fingerprint.
         patient_pattern: regular expression that finds the patient in a case id, for the folds. Without one, folds
             that are there are kept, with their edits, while cases, seed and patients are the same.
+        run: who reads the cases.
 
     Raises:
         DatasetError: lists all faults of all cases, if there are errors and they are not to be left out.
@@ -112,7 +129,8 @@ def plan_dataset(
     entries = walk(folder)
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
-    cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse)
+    own = Written(PlanFolder(out).journal)
+    cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse, run=run)
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(errors))
@@ -130,36 +148,46 @@ def plan_dataset(
     proposed = make_plan(fingerprint, preset, machine := this_machine(), seed)
     plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
     plan = _costed(plan, estimate(plan, fingerprint, preset, machine)) if plan else proposed
-    fingerprint.save(PlanFolder(out).fingerprint)
-    splits.save(PlanFolder(out).splits)
-    plan.save(PlanFolder(out).plan)
+    own.write_over(PlanFolder(out).fingerprint.name, fingerprint.as_text())
+    own.write_over(PlanFolder(out).splits.name, splits.as_text(), carried_over=True)
+    own.write_over(PlanFolder(out).plan.name, plan.as_text(), carried_over=reuse)
     return PlannedFiles(plan, fingerprint, splits, proposed, preset)
 
 
 def fingerprint_cases(
-    dataset: RawDataset, journal_path: Path, progress: Progress = silent, *, reuse: bool = True
+    dataset: RawDataset,
+    journal_path: Path,
+    progress: Progress = silent,
+    *,
+    reuse: bool = True,
+    run: FingerprintEach = fingerprint_here,
 ) -> list[CaseFingerprint]:
     """Fingerprints of all training cases in order; those that the journal knows and that still hold are not remade."""
-    if not reuse:
-        journal_path.unlink(missing_ok=True)
     journal = Journal(journal_path, CaseFingerprint, dataset.folder, description_sha256(dataset.json))
-    known = {case.case_id: line for case in dataset.cases if (line := journal.find(case.case_id, case_files(case)))}
+    cases = dataset.cases if reuse else ()
+    known = {case.case_id: line for case in cases if (line := journal.find(case.case_id, case_files(case)))}
     missing = [case for case in dataset.cases if case.case_id not in known]
-
-    crashes = CrashLog(journal_path.parent)
-
-    def work(case: Case) -> CaseFingerprint:
-        def rescue(message: str) -> CaseFingerprint:
-            fault = Fault(case_id=case.case_id, severity="error", message=message)
-            sha256 = description_sha256(dataset.json)
-            return CaseFingerprint(case_id=case.case_id, files=(), description_sha256=sha256, faults=(fault,))
-
-        return crashes.guarded(case.case_id, lambda: fingerprint_case(case, dataset), rescue)
-
-    for fingerprint in run_each(work, missing, _case_bytes, f"checking {dataset.name}", progress):
+    work = partial(
+        _fingerprint, dataset=replace(dataset, cases=(), test_cases=(), faults=()), crashes=journal_path.parent
+    )
+    for fingerprint in run(work, missing, _case_bytes, f"checking {dataset.name}", progress):
         known[fingerprint.case_id] = fingerprint
         journal.add(fingerprint)
     return [known[case.case_id] for case in dataset.cases]
+
+
+def _fingerprint(case: Case, *, dataset: RawDataset, crashes: Path) -> CaseFingerprint:
+    def rescue(message: str) -> CaseFingerprint:
+        return not_fingerprinted(case, dataset.json, message)
+
+    return CrashLog(crashes).guarded(case.case_id, lambda: fingerprint_case(case, dataset), rescue)
+
+
+def not_fingerprinted(case: Case, description: DatasetJson, message: str) -> CaseFingerprint:
+    """Of a case that could not be looked at, and why."""
+    fault = Fault(case_id=case.case_id, severity="error", message=message)
+    sha256 = description_sha256(description)
+    return CaseFingerprint(case_id=case.case_id, files=(), description_sha256=sha256, faults=(fault,))
 
 
 def _accounting(
@@ -180,6 +208,11 @@ def _accounting(
     return account_for(dataset.folder, entries, Handled(used, errors, tests | lost, n_missing))
 
 
+def _n_missing(fingerprint: Fingerprint) -> int:
+    cases = [one for one in fingerprint.accounting if one.of == "cases"]
+    return sum(left.count for one in cases for left in one.left_out if left.reason.startswith(COUNTED))
+
+
 def _case_bytes(case: Case) -> int:
     return case_bytes(case.images[:1])  # channels are read one after the other
 
@@ -197,6 +230,5 @@ def _kept_plan(out: Path, fingerprint: Fingerprint, preset: FoundationPreset, se
     if (plan.fingerprint_sha256, plan.foundation, plan.seed) == (fingerprint.sha256(), preset.name, seed):
         check_plan(plan, fingerprint, preset, path)
         return plan
-    path.replace(PlanFolder(out).previous_plan)
-    _log.warning("%s was made from other data or settings; it is replaced and kept as plan.previous.json", path)
+    set_aside(path, "made from other data or settings")
     return None

@@ -5,6 +5,7 @@ from pathlib import Path
 from moe_pipeline.errors import RecordError, StaleCacheError
 from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
+from moe_pipeline.records.foundation import by_axis
 from moe_pipeline.records.planning import Fingerprint, Plan, Splits
 
 
@@ -41,9 +42,12 @@ def _dataset_faults(plan: Plan, fingerprint: Fingerprint) -> list[str]:
 def _view_faults(plan: Plan, preset: FoundationPreset) -> list[str]:
     """Spacing is free; size and intensity rule are what the weights were trained with."""
     return [
-        f"view.{field}: found {getattr(plan.view, field)}; {preset.name} allows {getattr(preset.view, field)} only"
-        for field in ("size_voxels", "normalisation")
-        if getattr(plan.view, field) != getattr(preset.view, field)
+        f"view.{field}: found {found}; {preset.name} allows {allowed} only"
+        for field, found, allowed in (
+            ("size_voxels", by_axis(plan.view.size_voxels), by_axis(preset.view.size_voxels)),
+            ("normalisation", plan.view.normalisation, preset.view.normalisation),
+        )
+        if found != allowed
     ]
 
 

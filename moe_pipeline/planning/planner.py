@@ -8,7 +8,7 @@ import numpy as np
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.planning.machine import REASON, Machine, estimate
 from moe_pipeline.planning.preset import FoundationPreset
-from moe_pipeline.planning.views import choose_view
+from moe_pipeline.planning.views import choose_view, typical_view
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.planning import ClassSummary, Estimates, Fingerprint, Plan
 
@@ -37,7 +37,7 @@ def make_plan(fingerprint: Fingerprint, preset: FoundationPreset, machine: Machi
     reasons: dict[str, str] = {}
     classes = _classes(fingerprint, reasons)
     reasons["foundation"] = "asked for with --foundation; nano is what comes with the package"
-    view, reasons["view"] = choose_view(preset, list(fingerprint.classes.values()))
+    view, reasons["view"] = choose_view(preset, list(fingerprint.classes.values()), fingerprint)
     reasons["channel"] = f"0, {fingerprint.channel_names['0']}: the first of {len(fingerprint.channel_names)}"
     weights = _class_weights(fingerprint, classes, reasons)
     crops = _crops(fingerprint, classes, view, preset, reasons)
@@ -102,7 +102,8 @@ def _crops(
     fingerprint: Fingerprint, classes: dict[int, str], view: View, preset: FoundationPreset, reasons: dict[str, str]
 ) -> dict[str, int]:
     n_cases = sum(1 for case in fingerprint.cases if case.classes)
-    together = _classes_per_crop(fingerprint, classes, preset.rules.fit_fraction * view.extent_mm)
+    extent_mm = typical_view(view, fingerprint).extent_mm
+    together = _classes_per_crop(fingerprint, classes, preset.rules.fit_fraction * min(extent_mm))
     per_case = float(np.mean([len(case.classes) for case in fingerprint.cases if case.classes]))
     target = preset.limits.target_crops
     wanted = max(2, np.ceil(per_case / together), np.ceil(target / _MAX_COPIES / n_cases))

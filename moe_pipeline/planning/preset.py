@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic import Field
 
 from moe_pipeline.errors import CheckpointError
-from moe_pipeline.model.config import UPSCALING, FoundationConfig
+from moe_pipeline.model.geometry import FoundationGeometry
+from moe_pipeline.model.sizes import NetworkSizes, read_sizes
 from moe_pipeline.presets import Costs, Limits, ViewRules, load_preset, planning_defaults, preset_names
 from moe_pipeline.records.base import Part
 from moe_pipeline.records.foundation import FoundationCard, View
@@ -21,8 +22,8 @@ class FoundationPreset(Part):
     """What its weights were trained for."""
     embedding_values: int = Field(gt=0)
     """Numbers in the embedding of one crop."""
-    low_res_voxels: int = Field(gt=0)
-    """Edge of the decoder's own mask; a low-resolution voxel is the view's extent divided by it."""
+    geometry: FoundationGeometry
+    """Sides of its crop, and of the decoder's own mask."""
     limits: Limits
     """Its rules."""
     costs: Costs
@@ -46,21 +47,21 @@ def load_planning_preset(name: str, weights_root: Path | None = None) -> Foundat
     card_path = next((path for path in cards if path.is_file()), None)
     if card_path is not None:
         card = FoundationCard.load(card_path)
-        return planning_preset(name, card.view, FoundationConfig.from_dict(card.config), card.preset)
+        return planning_preset(name, card.view, read_sizes(card.config), card.preset)
     if name not in preset_names():
         imported = [] if weights_root is None else [path.stem for path in sorted(weights_root.glob("*.json"))]
         raise CheckpointError(f"no foundation {name!r}; there are: {', '.join([*preset_names(), *imported])}")
     preset = load_preset(name)
-    return planning_preset(name, preset.view, preset.config, name)
+    return planning_preset(name, preset.view, preset.sizes, name)
 
 
-def planning_preset(name: str, view: View, config: FoundationConfig, preset: str) -> FoundationPreset:
+def planning_preset(name: str, view: View, sizes: NetworkSizes, preset: str) -> FoundationPreset:
     """A foundation by its view and sizes.
 
     Args:
         name: its own name.
         view: what it was trained for.
-        config: its sizes.
+        sizes: its sizes.
         preset: whose rules and costs hold for it.
 
     Raises:
@@ -70,12 +71,12 @@ def planning_preset(name: str, view: View, config: FoundationConfig, preset: str
     if preset not in defaults.foundations:
         known = ", ".join(defaults.foundations)
         raise CheckpointError(f"{name}: its card names the preset {preset!r}; rules are known for: {known}")
-    encoder, rules = config.encoder, defaults.foundations[preset]
+    rules = defaults.foundations[preset]
     return FoundationPreset(
         name=name,
         view=view,
-        embedding_values=(encoder.out_chans + UPSCALING**3 * encoder.high_res_chans) * encoder.grid_size**3,
-        low_res_voxels=config.low_resolution_size,
+        embedding_values=sizes.embedding_channels * sizes.geometry.n_tokens,
+        geometry=sizes.geometry,
         limits=rules.limits,
         costs=rules.costs,
         rules=defaults.view,

@@ -1,6 +1,5 @@
 """Who is held back when."""
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from moe_pipeline.errors import DatasetError
+from moe_pipeline.journal.written import set_aside
 from moe_pipeline.records.planning import Fingerprint, Fold, Splits
-
-_log = logging.getLogger(__name__)
 
 
 def make_splits(
@@ -109,12 +107,7 @@ def keep_splits(
         reasons.append("patients of dataset.json are on both sides")
     if not reasons:
         return there
-    previous = path.with_name("splits.previous.json")
-    path.replace(previous)
-    _log.warning(
-        "%s: %s; it is replaced and kept as %s. It was grouped by: %s. Now: %s",
-        *(path, "; ".join(reasons), previous.name, there.grouped_by, made.grouped_by),
-    )
+    set_aside(path, f"{'; '.join(reasons)} (it was grouped by {there.grouped_by}, now by {made.grouped_by})")
     return made
 
 

@@ -38,11 +38,39 @@ class DensePrompt:
     class_id: int
 
     def logits(self, crop_grid: CropGrid, start: WindowIndex) -> NDArray[np.float32]:
-        """What a window's decoder would have said, (l, l, l): by the part of each voxel that the mask fills."""
+        """What a window's decoder would have said, (*low): by the part of each voxel that the mask fills."""
         labels = resample(self.labels, crop_grid.cube(start), order="nearest", outside=0).array
-        n, side = crop_grid.window, crop_grid.low_res_stride
-        filled = (labels == self.class_id).reshape(n, side, n, side, n, side).mean(axis=(1, 3, 5))  # (l, l, l)
+        strides = crop_grid.low_res_stride.tolist()
+        blocks = [n for pair in zip(crop_grid.window, strides, strict=True) for n in pair]
+        filled = (labels == self.class_id).reshape(blocks).mean(axis=(1, 3, 5))  # (*low)
         return np.asarray(OUTSIDE + (INSIDE - OUTSIDE) * filled, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxPrompt:
+    """A box around an object, for foundations that take boxes.
+
+    Attributes:
+        corners_mm: (8, 3) RAS world, in the middle of the outermost voxels.
+        centre_mm: (3,) RAS world, the click that stands for it elsewhere; None where people clicked inside the object.
+    """
+
+    corners_mm: NDArray[np.float64]
+    centre_mm: NDArray[np.float64] | None
+
+    def is_like(self, other: "BoxPrompt") -> bool:
+        """Whether both say the same."""
+        same_centre = (self.centre_mm is None) == (other.centre_mm is None)
+        return same_centre and np.array_equal(self.corners_mm, other.corners_mm)
+
+    def without_centre(
+        self, places_mm: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Clicks (n, 3) with their labels (n,), but for the one that stands for the box."""
+        if self.centre_mm is None:
+            return places_mm, labels
+        said = (places_mm != self.centre_mm).any(axis=1)
+        return places_mm[said], labels[said]
 
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
@@ -67,6 +95,8 @@ class Prompt:
         source: where the clicks come from.
         box_mm: (8, 3) RAS world, the corners of a box that the first crop shall show; (0, 3) where there is none.
         dense: an earlier mask of the object, which the decoders begin with.
+        box: the same box as a prompt of its own; None where it is flat, which says nothing of the other slices.
+        text: what is wanted, as the foundation's text encoder gives it, (1, C); None without.
     """
 
     class_id: int
@@ -76,12 +106,15 @@ class Prompt:
     source: str
     box_mm: NDArray[np.float64] = field(default_factory=_nothing)
     dense: DensePrompt | None = None
+    box: BoxPrompt | None = None
+    text: NDArray[np.float32] | None = None
 
 
 def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:
     """Objects of one case, brought to RAS world coordinates.
 
-    A box becomes its corners, and where no click lies inside its object, its centre becomes one.
+    A box becomes its corners, and where no click lies inside its object, its centre becomes one: foundations that take
+    no boxes see that click.
 
     Args:
         objects: of the case.
@@ -135,7 +168,10 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) 
             f"{where}: click {place} ({space}) lies outside the image, at voxel "
             f"{tuple(voxels[beyond.argmax()].round(1).tolist())} of {native.shape}; check the file's space"
         )
-    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box)
+    whole = None
+    if prompt.box is not None and all(low != high for low, high in zip(*prompt.box, strict=True)):
+        whole = BoxPrompt(box, None if 1 in prompt.labels else world[0])
+    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box, box=whole)
 
 
 def _check_box(prompt: ObjectPrompt, space: Space, box: NDArray[np.float64], native: Geometry, where: str) -> None:

@@ -9,17 +9,19 @@ from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.paths import RawFolder
+from moe_pipeline.paths import PredictionFolder, RawFolder
 from moe_pipeline.prompts.annotations import Annotations, objects_of
 from moe_pipeline.prompts.class_ids import ClassIds, ClassTable, WrittenClass
 from moe_pipeline.prompts.formats import masks, prompts_json
 from moe_pipeline.prompts.formats.registry import ENDINGS, FORMATS, MASK, OURS, OtherJson, case_of, format_of
 from moe_pipeline.prompts.prompt import DensePrompt, Prompt, objects_in_world
+from moe_pipeline.records.names import composed
 from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 _log = logging.getLogger(__name__)
 
 _NOT_PROMPTS = RawFolder.DESCRIPTION
+_OUR_TABLES = (PredictionFolder.CASES, PredictionFolder.METRICS)
 _CHANNEL_DIGITS, _FIRST_CHANNEL = 4, "_0000"
 
 
@@ -98,6 +100,15 @@ class PromptSet:
             return prompts
         return [replace(p, source=MASK, dense=DensePrompt(given.labels, p.class_id)) for p in prompts]
 
+    def only(self, case: str) -> "PromptSet":
+        """The same, with the prompts of one case alone: for a worker that does it."""
+        return replace(
+            self,
+            cases={name: found for name, found in self.cases.items() if name == case},
+            faults={name: fault for name, fault in self.faults.items() if name == case},
+            files=frozenset(),
+        )
+
     def without_image(self, cases: Collection[str]) -> list[str]:
         """Cases that have prompts but are none of those of the images."""
         return sorted({*self.cases, *self.faults} - {*cases})
@@ -129,7 +140,7 @@ def read_prompts(
 
 
 def _may_be_prompts(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.name != _NOT_PROMPTS
+    return path.is_file() and not path.name.startswith(".") and path.name not in (_NOT_PROMPTS, *_OUR_TABLES)
 
 
 class _Collected:
@@ -248,6 +259,7 @@ class _Collected:
 
 def _matching(name: str, wanted: Collection[str]) -> str:
     """The case that is meant by a name: the same but for a channel, where there is none of exactly this name."""
+    name = composed(name)
     stem, _, channel = name.rpartition("_")
     if name not in wanted and stem in wanted and channel.isdigit() and len(channel) == _CHANNEL_DIGITS:
         return stem

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import ImageError, PromptError
 from moe_pipeline.imaging.components import regions
-from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
+from moe_pipeline.imaging.io.files import label_maps_in, list_label_maps, read_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.journal.case_errors import CaseError, guarded
 from moe_pipeline.journal.written import refuse_existing
@@ -81,9 +81,10 @@ def simulate_prompts(
     refuse_existing(out)
     names = classes_beside(labels)
     predictions = dict(list_label_maps(options.predictions)) if options.predictions else {}
+    listed = label_maps_in(labels)
     cases: dict[str, tuple[ObjectPrompt, ...]] = {}
-    failed: dict[str, str] = {}
-    for case, path in track(list_label_maps(labels), "clicking", progress):
+    failed = dict(listed.doubled)
+    for case, path in track(listed.files, "clicking", progress):
         result = guarded(case, None, partial(_clicked, case, path, predictions, names, options))
         if isinstance(result, CaseError):
             failed[case] = result.message

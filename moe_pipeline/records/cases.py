@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from moe_pipeline.records.base import Part
+from moe_pipeline.records.names import printable
 
 _MAX_REASONS = 8
 _LONGEST = 120
@@ -35,7 +36,8 @@ class CaseRow(Part):
     in_distribution: Membership = ""
     """no: the gate preferred an expert whose OOD detector finds the image unlike that expert's own. Else yes."""
     prompt_source: str = ""
-    """prompts, automatic (the expert's own search), or labels (simulated clicks: an evaluation, not a prediction)."""
+    """prompts, automatic (the expert's own search), text (words), or labels (simulated clicks: an evaluation, not a
+    prediction)."""
     n_clicks: int | None = None
     """Clicks used."""
     volume_ml: float | None = None
@@ -56,7 +58,7 @@ class LeftOut(Part):
 
     def told(self) -> str:
         """In one line."""
-        names = [*self.examples, *["..."] * (self.count > len(self.examples) > 0)]
+        names = [*map(printable, self.examples), *["..."] * (self.count > len(self.examples) > 0)]
         reason = self.reason if len(self.reason) <= _LONGEST else f"{self.reason[:_LONGEST]}..."
         return f"{self.count} {reason}" + (f": {', '.join(names)}" if names else "")
 

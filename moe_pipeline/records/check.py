@@ -77,6 +77,14 @@ class Finding(Part):
         """One line: file and what was found."""
         return f"{self.file}: {self.found}" if self.file else self.found
 
+    @property
+    def message_and_repair(self) -> str:
+        """The same with what to do, unless it says so itself: then it is made of sentences."""
+        told = self.message
+        if told.endswith(".") and self.fix is None:
+            return told
+        return f"{told.rstrip('.')}. {self.repair}"
+
 
 class ChannelNumbers(Part):
     """One channel of one case."""

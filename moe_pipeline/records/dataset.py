@@ -1,6 +1,8 @@
 """nnU-Net v2's dataset.json, and what a conversion did."""
 
-from typing import Any, Literal
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
@@ -38,6 +40,16 @@ class DatasetJson(Record):
     dataset: dict[str, Any] | None = None
     """Optional explicit list of cases: {"case": {"images": [paths], "label": path}}."""
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_have_values(cls, labels: Any) -> Any:
+        if isinstance(labels, dict) and labels and all(isinstance(name, str) for name in labels.values()):
+            expected = '{"background": 0, "liver": 1}, as channel_names belongs to nnU-Net v2'
+            raise ValueError(f"expected a value for each name, such as {expected}; found {json.dumps(labels)}")
+        if isinstance(labels, dict) and (odd := [name for name, value in labels.items() if isinstance(value, bool)]):
+            raise ValueError(f"{', '.join(odd)}: expected a whole number, found {json.dumps(labels[odd[0]])}")
+        return labels
+
     @field_validator("channel_names")
     @classmethod
     def _channels_are_numbered(cls, names: dict[str, str]) -> dict[str, str]:
@@ -61,16 +73,35 @@ class DatasetJson(Record):
         named = {_single(value): name for name, value in self.labels.items() if name != IGNORE}
         return {value: named[value] for value in sorted(named) if value > 0}
 
-    def faults_of_labels(self) -> list[str]:
-        """Why the labels cannot be taken for classes with one value each, in words; the same wherever they are read."""
+    @property
+    def scored_classes(self) -> "ScoredClasses":
+        """All classes, regions among them, which may overlap; numbered as nnU-Net does where there are regions."""
+        if not self.regions:
+            return ScoredClasses(self.classes, {})
+        named = {name: value for name, value in self.labels.items() if value not in (0, [0]) and name != IGNORE}
+        numbered = dict(zip(self._region_numbers(len(named)), named.items(), strict=True))
+        values = {
+            number: tuple(value) if isinstance(value, list) else (value,) for number, (_, value) in numbered.items()
+        }
+        return ScoredClasses({number: name for number, (name, _) in numbered.items()}, values)
+
+    def faults_of_labels(self, *, regions: bool = False) -> list[str]:
+        """Why the labels cannot be taken for classes, in words; the same wherever they are read.
+
+        Args:
+            regions: whether classes may be regions; otherwise each needs one value, which no other has.
+        """
         values: dict[int, list[str]] = {}
         for name, value in self.labels.items():
             for one in value if isinstance(value, list) else [value]:
                 values.setdefault(one, []).append(name)
         faults = [f"labels: {name!a} cannot be the name of a class: {why}; rename it" for name, why in self._untitled()]
-        if self.regions:
+        if self.regions and not regions:
             listed = ", ".join(f"{name} = {value}" for name, value in self.regions.items())
-            return [*faults, f"labels: regions, which are made of several values, are not supported ({listed}). {_MAP}"]
+            told = f"labels: regions ({listed}) are converted and scored, but no expert learns classes that may overlap"
+            return [*faults, f"{told}. {_MAP}, one folder for each set of classes that do not"]
+        if regions:
+            faults += self._faults_of_regions()
         ignored = next((name for name in self.labels if name.casefold() == IGNORE), None)
         if ignored is not None:
             found = (
@@ -80,7 +111,7 @@ class DatasetJson(Record):
         faults += [
             f"labels: {' and '.join(names)} share the value {value}; give each a value of its own. {_MAP}"
             for value, names in values.items()
-            if len(names) > 1
+            if len(names) > 1 and not (self.regions and value > 0)
         ]
         zero = next(iter(values.get(0, ())), BACKGROUND)
         own = next((name for name in self.labels if name.casefold() == BACKGROUND), None)
@@ -88,14 +119,44 @@ class DatasetJson(Record):
             faults.append(f"labels: {own} is {self.labels[own]}, but must be 0. {_MAP}")
         elif zero.casefold() != BACKGROUND:
             faults.append(f"labels: the value 0 is called {zero!r}, but 0 must be {BACKGROUND}. Rename it. {_MAP}")
-        if not self.classes and ignored is None:
+        if not (self.classes or self.regions) and ignored is None:
             faults.append("labels has no class besides background")
         if min(values, default=0) < 0 or max(values, default=0) > _MAX_VALUE:
             faults.append(f"labels: values must lie in 0..{_MAX_VALUE}, found {min(values)}..{max(values)}")
         return faults
 
+    def _faults_of_regions(self) -> Iterator[str]:
+        yield from (
+            f"labels: {name} is an empty list; name its values" for name, found in self.labels.items() if found == []
+        )
+        for name, found in self.regions.items():
+            if len(set(found)) < len(found) or 0 in found:
+                yield f"labels: {name} = {found}; a region is made of values above 0, each of them once"
+        n_classes = sum(value not in (0, [0]) for value in self.labels.values())
+        order = (self.model_extra or {}).get("regions_class_order")
+        if self.regions and order is not None and len(set(self._region_numbers(n_classes))) < n_classes:
+            expected = f"{n_classes} different whole numbers above 0, one for each class"
+            yield f"regions_class_order: expected {expected}, found {order}"
+
+    def _region_numbers(self, n_classes: int) -> list[int]:
+        """Of each class in the order of `labels`; nnU-Net's regions_class_order where it is there."""
+        order = (self.model_extra or {}).get("regions_class_order")
+        if order is None:
+            return list(range(1, n_classes + 1))
+        whole = isinstance(order, list) and all(type(one) is int and 0 < one <= _MAX_VALUE for one in order)
+        return order if whole and len(order) == n_classes else [0] * n_classes
+
     def _untitled(self) -> list[tuple[str, str]]:
         return [(name, why) for name in self.labels if (why := fault_of_title(name))]
+
+
+class ScoredClasses(NamedTuple):
+    """Classes that label maps are compared by."""
+
+    names: dict[int, str]
+    """Name of each class id."""
+    values: dict[int, tuple[int, ...]]
+    """Label values that a class is made of, where it is not its id alone."""
 
 
 class ConvertedCase(Part):
@@ -144,6 +205,8 @@ class ConversionReport(Record):
     """Cases and files: found = used + left out."""
     notes: tuple[str, ...] = ()
     """About the whole: contrasts left out, what was guessed."""
+    warnings: tuple[str, ...] = ()
+    """About the whole, that a user should not miss: cases that should be here, no fold to validate with."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What the user said where the layout leaves a choice."""
     seconds: float = Field(ge=0)

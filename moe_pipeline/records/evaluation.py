@@ -1,10 +1,25 @@
-"""What an evaluation says: one row of dice.csv, and how much a model forgot."""
+"""What an evaluation is told and what it says: one row of dice.csv, and how much a model forgot."""
 
 from typing import Literal
+
+from pydantic import Field
 
 from moe_pipeline.records.base import Part
 
 Status = Literal["ok", "absent", "failed", "unknown_label", "no_reference"]
+
+Surface = Literal["area", "boundary_voxels"]
+"""What distances are taken between. area: pieces of the surface, each with its area. boundary_voxels: the voxels that
+one erosion takes away, each counted once."""
+
+
+class MeasureRules(Part):
+    """What is left open in the definitions of the measures."""
+
+    nsd_tolerance_mm: float = Field(default=1.0, ge=0)
+    """Surfaces this close count as equal in the NSD."""
+    hd95: Surface = "area"
+    """What the 95th percentile is of."""
 
 
 class MetricRow(Part):
@@ -26,11 +41,14 @@ class MetricRow(Part):
     nsd: float = float("nan")
     """Share of both surfaces within the tolerance of the other one, in [0, 1]."""
     hd95_mm: float = float("nan")
-    """95th percentile of the surface distances in mm; infinite if only one of the masks holds the class."""
+    """95th percentile of the surface distances in mm; `moe_pipeline.evaluation.metrics` says what it is where only one
+    of the masks holds the class."""
     volume_reference_ml: float = float("nan")
     """Volume of the reference in ml."""
     volume_prediction_ml: float = float("nan")
     """Volume of the prediction in ml."""
+    volumetric_similarity: float = float("nan")
+    """1 - |difference of the volumes| / their sum, in [0, 1]."""
     status: Status = "ok"
     """ok: scored. absent: neither mask holds the class. failed: the case could not be scored. unknown_label: a label
     value outside the class map. no_reference: a prediction without a reference."""

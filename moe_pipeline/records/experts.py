@@ -87,5 +87,8 @@ class ExpertCard(Record):
                 f"{folder}: a model, not an expert; `moe experts list --model {folder}` names its experts"
             )
         if not os.path.lexists(path):
-            raise RecordError(f"{folder}: no expert there; make one with `moe finetune DATASET`")
+            raise RecordError(
+                f"{folder}: no expert there; make one with `moe finetune DATASET`. If a model refers to it, one of "
+                "them was moved without the other: move it back, or share the model with `moe export`"
+            )
         return super().load(path)

@@ -99,8 +99,10 @@ class Guarantee(Part):
     """What the mean loss does not exceed with that confidence."""
     held: bool
     """Whether the bound is within the risk; if not, there were too few prompts to show it."""
-    mean_loss: float = Field(ge=0, le=1)
-    """Measured on the same prompts."""
+    mean_loss: float = Field(ge=-1, le=1)
+    """Measured on the same prompts; negative if more is won than lost."""
+    lost: float | None = Field(default=None, ge=0, le=1)
+    """The same without what is won; None in models made before this was kept."""
     prompts: int
     """Independent prompts, each on a scan of its own."""
     synthetic: int
@@ -110,8 +112,9 @@ class Guarantee(Part):
     answered: float
     """Share of them that this expert then answers."""
     rests_on: str = (
-        "Loss: by how much the expert's first answer has less Dice than the general expert's, 0 where it has more or "
-        "does not answer. Threshold: the lowest that holds the risk (risk-controlling prediction sets, Bates et al. "
+        "Loss: by how much the expert's first answer has less Dice than the general expert's, negative where it has "
+        "more, 0 where it does not answer. Thresholds: the last of a fixed sequence from silence on that holds the "
+        "risk (learn then test, Angelopoulos et al. "
         "2021), with a bound by betting (Waudby-Smith and Ramdas 2024). Holds for prompts like these: independent, on "
         "synthetic scans of random shape, texture and spacing, and on scans like those of the general datasets. Real "
         "scans of another kind are no sample of them; measure there with `moe evaluate --matrix --unseen`."

@@ -12,6 +12,11 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com",
 _NOT_PRINTED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines
 
 
+def composed(name: str) -> str:
+    """A name in Unicode's composed form: an umlaut may be one character or two, and copying to a Mac changes it."""
+    return unicodedata.normalize("NFC", name)
+
+
 def fault_of_name(name: str) -> str | None:
     """Why a text cannot be the name of files on every system; None if it can."""
     if not name.strip():
@@ -50,6 +55,11 @@ def fault_of_title(title: str) -> str | None:
     if any(unicodedata.category(character) in _NOT_PRINTED for character in title):
         return "it holds control characters"
     return f"it has more than {MAX_NAME_BYTES} letters" if len(title) > MAX_NAME_BYTES else None
+
+
+def printable(name: str) -> str:
+    """A name as it is, unless it would do something to the terminal: line breaks, escape sequences."""
+    return ascii(name) if any(unicodedata.category(one) in _NOT_PRINTED for one in name) else name
 
 
 def shown(name: str) -> str:

@@ -1,4 +1,4 @@
-"""prompts.json: clicks and boxes for the objects of one or many cases."""
+"""prompts.json: clicks and boxes for the objects of one or many cases; and what a person did, step by step."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -64,6 +64,70 @@ class PromptFile(Record):
     """What placed the clicks, where it was no human: for people, never read by a program."""
     cases: dict[str, tuple[ObjectPrompt, ...]]
     """Objects by case id, the file's name without its ending."""
+
+
+Action = Literal["open", "new_object", "select", "remove", "click", "box", "mask", "reset", "undo", "redo", "accept"]
+
+
+class WhoAnswered(Part):
+    """Who answered an object, and how sure."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    expert: str
+    """Name of the expert; `general` is the foundation."""
+    weight: float
+    """Of the expert's mask; 0 where the foundation answered alone."""
+    in_distribution: bool
+    """False: the gate preferred an expert, but the image is unlike that expert's own."""
+    probability: float
+    """Mean of the mask's voxels; 0 where the mask is empty."""
+    complete: bool
+    """False: the object was larger than the crops that it may take."""
+    volume_ml: float
+    """Of the object, before others that overlap it take their part."""
+    message: str = ""
+    """What a person should know; empty if nothing."""
+
+
+class SessionEvent(Part):
+    """One step. Coordinates are voxels (x, y, z) of the image file, in ITK's order."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    action: Action
+    """What was done."""
+    at: FiniteFloat
+    """When, in seconds since 1970."""
+    object: int = Field(default=0, ge=0)
+    """Number of the object, from 1; 0 for steps that are about no single one."""
+    class_id: int = Field(default=0, ge=0, le=65535)
+    """Of a new object: value in the label map."""
+    class_name: str = ""
+    """Of a new object."""
+    point: Point | None = None
+    """Of a click."""
+    inside: bool = True
+    """Of a click: whether it lies in the object."""
+    box: tuple[Point, Point] | None = None
+    """First and last voxel of a box."""
+    mask: str = ""
+    """Of a mask: name of its file beside the journal."""
+    image_sha256: str = ""
+    """Of the step that opens an image: hash of its file."""
+    steps: int = Field(default=1, ge=1)
+    """Of undo and redo."""
+    seconds: FiniteFloat = 0.0
+    """That the answer took."""
+    answer: WhoAnswered | None = None
+    """What the model said to it."""
+
+
+class ClassNames(Record):
+    """classes.json of a dataset that is being annotated: what was named so far, accepted or not."""
+
+    names: dict[int, str]
+    """Class name by id."""
 
 
 def prompt_schema() -> dict[str, object]:

@@ -1,9 +1,46 @@
 """A synthetic volume as a foundation other than nano would be shown it."""
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from moe_pipeline.imaging.views import normalise
-from moe_pipeline.records.foundation import View
+from moe_pipeline.records.foundation import Sides, View
+from moe_pipeline.synthetic.volumes import SyntheticBatch, make_batch
+
+_SMALLEST, _LARGEST = 32, 128  # edges of the generator's volumes: what it can make, and what is worth its time
+
+
+def make_crop(seed: int, view: View, *, targets: int = 1, first: int = 0) -> SyntheticBatch:
+    """One volume of the generator with the sides of a view's crop; stretched where those are no cube's.
+
+    Args:
+        seed: which endless set.
+        view: whose sides.
+        targets: objects in it.
+        first: which of the set.
+    """
+    size = view.size_voxels
+    if len(set(size)) == 1:
+        return make_batch(seed, 1, size[0], targets_per_image=targets, first=first)
+    edge = min(max(*size, _SMALLEST), _LARGEST) // 2 * 2
+    cube = make_batch(seed, 1, edge, targets_per_image=targets, first=first)
+    return SyntheticBatch(
+        functional.interpolate(cube.image, size=size, mode="trilinear"),
+        _stretched(cube.target, size),
+    )
+
+
+def _stretched(target: Tensor, size: Sides) -> Tensor:
+    """Masks (1, k, S, S, S) on a grid of other sides; one that falls between its voxels keeps its middle voxel."""
+    stretched = functional.interpolate(target.float(), size=size, mode="nearest-exact") > 0.5
+    for mask, whole in zip(stretched[0], target[0], strict=True):
+        if not mask.any():
+            middle = whole.nonzero().float().mean(0)  # (3,)
+            voxel = (middle + 0.5) / whole.shape[0] * torch.tensor(size)
+            mask[tuple(voxel.long())] = True
+    return stretched
 
 
 def in_view(image: np.ndarray, view: View) -> np.ndarray:

@@ -1,6 +1,11 @@
 """A dataset with what was planned for it, and its caches."""
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from moe_pipeline.datasets.dataset import RawDataset
 from moe_pipeline.embeddings.cache import CacheRequest, EmbeddingCache, build_cache
@@ -14,7 +19,10 @@ from moe_pipeline.records.planning import Fold, Plan
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import find_foundation
+from moe_pipeline.weights.words import read_words, words_path
 from moe_pipeline.workspace import Workspace
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,25 @@ def open_planned(
     return PlannedDataset(raw, plan, splits.folds[fold], foundation, sha256)
 
 
+@torch.no_grad()
+def names_of_classes(planned: PlannedDataset, place: Workspace) -> dict[int, Tensor]:
+    """The names of a plan's classes as its foundation's text encoder gives them, (C,) each.
+
+    Empty where the foundation takes no text or has no vocabulary, which is said.
+    """
+    foundation, file = planned.foundation, find_foundation(planned.plan.foundation, place.weights).path
+    if "text" not in foundation.takes:
+        return {}
+    if not words_path(file).is_file():
+        _log.warning("%s: learns no names: %s has no vocabulary beside it", planned.plan.dataset, file.name)
+        return {}
+    classes = planned.plan.classes
+    ids, known = read_words(file).encode(list(classes.values()))
+    device = next(foundation.parameters()).device
+    texts = foundation.encode_text(ids.to(device), known.to(device))  # (P, C)
+    return dict(zip(classes, texts, strict=True))
+
+
 def cache_of(
     place: Workspace,
     planned: PlannedDataset,
@@ -78,6 +105,14 @@ def cache_of(
         encoded: whether to hold embeddings; else images, in a folder of their own.
         progress: told after each case.
     """
+    request, folder = cache_request(place, planned, view, augmented=augmented, encoded=encoded)
+    return build_cache(request, planned.foundation, folder, open_device(device), progress)
+
+
+def cache_request(
+    place: Workspace, planned: PlannedDataset, view: View, *, augmented: bool, encoded: bool = True
+) -> tuple[CacheRequest, Path]:
+    """What such a cache is to hold, and its folder; arguments as of `cache_of`."""
     plan = planned.plan
     ids = (*planned.fold.train, *planned.fold.validation)
     copies = plan.copies_per_case if augmented else 1
@@ -86,7 +121,7 @@ def cache_of(
         cases=tuple(planned.raw.case(case_id) for case_id in ids),
         recipe=CropRecipe(
             view=view,
-            low_res_voxels=planned.foundation.low_resolution_size,
+            low_res_voxels=planned.foundation.geometry.low_resolution_size,
             crops=plan.crops_per_case,
             class_weights=plan.class_weights,
             mirror_axes=plan.mirror_axes,
@@ -99,6 +134,4 @@ def cache_of(
         seed=plan.seed,
         encoded=encoded,
     )
-    name = f"{view.spacing_mm:g}mm_{view.size_voxels}"
-    folder = place.embeddings(plan.dataset) / (name if encoded else f"{name}_images")
-    return build_cache(request, planned.foundation, folder, open_device(device), progress)
+    return request, place.embeddings(plan.dataset) / (view.short_name if encoded else f"{view.short_name}_images")

@@ -82,7 +82,7 @@ class PretrainTask:
         self.module = foundation
         self.settings = settings
         self.device = device
-        self.size = foundation.crop_size
+        self.size = foundation.config.encoder.img_size
         fields = asdict(settings)
         self.identity = sha256_json({"config": foundation.sizes, "settings": fields})
         shown = {name: getattr(settings, name) for name in ("seed", "volumes", "targets", "painted_targets", "shows")}
@@ -99,7 +99,7 @@ class PretrainTask:
         target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
         embedding = self.module.encode(batch.image)  # (B, C, g, g, g)
         embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
-        truth = occupancy(target, self.module.low_resolution_size)
+        truth = occupancy(target, self.module.geometry.low_resolution_size)
         turns = range(n_clicks) if s.learn_from_all else sorted({0, n_clicks - 1})
         total = torch.zeros((), device=self.device)
         sequence = click_sequence(self.module, self.module.decoder, embedding, target, n_clicks, generator)
@@ -139,7 +139,7 @@ class PretrainTask:
                 self.module, self.module.decoder, embedding, target, s.validation_clicks, generator
             )
             for click, answer in enumerate(answers):
-                masks = (full_size(answer.logits, self.size) > 0).cpu().numpy()
+                masks = (full_size(answer.logits, target.shape[2:]) > 0).cpu().numpy()
                 reached = [dice(m, t) for m, t in zip(masks, target.cpu().numpy(), strict=True)]
                 scores[click] += reached
                 pairs += zip(answer.iou.flatten().tolist(), reached, strict=True)

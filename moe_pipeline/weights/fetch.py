@@ -31,7 +31,7 @@ def fetch_foundation(name: str, weights_root: Path, *, overwrite: bool = False) 
         downloaded,
         weights_root,
         name=name,
-        config=preset.config,
+        config=preset.sizes,
         view=preset.view,
         licence=entry.licence,
         origin=f"{entry.page}/blob/main/{entry.file}",

@@ -1,7 +1,7 @@
 """From weights on disk to a frozen network."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,30 @@ from torch import nn
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
+from moe_pipeline.model.segvol.config import SegVolConfig
+from moe_pipeline.model.segvol.foundation import SegVolFoundation
+from moe_pipeline.model.sizes import NetworkSizes, read_sizes
 from moe_pipeline.presets import load_preset
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
-from moe_pipeline.weights.official import load_strictly, read_checkpoint
+from moe_pipeline.weights.official import load_strictly
+from moe_pipeline.weights.published import read_published
 from moe_pipeline.weights.store import check_view, find_foundation, refuse_builtin, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
+from moe_pipeline.weights.words import import_words, words_path
 
-_PICKLES = (".pth", ".pt")
-_UPSTREAM = "sam_med3d"
+_PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
-ConfigLike = FoundationConfig | Mapping[str, Any]
+ConfigLike = NetworkSizes | Mapping[str, Any]
+
+BUILDERS: dict[str, Callable[[Any], Foundation]] = {
+    FoundationConfig.network: build_foundation,
+    SegVolConfig.network: SegVolFoundation,
+}
+"""What makes a network of random weights from its sizes, by kind of network."""
+_KINDS: dict[str, type[Foundation]] = {FoundationConfig.network: SamFoundation, SegVolConfig.network: SegVolFoundation}
 
 
 def load_foundation(
@@ -31,10 +43,11 @@ def load_foundation(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     weights_root: Path | None = None,
-) -> SamFoundation:
+) -> Foundation:
     """Load a foundation, frozen and in evaluation mode.
 
-    With S the cube's edge, g = S / patch_size, C channels and l = 4 g, the result's parts are called as
+    Of SAM-Med3D and nano, with S the cube's edge, g = S / patch_size, C channels and l = 4 g, the result's parts are
+    called as
 
         embedding = foundation.image_encoder(image)                 # (B, 1, S, S, S) -> (B, C, g, g, g)
         sparse, dense = foundation.prompt_encoder(
@@ -45,8 +58,8 @@ def load_foundation(
 
     Args:
         name_or_path: a built-in name, a name in `weights_root`, a .safetensors file with its card beside it, or an
-            official .pth file.
-        config: sizes, for a .pth file that is not SAM-Med3D's published network.
+            official file.
+        config: sizes, for an official file that is neither SAM-Med3D's nor SegVol's published network.
         device: where to put it.
         dtype: type of the image encoder's matrix products; its result, and all else, stays fp32.
         weights_root: a workspace's weights folder.
@@ -57,17 +70,18 @@ def load_foundation(
     """
     place = open_device(device)
     if str(name_or_path).endswith(_PICKLES):
-        sizes = load_preset(_UPSTREAM).config if config is None else as_config(config, str(name_or_path))
-        foundation = _fill(sizes, read_checkpoint(Path(name_or_path)), str(name_or_path))
+        kind, weights = read_published(Path(name_or_path))
+        sizes = load_preset(kind.preset).sizes if config is None else as_config(config, str(name_or_path))
+        foundation = _fill(sizes, weights, str(name_or_path))
     else:
         stored = find_foundation(name_or_path, weights_root)
         sizes = as_config(stored.card.config, f"card of {stored.path}")
         if config is not None and as_config(config, "config") != sizes:
             raise CheckpointError(f"{stored.path}: its card states other sizes than the configuration given")
-        check_view(stored.card.view, sizes.encoder.img_size, str(stored.path))
+        check_view(stored.card.view, sizes.geometry.crop_size, str(stored.path))
         foundation = _fill(sizes, load_tensors(stored.path, stored.card.weights_sha256), str(stored.path))
     freeze(foundation)
-    foundation.image_encoder.compute_in(dtype)
+    foundation.compute_in(dtype)
     return foundation.to(place)
 
 
@@ -80,39 +94,44 @@ def import_checkpoint(
     view: View | None = None,
     licence: str | None = None,
     origin: str | None = None,
+    tokenizer: Path | None = None,
     overwrite: bool = False,
 ) -> FoundationCard:
     """Turn an official checkpoint into safetensors with a card.
 
     Args:
-        source: .pth file, or .safetensors file with the same names.
+        source: official file of SAM-Med3D or SegVol, or .safetensors file with the same names.
         weights_root: a workspace's weights folder.
         name: what to call it; else the file's name.
-        config: sizes; else those of the published SAM-Med3D.
-        view: what its encoder was trained on; else the published SAM-Med3D's, with as many voxels as `config` states.
-        licence: else "unknown: see the source".
+        config: sizes; else those of the published network of its kind.
+        view: what its encoder was trained on; else that network's, with as many voxels as `config` states.
+        licence: else what is known of that network's.
         origin: where the file came from; else its path.
+        tokenizer: vocabulary of its text encoder; see `words.import_words`.
         overwrite: replace weights of that name.
 
     Raises:
         CheckpointError: if the file is refused or does not fit, or the name is taken or that of a built-in foundation.
     """
-    preset = load_preset(_UPSTREAM)
     wanted = name or source.stem
     refuse_builtin(wanted)
     if weights_path(weights_root, wanted).exists() and not overwrite:
         raise CheckpointError(f"{wanted} exists already in {weights_root}; choose another name or overwrite it")
-    sizes = preset.config if config is None else as_config(config, str(source))
-    foundation = _fill(sizes, read_checkpoint(source), str(source))
+    kind, weights = read_published(source)
+    preset = load_preset(kind.preset)
+    sizes = preset.sizes if config is None else as_config(config, str(source))
+    foundation = _fill(sizes, weights, str(source))
+    if tokenizer is not None:
+        import_words(tokenizer, words_path(weights_path(weights_root, wanted)), _vocabulary_of(sizes, source))
     return save_foundation(
         foundation,
         weights_root,
         name=wanted,
         source=origin or str(source),
         source_sha256=sha256_file(source),
-        licence=licence or "unknown: see the source",
+        licence=licence or kind.licence,
         preset=preset.name,
-        view=view or preset.view.model_copy(update={"size_voxels": sizes.encoder.img_size}),
+        view=view or preset.view.model_copy(update={"size_voxels": sizes.geometry.crop_size}),
         overwrite=overwrite,
     )
 
@@ -131,13 +150,22 @@ def verify_foundation(name_or_path: str | Path, weights_root: Path | None = None
     return stored.card
 
 
+def prompts_of(card: FoundationCard) -> list[str]:
+    """Kinds of prompts that a foundation takes, in the order of the alphabet.
+
+    Raises:
+        CheckpointError: if its card states no valid sizes.
+    """
+    return sorted(_KINDS[as_config(card.config, f"card of {card.name}").network].takes)
+
+
 def freeze(network: nn.Module) -> None:
     """Stop training of all parameters, and of everything that behaves otherwise in training."""
     network.requires_grad_(False)
     network.eval()
 
 
-def read_config(path: Path) -> FoundationConfig:
+def read_config(path: Path) -> NetworkSizes:
     """Sizes from a JSON file.
 
     Raises:
@@ -152,22 +180,28 @@ def read_config(path: Path) -> FoundationConfig:
     return as_config(values, str(path))
 
 
-def as_config(config: ConfigLike, origin: str) -> FoundationConfig:
+def as_config(config: ConfigLike, origin: str) -> NetworkSizes:
     """Sizes from their JSON form.
 
     Raises:
         CheckpointError: if they are invalid.
     """
-    if isinstance(config, FoundationConfig):
+    if isinstance(config, NetworkSizes):
         return config
     try:
-        return FoundationConfig.from_dict(config)
+        return read_sizes(config)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{origin}: invalid configuration: {error}") from error
 
 
-def _fill(config: FoundationConfig, weights: Mapping[str, Any], origin: str) -> SamFoundation:
+def _vocabulary_of(sizes: NetworkSizes, source: Path) -> int:
+    if not isinstance(sizes, SegVolConfig):
+        raise CheckpointError(f"{source}: this network has no text encoder, so it needs no tokenizer")
+    return sizes.text.vocab_size
+
+
+def _fill(sizes: NetworkSizes, weights: Mapping[str, Any], origin: str) -> Foundation:
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-        foundation = build_foundation(config)
+        foundation = BUILDERS[sizes.network](sizes)
     load_strictly(foundation, weights, origin)
     return foundation

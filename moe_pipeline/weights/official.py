@@ -1,4 +1,4 @@
-"""Reading of published SAM-Med3D checkpoints: the only place that unpickles, and it runs nothing it finds."""
+"""Reading of published checkpoints: the only place that unpickles, and it runs nothing it finds."""
 
 import argparse
 import pickle
@@ -15,7 +15,8 @@ from moe_pipeline.errors import CheckpointError
 from moe_pipeline.weights.look import refuse_what_is_no_weights
 from moe_pipeline.weights.tensors import load_tensors
 
-_PARALLEL_PREFIX = "module."
+_WRAPPINGS = ("model_state_dict", "model", "state_dict")
+_PREFIXES = ("module.", "model.")
 _LISTED_AT_MOST = 12
 
 
@@ -23,8 +24,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the weights of a .pth file, or of a .safetensors file with the same names.
 
     Args:
-        path: a dict with `model_state_dict` inside, or a bare state dict; names may start with "module.". The one
-            class allowed beside tensors and plain values is `argparse.Namespace`, which official files contain.
+        path: a state dict, bare or under `model_state_dict`, `model` or `state_dict`; all names may start with
+            "module." or "model.". The one class allowed beside tensors and plain values is `argparse.Namespace`, which
+            official files contain.
 
     Returns:
         Tensors by upstream's names.
@@ -36,17 +38,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such checkpoint")
     refuse_what_is_no_weights(path)
     weights = load_tensors(path) if path.suffix == ".safetensors" else _unpickle(path)
-    if isinstance(weights, Mapping) and "model_state_dict" in weights:
-        weights = weights["model_state_dict"]
+    if isinstance(weights, Mapping):
+        weights = next((weights[name] for name in _WRAPPINGS if name in weights), weights)
     if not isinstance(weights, Mapping) or not weights:
-        raise CheckpointError(f"{path}: holds no weights; expected a dict with model_state_dict, or a state dict")
+        wanted = ", ".join(_WRAPPINGS)
+        raise CheckpointError(f"{path}: holds no weights; expected a state dict, bare or under one of {wanted}")
     strange = sorted(str(name) for name, value in weights.items() if not isinstance(value, Tensor))
     if strange:
         raise CheckpointError(
             f"{path}: holds no weights; expected tensors by name, but these are none: {shorten(strange)}"
         )
-    if all(name.startswith(_PARALLEL_PREFIX) for name in weights):
-        weights = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in weights.items()}
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return dict(weights)
 
 

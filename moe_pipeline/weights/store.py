@@ -14,7 +14,7 @@ from torch import Tensor
 from moe_pipeline.errors import CheckpointError, RecordError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.model.foundation import Foundation
-from moe_pipeline.records.foundation import FoundationCard, View
+from moe_pipeline.records.foundation import FoundationCard, Sides, View, by_axis
 from moe_pipeline.weights.look import refuse_what_is_no_weights
 from moe_pipeline.weights.tensors import save_tensors
 
@@ -69,7 +69,7 @@ def save_foundation(
             the encoder takes.
     """
     path = weights_path(folder, name)
-    check_view(view, foundation.crop_size, str(path))
+    check_view(view, foundation.geometry.crop_size, str(path))
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: exists already; choose another name or overwrite it")
     check_ours(path)
@@ -108,16 +108,16 @@ def check_ours(path: Path) -> None:
         raise CheckpointError(f"{path}: {fault}")
 
 
-def check_view(view: View, crop_size: int, origin: str) -> None:
-    """Compare the view's cube with the encoder's.
+def check_view(view: View, crop_size: Sides, origin: str) -> None:
+    """Compare the view's crop with the encoder's.
 
     Raises:
         CheckpointError: if they differ.
     """
     if view.size_voxels != crop_size:
         raise CheckpointError(
-            f"{origin}: its view has {view.size_voxels} voxels along each axis, but its encoder takes "
-            f"{crop_size} (img_size); import or save the weights again with a view of that size"
+            f"{origin}: its view has {view.size_in_words}, but its encoder takes {by_axis(crop_size)}; import or save "
+            "the weights again with a view of that size"
         )
 
 

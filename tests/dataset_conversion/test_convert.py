@@ -19,9 +19,10 @@ from dataset_conversion.convert import convert
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options, SourceCase
 from dataset_conversion.registry import choose_source
-from moe_pipeline.datasets.classes import classes_beside
+from moe_pipeline.datasets.classes import scored_classes_beside
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.errors import DatasetError, PipelineError, RecordError
+from moe_pipeline.evaluation.folder import evaluate_folder
 from moe_pipeline.files import sha256_file
 from moe_pipeline.imaging.io.native import read_with_notes
 from moe_pipeline.records.check import Fix, Kind
@@ -243,7 +244,7 @@ def test_4d_images_are_split_into_channels(tmp_path: Path, make_phantom_dataset:
     np.testing.assert_array_equal(sitk.GetArrayFromImage(first) + 1000, sitk.GetArrayFromImage(second))
 
     write_json(source, modality={"0": "FLAIR"}, training=names)
-    with pytest.raises(DatasetError, match=r"2 channels, dataset\.json names 1 \(FLAIR\)"):
+    with pytest.raises(DatasetError, match=r"but the dataset has 1 \(FLAIR\)\. moe convert --fix split-4d"):
         convert(source, tmp_path / "other")
 
 
@@ -441,7 +442,9 @@ def test_labels_are_remapped_and_unknown_values_named(tmp_path: Path, make_phant
     label = sitk.ReadImage(str(source / "labelsTr" / "p001.nii.gz"))
     sitk.WriteImage(label * 9, str(source / "labelsTr" / "p001.nii.gz"))
     report = convert(source, out, label_map=LabelMap.model_validate({"shape": ["ball", 3]}))
-    assert rows(report)["p001"] == ("failed", "p001.nii.gz: label values 9 are not in --labels (0, 1, 3)")
+    status, message = rows(report)["p001"]
+    assert status == "failed"
+    assert message.startswith("p001.nii.gz: label values 9 are not in --labels (0, 1, 3). Name them, or map them")
     dataset = open_dataset(out)
     assert dataset.classes == {1: "shape"}
     before = sitk.GetArrayFromImage(sitk.ReadImage(str(source / "labelsTr" / "p000.nii.gz")))
@@ -459,7 +462,11 @@ def test_options_that_a_source_does_not_take_are_refused(tmp_path: Path, make_ph
 
 
 UNSUITED = {
-    "regions": ({"background": 0, "whole": [1, 3], "core": [3]}, r"regions.*whole = \[1, 3\]"),
+    "order": (
+        {"background": 0, "whole": [1, 3], "core": [3]},
+        r"regions_class_order: expected 2 different .* found \[1, 1\]|regions \(whole = \[1, 3\]\)",
+    ),
+    "zero inside": ({"background": 0, "whole": [0, 3]}, r"whole = \[0, 3\]"),
     "ignore": ({"background": 0, "a": 1, "ignore": 3}, r"ignore \(3\) marks voxels without annotation"),
     "twice": ({"background": 0, "a": 1, "b": 1, "c": 3}, "a and b share the value 1"),
     "background": ({"background": 1, "a": 0, "c": 3}, "background is 1, but must be 0"),
@@ -474,16 +481,50 @@ def test_labels_that_are_no_plain_classes_are_refused_alike_everywhere(
     labels, message = UNSUITED[case]
     source = make_phantom_dataset(tmp_path / "Dataset001_In", 2)
     description = json.loads((source / "dataset.json").read_text())
-    (source / "dataset.json").write_text(json.dumps(description | {"labels": labels}))
+    (source / "dataset.json").write_text(json.dumps(description | {"labels": labels, "regions_class_order": [1, 1]}))
     for work in (lambda: convert(source, tmp_path / "out"), lambda: open_dataset(source)):
         with pytest.raises(DatasetError, match=message):
             work()
     with pytest.raises(RecordError, match=message):
-        classes_beside(source / "labelsTr")
+        scored_classes_beside(source / "labelsTr")
     assert not (tmp_path / "out").exists()
     found = check(source, tmp_path / "check")
     assert [one.kind for one in found.errors] == [Kind.LAYOUT]
     assert re.search(message, found.errors[0].found)
+
+
+def test_a_converted_file_that_was_changed_is_told_and_left(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source, out = make_phantom_dataset(tmp_path / "in", 2), tmp_path / "out"
+    convert(source, out)
+    shutil.copy(out / "labelsTr" / "p000.nii.gz", out / "labelsTr" / "p001.nii.gz")
+    mine = (out / "labelsTr" / "p001.nii.gz").read_bytes()
+    found = rows(convert(source, out))
+    assert found["p000"] == ("present", "")
+    assert found["p001"] == ("present", "labelsTr/p001.nii.gz: changed since it was converted, and left so")
+    assert (out / "labelsTr" / "p001.nii.gz").read_bytes() == mine
+
+
+def test_regions_are_kept_and_scored_and_refused_for_training(
+    tmp_path: Path, make_phantom_dataset: MakeDataset
+) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 2)
+    description = json.loads((source / "dataset.json").read_text())
+    regions = {"labels": {"background": 0, "whole": [1, 3], "core": 3}, "regions_class_order": [2, 5]}
+    (source / "dataset.json").write_text(json.dumps(description | regions))
+    assert any("whole: regions are kept" in note for note in convert(source, tmp_path / "out").notes)
+    written = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert {key: written[key] for key in regions} == regions
+    expected = ({2: "whole", 5: "core"}, {2: (1, 3), 5: (3,)})
+    assert (
+        scored_classes_beside(source / "labelsTr") == scored_classes_beside(tmp_path / "out" / "labelsTr") == expected
+    )
+    for folder in (source, tmp_path / "out"):
+        with pytest.raises(DatasetError, match=r"regions \(whole = \[1, 3\]\) are converted and scored.*--labels"):
+            open_dataset(folder)
+    labels = source / "labelsTr"
+    table = evaluate_folder(labels, labels, expected[0], regions=expected[1])
+    assert set(table["class_name"]) == {"whole", "core"}
+    assert set(table["status"]) <= {"ok", "absent"}
 
 
 def test_a_label_map_says_what_the_values_of_regions_are(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
@@ -495,6 +536,29 @@ def test_a_label_map_says_what_the_values_of_regions_are(tmp_path: Path, make_ph
         convert(source, tmp_path / "out", label_map=LabelMap.model_validate({"rim": 1}))
     convert(source, tmp_path / "out", label_map=LabelMap.model_validate({"rim": 1, "core": 3}))
     assert open_dataset(tmp_path / "out").classes == {1: "rim", 2: "core"}
+
+
+MIXED: dict[str, tuple[dict[str, Any], str]] = {
+    "reversed": (
+        {"labels": {"background": 0, "ball": 1}},
+        r'labels: .*a name for each number, such as .* found \{"back',
+    ),
+    "list": ({"modality": ["MRI"]}, r'modality: .*a name for each number, such as \{"0": "CT"\}, found \["MRI"\]'),
+    "paths": ({"training": ["./imagesTr/a.nii.gz"]}, r'training: .*entries such as .* found "\./imagesTr/a\.nii\.gz"'),
+    "both": ({"channel_names": {"0": "CT"}, "numTraining": 1, "file_ending": ".nii.gz"}, "a value for each name"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_forms_of_dataset_json_that_are_mixed_up_are_shown(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, case: str
+) -> None:
+    changes, message = MIXED[case]
+    source = decathlon(tmp_path / "Task01_Phantom", make_phantom_dataset)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | changes))
+    with pytest.raises(RecordError, match=message):
+        convert(source, tmp_path / "out")
 
 
 BROKEN = {
@@ -561,6 +625,18 @@ def test_the_folder_above_a_dataset_names_it(tmp_path: Path, make_phantom_datase
     (tmp_path / "download" / "__MACOSX").mkdir()
     with pytest.raises(DatasetError, match=r"is no dataset, but holds .*Dataset001_In \(nnunet_v2\)\. Give the folder"):
         convert(tmp_path / "download", tmp_path / "out")
+
+
+def test_a_name_in_either_form_of_unicode_is_one_case(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "in", 2)
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    (source / "imagesTr" / "p001_0000.nii.gz").rename(source / "imagesTr" / f"{decomposed}_0000.nii.gz")
+    (source / "labelsTr" / "p001.nii.gz").rename(source / "labelsTr" / f"{composed}.nii.gz")
+    assert not convert(source, tmp_path / "out").failed
+    assert (tmp_path / "out" / "imagesTr" / f"{composed}_0000.nii.gz").is_file()
+    shutil.copy(source / "labelsTr" / f"{composed}.nii.gz", source / "labelsTr" / f"{decomposed}.nii.gz")
+    (failed,) = convert(source, tmp_path / "out").failed
+    assert "two forms of Unicode; keep one" in failed.message
 
 
 @pytest.mark.parametrize("name", ["brain.mgz", "brain.hdr", "brain.tif"])

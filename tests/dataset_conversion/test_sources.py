@@ -12,6 +12,7 @@ from dataset_conversion.convert import convert
 from dataset_conversion.label_map import LabelMap
 from dataset_conversion.layout import Options
 from dataset_conversion.registry import choose_source
+from dataset_conversion.sources import totalsegmentator
 from moe_pipeline.datasets.dataset import RawDataset, open_dataset
 from moe_pipeline.errors import DatasetError
 from moe_pipeline.planning.splits import make_splits
@@ -59,6 +60,22 @@ def test_totalsegmentator(tmp_path: Path, write_volume: Write, scan: str, channe
     assert dataset.classes == {1: "aorta", 2: "liver", 3: "skull"}
     np.testing.assert_array_equal(voxels(dataset.cases[0].label), np.where(aorta, 1, 2 * liver))
     assert "5 voxels are in several masks (aorta/liver), the smallest structure keeps them" in messages(report)["s0001"]
+
+
+def test_totalsegmentator_holds_its_test_cases_back_and_takes_some_organs(tmp_path: Path, write_volume: Write) -> None:
+    source = tmp_path / "in"
+    for case in ("s0001", "s0002", "s0003"):
+        write_volume(source / case / "ct.nii.gz")
+        write_volume(source / case / "segmentations" / "liver.nii.gz", 1)
+        (source / case / "segmentations" / "spleen.nii.gz").write_text("is not read")
+    rows = ["image_id;age;split", "s0001;50;train", "s0002;51;val", "s0003;;test"]
+    (source / "meta.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    dataset, report = converted(source, "totalsegmentator", masks="{case}/segmentations/{class:liver|aorta}.nii.gz")
+    assert not report.failed
+    assert case_ids(dataset) == (["s0001", "s0002"], ["s0003"])
+    assert dataset.classes == {1: "liver"}
+    assert (dataset.folder / "labelsTs" / "s0003.nii.gz").is_file()
+    assert totalsegmentator.splits(source) == {"s0001": "train", "s0002": "val", "s0003": "test"}
 
 
 def test_totalsegmentator_with_both_kinds_of_scan_and_a_single_case(tmp_path: Path, write_volume: Write) -> None:

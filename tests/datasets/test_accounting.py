@@ -103,14 +103,24 @@ def test_cases_that_are_counted_but_not_there_are_left_out(tmp_path: Path, make_
     source = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
     description = json.loads((source / "dataset.json").read_text())
     (source / "dataset.json").write_text(json.dumps(description | {"numTraining": 100}))
+    report = convert(source, tmp_path / "out")
+    assert "numTraining counts 100 training cases, of which 97 are not here" in report.warnings[0]
+    assert "warning: 97 training cases that dataset.json counts" in plan_dataset(source, tmp_path / "p").summary()
     for accounting in (
-        convert(source, tmp_path / "out").accounting,
+        report.accounting,
         check(source, tmp_path / "check").accounting,
         plan_dataset(source, tmp_path / "plans").fingerprint.accounting,
     ):
         (cases, _) = accounting
         assert (cases.found, cases.used) == (100, 3)
         assert cases.left_out[0].reason.startswith("counted by numTraining in dataset.json, but not here")
+
+
+def test_more_cases_than_are_counted_are_told(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
+    description = json.loads((source / "dataset.json").read_text())
+    (source / "dataset.json").write_text(json.dumps(description | {"numTraining": 2}))
+    assert "numTraining counts 2 training cases, but 3 are here" in convert(source, tmp_path / "out").warnings[0]
 
 
 def test_v1_takes_the_cases_that_are_listed_and_names_the_others(
@@ -155,6 +165,44 @@ def test_closed_folders_are_named(
     assert row.case_id == closed
     assert "folders that cannot be opened (Permission denied)" in row.message
     assert (closed,) in [left.examples for left in report.accounting[1].left_out]
+
+
+@pytest.mark.parametrize("layout", ["pairs", "nnunet_v2", "msd"])
+def test_a_folder_that_may_be_listed_and_not_entered_costs_what_is_in_it(
+    tmp_path: Path, make_phantom_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    source = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
+    entry = {"image": "closed/x.nii.gz", "label": "closed/y.nii.gz"}
+    description = json.loads((source / "dataset.json").read_text())
+    if layout == "pairs":
+        (source / "dataset.json").unlink()
+    elif layout == "msd":
+        cases = [{"image": f"imagesTr/p00{n}_0000.nii.gz", "label": f"labelsTr/p00{n}.nii.gz"} for n in range(3)]
+        labels = {"0": "background", "1": "ball", "2": "x", "3": "bar"}
+        msd = {"modality": {"0": "CT"}, "labels": labels, "training": [*cases, entry], "test": []}
+        (source / "dataset.json").write_text(json.dumps(msd))
+    else:
+        listed = {
+            f"p00{n}": {"images": [f"imagesTr/p00{n}_0000.nii.gz"], "label": f"labelsTr/p00{n}.nii.gz"}
+            for n in range(3)
+        }
+        listed["p9"] = {"images": [entry["image"]], "label": entry["label"]}
+        (source / "dataset.json").write_text(json.dumps(description | {"dataset": listed}))
+    (source / "closed").mkdir()
+    for name in ("x.nii.gz", "y.nii.gz", "dataset.json"):
+        (source / "closed" / name).write_text("{}")
+    real = Path.stat
+
+    def stat(self: Path, **options: Any) -> Any:
+        if self.parent.name == "closed":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    report = convert(source, tmp_path / "out", None if layout == "pairs" else layout)
+    assert sum(row.status == "converted" for row in report.rows) == 3
+    assert report.failed
+    assert "files that cannot be opened (Permission denied)" in {one.reason for one in report.accounting[1].left_out}
 
 
 @pytest.mark.parametrize("seed", range(20))

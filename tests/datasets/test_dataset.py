@@ -67,7 +67,10 @@ def test_complete_cases_can_be_used_in_spite_of_the_others(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"background": 0, "whole": [1, 2], "core": [2]}, r"regions, .*, are not supported \(whole = \[1, 2\]"),
+        (
+            {"background": 0, "whole": [1, 2], "core": [2]},
+            r"regions \(whole = \[1, 2\]\) are converted and scored, but no expert learns",
+        ),
         ({"background": 0}, "no class besides background"),
         ({"background": 0, "a": 1, "b": 1}, "a and b share the value 1"),
         ({"background": 0, "a": -1, "b": 1}, r"0\.\.65535, found -1\.\.1"),
@@ -106,6 +109,17 @@ def test_dataset_json_keeps_foreign_keys_and_writes_none_of_ours(tmp_path: Path)
     description.save(tmp_path / "dataset.json")
     assert json.loads((tmp_path / "dataset.json").read_text()) == given
     assert DatasetJson.load(tmp_path / "dataset.json") == description
+
+
+def test_names_in_two_forms_of_unicode_are_one_case_and_never_two(tmp_path: Path) -> None:
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    files = [f"imagesTr/{decomposed}_0000.nii.gz", f"labelsTr/{composed}.nii.gz"]
+    dataset = open_dataset(lay_out(tmp_path / "Dataset001_X", [*files, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"]))
+    assert [case.case_id for case in dataset.cases] == [composed, "a"]
+    (tmp_path / "Dataset001_X" / f"labelsTr/{decomposed}.nii.gz").touch()
+    dataset = open_dataset(tmp_path / "Dataset001_X")
+    assert [case.case_id for case in dataset.cases] == ["a"]
+    assert "the same letters in two forms of Unicode" in dataset.faults[0].message
 
 
 def test_the_folder_above_names_the_datasets_in_it(tmp_path: Path) -> None:

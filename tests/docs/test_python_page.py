@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_phantom_dataset: 
 def test_every_block_runs(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(train, "ClickProposerSettings", SMALL)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, object] = {"moe_pipeline": moe_pipeline}
     for block in sorted(blocks, key=lambda block: "moe_pipeline.finetune" not in block):
         exec(compile(block.replace('"class_id": 2', '"class_id": 3'), str(PAGE), "exec"), names)  # as phantoms have it

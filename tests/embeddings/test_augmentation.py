@@ -53,6 +53,18 @@ def test_without_mirror_axes_nothing_is_mirrored() -> None:
         assert np.argwhere(changed)[:, 0].mean() < 8
 
 
+def test_unlike_spacings_are_not_turned_into_each_other() -> None:
+    labels = np.zeros((16, 16, 8), np.uint8)
+    labels[:, :, :4] = 1  # a layer: turned in voxels of 1 x 1 x 4 mm, it would be sheared
+    image = labels.astype(np.float32)
+    settings = AugmentationSettings(rotate_chance=1.0, scale_chance=0.0)
+    layers, tilted = (
+        augment(image, labels, 1, (), settings, spacing)[1][5:11, 5:11] for spacing in ((1, 1, 4), (1, 1, 1))
+    )
+    assert (layers == layers[:1, :1]).all()
+    assert not (tilted == tilted[:1, :1]).all()
+
+
 def test_other_copies_come_with_another_recipe_version() -> None:
     """If this fails after a change of what is done: raise RECIPE_VERSION, or caches keep the old copies."""
     image, labels = crop()

@@ -32,7 +32,7 @@ def request_of_two(raw: RawDataset) -> CacheRequest:
     return CacheRequest(
         dataset="Dataset001_One",
         cases=(raw.case("p000"), raw.case("p001")),
-        recipe=CropRecipe(VIEW, low_res_voxels=16, crops=3, class_weights={1: 1.0, 3: 1.0}, mirror_axes=(0,)),
+        recipe=CropRecipe(VIEW, low_res_voxels=(16, 16, 16), crops=3, class_weights={1: 1.0, 3: 1.0}, mirror_axes=(0,)),
         copies={"p000": 2, "p001": 2},
         channel=0,
         foundation="tiny",

@@ -8,10 +8,11 @@ from moe_pipeline.embeddings.crops import CropRecipe, cut_crops
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.windows.embedding_cache import CropBank
+from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=1.0, size_voxels=16, normalisation="zscore_clipped")
-VOXELS_PER_TOKEN = 8
+LOW = (8, 8, 8)
 
 
 def test_training_sees_a_small_scan_where_prediction_will() -> None:
@@ -30,9 +31,9 @@ def test_training_sees_a_small_scan_where_prediction_will() -> None:
         seen.append(images.clone())
         return images
 
-    foundation = SimpleNamespace(low_resolution_size=VOXELS_PER_TOKEN, encode=encoder)
+    foundation = SimpleNamespace(geometry=FoundationGeometry.of_cubes(16, 8, LOW[0]), encode=encoder)
     bank = CropBank(image, foundation, torch.device("cpu"))  # type: ignore[arg-type]
     bank.crop(VIEW, bank.crop_grid(VIEW).around(geometry.voxel_to_world([4, 6, 5])))
-    recipe = CropRecipe(VIEW, VOXELS_PER_TOKEN, crops=3, class_weights={1: 1.0, 2: 1.0}, mirror_axes=())
+    recipe = CropRecipe(VIEW, LOW, crops=3, class_weights={1: 1.0, 2: 1.0}, mirror_axes=())
     for crop in cut_crops(image, labels, recipe, copy_index=0, seed=0):
         np.testing.assert_array_equal(crop.image, seen[0][0, 0].numpy())

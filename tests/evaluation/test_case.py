@@ -11,6 +11,7 @@ from moe_pipeline.evaluation.case import case_metrics
 from moe_pipeline.evaluation.metrics import class_metrics
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
+from moe_pipeline.records.evaluation import MeasureRules
 
 SHAPE = (12, 9, 7)
 GRID = Geometry(SHAPE, (1.0, 1.5, 3.0), (5.0, -3.0, 2.0))
@@ -43,8 +44,8 @@ def test_a_perfect_prediction() -> None:
 
 def test_the_box_around_a_class_changes_nothing() -> None:
     prediction = np.roll(labels(), (1, 1, 0), axis=(0, 1, 2))
-    row = case_metrics(volume(prediction), volume(labels()), CLASSES, "c1", tolerance_mm=1.2)[1]
-    whole = class_metrics(prediction == 2, labels() == 2, GRID.spacing_mm, tolerance_mm=1.2)
+    row = case_metrics(volume(prediction), volume(labels()), CLASSES, "c1", MeasureRules(nsd_tolerance_mm=1.2))[1]
+    whole = class_metrics(prediction == 2, labels() == 2, GRID.spacing_mm, MeasureRules(nsd_tolerance_mm=1.2))
     assert (row.dice, row.iou, row.nsd, row.hd95_mm) == (whole.dice, whole.iou, whole.nsd, whole.hd95_mm)
     assert 0 < row.nsd < 1
 
@@ -97,3 +98,18 @@ def test_only_whole_numbers_are_labels(dtype: type) -> None:
 def test_negative_labels_are_refused() -> None:
     with pytest.raises(ImageError, match="from -1"):
         case_metrics(volume(labels(np.int16) - 1), volume(labels()), CLASSES, "c1")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_regions_are_scored_as_masks_of_their_values(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    prediction, reference = random.integers(0, 5, (2, *labels().shape)).astype(np.uint8)
+    regions = {n: tuple(random.choice(np.arange(1, 5), n, replace=False).tolist()) for n in (1, 2, 3)}
+    names = {n: f"region {n}" for n in regions} | {4: "four"}
+    rows = case_metrics(volume(prediction), volume(reference), names, "c1", regions=regions)
+    for row in rows:
+        if row.status == "ok" and row.class_id:
+            masks = [np.isin(array, regions.get(row.class_id, (4,))) for array in (prediction, reference)]
+            assert row.dice == pytest.approx(2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()))
+    inside = {value for values in regions.values() for value in values} | {4}
+    assert {row.class_id for row in rows if row.status == "unknown_label"} == {1, 2, 3, 4} - inside

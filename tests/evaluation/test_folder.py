@@ -73,6 +73,8 @@ def test_each_bad_case_is_a_row_and_the_rest_is_scored(folders: tuple[Path, Path
     write(predictions / "shifted.nii.gz", native=Geometry((10, 8, 6), (1.0, 1.0, 2.5), NATIVE.origin_mm))
     write(predictions / "strange.nii.gz", label=3)
     write(predictions / "extra.nii.gz")
+    for name in ("twice.nii.gz", "twice.nrrd"):
+        write(references / name)
     table = evaluate_folder(predictions, references, CLASSES)
     assert statuses(table) == {
         "a": "ok",
@@ -82,12 +84,14 @@ def test_each_bad_case_is_a_row_and_the_rest_is_scored(folders: tuple[Path, Path
         "missing": "failed",
         "shifted": "failed",
         "strange": "unknown_label",
+        "twice": "failed",
     }
     messages = table[table["status"] == "failed"].set_index("case")["message"]
     assert "damaged.nii.gz" in messages["damaged"]
     assert "no prediction of this name" in messages["missing"]
     assert "spacing 1x1x2.5 against 1x1x2" in messages["shifted"]
-    assert n_failed(table) == 3
+    assert "twice.nii.gz and twice.nrrd. Keep one" in messages["twice"]
+    assert n_failed(table) == 4
     assert table[table["case"] == "strange"]["dice"].tolist() == pytest.approx([0, np.nan], nan_ok=True)
 
 

@@ -8,6 +8,7 @@ import pytest
 from moe_pipeline.evaluation.metrics import class_metrics
 from moe_pipeline.evaluation.surfaces import BoolArray
 from moe_pipeline.imaging.itk import sitk
+from moe_pipeline.records.evaluation import MeasureRules
 
 SPACING = (1.0, 2.0, 4.0)
 GRID = (9, 7, 5)
@@ -36,7 +37,7 @@ def test_equal_masks_are_perfect() -> None:
 def test_two_voxels_apart_along_each_axis() -> None:
     reference = voxels((4, 3, 2))
     for position, expected_mm in (((6, 3, 2), 2.0), ((4, 5, 2), 4.0), ((4, 3, 4), 8.0), ((7, 5, 2), 5.0)):
-        found = class_metrics(voxels(position), reference, SPACING, tolerance_mm=0.5)
+        found = class_metrics(voxels(position), reference, SPACING, MeasureRules(nsd_tolerance_mm=0.5))
         assert found.hd95_mm == pytest.approx(expected_mm)
         assert (found.dice, found.iou, found.nsd) == (0, 0, 0)
 
@@ -44,16 +45,18 @@ def test_two_voxels_apart_along_each_axis() -> None:
 def test_overlap_of_bars_solved_by_hand() -> None:
     prediction = voxels((1, 3, 2), (2, 3, 2))
     reference = voxels((2, 3, 2), (3, 3, 2), (4, 3, 2))
-    found = class_metrics(prediction, reference, SPACING, tolerance_mm=1.0)
+    found = class_metrics(prediction, reference, SPACING, MeasureRules(nsd_tolerance_mm=1.0))
     assert found.dice == pytest.approx(2 / 5)
     assert found.iou == pytest.approx(1 / 4)
     assert found.volume_reference_ml == pytest.approx(3 * 8 / 1000)
     assert found.volume_prediction_ml == pytest.approx(2 * 8 / 1000)
+    assert found.volumetric_similarity == pytest.approx(1 - 1 / 5)
 
 
 def test_absent_in_both_is_not_perfect() -> None:
     found = class_metrics(voxels(), voxels(), SPACING)
-    assert all(math.isnan(value) for value in (found.dice, found.iou, found.nsd, found.hd95_mm))
+    measures = (found.dice, found.iou, found.nsd, found.hd95_mm, found.volumetric_similarity)
+    assert all(math.isnan(value) for value in measures)
     assert found.volume_prediction_ml == found.volume_reference_ml == 0
 
 
@@ -63,15 +66,16 @@ def test_absent_in_one(missed: bool) -> None:
     prediction, reference = masks if missed else masks[::-1]
     found = class_metrics(prediction, reference, SPACING)
     assert (found.dice, found.iou, found.nsd, found.hd95_mm) == (0, 0, 0, math.inf)
+    assert found.volumetric_similarity == 0
     volumes = found.volume_prediction_ml, found.volume_reference_ml
     assert volumes == pytest.approx((0, 0.008) if missed else (0.008, 0))
 
 
 def test_surface_metrics_are_symmetric_and_scale_with_the_spacing() -> None:
     prediction, reference = blob(1), blob(2)
-    there = class_metrics(prediction, reference, SPACING, tolerance_mm=2)
-    back = class_metrics(reference, prediction, SPACING, tolerance_mm=2)
-    doubled = class_metrics(prediction, reference, (2, 4, 8), tolerance_mm=4)
+    there = class_metrics(prediction, reference, SPACING, MeasureRules(nsd_tolerance_mm=2))
+    back = class_metrics(reference, prediction, SPACING, MeasureRules(nsd_tolerance_mm=2))
+    doubled = class_metrics(prediction, reference, (2, 4, 8), MeasureRules(nsd_tolerance_mm=4))
     assert (there.nsd, there.hd95_mm) == (back.nsd, back.hd95_mm)
     assert (doubled.nsd, doubled.hd95_mm) == pytest.approx((there.nsd, 2 * there.hd95_mm))
 

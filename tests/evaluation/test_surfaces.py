@@ -15,6 +15,7 @@ from moe_pipeline.evaluation.surfaces import (
     piece_areas_mm2,
     surface_distances,
 )
+from moe_pipeline.records.evaluation import MeasureRules
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.8, 3.0), (1.5, 2.0, 1.0)]
 
@@ -92,7 +93,7 @@ def test_metrics_agree_with_deepminds_package(make: type, seed: int, spacing_mm:
     prediction, reference = make(seed), make(seed + 10)
     theirs = package.compute_surface_distances(reference, prediction, spacing_mm)
     for tolerance_mm in (0.5, 1.05, 2.45):  # no distances on these grids, where rounding would decide
-        ours = class_metrics(prediction, reference, spacing_mm, tolerance_mm)
+        ours = class_metrics(prediction, reference, spacing_mm, MeasureRules(nsd_tolerance_mm=tolerance_mm))
         assert ours.nsd == pytest.approx(package.compute_surface_dice_at_tolerance(theirs, tolerance_mm), abs=1e-9)
     assert ours.hd95_mm == pytest.approx(package.compute_robust_hausdorff(theirs, 95), abs=1e-9)
     assert ours.dice == pytest.approx(package.compute_dice_coefficient(reference, prediction))

@@ -8,7 +8,7 @@ from moe_pipeline.records.foundation import View
 
 VIEW = View(spacing_mm=1.5, size_voxels=16)
 IMAGE = Geometry((60, 33, 10), (1.0, 1.5, 2.0), (-30.0, 12.0, 5.0))
-CROP_GRID = CropGrid(IMAGE, VIEW, 8)  # 40 x 33 x 14 voxels of the view, in low-resolution voxels of 2
+CROP_GRID = CropGrid(IMAGE, VIEW, (8,) * 3)  # 40 x 33 x 14 voxels of the view, in low-resolution voxels of 2
 
 
 def test_low_res_voxels_tile_the_views_voxels_from_the_images_first_corner() -> None:
@@ -40,14 +40,14 @@ def test_windows_stay_with_the_image() -> None:
 )
 def test_a_cube_shows_as_much_of_the_image_as_it_can(voxel: list[int], start: list[int]) -> None:
     image = Geometry((50, 40, 10), (2, 2, 2), (100, -30, 7))  # longer than the cube along x and y, shorter along z
-    crop_grid = CropGrid(image, View(spacing_mm=2.0, size_voxels=16), 8)
+    crop_grid = CropGrid(image, View(spacing_mm=2.0, size_voxels=16), (8,) * 3)
     assert list(crop_grid.around(image.voxel_to_world(voxel))) == start
 
 
 @pytest.mark.parametrize("direction", [(1.0, 0, 0, 0, 1, 0, 0, 0, 1), (-1.0, 0, 0, 0, 0, 1, 0, 1, 0)])
 def test_cubes_lie_on_the_views_voxels_in_any_orientation(direction: tuple[float, ...]) -> None:
     image, view = Geometry((40, 30, 20), (0.8, 0.9, 3), (5, -7, 11), direction), View(spacing_mm=1.5, size_voxels=8)
-    crop_grid = CropGrid(image, view, 4)
+    crop_grid = CropGrid(image, view, (4,) * 3)
     grid = crop_grid.cube(crop_grid.around(image.voxel_to_world([11, 22, 7])))
     offset = view_grid(image, view).world_to_voxel(grid.origin_mm)
     np.testing.assert_allclose(offset, offset.round(), atol=1e-9)

@@ -46,7 +46,7 @@ def test_clipped_rule_uses_the_image_alone_and_pads_with_its_lowest_value() -> N
     np.testing.assert_allclose(crop[:, :, :4], expected.min(), atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["zscore_positive", "zscore_clipped"])
+@pytest.mark.parametrize("rule", ["zscore_positive", "zscore_clipped", "foreground"])
 @pytest.mark.parametrize("value", [-3.0, 0.0, 1e6])
 def test_crops_without_contrast_become_zeros(rule: Normalisation, value: float) -> None:
     crop = np.full((4, 4, 4), value, np.float32)
@@ -54,10 +54,23 @@ def test_crops_without_contrast_become_zeros(rule: Normalisation, value: float) 
         np.testing.assert_array_equal(normalise(crop, within, rule), np.zeros_like(crop))
 
 
+def test_the_foreground_rule_looks_at_the_whole_image_and_not_at_the_crop() -> None:
+    array = np.random.default_rng(2).normal(-500, 300, (16, 12, 10)).astype(np.float32)
+    array[:4] += 600
+    geometry = Geometry((16, 12, 10), (1.0, 1.0, 1.0))
+    view = View(spacing_mm=1.0, size_voxels=(8, 12, 12), normalisation="foreground")
+    grid = view_grid(geometry, view).cropped(((8, 16), (0, 12), (-1, 11)))
+    crop = extract_crop(Volume(array, geometry), grid, view)
+    low, high = np.percentile(array[array > array.mean()], (0.05, 99.95))
+    expected = (np.clip(array[8:], low, high) - low) / (high - low)
+    np.testing.assert_allclose(crop[:, :, 1:11], expected, atol=1e-5)
+    assert not crop[:, :, [0, 11]].any()
+
+
 def test_normalising_does_not_change_its_input() -> None:
     crop = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
     before = crop.copy()
-    for rule in ("zscore_positive", "zscore_clipped"):
+    for rule in ("zscore_positive", "zscore_clipped", "foreground"):
         normalise(crop, np.ones_like(crop, bool), rule)
     np.testing.assert_array_equal(crop, before)
 

@@ -41,7 +41,7 @@ def test_a_body_is_filled_without_an_edge_at_any_crop(
     model = replace(follower, view=VIEW)
     result = segment(model, ct, np.array([[60, 50, 56]]))
     output = result.answers[1][0].output[0]
-    crop_grid = CropGrid(ct.geometry, VIEW, 8)
+    crop_grid = CropGrid(ct.geometry, VIEW, (8,) * 3)
     low_res_voxels = resample(ct, crop_grid.voxels, order="linear", outside=-1000.0).array + 300.0
     sides = [side // 2 * 2 for side in low_res_voxels.shape]
     blocks = low_res_voxels[: sides[0], : sides[1], : sides[2]].reshape(*np.array([[s // 2, 2] for s in sides]).ravel())

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from moe_pipeline.commands.container import predict_container
 from moe_pipeline.commands.predict import predict_and_score
 from moe_pipeline.errors import CheckpointError, PipelineError, PromptError, StaleCacheError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
+from moe_pipeline.presets import load_challenge
 from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings, ClickProposerTask
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 
@@ -129,3 +131,20 @@ def test_a_model_refuses_a_click_proposer_that_it_does_not_know(workspace: Works
     assert not (out / "click_proposer.safetensors").exists()
     with pytest.raises(StaleCacheError, match=r"the click proposer of Dataset001_One is None.*train-gate"):
         load_mixture(workspace.model, weights_root=workspace.weights)
+
+
+def test_in_a_container_the_experts_look_for_the_challenges_class_alone(
+    searching: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    challenge = load_challenge("sppin2023")
+    assert challenge.container is not None
+    container = challenge.container.model_copy(update={"class_name": "ball"})
+    monkeypatch.setattr(
+        "moe_pipeline.commands.container.challenges",
+        lambda: {"sppin2023": challenge.model_copy(update={"container": container})},
+    )
+    (tmp_path / container.images).mkdir(parents=True)
+    shutil.copy(searching.raw(NAME) / "imagesTr" / "p000_0000.nii.gz", tmp_path / container.images)
+    report = predict_container(searching, predict_options(tmp_path, tmp_path / "out"), "sppin2023")
+    assert [(row.class_name, row.prompt_source) for row in report.rows] == [("ball", "automatic")]
+    assert set(np.unique(read_label_map(tmp_path / "out" / container.label_map).array)) <= {0, 1}

@@ -32,6 +32,19 @@ def test_only_what_we_wrote_and_nobody_changed_is_ours(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_what_users_edit_is_set_aside_and_never_lost(tmp_path: Path) -> None:
+    (tmp_path / "plan.previous.json").write_text("theirs")
+    own = Written(tmp_path / "journal.jsonl")
+    for text in ("1", "2"):
+        own.write_over("plan.json", text)
+    (tmp_path / "plan.json").write_text("edited")
+    own.write_over("plan.json", "edited, and more", carried_over=True)
+    (tmp_path / "plan.json").write_text("edited again")
+    own.write_over("plan.json", "3")
+    found = {path.name: path.read_text() for path in tmp_path.glob("*.json")}
+    assert found == {"plan.json": "3", "plan.previous.json": "theirs", "plan.previous2.json": "edited again"}
+
+
 def test_what_was_written_before_a_crash_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = Written(tmp_path / "journal.jsonl")
     own.write_text("ours", "old")

@@ -15,8 +15,8 @@ from moe_pipeline.mixture.folder import check_replaceable
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.mixture.share import export_model, foundation_is_there, import_model
 from moe_pipeline.records.moe import MANIFEST, ShareManifest
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.add_expert import add_expert
-from moe_pipeline.training.gate.learn_claims import ClaimSettings
 from moe_pipeline.workspace import Workspace
 
 ONE = "Dataset001_One"
@@ -117,6 +117,22 @@ def test_a_path_that_leaves_the_folder_is_refused(exported: Path, tmp_path: Path
     with pytest.raises(PipelineError, match="could leave the model's folder"):
         import_model(evil, tmp_path / "in" / "model")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["evil.zip"]
+
+
+def test_a_zip_that_was_packed_again_is_taken(exported: Path, tmp_path: Path) -> None:
+    def on_a_mac(files: dict[str, bytes]) -> None:
+        inside = {f"model/{name}": content for name, content in files.items()}
+        files.clear()
+        files |= inside
+        files |= {"__MACOSX/model/._moe.json": b"mac", "model/.DS_Store": b"mac", "model/experts/._x": b"mac"}
+
+    packed = rewritten(exported, tmp_path / "packed.zip", on_a_mac)
+    manifest = import_model(packed, tmp_path / "model")
+    found = [path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.*")]
+    assert sorted([*manifest.files, MANIFEST]) == sorted(found)
+    (tmp_path / "model" / MANIFEST).unlink()
+    with pytest.raises(PipelineError, match=r"a model, but not an exported one.*--model"):
+        import_model(tmp_path / "model", tmp_path / "again")
 
 
 def test_what_could_be_run_or_unpickled_is_refused(exported: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_positions_follow_the_loaded_weights(small: SamFoundation) -> None:
 @pytest.mark.parametrize("name", ["nano", "sam_med3d"])
 def test_presets_have_the_sizes_they_promise(name: str) -> None:
     preset = load_preset(name)
-    assert preset.view.size_voxels == preset.config.encoder.img_size
+    assert preset.view.size_voxels == preset.config.geometry.crop_size
     with torch.device("meta"):
         foundation = build_foundation(preset.config)
     millions = sum(parameter.numel() for parameter in foundation.parameters()) / 1e6
@@ -66,10 +66,10 @@ def nano() -> SamFoundation:
 def asked(foundation: SamFoundation) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """A crop, two prompts of two clicks each, and previous logits."""
     generator = torch.Generator().manual_seed(1)
-    size, low = foundation.crop_size, foundation.low_resolution_size
-    crop = torch.randn(1, 1, size, size, size, generator=generator)
-    coordinates = torch.rand(2, 2, 3, generator=generator) * size
-    return crop, (coordinates, torch.tensor([[1, 0], [1, 1]])), torch.randn(2, 1, low, low, low, generator=generator)
+    size, low = foundation.geometry.crop_size, foundation.geometry.low_resolution_size
+    crop = torch.randn(1, 1, *size, generator=generator)
+    coordinates = torch.rand(2, 2, 3, generator=generator) * size[0]
+    return crop, (coordinates, torch.tensor([[1, 0], [1, 1]])), torch.randn(2, 1, *low, generator=generator)
 
 
 @pytest.mark.parametrize("name", ["small", "nano"])
@@ -78,10 +78,9 @@ def test_the_protocol_gives_what_upstreams_parts_give(name: str, request: pytest
     crop, points, mask = asked(foundation)
     embedding = foundation.encode(crop)
     assert torch.equal(embedding, foundation.image_encoder(crop))
-    width, grid = foundation.embedding_width, foundation.grid_size
     assert embedding.shape[0] == 1
-    assert embedding.shape[1] >= width
-    assert embedding.shape[2:] == (grid, grid, grid)
+    assert embedding.shape[1] >= foundation.embedding_width
+    assert embedding.shape[2:] == foundation.geometry.grid_size
     prompts = foundation.embed_prompts(points, mask=mask)
     answer = foundation.decoder.decode(foundation.decoder.prepare(embedding), prompts).answer()
     sparse, dense = foundation.prompt_encoder(points=points, mask=mask)
@@ -94,8 +93,8 @@ def test_the_protocol_gives_what_upstreams_parts_give(name: str, request: pytest
 def test_the_gate_gets_the_same_as_a_decoder_as_far_as_it_looks(name: str, request: pytest.FixtureRequest) -> None:
     foundation: SamFoundation = request.getfixturevalue(name)
     _, points, mask = asked(foundation)
-    whole, described = foundation.embed_prompts(points, mask=mask), foundation.describe_prompts(points, mask)
-    assert torch.equal(described.sparse, whole.sparse)
+    whole, described = foundation.embed_turn(points, torch.zeros_like(mask)), foundation.describe_prompts(points)
+    assert torch.equal(described.sparse, whole.sparse[:, :-1])  # padding says nothing of the prompt
     assert torch.equal(described.dense, whole.dense[:, : foundation.embedding_width])
 
 
@@ -114,8 +113,7 @@ def test_an_expert_is_a_decoder_of_its_own(small: SamFoundation) -> None:
 
 
 def test_boxes_and_text_are_refused_by_a_foundation_that_takes_none(small: SamFoundation) -> None:
-    assert not small.takes_boxes
-    assert not small.takes_text
+    assert small.takes == {"points", "mask"}
     with pytest.raises(ValueError, match="takes clicks and masks, no boxes and no text"):
         small.embed_prompts(boxes=torch.zeros(1, 2, 3))
     with pytest.raises(ValueError, match="no text"):

@@ -11,9 +11,11 @@ from torch.nn import functional
 
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.foundation import Candidates, Foundation, PromptEmbedding
+from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.records.foundation import View
+from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.store import save_foundation
 
 
@@ -29,7 +31,14 @@ def build_tiny(size: int) -> SamFoundation:
     return foundation.requires_grad_(False).eval()
 
 
-def save_tiny(foundation: SamFoundation, folder: Path, view: View) -> Path:
+def load_sam(name_or_path: str | Path, *args: Any, **kwargs: Any) -> SamFoundation:
+    """`load_foundation` of weights of SAM-Med3D's kind, whose parts a test looks at."""
+    foundation = load_foundation(name_or_path, *args, **kwargs)
+    assert isinstance(foundation, SamFoundation)
+    return foundation
+
+
+def save_tiny(foundation: Foundation, folder: Path, view: View) -> Path:
     """Keep a tiny foundation under the name `tiny`, and give the file with its weights."""
     save_foundation(foundation, folder, name="tiny", source="a test", licence="CC0", preset="nano", view=view)
     return folder / "tiny.safetensors"
@@ -45,14 +54,15 @@ class SeesBrightness:
     """Stands in for a foundation. Each low-resolution voxel's mean intensity is its embedding."""
 
     def __init__(self, *, connected: bool = True) -> None:
-        self.low_resolution_size = LOW
+        self.takes = frozenset({"points", "mask"})
+        self.geometry = FoundationGeometry.of_cubes(2 * LOW, LOW, LOW)
         self.decoder = Follows(connected=connected)
 
     def encode(self, crops: Tensor) -> Tensor:
         return functional.avg_pool3d(crops, crops.shape[-1] // LOW)
 
-    def embed_prompts(self, points: tuple[Tensor, Tensor], mask: Tensor) -> PromptEmbedding:
-        return PromptEmbedding(points, mask)  # type: ignore[arg-type]  # for nobody but `Follows`
+    def embed_turn(self, points: tuple[Tensor, Tensor], previous: Tensor, *_: None) -> PromptEmbedding:
+        return PromptEmbedding(points, previous)  # type: ignore[arg-type]  # for nobody but `Follows`
 
 
 class Follows:

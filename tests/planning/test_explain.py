@@ -20,7 +20,7 @@ def test_every_choice_has_a_row_with_value_and_reason(planned: PlannedFiles) -> 
     assert [row[0] for row in rows] == [field for field in Plan.model_fields if field not in no_choices]
     assert all(all(row) for row in rows)
     told = {row[0]: row for row in rows}
-    assert told["view"][1] == f"{planned.plan.view.spacing_mm:g} mm, 64 voxels, zscore_clipped"
+    assert told["view"][1] == f"{planned.plan.view.spacing_in_words}, 64 voxels, zscore_clipped"
     assert told["classes"][1] == "1 ball, 3 bar"
     assert not any("EDITED" in reason for _, _, reason in rows)
 

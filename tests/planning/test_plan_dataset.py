@@ -185,6 +185,14 @@ def test_a_dataset_without_one_good_case_is_an_error(tmp_path: Path, make_phanto
         plan_dataset(folder, tmp_path / "plans", leave_out_faulty=True)
 
 
+def test_a_class_that_no_case_has_is_told(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
+    folder = make_phantom_dataset(tmp_path / "Dataset001_P", 2)
+    description = json.loads((folder / "dataset.json").read_text())
+    labels = description["labels"] | {"ghost": 9}
+    (folder / "dataset.json").write_text(json.dumps(description | {"labels": labels}))
+    assert "warning: the class ghost is in dataset.json, but no case" in plan_dataset(folder, tmp_path / "p").summary()
+
+
 def test_an_edited_plan_is_kept_until_its_inputs_change(tmp_path: Path, make_phantom_dataset: MakeDataset) -> None:
     folder = make_phantom_dataset(tmp_path / "Dataset001_P", 3)
     path = tmp_path / "plans" / "plan.json"
@@ -198,6 +206,9 @@ def test_an_edited_plan_is_kept_until_its_inputs_change(tmp_path: Path, make_pha
     assert load_plan(tmp_path / "plans").epochs == 3
     assert plan_dataset(folder, tmp_path / "plans", seed=1).plan.epochs != 3
     assert Plan.load(tmp_path / "plans" / "plan.previous.json").epochs == 3
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": 4}))
+    assert plan_dataset(folder, tmp_path / "plans", reuse=False, seed=1).plan.epochs != 4
+    assert [Plan.load(tmp_path / "plans" / f"plan.previous{n}.json").epochs for n in ("", 2)] == [3, 4]  # none is lost
     path.write_text(json.dumps(edited | {"epochs": 0}))
     with pytest.raises(RecordError, match="epochs: Input should be greater than or equal to 1, found 0"):
         load_plan(tmp_path / "plans")
@@ -259,7 +270,7 @@ def test_folds_by_patient_outlast_a_run_without_the_pattern(
     shutil.copy(folder / "labelsTr" / "p000.nii.gz", folder / "labelsTr" / "p009.nii.gz")
     assert "p009" in {case for fold in plan_dataset(folder, plans).splits.folds for case in fold.train}
     assert "the cases are others" in caplog.text
-    assert "It was grouped by: the pattern p0(0)" in caplog.text
+    assert "it was grouped by the pattern p0(0)" in caplog.text
 
 
 def test_folds_that_split_a_patient_named_since_are_replaced(
@@ -309,5 +320,5 @@ def test_hippocampus_is_planned_as_known(tmp_path: Path, real_data: Path) -> Non
     assert made.fingerprint.faults == ()
     assert [axis.median for axis in made.fingerprint.spacing_mm] == [1, 1, 1]
     assert [axis.median for axis in made.fingerprint.shape] == [35, 50, 36]
-    assert made.plan.view.spacing_mm == 0.75
+    assert made.plan.view.edges_mm == (0.75,) * 3
     assert made.plan.classes == {1: "Anterior", 2: "Posterior"}

@@ -4,10 +4,11 @@ import pytest
 
 from moe_pipeline.errors import CheckpointError, DatasetError
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
+from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
-from moe_pipeline.planning.views import choose_view
+from moe_pipeline.planning.views import choose_view, fit_class
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.records.planning import (
     CaseSummary,
@@ -68,6 +69,9 @@ def fingerprint(names: dict[int, str], n_cases: int = 10, **changes: Any) -> Fin
     return Fingerprint(**{**values, **changes})
 
 
+ISOTROPIC = fingerprint({})
+
+
 def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> FoundationPreset:
     nano = load_planning_preset("nano")
     limits = nano.limits.model_copy(update={"min_object_low_res_voxels": cells})
@@ -88,9 +92,9 @@ def preset(spacing_mm: float = 1.5, size: int = 64, cells: float = 8) -> Foundat
     ],
 )
 def test_the_view_fits_the_objects(longest: float, shortest: float, expected_mm: float, words: str) -> None:
-    view, reason = choose_view(preset(), [summary("thing", longest, shortest)])
-    assert view.spacing_mm == expected_mm
-    assert view.size_voxels == 64
+    view, reason = choose_view(preset(), [summary("thing", longest, shortest)], ISOTROPIC)
+    assert view.edges_mm == (expected_mm,) * 3
+    assert view.size_voxels == (64,) * 3
     assert view.normalisation == "zscore_clipped"
     assert words in reason
 
@@ -98,29 +102,72 @@ def test_the_view_fits_the_objects(longest: float, shortest: float, expected_mm:
 def test_each_class_counts_by_its_own_size() -> None:
     """A thin class asks for a finer view however many thick ones there are, as long as these still fit."""
     thick = [summary(f"organ {number}", 45, 40) for number in range(5)]
-    view, reason = choose_view(preset(), [*thick, summary("nerve", 30, 18)])
-    assert view.spacing_mm == 1.0
+    view, reason = choose_view(preset(), [*thick, summary("nerve", 30, 18)], ISOTROPIC)
+    assert view.edges_mm == (1.0,) * 3
     assert "at the foundation's own 1.5 mm nerve (6.0 low-resolution voxels) would be thin" in reason
     large = [summary(f"organ {number}", 75, 40) for number in range(5)]  # at 1 mm none of them would fit into 51 mm
-    view, reason = choose_view(preset(), [*large, summary("nerve", 30, 18)])
-    assert view.spacing_mm == 1.5
+    view, reason = choose_view(preset(), [*large, summary("nerve", 30, 18)], ISOTROPIC)
+    assert view.edges_mm == (1.5,) * 3
     assert "not served: nerve (6.0 low-resolution voxels) would be thin" in reason
 
 
 def test_detail_is_judged_by_the_shortest_side() -> None:
-    assert choose_view(preset(), [summary("ball", 50, 24)])[0].spacing_mm == 1.5
-    assert choose_view(preset(), [summary("disc", 50, 17)])[0].spacing_mm == 1.0
+    assert choose_view(preset(), [summary("ball", 50, 24)], ISOTROPIC)[0].edges_mm == (1.5,) * 3
+    assert choose_view(preset(), [summary("disc", 50, 17)], ISOTROPIC)[0].edges_mm == (1.0,) * 3
 
 
 def test_without_objects_the_view_stays() -> None:
-    view, reason = choose_view(preset(), [ClassSummary(name="absent", cases=0)])
+    view, reason = choose_view(preset(), [ClassSummary(name="absent", cases=0)], ISOTROPIC)
     assert view == preset().view
     assert "no object was measured" in reason
 
 
 def test_a_spacing_of_its_own_stays_among_the_choices() -> None:
-    view, _ = choose_view(preset(spacing_mm=1.2), [summary("a", 50, 40)])
-    assert view.spacing_mm == 1.2
+    view, _ = choose_view(preset(spacing_mm=1.2), [summary("a", 50, 40)], ISOTROPIC)
+    assert view.edges_mm == (1.2,) * 3
+
+
+FLAT = FoundationGeometry((64, 64, 16), (8, 8, 8), (16, 16, 16))
+
+
+def flat_preset(spacing_mm: Any) -> FoundationPreset:
+    view = View(spacing_mm=spacing_mm, size_voxels=FLAT.crop_size)
+    return preset().model_copy(update={"view": view, "geometry": FLAT})
+
+
+def lying(extent_mm: tuple[float, float, float], shortest_mm: float) -> ClassSummary:
+    """A class of single objects with these extents along R, A, S."""
+    boxes = tuple(spread(mm / 1.5, mm) for mm in extent_mm)
+    return summary("bar", max(extent_mm), shortest_mm).model_copy(update={"extent_mm": boxes})
+
+
+def test_a_flat_crop_is_judged_along_each_axis() -> None:
+    """64 x 64 x 48 mm, low-resolution voxels of 4 x 4 x 3 mm."""
+    flat = flat_preset((1, 1, 3))
+    along, across = lying((50, 40, 35), 34), lying((40, 35, 50), 34)
+    fits = [fit_class(found, flat.view, flat) for found in (along, across)]
+    assert [fit and fit.fits for fit in fits] == [True, False]  # 50 mm in 51.2 mm, but not in 38.4 mm
+    assert fits[1] is not None
+    assert (fits[1].longest_mm, fits[1].low_res_mm) == (50, 4)
+    assert choose_view(flat, [along], ISOTROPIC)[0] == flat.view
+    view, reason = choose_view(flat, [across.model_copy(update={"shortest_mm": spread(50)})], ISOTROPIC)
+    assert view.edges_mm == (1.5, 1.5, 4.5)
+    assert reason.startswith("1.5 x 1.5 x 4.5 mm, 64 x 64 x 16 voxels, 96 x 96 x 72 mm: nearest step that serves")
+
+
+def test_a_fitted_view_stays_or_gives_way_to_the_images_own_voxels() -> None:
+    """Images of 100 voxels of 1 mm: fitted, low-resolution voxels are 6.25 mm; else 4 x 4 x 1 mm, of 64 x 64 x 16."""
+    fitted = flat_preset("fitted")
+    view, reason = choose_view(fitted, [lying((80, 70, 60), 55)], ISOTROPIC)
+    assert view == fitted.view
+    assert reason.startswith("fitted to the image, 64 x 64 x 16 voxels, 100 mm over a typical image: the foundation's")
+    view, reason = choose_view(fitted, [lying((40, 36, 12), 33)], ISOTROPIC)
+    assert view == fitted.view.model_copy(update={"spacing_mm": "native"})
+    assert "since, fitted to the image, bar (5.3 low-resolution voxels) would be thin" in reason
+    plan = make_plan(fingerprint({1: "liver"}), fitted, MACHINE)
+    assert plan.view.spacing_mm in ("fitted", "native")
+    more = make_plan(fingerprint({1: "liver"}), fitted.model_copy(update={"embedding_values": 10**7}), MACHINE)
+    assert more.estimates.disk_mb > plan.estimates.disk_mb > 0
 
 
 def test_each_choice_has_a_reason() -> None:
@@ -208,10 +255,14 @@ def test_little_memory_makes_small_batches() -> None:
 
 
 def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
-    assert load_planning_preset("sam_med3d").view.size_voxels == 128
+    assert load_planning_preset("sam_med3d").view.size_voxels == (128,) * 3
     assert load_planning_preset("sam_med3d").embedding_values == 384 * 8**3
+    segvol = load_planning_preset("segvol")
+    assert segvol.view.size_voxels == segvol.geometry.crop_size == (256, 256, 32)
+    assert segvol.embedding_values == 768 * 8 * 16 * 16
     nano = load_planning_preset("nano")
-    assert (nano.limits.min_object_low_res_voxels, nano.view.size_voxels, nano.low_res_voxels) == (8, 64, 32)
+    assert nano.limits.min_object_low_res_voxels == 8
+    assert nano.geometry == FoundationGeometry.of_cubes(64, 8, 32)
     config = FoundationConfig(
         encoder=EncoderConfig(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, out_chans=48),
         prompt=PromptConfig(embed_dim=48),
@@ -230,9 +281,9 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     card.save(tmp_path / "mine.json")
     mine = load_planning_preset("mine", tmp_path)
     assert (mine.view, mine.embedding_values, mine.limits) == (view, 48 * 4**3, nano.limits)
-    assert mine.low_res_voxels == 16  # four times the tokens along an edge
+    assert mine.geometry.low_resolution_size == (16,) * 3  # four times the tokens along an edge
     assert load_planning_preset(str(tmp_path / "mine.safetensors")).view == view
-    with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, mine"):
+    with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, segvol, mine"):
         load_planning_preset("other", tmp_path)
     assert planning_preset("x", view, config, "sam_med3d").limits.min_object_low_res_voxels == 4
     with pytest.raises(CheckpointError, match="x: its card names the preset 'large'; rules are known for: nano"):

@@ -1,7 +1,7 @@
 import pytest
 
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.records.names import check_name, fault_of_name, fault_of_title, joined
+from moe_pipeline.records.names import check_name, fault_of_name, fault_of_title, joined, printable
 
 BAD = {
     "": "it is empty",
@@ -44,6 +44,11 @@ def test_a_class_may_be_named_like_a_path_as_it_is_none() -> None:
     assert fault_of_title("a\tb") == "it holds control characters"
     assert fault_of_title("") == "it is empty"
     assert fault_of_title("n" * 201) == "it has more than 200 letters"
+
+
+def test_names_do_nothing_to_the_terminal() -> None:
+    assert printable("M\u00fcller 1") == "M\u00fcller 1"
+    assert printable("a\x1b[2Jb\nc") == r"'a\x1b[2Jb\nc'"
 
 
 def test_folders_are_joined() -> None:

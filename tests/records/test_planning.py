@@ -28,6 +28,23 @@ def test_steps_are_epochs_times_steps_per_epoch() -> None:
     assert Plan.model_validate(PLAN).steps == 150
 
 
+def test_one_number_stands_for_all_axes_and_is_written_again_as_one() -> None:
+    plan = Plan.model_validate(PLAN)
+    assert (plan.view.spacing_mm, plan.view.size_voxels) == ((1.5,) * 3, (64,) * 3)
+    assert plan.model_dump(mode="json")["view"] == {
+        **PLAN["view"],
+        "orientation": "RAS",
+        "normalisation": "zscore_positive",
+    }
+    assert (
+        plan.sha256() == "eba6a02b18da4ad3c66b05341e4f4ec710672e394c9d6de9d1aa82066eed5cd5"
+    )  # as before views had three numbers: experts and caches name it
+    flat = Plan.model_validate({**PLAN, "view": {"spacing_mm": [1, 1.5, 3], "size_voxels": [64, 64, 16]}})
+    assert Plan.model_validate(flat.model_dump(mode="json")) == flat
+    assert flat.view.extent_mm == (64.0, 96.0, 48.0)
+    assert flat.view.short_name == "1x1.5x3mm_64x64x16"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -37,6 +54,10 @@ def test_steps_are_epochs_times_steps_per_epoch() -> None:
         ({"mirror_axes": (0, 3)}, r"different ones of 0, 1, 2, found \[0, 3\]"),
         ({"crops_per_case": 0}, "greater than or equal to 1"),
         ({"workers": 1}, "Extra inputs are not permitted"),  # nothing reads it
+        ({"view": {"spacing_mm": "fited", "size_voxels": 64}}, "one of fitted, native, found 'fited'"),
+        ({"view": {"spacing_mm": [1, 1], "size_voxels": 64}}, r"three of them, .* found \[1, 1\]"),
+        ({"view": {"spacing_mm": 0, "size_voxels": 64}}, "a positive number of mm"),
+        ({"view": {"spacing_mm": 1, "size_voxels": 64.5}}, "a positive number of voxels, or three of them, found 64.5"),
         ({"crop_per_case": 1}, "Extra inputs are not permitted"),
     ],
 )

@@ -11,9 +11,9 @@ import torch
 
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
-from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import load_sam
 
 NAME = "Dataset001_One"
 
@@ -42,7 +42,7 @@ def test_two_processes_learn_what_one_learns(planned: Workspace) -> None:
     options = FinetuneOptions(epochs=2, precision="fp32", overwrite=True, click_proposer=None)
     alone = finetune(planned, planned.raw(NAME), options)
     expected = load_tensors(folder / "expert.safetensors")
-    start = load_foundation("tiny", weights_root=planned.weights).mask_decoder.state_dict()
+    start = load_sam("tiny", weights_root=planned.weights).mask_decoder.state_dict()
     moved = distance(expected, start)
     assert moved > 0
     assert distance(together, expected) < 0.01 * moved  # Adam makes much of gradients that are nothing but rounding

@@ -63,7 +63,7 @@ def test_files_of_others_are_not_overwritten_even_if_asked(tiny: SamFoundation, 
 
 def test_a_view_of_another_size_is_not_saved(tiny: SamFoundation, tmp_path: Path) -> None:
     view = VIEW.model_copy(update={"size_voxels": 128})
-    with pytest.raises(CheckpointError, match=r"mine\.safetensors: its view has 128 voxels .* encoder takes 16"):
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors: its view has 128 voxels, but its encoder takes 16"):
         save_foundation(tiny, tmp_path, name="mine", source="a test", licence="CC0", preset="nano", view=view)
     assert list(tmp_path.iterdir()) == []
 

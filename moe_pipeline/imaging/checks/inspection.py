@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from moe_pipeline.errors import PipelineError
+from moe_pipeline.errors import PipelineError, in_words
 from moe_pipeline.imaging.checks.repair import can_snap
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import as_labels, check_finite, label_counts
@@ -71,11 +71,12 @@ def attempt(case_id: str, path: Path | None, work: Callable[[], _Result]) -> tup
 def of_error(case_id: str, path: Path | None, error: PipelineError | OSError) -> Finding:
     """What an error says as a finding; about the file that it begins with, or else `path`."""
     kind = Kind(error.kind) if isinstance(error, PipelineError) and error.kind else Kind.UNREADABLE
-    head, _, tail = str(error).partition(": ")
+    told = in_words(error) if isinstance(error, OSError) else str(error)
+    head, _, tail = told.partition(": ")
     if tail and "/" in head and Path(head).exists():
         file, found = Path(head).name, tail
     else:
-        file, found = (path.name if path else ""), str(error).removeprefix(f"{path}: ")
+        file, found = (path.name if path else ""), told.removeprefix(f"{path}: ")
     return finding(kind, case_id, found, file, fix="round" if kind == Kind.FLOAT_LABELS else None)
 
 

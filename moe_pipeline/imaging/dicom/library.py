@@ -1,7 +1,9 @@
 """pydicom and highdicom, loaded when they are needed: an extra that reading other formats does without."""
 
 import importlib
+import logging
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,9 @@ def highdicom() -> Any:
 
 
 def _load(name: str) -> Any:
+    """Without its warnings: whatever of a header counts is checked here, and told with the name of the file."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=rf"{name}\.")
+    logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return importlib.import_module(name)
     except ImportError as error:

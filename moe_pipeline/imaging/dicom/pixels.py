@@ -80,11 +80,14 @@ def _check_length(path: Path) -> None:
     Raises:
         ImageError: says how many bytes there are, and how many there should be.
     """
-    wanted = ["Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PixelData"]
+    wanted = ["Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelData"]
     with interpreting(path):
         dataset = pydicom().dcmread(path, defer_size=1024, specific_tags=wanted, force=True)
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         element = dataset.get_item("PixelData")
+        stored, allocated = (int(dataset.get(name) or 0) for name in ("BitsStored", "BitsAllocated"))
+        if stored > allocated:
+            raise ImageError(f"{path}: BitsStored is {stored}, but BitsAllocated {allocated}. Export it again.")
         if element is None or (syntax is not None and syntax.is_encapsulated):
             return
         expected = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8

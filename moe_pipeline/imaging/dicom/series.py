@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moe_pipeline.errors import ImageError
+from moe_pipeline.files import is_file, is_folder
 from moe_pipeline.imaging.dicom.frame import Frame, frames_of
 from moe_pipeline.imaging.dicom.library import read_dataset, storage_class
 from moe_pipeline.imaging.dicom.pixels import read_stack
@@ -19,7 +20,7 @@ _OTHER_SUFFIXES = (".nii", ".gz", ".nrrd", ".mha", ".mhd", ".json", ".csv", ".tx
 
 def is_series_folder(path: Path) -> bool:
     """Whether there is a DICOM image among the files of a folder; looks at the start of files, needs no pydicom."""
-    return path.is_dir() and any(is_image(file) for file in candidates(path))
+    return is_folder(path) and any(is_image(file) for file in candidates(path))
 
 
 def series_folders(folder: Path) -> list[Path]:
@@ -31,8 +32,8 @@ def find_series_folders(folder: Path) -> Iterator[Path]:
     """As `series_folders`, one after the other."""
     if is_series_folder(folder):
         yield folder
-    elif folder.is_dir():
-        for path in (path for path in _inside(folder) if path.is_dir() and path.name[0] != "."):
+    elif is_folder(folder):
+        for path in (path for path in _inside(folder) if is_folder(path) and path.name[0] != "."):
             yield from find_series_folders(path)
 
 
@@ -41,7 +42,7 @@ def candidates(folder: Path) -> list[Path]:
     return [
         path
         for path in _inside(folder)
-        if path.name[0] != "." and not path.name.lower().endswith(_OTHER_SUFFIXES) and path.is_file()
+        if path.name[0] != "." and not path.name.lower().endswith(_OTHER_SUFFIXES) and is_file(path)
     ]
 
 
@@ -55,7 +56,10 @@ def _inside(folder: Path) -> list[Path]:
 
 def is_image(path: Path) -> bool:
     """Whether a file is DICOM and stores an image, judged by its kind; one that does not say its kind may be one."""
-    kind = storage_class(path)
+    try:
+        kind = storage_class(path)
+    except OSError:
+        return False  # it cannot be opened, which whoever counts the files says
     return kind is not None and (
         not kind or (kind.startswith(_STORAGE) and kind.removeprefix(_STORAGE).split(".")[0] not in _IMAGELESS)
     )

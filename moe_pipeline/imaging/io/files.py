@@ -1,6 +1,6 @@
 """Reading and writing image files. In memory everything is canonical (RAS+); on disk it keeps its own grid."""
 
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from moe_pipeline.errors import ImageError
+from moe_pipeline.files import is_file
 from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.channels import first_channels
@@ -15,16 +16,20 @@ from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image
 from moe_pipeline.imaging.io.native import read_geometry, read_native, write_native
 from moe_pipeline.imaging.padding import without_padding
 from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical, to_grid_orientation
+from moe_pipeline.records.names import composed
 
 __all__ = [
     "ROUNDING_TOLERANCE",
     "SUFFIXES",
+    "Listing",
     "as_labels",
     "case_id_of",
     "fault_of_format",
     "check_finite",
     "has_image_suffix",
+    "images_in",
     "label_counts",
+    "label_maps_in",
     "label_values",
     "list_images",
     "list_label_maps",
@@ -38,6 +43,7 @@ __all__ = [
 
 ROUNDING_TOLERANCE = 1e-2
 """What a fraction of a label may be at most to pass for the noise of a computation."""
+_LARGEST = 1e18  # the squares of much larger numbers are infinite in single precision
 
 
 def read_volume(path: Path, dtype: DTypeLike = np.float32) -> Volume:
@@ -55,25 +61,31 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> LoadedImage:
         GeometryError: if its grid is sheared or has no positive spacing.
     """
     native = read_native(path)
+    check_finite(native.array, path)
     wanted = native.array.astype(dtype, copy=False)
-    check_finite(wanted, path)
     return LoadedImage.of(without_padding(Volume(wanted, native.geometry)))
 
 
 def check_finite(array: NDArray[Any], path: Path) -> None:
-    """Refuse NaN and infinity.
+    """Refuse NaN, infinity, and numbers that no single precision can compute with.
 
     Args:
         array: any number type.
         path: where it comes from, for the message.
 
     Raises:
-        ImageError: says how many there are.
+        ImageError: says how many there are, or how large.
     """
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(_extremes(array)).all():
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    lowest, highest = _extremes(array)
+    if not np.isfinite([lowest, highest]).all():
         n_bad = int(np.count_nonzero(~np.isfinite(array)))
         message = f"{path}: {n_bad} voxels are NaN or infinite. Replace them by numbers before using it."
         raise ImageError(message, kind="not_finite")
+    if max(-lowest, highest) > _LARGEST:
+        found = f"{path}: its voxels reach from {lowest:g} to {highest:g}; expected numbers of at most {_LARGEST:g}"
+        raise ImageError(f"{found}. Replace or rescale them before using it.", kind="not_finite")
 
 
 def read_label_map(path: Path) -> Volume:
@@ -160,44 +172,102 @@ def write_image(volume: Volume, path: Path, native: Geometry) -> None:
     _write(volume, path, native, np.float32)
 
 
-def list_images(folder: Path) -> list[tuple[str, Path]]:
-    """Case id and path of every image in a folder, sorted by id: files in our formats and DICOM series folders.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a folder by case."""
+
+    files: tuple[tuple[str, Path], ...]
+    """Case id and path, sorted by id."""
+    doubled: dict[str, str]
+    """Cases of which there are several files, and which."""
+    paths: tuple[Path, ...] = ()
+    """All files, those of further channels and of doubled cases included."""
+
+
+def images_in(folder: Path) -> Listing:
+    """Every image in a folder by case id: files in our formats and DICOM series folders.
 
     Series may lie deeper, as in patient/study/series, which is the case patient_study_series; or the folder is one.
     In a folder of nnU-Net channels (case_0000, case_0001; see `imaging.channels`) the ids are without that ending and
     the first channel stands for the case.
 
     Raises:
-        ImageError: if the folder is missing, two files claim one id, or numbered cases look like channels.
+        ImageError: if the folder is missing, or numbered cases look like channels.
     """
-    return first_channels(folder, list_label_maps(folder))
+    found = _by_id(folder)
+    cases = first_channels(folder, [(name, paths[0]) for name, paths in found.items()])
+    ids = {case for case, _ in cases}
+    doubled: dict[str, str] = {}
+    for name, paths in found.items():
+        if len(paths) > 1:
+            stem = name.rpartition("_")[0]
+            doubled[stem if name not in ids and stem in ids else name] = _doubled(folder, name, paths)
+    return Listing(tuple(one for one in cases if one[0] not in doubled), doubled, _flat(found))
+
+
+def label_maps_in(folder: Path) -> Listing:
+    """Every label map in a folder by case id. Label maps have no channels: no ending is cut.
+
+    Raises:
+        ImageError: if the folder is missing.
+    """
+    found = _by_id(folder)
+    doubled = {name: _doubled(folder, name, paths) for name, paths in found.items() if len(paths) > 1}
+    files = tuple((name, paths[0]) for name, paths in found.items() if name not in doubled)
+    return Listing(files, doubled, _flat(found))
+
+
+def list_images(folder: Path) -> list[tuple[str, Path]]:
+    """As `images_in`, where every case must have one file.
+
+    Raises:
+        ImageError: also if two files claim one id.
+    """
+    return _undoubled(images_in(folder))
 
 
 def list_label_maps(folder: Path) -> list[tuple[str, Path]]:
-    """Case id and path of every label map in a folder, sorted by id. Label maps have no channels: no ending is cut.
+    """As `label_maps_in`, where every case must have one file.
 
     Raises:
-        ImageError: if the folder is missing or two files claim one id.
+        ImageError: also if two files claim one id.
     """
+    return _undoubled(label_maps_in(folder))
+
+
+def _undoubled(found: Listing) -> list[tuple[str, Path]]:
+    if found.doubled:
+        raise ImageError("; ".join(found.doubled.values()))
+    return list(found.files)
+
+
+def _by_id(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; expected images ({', '.join(SUFFIXES)}) or DICOM series folders.")
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and is_file(path)]
     images = [(case_id_of(path), path) for path in files if has_image_suffix(path)]
-    named = sorted([*images, *((_series_id(path, folder), path) for path in dicom.series_folders(folder))])
-    for (first, one), (second, other) in pairwise(named):
-        if first == second:
-            raise ImageError(f"{folder}: two images for the case {first}: {one.name} and {other.name}. Keep one.")
-    return named
+    found: dict[str, list[Path]] = {}
+    for name, path in sorted([*images, *((_series_id(path, folder), path) for path in dicom.series_folders(folder))]):
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def _flat(found: dict[str, list[Path]]) -> tuple[Path, ...]:
+    return tuple(path for paths in found.values() for path in paths)
+
+
+def _doubled(folder: Path, name: str, paths: list[Path]) -> str:
+    return f"{folder}: two images for the case {name}: {' and '.join(path.name for path in paths)}. Keep one."
 
 
 def _series_id(path: Path, folder: Path) -> str:
-    return "_".join(path.relative_to(folder).parts) or folder.resolve().name
+    return composed("_".join(path.relative_to(folder).parts) or folder.resolve().name)
 
 
 def case_id_of(path: Path) -> str:
-    """File name without an image suffix, or the name of a DICOM folder."""
+    """File name without an image suffix, or the name of a DICOM folder; in Unicode's composed form."""
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
-    return path.name[: len(path.name) - len(suffix)]
+    return composed(path.name[: len(path.name) - len(suffix)])
 
 
 def _extremes(array: NDArray[Any]) -> tuple[float, float]:

@@ -2,16 +2,23 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from moe_pipeline.datasets.classes import classes_beside
 from moe_pipeline.errors import ImageError, PromptError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.imaging.io.files import case_id_of, list_label_maps, read_label_map
+from moe_pipeline.imaging.io.files import SUFFIXES, Listing, case_id_of, label_maps_in, read_label_map
 from moe_pipeline.imaging.volume import LoadedImage, Volume
-from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.request import (
+    PromptRequest,
+    Request,
+    SearchRequest,
+    SimulatedRequest,
+    TextRequest,
+)
 from moe_pipeline.inference.options import PromptOptions
+from moe_pipeline.inference.search.named import named_classes
 from moe_pipeline.prompts.class_ids import ClassTable
 from moe_pipeline.prompts.read import PromptSet, read_prompts
 
@@ -28,13 +35,17 @@ class Prompting:
         options: where they come from.
         given: prompts in our formats, if they do come from there.
         references: label map by case, for the simulated user.
+        doubled: cases with several of them, and which.
         classes: ids and names that the simulated user prompts; those found in a reference where empty.
+        named: ids and names of what is wanted in words.
     """
 
     options: PromptOptions
     given: PromptSet | None = None
     references: dict[str, Path] = field(default_factory=dict)
+    doubled: dict[str, str] = field(default_factory=dict)
     classes: dict[int, str] = field(default_factory=dict)
+    named: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -58,13 +69,21 @@ class Prompting:
                 "%s: prompts for no image of %s: %s%s", given.path, images, ", ".join(idle[:_MOST_NAMED]), more
             )
         classes = classes_beside(options.labels) if options.labels else {}
-        return cls(options, given, references_in(options.labels) if options.labels else {}, classes)
+        references = references_in(options.labels) if options.labels else Listing((), {})
+        named = named_classes(options.text, tables)
+        return cls(options, given, dict(references.files), references.doubled, classes, named)
+
+    def only(self, case: str) -> "Prompting":
+        """The same, for one case alone."""
+        given = self.given.only(case) if self.given else None
+        return replace(self, given=given, references={case: self.references[case]} if case in self.references else {})
 
     def sha256_of_all(self) -> str:
         """Hash of what holds for all cases alike; clicks and references are those of each case."""
         options = self.options
         search = asdict(options.search) if options.search else None
-        return sha256_json([search, sorted(self.classes.items()), options.clicks, options.seed])
+        named = [sorted(self.named.items())] if self.named else []
+        return sha256_json([search, sorted(self.classes.items()), options.clicks, options.seed, *named])
 
     def files_of(self, case: str) -> list[Path]:
         """Label maps that the clicks of a case depend on."""
@@ -93,6 +112,10 @@ class Prompting:
             return PromptRequest(case, image.volume, tuple(self.given.of_case(case, image.native)))
         if self.options.search is not None:
             return SearchRequest(case, image.volume, self.options.search)
+        if self.named:
+            return TextRequest(case, image.volume, self.named)
+        if case in self.doubled:
+            raise PromptError(f"{case}: {self.doubled[case]}")
         if case not in self.references:
             raise PromptError(
                 f"{case}: no reference {case}.nii.gz (or another format) in {self.options.labels} to click by"
@@ -116,13 +139,15 @@ def channel_file(path: Path, channel: int) -> Path:
     if channel == 0:
         return path
     case = case_id_of(path)
-    other = path.with_name(path.name.replace(case, f"{case.removesuffix('_0000')}_{channel:04d}", 1))
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    stem, own = path.name[: len(path.name) - len(ending)], path.name[len(path.name) - len(ending) :]
+    other = path.with_name(f"{stem.removesuffix('_0000')}_{channel:04d}{own}")
     if not case.endswith("_0000") or not other.is_file():
         raise ImageError(f"{path}: the model looks at channel {channel}, expected it beside this file as {other.name}")
     return other
 
 
-def references_in(folder: Path) -> dict[str, Path]:
+def references_in(folder: Path) -> Listing:
     """Label map by case.
 
     Raises:
@@ -130,7 +155,7 @@ def references_in(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise PromptError(f"{folder}: no such folder; --labels expects a folder of label maps")
-    return dict(list_label_maps(folder))
+    return label_maps_in(folder)
 
 
 def _classes_in(reference: Volume) -> dict[int, str]:

@@ -1,10 +1,12 @@
 """What became of everything that lies in a folder of images, in numbers that add up."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from moe_pipeline.files import is_folder
 from moe_pipeline.imaging.io.files import has_image_suffix
 
 _MOST_NAMED = 5
@@ -84,14 +86,14 @@ def _visible(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir():
+        if is_folder(path):
             yield from _visible(path)
         else:
             yield path
 
 
 def _reason(path: Path, folder: Path) -> str:
-    if not path.exists():
+    if not os.access(path, os.F_OK):
         return "links to files that are not there"
     if not has_image_suffix(path):
         return f"files that are no images by their ending ({path.suffix or 'none'})"

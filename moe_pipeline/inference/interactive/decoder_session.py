@@ -13,8 +13,8 @@ from moe_pipeline.inference.windows.extend import extend_windows
 from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 from moe_pipeline.model.foundation import Decoder
-from moe_pipeline.prompts.prompt import DensePrompt
-from moe_pipeline.records.foundation import View
+from moe_pipeline.prompts.prompt import BoxPrompt, DensePrompt
+from moe_pipeline.records.foundation import Spacing, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,36 @@ class DecoderOutput:
         seen: its logits in its own view, before it followed the object or looked from elsewhere.
         complete: False if the object was larger than the crops that it may take.
         n_windows: crops asked.
-        spacing_mm: of the view in the end.
+        spacing_mm: edges of a voxel of the view in the end.
     """
 
     stitched: StitchedLogits
     seen: StitchedLogits
     complete: bool
     n_windows: int
-    spacing_mm: float
+    spacing_mm: Spacing
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderTurns:
+    """How far a decoder has come with an object, so that it can go on from there.
+
+    Attributes:
+        clicks: answered so far.
+        windows: its answers.
+        box: that it was given as well.
+    """
+
+    clicks: Clicks
+    windows: Windows
+    box: BoxPrompt | None = None
+
+    def lead_to(self, clicks: Clicks, box: BoxPrompt | None = None) -> bool:
+        """Whether these clicks begin with those, and the box is the same."""
+        if (box is None) != (self.box is None) or (box and self.box and not box.is_like(self.box)):
+            return False
+        n = len(self.clicks[1])
+        return np.array_equal(self.clicks[0], clicks[0][:n]) and np.array_equal(self.clicks[1], clicks[1][:n])
 
 
 @dataclass(slots=True)
@@ -49,6 +71,8 @@ class DecoderSession:
         mirror_axes: along which it is shown mirror images, where the crops have them.
         may_zoom: whether it may look at other spacings.
         dense: an earlier mask to begin with.
+        box: around the object, if the foundation takes boxes.
+        text: what is wanted, if the foundation takes text, (1, C).
     """
 
     bank: CropBank
@@ -59,6 +83,8 @@ class DecoderSession:
     mirror_axes: tuple[int, ...]
     may_zoom: bool
     dense: DensePrompt | None = None
+    box: BoxPrompt | None = None
+    text: NDArray[np.float32] | None = None
     windows: Windows = field(default_factory=dict)
     clicks: Clicks = (np.empty((0, 3)), np.empty(0, np.int64))
 
@@ -66,6 +92,15 @@ class DecoderSession:
     def crop_grid(self) -> CropGrid:
         """Of its own view."""
         return self.bank.crop_grid(self.view)
+
+    @property
+    def turns(self) -> DecoderTurns:
+        """How far it has come."""
+        return DecoderTurns(self.clicks, dict(self.windows), self.box)
+
+    def go_on(self, turns: DecoderTurns) -> None:
+        """Take up what another one of the same decoder, first crop and options has answered."""
+        self.clicks, self.windows = turns.clicks, dict(turns.windows)
 
     def answer(self, clicks: Clicks) -> None:
         """One turn of the click sequence: every crop with a click in it answers, with its own previous logits."""
@@ -99,10 +134,10 @@ class DecoderSession:
         if not is_wide(seen, self._seeds(self.crop_grid)):
             return None
         coarse = None
-        for view in farther_views(self.view):
+        for view in farther_views(self.crop_grid):
             crop_grid = self.bank.crop_grid(view)
             start = crop_grid.around(
-                self.crop_grid.cube(self.initial_window).voxel_to_world(np.full(3, self.view.size_voxels / 2))
+                self.crop_grid.cube(self.initial_window).voxel_to_world(np.asarray(self.view.size_voxels) / 2)
             )
             coarse = stitch(crop_grid, {start: self._replayed(view, start)})
             if not is_wide(coarse, self._seeds(crop_grid)):
@@ -119,7 +154,9 @@ class DecoderSession:
 
         extension = extend_windows(crop_grid, windows, self._seeds(crop_grid), ask, self.options.max_crops, prior)
         seen = stitch(self.crop_grid, self.windows)
-        return DecoderOutput(extension.stitched, seen, extension.complete, extension.n_windows, view.spacing_mm)
+        return DecoderOutput(
+            extension.stitched, seen, extension.complete, extension.n_windows, crop_grid.voxels.spacing_mm
+        )
 
     def _replayed(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
         """The click sequence so far, in another view."""
@@ -129,7 +166,8 @@ class DecoderSession:
         return logits
 
     def _ask(self, view: View, start: WindowIndex, clicks: Clicks, mask: NDArray[np.float32]) -> NDArray[np.float32]:
-        return decode(self.bank.foundation, self.decoder, self.bank.crop(view, start), clicks, mask, self.mirror_axes)
+        crop = self.bank.crop(view, start)
+        return decode(self.bank.foundation, self.decoder, crop, clicks, mask, self.mirror_axes, self.box, self.text)
 
     def _open_windows(self, clicks: Clicks) -> None:
         """Home, and a crop half a crop's steps away for every click inside the object that no crop shows."""
@@ -147,9 +185,7 @@ class DecoderSession:
     def _beforehand(self, view: View, start: WindowIndex) -> NDArray[np.float32]:
         """What is known before the first answer: nothing, or a mask."""
         crop_grid = self.bank.crop_grid(view)
-        return (
-            np.zeros((crop_grid.window,) * 3, np.float32) if self.dense is None else self.dense.logits(crop_grid, start)
-        )
+        return np.zeros(crop_grid.window, np.float32) if self.dense is None else self.dense.logits(crop_grid, start)
 
     def _seeds(self, crop_grid: CropGrid) -> NDArray[np.int64]:
         inside = self.clicks[0][self.clicks[1] == 1]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.windows.decode import Clicks
 from moe_pipeline.inference.windows.to_image import ProbabilityMap
-from moe_pipeline.prompts.prompt import DensePrompt, Prompt, seed_of
+from moe_pipeline.prompts.prompt import BoxPrompt, DensePrompt, Prompt, seed_of
 
 NextClick = Callable[[Callable[[], ProbabilityMap], Clicks], Clicks]
 """Given the present answer and the clicks so far, the clicks for the next turn: one more than before. The answer is
@@ -86,6 +86,16 @@ class CaseObject:
         return self.prompt.dense if self.prompt is not None else None
 
     @property
+    def box(self) -> BoxPrompt | None:
+        """A box around the object."""
+        return self.prompt.box if self.prompt is not None else None
+
+    @property
+    def text(self) -> NDArray[np.float32] | None:
+        """What is wanted in words, as the foundation's text encoder gives it, (1, C)."""
+        return self.prompt.text if self.prompt is not None else None
+
+    @property
     def shown_mm(self) -> NDArray[np.float64]:
         """What the first crop shall show, (n, 3): the clicks, and the corners of a box."""
         assert self.known is not None, "an object without clicks has no crop"
@@ -94,7 +104,7 @@ class CaseObject:
 
 def given_object(prompt: Prompt) -> CaseObject:
     """An object that people or tools clicked at; the clicks are said one by one."""
-    known = _positives_first(prompt)
+    known = _opened_inside(prompt)
 
     def following(_answer: Callable[[], ProbabilityMap], clicks: Clicks) -> Clicks:
         turn = len(clicks[1]) + 1
@@ -108,7 +118,8 @@ def simulated_object(user: SimulatedUser, case: str, class_name: str, clicks: in
     return CaseObject(user.class_id, class_name, "labels", user.first(case), clicks, user.next)
 
 
-def _positives_first(prompt: Prompt) -> Clicks:
-    """The click sequence opens with a click inside the object, whatever order the file has."""
-    order = np.argsort(-prompt.labels, kind="stable")
+def _opened_inside(prompt: Prompt) -> Clicks:
+    """The click sequence opens with the first click inside the object; the others keep their order."""
+    first = int(prompt.labels.argmax())
+    order = np.array([first, *np.delete(np.arange(len(prompt.labels)), first)])
     return prompt.clicks_mm[order], prompt.labels[order]

@@ -1,4 +1,4 @@
-"""What is wanted of one case: given prompts, a simulated user who clicks by a reference, or a search."""
+"""What is wanted of one case: given prompts, a simulated user who clicks by a reference, a search, or words."""
 
 from dataclasses import dataclass
 
@@ -59,4 +59,15 @@ class SearchRequest(CaseRequest):
     search: SearchOptions
 
 
-Request = PromptRequest | SimulatedRequest | SearchRequest
+@dataclass(frozen=True, slots=True)
+class TextRequest(CaseRequest):
+    """Objects that are named in words.
+
+    Attributes:
+        names: by class id.
+    """
+
+    names: dict[int, str]
+
+
+Request = PromptRequest | SimulatedRequest | SearchRequest | TextRequest

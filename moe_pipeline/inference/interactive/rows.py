@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from moe_pipeline.inference.interactive.interact import Reply
 from moe_pipeline.inference.interactive.objects import CaseObject
 from moe_pipeline.inference.options import SegmentOptions
-from moe_pipeline.inference.search.proposals import SOURCE, Missing
+from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.cases import CaseRow
 
@@ -44,7 +44,7 @@ def missing_row(case: str, gap: Missing) -> CaseRow:
         message=gap.message,
         expert=gap.expert,
         in_distribution="no" if gap.out_of_distribution else "",
-        prompt_source=SOURCE,
+        prompt_source=gap.source,
     )
 
 

@@ -11,9 +11,16 @@ from moe_pipeline.inference.interactive.interact import interact
 from moe_pipeline.inference.interactive.label_map import LabelMapBuilder, probability_map
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.interactive.objects import CaseObject, SimulatedUser, given_object, simulated_object
-from moe_pipeline.inference.interactive.request import PromptRequest, Request, SearchRequest, SimulatedRequest
+from moe_pipeline.inference.interactive.request import (
+    PromptRequest,
+    Request,
+    SearchRequest,
+    SimulatedRequest,
+    TextRequest,
+)
 from moe_pipeline.inference.interactive.rows import absent_row, answered_row, blank_row, missing_row, with_volumes
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
+from moe_pipeline.inference.search.named import find_named
 from moe_pipeline.inference.search.proposals import Missing
 from moe_pipeline.inference.search.search import search_case
 from moe_pipeline.inference.windows.decode import routes_of
@@ -23,6 +30,9 @@ from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.moe.selector import Route
 from moe_pipeline.prompts.prompt import Prompt
 from moe_pipeline.records.cases import CaseRow
+
+FirstLook = tuple[Route, tuple[WindowIndex, WindowIndex | None]]
+"""Who answers an object, and its first crops in the foundation's view and in the expert's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,13 @@ def segment_case(
     Raises:
         ImageError: if all voxels of the image are equal.
     """
-    _refuse_without_contrast(request)
+    refuse_without_contrast(request.case, request.image)
     bank = bank_for(model, request.image, options) if bank is None else bank
     assert bank.fits(request.image, model.foundation, tta=options.tta), "crops of another image or foundation"
     objects, missing = _objects(model, bank, request)
     highest = max((wanted.class_id for wanted in objects), default=0)
     label_map = LabelMapBuilder(request.image.geometry, max(highest, len(objects)), uncertainty=options.uncertainty)
-    plan = _plan(model, bank, objects)
+    plan = _plan(model, bank, objects, own_crops=options.own_crops)
     rows = []
     answers: dict[int, tuple[MixtureMask, ...]] = {}
     clicked = []
@@ -97,11 +107,16 @@ def segment_case(
     return CaseResult(label_map.labels(), tuple(rows), label_map.uncertainty(), answers, tuple(clicked))
 
 
-def _refuse_without_contrast(request: Request) -> None:
-    lowest, highest = request.image.array.min(), request.image.array.max()
+def refuse_without_contrast(case: str, image: Volume) -> None:
+    """Refuse an image in which nothing can be found.
+
+    Raises:
+        ImageError: if all its voxels are equal.
+    """
+    lowest, highest = image.array.min(), image.array.max()
     if lowest == highest:
         raise ImageError(
-            f"{request.case}: all voxels are {lowest:g}: an image without contrast, in which nothing can be found. "
+            f"{case}: all voxels are {lowest:g}: an image without contrast, in which nothing can be found. "
             "Export it again"
         )
 
@@ -125,15 +140,23 @@ def _objects(model: Mixture, bank: CropBank, request: Request) -> tuple[list[Cas
         case SearchRequest():
             findings = search_case(model, bank.without_mirrors(), request.search)
             return [given_object(prompt) for prompt in findings.prompts], findings.missing
+        case TextRequest():
+            prompts, missing = find_named(model, bank, request.names)
+            return [given_object(prompt) for prompt in prompts], missing
 
 
-def _plan(
-    model: Mixture, bank: CropBank, objects: list[CaseObject]
-) -> Iterator[tuple[Route, tuple[WindowIndex, WindowIndex | None]]]:
-    """Route and first crops of every object with clicks: as few crops as will do, per view."""
+def _plan(model: Mixture, bank: CropBank, objects: list[CaseObject], *, own_crops: bool) -> Iterator[FirstLook]:
+    """The first looks at all objects with clicks, in their order."""
+    clicked = [wanted for wanted in objects if wanted.known is not None]
+    groups = [[wanted] for wanted in clicked] if own_crops else [clicked]
+    return (look for group in groups for look in first_looks(model, bank, group))
+
+
+def first_looks(model: Mixture, bank: CropBank, objects: list[CaseObject]) -> list[FirstLook]:
+    """Route and first crops of every object, all of them with clicks: as few crops as will do, per view."""
     clicked = [(wanted.known, wanted.shown_mm) for wanted in objects if wanted.known is not None]
     known, shown = [clicks for clicks, _ in clicked], [points for _, points in clicked]
     initial_windows = plan_windows(bank.crop_grid(model.view), shown)
     bank.encode(model.view, initial_windows)
     routes = routes_of(model, bank, initial_windows, known, shown)
-    return iter([(route, (initial, own)) for initial, (route, own) in zip(initial_windows, routes, strict=True)])
+    return [(route, (initial, own)) for initial, (route, own) in zip(initial_windows, routes, strict=True)]

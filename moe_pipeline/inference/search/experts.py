@@ -36,7 +36,7 @@ def class_searches(model: Mixture, search: SearchOptions) -> list[ClassSearch]:
     if not able:
         raise PromptError(
             "no expert of this model can propose prompts. Give --prompts FILE, or train a click proposer: "
-            "`moe finetune` without --no-click proposer, then `moe train-gate`"
+            "`moe finetune` without --no-click-proposer, then `moe train-gate`"
         )
     unknown = [name for name in search.experts if not any(_is_called(e.name, name) for _, e, _ in able)]
     if unknown:

@@ -11,23 +11,25 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.components import label_components
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.model.moe.click_proposer import best_place, neighbourhood
+from moe_pipeline.records.foundation import Sides
 
-_OVERLAP = 0.25  # of the cube's edge, between neighbouring windows
+_OVERLAP = 0.25  # of the crop's edges, between neighbouring windows
 _WARM = 0.3  # of the hottest neighbourhood: what else may be an object of the class
 
 
-def covering_windows(crop_grid: CropGrid, step: int) -> list[WindowIndex]:
+def covering_windows(crop_grid: CropGrid, steps: Sides) -> list[WindowIndex]:
     """Windows that overlap and cover an image.
 
     Args:
         crop_grid: of the view.
-        step: the windows lie this many low-resolution voxels apart, or a multiple of it.
+        steps: the windows lie these many low-resolution voxels apart along each axis, or a multiple of it.
     """
     axes = []
-    for low, high in zip(crop_grid.lowest.tolist(), crop_grid.highest.tolist(), strict=True):
-        steps = -(-(high - low) // step)  # from the first window to the last
-        count = -(-steps // max(1, int(crop_grid.window * (1 - _OVERLAP)) // step)) + 1
-        axes.append([low + step * place for place in np.linspace(0, steps, count).round().astype(int).tolist()])
+    ends = zip(crop_grid.lowest.tolist(), crop_grid.highest.tolist(), crop_grid.window, steps, strict=True)
+    for low, high, side, step in ends:
+        way = -(-(high - low) // step)  # steps from the first window to the last
+        count = -(-way // max(1, int(side * (1 - _OVERLAP)) // step)) + 1
+        axes.append([low + step * place for place in np.linspace(0, way, count).round().astype(int).tolist()])
     return list(product(*axes))
 
 
@@ -37,43 +39,46 @@ class HeatGrid:
 
     Attributes:
         crop_grid: of the expert's view.
-        side: low-resolution voxels of a heat map along a window.
+        sides: voxels of a heat map along the edges of a window.
     """
 
     crop_grid: CropGrid
-    side: int
+    sides: Sides
 
     @property
-    def step(self) -> int:
-        """Low-resolution voxels of the crop grid along one voxel of the heat map."""
-        return self.crop_grid.window // self.side
+    def steps(self) -> Sides:
+        """Low-resolution voxels of the crop grid along the edges of one voxel of the heat map."""
+        x, y, z = (low // side for low, side in zip(self.crop_grid.window, self.sides, strict=True))
+        return x, y, z
 
     @property
     def low_res_mm(self) -> float:
-        """Edge of a low-resolution voxel of heat."""
-        return self.step * self.crop_grid.geometry.spacing_mm[0]
+        """Longest edge of a voxel of heat."""
+        return max(step * mm for step, mm in zip(self.steps, self.crop_grid.geometry.spacing_mm, strict=True))
 
     def windows(self) -> list[WindowIndex]:
         """Windows that overlap and cover the image, each on whole low-resolution voxels of heat."""
-        return covering_windows(self.crop_grid, self.step)
+        return covering_windows(self.crop_grid, self.steps)
 
     def combined(self, heats: dict[WindowIndex, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Mean of the windows' heat (G, G, G) over the whole image, the less weight the nearer a window's face."""
+        """Mean of the windows' heat (*G) over the whole image, the less weight the nearer a window's face."""
         first = self.crop_grid.lowest
         last = np.array(list(heats)).max(axis=0)
-        total = np.zeros((last - first) // self.step + self.side, np.float32)
+        total = np.zeros((last - first) // self.steps + self.sides, np.float32)
         weights = np.zeros_like(total)
-        along = 1 - np.abs(np.arange(self.side) - (self.side - 1) / 2) / ((self.side + 1) / 2)
-        importance = (along[:, None, None] * along[:, None] * along).astype(np.float32)
+        x, y, z = (1 - np.abs(np.arange(side) - (side - 1) / 2) / ((side + 1) / 2) for side in self.sides)
+        importance = (x[:, None, None] * y[:, None] * z).astype(np.float32)
         for start, heat in heats.items():
-            place = tuple(slice(a, a + self.side) for a in (np.asarray(start) - first) // self.step)
+            at = ((np.asarray(start) - first) // self.steps).tolist()
+            place = tuple(slice(a, a + side) for a, side in zip(at, self.sides, strict=True))
             total[place] += importance * heat
             weights[place] += importance
         return np.divide(total, weights, out=total, where=weights > 0)
 
     def place_mm(self, voxel: NDArray[np.floating], start: NDArray[np.integer] | WindowIndex) -> NDArray[np.float64]:
         """RAS world of a fractional voxel of heat (3,), counted from a window's first low-resolution voxel."""
-        return self.crop_grid.geometry.voxel_to_world(np.asarray(start) + self.step * (voxel + 0.5) - 0.5)
+        low_res_voxel = np.asarray(start) + np.asarray(self.steps) * (voxel + 0.5) - 0.5
+        return self.crop_grid.geometry.voxel_to_world(low_res_voxel)
 
 
 def hottest(heat: NDArray[np.float32], most: int) -> Iterator[NDArray[np.float64]]:

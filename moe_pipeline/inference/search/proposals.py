@@ -58,6 +58,7 @@ class Missing:
         expert: who looked for it.
         message: why there is none.
         out of distribution: whether the expert's OOD detector does not know the image.
+        source: of the prompt that it would have got.
     """
 
     class_id: int
@@ -65,6 +66,7 @@ class Missing:
     expert: str
     message: str
     out_of_distribution: bool
+    source: str = SOURCE
 
 
 def settle(model: Mixture, bank: CropBank, proposals: list[Proposal]) -> tuple[list[Proposal], dict[Key, Missing]]:

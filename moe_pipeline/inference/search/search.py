@@ -23,8 +23,12 @@ _WORTH_A_LOOK = 0.1  # chance in any window from which a class is looked at agai
 _FOUND = 0.5  # chance in that crop from which it is there
 _TRIES = 3  # places per class that are looked at again before it is called absent
 _FAR_OUT = 2.0  # times its OOD detector's limit: an expert from which all of the scan is farther does not look
-_STEP = 2  # low-resolution voxels, as heat maps have them: an expert in the foundation's view shares the windows
-_NEAR = 0.15  # of the cube's edge: how far the second look at one of several objects may move
+_STEPS = (
+    2,
+    2,
+    2,
+)  # low-resolution voxels, as heat maps have them: an expert in the foundation's view shares the windows
+_NEAR = 0.15  # of the crop's longest edge: how far the second look at one of several objects may move
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,10 @@ def _ood_scores(model: Mixture, bank: CropBank) -> list[float]:
     if model.router is None:
         return [0.0] * len(model.experts)
     crop_grid = bank.crop_grid(model.view)
-    centre = torch.full((1, 1, 3), model.view.size_voxels / 2, device=model.device)
+    centre = torch.tensor(model.view.size_voxels, device=model.device)[None, None] / 2  # (1, 1, 3)
     label = torch.ones(1, 1, dtype=torch.long, device=model.device)
     lowest: torch.Tensor | None = None
-    for start in covering_windows(crop_grid, _STEP):
+    for start in covering_windows(crop_grid, _STEPS):
         features = prompt_features(model.foundation, bank.crop(model.view, start).embedding, centre, label)  # (1, 5C)
         strange = model.router.ood_scores(features)[0]  # (N,)
         lowest = strange if lowest is None else torch.minimum(lowest, strange)
@@ -96,7 +100,8 @@ def _found(bank: CropBank, wanted: ClassSearch) -> dict[int, list[Proposal]]:
     view, click_proposer = wanted.expert.view, wanted.click_proposer
     crop_grid = bank.crop_grid(view)
     config = click_proposer.net.config
-    grid = HeatGrid(crop_grid, config.upscaling * bank.foundation.grid_size)
+    x, y, z = (config.upscaling * side for side in bank.foundation.geometry.grid_size)
+    grid = HeatGrid(crop_grid, (x, y, z))
     columns = [k for k, c in enumerate(click_proposer.classes) if c in wanted.classes]
     heats: dict[int, dict[WindowIndex, NDArray[np.float32]]] = {k: {} for k in columns}
     chances: dict[int, float] = defaultdict(float)
@@ -136,9 +141,10 @@ def _closer_look(
     heat, chance = wanted.click_proposer.look(bank.crop(view, start).embedding)
     field = heat[k]
     if not alone:
-        voxels = np.argwhere(np.ones(field.shape, dtype=bool)).astype(float)  # (G^3, 3)
+        voxels = np.argwhere(np.ones(field.shape, dtype=bool)).astype(float)  # (places, 3)
         gaps = np.linalg.norm(grid.place_mm(voxels, start) - place_mm, axis=1).reshape(field.shape)
-        field = torch.where(torch.from_numpy(gaps <= max(_NEAR * view.extent_mm, 2 * grid.low_res_mm)), field, 0.0)
+        reach_mm = max(_NEAR * float(crop_grid.extent_mm.max()), 2 * grid.low_res_mm)
+        field = torch.where(torch.from_numpy(gaps <= reach_mm), field, 0.0)
     low_res_voxel = best_place(field[None])[0].double().numpy()
     class_id = list(wanted.click_proposer.classes)[k]
     return Proposal(wanted, class_id, _inside(bank, grid.place_mm(low_res_voxel, start)), float(chance[k]))

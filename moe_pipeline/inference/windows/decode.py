@@ -14,6 +14,8 @@ from moe_pipeline.mixture.claims import PromptWindow, claim_evidence, first_mask
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.selector import GENERAL, Route
+from moe_pipeline.prompts.prompt import BoxPrompt
+from moe_pipeline.records.foundation import Sides
 
 Clicks = tuple[NDArray[np.float64], NDArray[np.int64]]
 """(n, 3) RAS world in mm, and (n,) labels."""
@@ -27,6 +29,8 @@ def decode(
     clicks: Clicks,
     mask: NDArray[np.float32],
     mirror_axes: tuple[int, ...],
+    box: BoxPrompt | None = None,
+    text: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Low-resolution logits of one object, averaged over those mirror images of the crop that the decoder knows.
 
@@ -35,14 +39,20 @@ def decode(
         decoder: general or expert.
         crop: encoded.
         clicks: those outside the crop are left out.
-        mask: previous logits (l, l, l), zeros before the first answer.
+        mask: previous logits (*low), zeros before the first answer.
         mirror_axes: along which the decoder knows mirror images.
+        box: around the object, for a foundation that takes boxes; what of it lies in the crop is shown.
+        text: what is wanted, for a foundation that takes text, (1, C).
 
     Returns:
-        (l, l, l).
+        (*low).
     """
+    corners = None if box is None else box_in_crop(box, crop)
+    if box is not None and corners is not None:
+        clicks = box.without_centre(*clicks)
     coordinates, labels = in_crop(clicks, crop)
-    previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, l, l, l)
+    previous = torch.from_numpy(mask)[None, None].to(crop.embedding.device)  # (1, 1, *low)
+    wording = None if text is None else torch.from_numpy(text).to(crop.embedding.device)
     size = crop.crop_grid.view.size_voxels
     answers = []
     for axes, embedding in zip(FLIPS, crop.mirrored, strict=False):
@@ -50,7 +60,8 @@ def decode(
             continue
         there = _mirrored(coordinates, axes, size)
         spatial = [axis + 2 for axis in axes]
-        prompts = foundation.embed_prompts((there, labels), mask=previous.flip(spatial))
+        boxes = None if corners is None else _mirrored(corners, axes, size).sort(1).values
+        prompts = foundation.embed_turn((there, labels), previous.flip(spatial), boxes, wording)
         logits, _ = decoder.decode(decoder.prepare(embedding), prompts).answer()
         answers.append(logits.float().flip(spatial))
     answer: NDArray[np.float32] = torch.stack(answers).mean(0)[0, 0].cpu().numpy()
@@ -70,12 +81,27 @@ def in_crop(clicks: Clicks, crop: EncodedCrop) -> tuple[Tensor, Tensor]:
     return coordinates, torch.from_numpy(clicks[1][within]).long()[None].to(device)
 
 
-def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: int) -> Tensor:
+def box_in_crop(box: BoxPrompt, crop: EncodedCrop) -> Tensor | None:
+    """The part of a box that a crop shows; None where it shows nothing of it.
+
+    Returns:
+        Lowest and highest corner, (1, 2, 3) voxels of the crop, on the crop's device.
+    """
+    size = np.asarray(crop.crop_grid.view.size_voxels)
+    voxels = crop.crop_grid.cube(crop.start).world_to_voxel(box.corners_mm)  # (8, 3)
+    lowest, highest = voxels.min(axis=0), voxels.max(axis=0)
+    if (lowest > size - 0.5).any() or (highest < -0.5).any():
+        return None
+    shown = np.clip(np.stack([lowest, highest]), 0, size - 1)  # (2, 3)
+    return torch.from_numpy(shown).float()[None].to(crop.embedding.device)
+
+
+def _mirrored(coordinates: Tensor, axes: tuple[int, ...], size: Sides) -> Tensor:
     if not axes:
         return coordinates
     there = coordinates.clone()
     for axis in axes:
-        there[..., axis] = size - 1 - coordinates[..., axis]
+        there[..., axis] = size[axis] - 1 - coordinates[..., axis]
     return there
 
 
@@ -154,11 +180,17 @@ def decided_route(
     expert, first = model.experts[named.expert - 1], (known[0][:1], known[1][:1])
     seen, own = bank.crop(model.view, windows[0]), bank.crop(expert.view, windows[1])
     general_window, own_window = (
-        PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.view.spacing_mm)
+        PromptWindow(crop.embedding, in_crop(first, crop)[0][0, 0], crop.crop_grid.voxels.spacing_mm)
         for crop in (seen, own)
     )
-    general = first_mask(model.foundation, model.foundation.decoder, general_window)
-    answer = first_mask(model.foundation, expert.decoder, own_window)
+    place = known[0][0].tobytes()  # further clicks leave the first answers as they are
+    decoder, spoken = model.foundation.decoder, expert.decoder
+    general = bank.once(
+        (decoder, model.view, windows[0], place), lambda: first_mask(model.foundation, decoder, general_window)
+    )
+    answer = bank.once(
+        (spoken, expert.view, windows[1], place), lambda: first_mask(model.foundation, spoken, own_window)
+    )
     ood = model.ood_score(named.expert, seen.embedding, *in_crop(known, seen))
     return model.decided(
         named, claim_evidence(answer, general, expert.click_proposer, own_window, ood, head.ood_detector)

@@ -1,9 +1,10 @@
 """Encoded crops of one case: each is encoded once and answers every prompt that it shows."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,22 +18,25 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
 
 _GPU_BATCH = 4
-MOST_BYTES = 512 << 20  # of embeddings kept; more are encoded again
+_MOST_KEPT = 64
+_Kept = TypeVar("_Kept")
+MOST_BYTES = 512 << 20
+"""Of embeddings that a prediction keeps; more are encoded again."""
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
-"""Axes of the cube that are mirrored in each look at it; the first look is the cube itself."""
+"""Axes of the crop that are mirrored in each look at it; the first look is the crop itself."""
 ALL_AXES = (0, 1, 2)
 """Along which the general expert is shown mirror images: it names no side, and nano learnt from turned volumes."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedCrop:
-    """What the foundation knows of one cube.
+    """What the foundation knows of one crop.
 
     Attributes:
         crop_grid: of the view.
         start: first low-resolution voxel.
-        mirrored: (1, C, g, g, g) each, in the order of `FLIPS`; only the first without flips.
-        blank: whether the cube showed no contrast at all, so that nothing can be told from it.
+        mirrored: (1, C, *grid) each, in the order of `FLIPS`; only the first without flips.
+        blank: whether the crop showed no contrast at all, so that nothing can be told from it.
     """
 
     crop_grid: CropGrid
@@ -42,7 +46,7 @@ class EncodedCrop:
 
     @property
     def embedding(self) -> Tensor:
-        """Of the cube as it is, (1, C, g, g, g)."""
+        """Of the crop as it is, (1, C, *grid)."""
         return self.mirrored[0]
 
 
@@ -54,15 +58,26 @@ class CropBank:
         foundation: its encoder is asked.
         device: where it lives.
         tta: also look at mirror images.
+        most_bytes: of embeddings kept; more are encoded again.
     """
 
-    def __init__(self, image: Volume, foundation: Foundation, device: torch.device, *, tta: bool = False) -> None:
+    def __init__(
+        self,
+        image: Volume,
+        foundation: Foundation,
+        device: torch.device,
+        *,
+        tta: bool = False,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self.most_bytes = most_bytes
         self.image = image
         self.foundation = foundation
         self.device = device
         self.flips = FLIPS if tta else FLIPS[:1]
         self.n_encoded = 0
         self._crop_grids: dict[View, CropGrid] = {}
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._crops: OrderedDict[tuple[View, WindowIndex], EncodedCrop] = OrderedDict()
 
     def fits(self, image: Volume, foundation: Foundation, *, tta: bool) -> bool:
@@ -76,7 +91,7 @@ class CropBank:
     def crop_grid(self, view: View) -> CropGrid:
         """The low-resolution voxels on which all crops of a view stand."""
         if view not in self._crop_grids:
-            window = self.foundation.low_resolution_size
+            window = self.foundation.geometry.low_resolution_size
             self._crop_grids[view] = CropGrid(self.image.geometry, view, window)
         return self._crop_grids[view]
 
@@ -114,7 +129,7 @@ class CropBank:
     def _cubes(self, crop_grid: CropGrid, starts: list[WindowIndex]) -> NDArray[np.float32]:
         return np.stack(
             [extract_crop(self.image, crop_grid.cube(start), crop_grid.view) for start in starts]
-        )  # (b, S, S, S)
+        )  # (b, *crop)
 
     def _add(self, crop_grid: CropGrid, starts: list[WindowIndex], cubes: NDArray[np.float32]) -> None:
         mirrored = [self._encode(cubes, axes) for axes in self.flips]
@@ -126,16 +141,25 @@ class CropBank:
 
     @torch.no_grad()
     def _encode(self, cubes: NDArray[np.float32], flipped: tuple[int, ...]) -> Tensor:
-        images = torch.from_numpy(cubes)[:, None].to(self.device)  # (b, 1, S, S, S)
+        images = torch.from_numpy(cubes)[:, None].to(self.device)  # (b, 1, *crop)
         embedding: Tensor = self.foundation.encode(images.flip([axis + 2 for axis in flipped]))
-        return embedding  # (b, C, g, g, g)
+        return embedding  # (b, C, *grid)
 
     def _forget(self, n_new: int) -> None:
         """Drop the crops that were used longest ago, but none of the newest."""
         each = sum(image.nbytes for image in next(iter(self._crops.values())).mirrored)
-        most = max(MOST_BYTES // each, n_new)
+        most = max(self.most_bytes // each, n_new)
         while len(self._crops) > most:
             self._crops.popitem(last=False)
+
+    def once(self, key: Hashable, work: Callable[[], _Kept]) -> _Kept:
+        """What some work on these crops gives, done again only if it was long ago; the key says all it depends on."""
+        if key not in self._kept:
+            self._kept[key] = work()
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        found: _Kept = self._kept[key]
+        return found
 
     def __iter__(self) -> Iterator[EncodedCrop]:
         return iter(self._crops.values())

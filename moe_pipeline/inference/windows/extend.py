@@ -1,6 +1,6 @@
 """Following an object out of the crop: half a crop further wherever its mask touches a face."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from moe_pipeline.imaging.components import label_components
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.inference.windows.stitch import StitchedLogits, Windows, stitch
 
-_DEEPEST_CAP = 0.25  # of the cube's edge
+_DEEPEST_CAP = 0.25  # of the crop's edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class BoundaryContact:
         window: whose face it is.
         axis: across it.
         sign: 1 at the window's end, -1 at its beginning.
-        low-resolution voxels: (l, l) of the mask, along the other axes, with nothing known beyond.
+        voxels: low-resolution voxels of the mask along the other axes, with nothing known beyond.
     """
 
     window: WindowIndex
@@ -33,7 +33,7 @@ class BoundaryContact:
     def step(self, crop_grid: CropGrid) -> WindowIndex:
         """The window half a window further."""
         moved = np.array(self.window)
-        moved[self.axis] += self.sign * crop_grid.half
+        moved[self.axis] += self.sign * crop_grid.half[self.axis]
         return crop_grid.clamped(moved)
 
 
@@ -65,11 +65,13 @@ def with_end_caps(stitched: StitchedLogits, contacts: Iterable[BoundaryContact])
         contacts: where the object goes on, as far as is known.
     """
     logits = stitched.logits.copy()
+    spacing_mm = stitched.crop_grid.geometry.spacing_mm
     for contact in contacts:
-        window = logits[_place(stitched, contact.window)]  # (l, l, l), a view
-        inward = np.moveaxis(window, contact.axis, 0)[:: -contact.sign]  # (depth, l, l), from the face
-        to_rim = ndimage.distance_transform_edt(np.pad(contact.voxels, 1))[1:-1, 1:-1]
-        depth = min(float(to_rim.max()), _DEEPEST_CAP * stitched.crop_grid.window)
+        window = logits[_place(stitched, contact.window)]  # (*low), a view
+        inward = np.moveaxis(window, contact.axis, 0)[:: -contact.sign]  # (depth, ...), from the face
+        across = [spacing_mm[axis] / spacing_mm[contact.axis] for axis in range(3) if axis != contact.axis]
+        to_rim = ndimage.distance_transform_edt(np.pad(contact.voxels, 1), sampling=across)[1:-1, 1:-1]
+        depth = min(float(to_rim.max()), _DEEPEST_CAP * stitched.crop_grid.window[contact.axis])
         from_middle = 1 - to_rim / to_rim.max()  # 0 in the middle of the cut, nearly 1 at its rim
         missing = depth * (1 - np.sqrt(1 - from_middle**2))  # low-resolution voxels that a half ball leaves free
         for layer in range(int(np.ceil(depth))):
@@ -81,14 +83,14 @@ def with_end_caps(stitched: StitchedLogits, contacts: Iterable[BoundaryContact])
 def _open_voxels(
     stitched: StitchedLogits, mask: NDArray[np.bool_], window: WindowIndex, axis: int, sign: int
 ) -> NDArray[np.bool_] | None:
-    size = stitched.crop_grid.window
+    size = stitched.crop_grid.window[axis]
     beyond = window[axis] + (size if sign > 0 else -1)  # in low-resolution voxels of the crop grid
     if not 0 <= beyond < stitched.crop_grid.geometry.shape[axis]:
         return None
     place = list(_place(stitched, window))
     contact = place[axis].stop - 1 if sign > 0 else place[axis].start
     place[axis] = slice(contact, contact + 1)
-    voxels: NDArray[np.bool_] = mask[tuple(place)].squeeze(axis)  # (l, l)
+    voxels: NDArray[np.bool_] = mask[tuple(place)].squeeze(axis)  # (*low) without the axis
     if 0 <= contact + sign < mask.shape[axis]:
         place[axis] = slice(contact + sign, contact + sign + 1)
         voxels = voxels & ~stitched.known[tuple(place)].squeeze(axis)
@@ -96,8 +98,8 @@ def _open_voxels(
 
 
 def _place(stitched: StitchedLogits, window: WindowIndex) -> tuple[slice, slice, slice]:
-    size = stitched.crop_grid.window
-    x, y, z = (slice(first, first + size) for first in (np.array(window) - stitched.corner).tolist())
+    firsts = (np.array(window) - stitched.corner).tolist()
+    x, y, z = (slice(first, first + side) for first, side in zip(firsts, stitched.crop_grid.window, strict=True))
     return x, y, z
 
 
@@ -106,8 +108,8 @@ _SAME_OBJECT = 0.6
 limits were worse on nano's zero-shot sets."""
 
 Ask = Callable[[WindowIndex, NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
-"""Given a window, what is known of its logits (l, l, l; 0 where nothing is) and a voxel (3,) of it inside the object,
-the decoder's logits (l, l, l)."""
+"""Given a window, what is known of its logits (*low; 0 where nothing is) and a voxel (3,) of it inside the object,
+the decoder's logits (*low)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ def extend_windows(
         known = stitched.read(box, stitched.known, fill=False)
         expected = np.zeros(known.shape, np.float32) if prior is None else prior.read(box, prior.logits, fill=0)
         inside = stitched.read(box, mask, fill=False)
-        answer = ask(step, np.where(known, stitched.read(box, stitched.logits, fill=0), expected), _deepest(inside))
+        place = _deepest(inside, crop_grid.geometry.spacing_mm)
+        answer = ask(step, np.where(known, stitched.read(box, stitched.logits, fill=0), expected), place)
         touching = connected(answer > 0, np.argwhere(inside))
         if _agreement(touching & known, inside) < _SAME_OBJECT:
             refused.add(step)
@@ -206,13 +209,12 @@ def _agreement(answer: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
     return 2 * float((answer & known).sum()) / max(float(answer.sum() + known.sum()), 1.0)
 
 
-def _deepest(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _deepest(inside: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.int64]:
     """The voxel (3,) farthest from the mask's border, away from the window's faces where the mask allows it."""
-    window = inside.shape[0]
-    quarter = window // 4
+    middle = tuple(slice(side // 4, side - side // 4) for side in inside.shape)
     inner = np.zeros_like(inside)
-    middle = slice(quarter, window - quarter)
-    inner[middle, middle, middle] = inside[middle, middle, middle]
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1]
+    inner[middle] = inside[middle]
+    edges = np.asarray(spacing_mm) / min(spacing_mm)
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=edges)[1:-1, 1:-1, 1:-1]
     wanted = np.where(inner if inner.any() else inside, depth, -1.0)
     return np.array(np.unravel_index(int(wanted.argmax()), inside.shape))

@@ -13,8 +13,9 @@ _MOST_PER_AXIS = 24  # candidate positions; beyond, every so manieth is tried
 def plan_windows(crop_grid: CropGrid, prompts_mm: Sequence[NDArray[np.float64]]) -> list[WindowIndex]:
     """A window for each prompt.
 
-    Greedy: the window that shows most of the prompts left, moved to their middle, then the next one. In the end every
-    prompt takes the one that shows it best. The windows depend on the prompts alone.
+    Greedy: the window that shows most of the prompts left, moved to the middle of their first clicks, then the next
+    one. In the end every prompt takes the one that shows it best. The windows depend on the prompts alone, and that of
+    a single prompt stays where its first click put it while it shows all further ones well.
 
     Args:
         crop_grid: of the view.
@@ -27,7 +28,7 @@ def plan_windows(crop_grid: CropGrid, prompts_mm: Sequence[NDArray[np.float64]])
         return []
     points = [_that_fit(crop_grid, clicks) for clicks in prompts_mm]
     ranges = np.stack([crop_grid.starts_showing(some) for some in points])  # (p, 2, 3)
-    wanted = np.array([crop_grid.around((some.min(axis=0) + some.max(axis=0)) / 2) for some in points])  # (p, 3)
+    wanted = np.array([crop_grid.around(some[0]) for some in points])  # (p, 3)
     chosen: list[WindowIndex] = []
     left = np.ones(len(ranges), dtype=bool)
     while left.any():

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.views import view_grid
 from moe_pipeline.inference.windows.extend import connected, in_image
 from moe_pipeline.inference.windows.stitch import FAR_OUTSIDE, StitchedLogits, as_box
 from moe_pipeline.inference.windows.to_image import image_box, logits_in
@@ -12,9 +13,9 @@ from moe_pipeline.presets import zoom_steps_mm
 from moe_pipeline.records.foundation import View
 
 _SMALL = 0.25
-"""Part of the cube's edge: an object that is smaller is seen from nearer,"""
+"""Part of the crop's edges: an object that is smaller is seen from nearer,"""
 _FILLS = 0.35
-"""in the finest view in which it fills no more than this part."""
+"""in the finest view in which it fills no more than this part; by an image's own voxels whatever it fills there."""
 
 
 def closer_view(stitched: StitchedLogits, seeds: NDArray[np.int64]) -> tuple[View, NDArray[np.float64]] | None:
@@ -27,26 +28,37 @@ def closer_view(stitched: StitchedLogits, seeds: NDArray[np.int64]) -> tuple[Vie
     Returns:
         None if the object is not small, nothing was found, or there is no finer view in which it fits.
     """
-    view = stitched.crop_grid.view
+    crop_grid = stitched.crop_grid
     mask = connected((stitched.logits > 0) & in_image(stitched), seeds - stitched.corner)
     voxels = np.argwhere(mask)
     if not len(voxels):
         return None
     first, last = voxels.min(axis=0), voxels.max(axis=0)
-    extent_mm = float((last - first + 1).max()) * stitched.crop_grid.geometry.spacing_mm[0]
-    if extent_mm > _SMALL * view.extent_mm:
+    extent_mm = (last - first + 1) * np.asarray(crop_grid.geometry.spacing_mm)
+    if (extent_mm > _SMALL * crop_grid.extent_mm).any():
         return None
-    for spacing_mm in zoom_steps_mm():
-        if spacing_mm < view.spacing_mm and extent_mm <= _FILLS * spacing_mm * view.size_voxels:
-            finer = view.model_copy(update={"spacing_mm": spacing_mm})
+    for finer in finer_views(crop_grid):
+        if (
+            finer.spacing_mm == "native"
+            or (extent_mm <= _FILLS * CropGrid(crop_grid.image, finer, crop_grid.window).extent_mm).all()
+        ):
             return finer, stitched.geometry.voxel_to_world((first + last) / 2)
     return None
+
+
+def finer_views(crop_grid: CropGrid) -> list[View]:
+    """Finer views than that of a crop grid, the finest first. One that is fitted to the image has the image's own."""
+    view = crop_grid.shown
+    if crop_grid.view.spacing_mm == "fitted":
+        native = view.model_copy(update={"spacing_mm": "native"})
+        return [native] if min(view_grid(crop_grid.image, native).spacing_mm) < min(view.edges_mm) else []
+    return [view.with_finest(mm) for mm in zoom_steps_mm() if mm < min(view.edges_mm)]
 
 
 def mean_of_views(
     closer: NDArray[np.float32], crop_grid: CropGrid, start: WindowIndex, first: StitchedLogits
 ) -> NDArray[np.float32]:
-    """The mean of a closer look, logits (l, l, l), and of the first one, where that reaches.
+    """The mean of a closer look, logits (*low), and of the first one, where that reaches.
 
     A network that was trained on one spacing sees less well on another: alone, closer looks lose as often as they win.
 
@@ -60,9 +72,12 @@ def mean_of_views(
     return np.where(np.isnan(there), closer, (closer + there) / 2).astype(np.float32)
 
 
-def farther_views(view: View) -> list[View]:
-    """Coarser views, the finest first."""
-    return [view.model_copy(update={"spacing_mm": mm}) for mm in zoom_steps_mm() if mm > view.spacing_mm]
+def farther_views(crop_grid: CropGrid) -> list[View]:
+    """Coarser views than that of a crop grid, the finest first; none where it is fitted to the image."""
+    view = crop_grid.shown
+    if crop_grid.view.spacing_mm == "fitted":
+        return []
+    return [view.with_finest(mm) for mm in zoom_steps_mm() if mm > min(view.edges_mm)]
 
 
 def is_wide(stitched: StitchedLogits, seeds: NDArray[np.int64]) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.crop_grid import CropGrid, WindowIndex
 from moe_pipeline.imaging.geometry import Box, Geometry
+from moe_pipeline.records.foundation import Sides
 
 FAR_OUTSIDE = -30.0
 """A logit beyond all that a decoder was asked for."""
@@ -17,7 +18,7 @@ _EXTENSION_WEIGHT = 0.2  # of a window without clicks, against 1 of one with
 _PRIOR_WEIGHT = 1e-3  # of a coarser answer, against 1 of a window's at its middle
 
 Windows = dict[WindowIndex, NDArray[np.float32]]
-"""Logits (l, l, l) by window."""
+"""Logits (*low) by window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def stitch(
         importance = weight * _importance_map(crop_grid.window)
         for start, logits in some.items():
             place = tuple(
-                slice(a - first, a - first + crop_grid.window) for a, (first, _) in zip(start, box, strict=True)
+                slice(a - first, a - first + side)
+                for a, (first, _), side in zip(start, box, crop_grid.window, strict=True)
             )
             total[place] += importance * logits
             weights[place] += importance
@@ -111,9 +113,8 @@ def _around(boxes: list[Box]) -> Box:
 
 
 @cache
-def _importance_map(window: int) -> NDArray[np.float32]:
-    """Falls from 1 in the middle of a window to nearly 0 at its faces, (l, l, l)."""
-    middle = (window - 1) / 2
-    along = (1 - np.abs(np.arange(window) - middle) / (middle + 1)) ** 2
-    product = along[:, None, None] * along[:, None] * along
+def _importance_map(window: Sides) -> NDArray[np.float32]:
+    """Falls from 1 in the middle of a window to nearly 0 at its faces, (*low)."""
+    x, y, z = ((1 - np.abs(np.arange(side) - (side - 1) / 2) / ((side - 1) / 2 + 1)) ** 2 for side in window)
+    product = x[:, None, None] * y[:, None] * z
     return np.asarray(product, dtype=np.float32)

@@ -40,32 +40,39 @@ class ClickProposer(nn.Module):
         self.absence = nn.Linear(2 * hidden, config.n_classes)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Log probabilities of where to click: (B, C, g, g, g) -> (B, K, G^3 + 1) with G = upscaling * g.
+        """Log probabilities of where to click: (B, C, *g) -> (B, K, places + 1).
+
+        The places are those of a grid of G = upscaling * g along each axis.
 
         The last place is "absent". Each row is a distribution, so what the low-resolution voxels share is the chance
         of the class. Channels of the embedding beyond C, the details of low-resolution voxels, are not looked at.
         """
-        grid = linear(self.enter, channels_last(embedding[:, : self.config.width]))  # (B, g, g, g, h)
+        grid = linear(self.enter, channels_last(embedding[:, : self.config.width]))  # (B, *g, h)
         for norm, mixer in zip(self.norms, self.mixers, strict=True):
             grid = grid + channels_last(functional.gelu(mixer(channels_first(norm(grid)))))
-        grid = self.leave(grid)  # (B, g, g, g, h)
-        tokens = grid.flatten(1, 3)  # (B, g^3, h)
+        grid = self.leave(grid)  # (B, *g, h)
+        tokens = grid.flatten(1, 3)  # (B, tokens, h)
         absent = linear(self.absence, torch.cat((tokens.mean(1), tokens.amax(1)), dim=1))  # (B, K)
-        voxels = self._fine(linear(self.voxels, grid)).flatten(2)  # (B, K, G^3)
+        voxels = self._fine(linear(self.voxels, grid)).flatten(2)  # (B, K, places)
         return torch.cat((voxels, absent[:, :, None]), dim=2).float().log_softmax(2)
 
     def _fine(self, octants: Tensor) -> Tensor:
-        """(B, g, g, g, K * u^3) -> (B, K, G, G, G)."""
-        batch, g, u = len(octants), octants.shape[1], self.config.upscaling
-        octants = octants.reshape(batch, g, g, g, self.config.n_classes, u, u, u)
-        return octants.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(batch, self.config.n_classes, g * u, g * u, g * u)
+        """(B, *g, K * u^3) -> (B, K, *G)."""
+        u, grid = self.config.upscaling, octants.shape[1:4]
+        octants = octants.reshape(len(octants), *grid, self.config.n_classes, u, u, u)
+        sides = (u * side for side in grid)
+        return octants.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(len(octants), self.config.n_classes, *sides)
 
 
-def heat_maps(log_places: Tensor) -> tuple[Tensor, Tensor]:
-    """Split a click proposer's output: chance of each low-resolution voxel, (B, K, G, G, G), and of absence, (B, K)."""
-    places = log_places.exp()
-    side = round((places.shape[2] - 1) ** (1 / 3))
-    return places[:, :, :-1].reshape(*places.shape[:2], side, side, side), places[:, :, -1]
+def heat_maps(proposer: ClickProposer, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """What a click proposer makes of embeddings (B, C, *g).
+
+    Returns:
+        Chance of each low-resolution voxel, (B, K, *G), and of absence, (B, K).
+    """
+    places = proposer(embedding).exp()
+    sides = (proposer.config.upscaling * side for side in embedding.shape[2:])
+    return places[:, :, :-1].reshape(*places.shape[:2], *sides), places[:, :, -1]
 
 
 def neighbourhood(heat: Tensor) -> Tensor:

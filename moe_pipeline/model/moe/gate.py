@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moe_pipeline.model.geometry import Sides
+
 N_FEATURE_GROUPS = 5
 N_IMAGE_GROUPS = 2
 """The first groups describe the image alone: what the OOD detectors look at."""
@@ -13,21 +15,22 @@ N_IMAGE_GROUPS = 2
 _SMALLEST_SCALE = 1e-6  # of a feature that never changes
 
 
-def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, points: tuple[Tensor, Tensor], size: int) -> Tensor:
+def gate_features(
+    embedding: Tensor, sparse: Tensor, dense: Tensor, points: tuple[Tensor, Tensor], size: Sides
+) -> Tensor:
     """What the gate sees of one prompt.
 
     The paper names image and prompt embeddings without saying how they are pooled. Ours are, each of width C: mean
     and standard deviation of the image embedding over the grid, the mean image embedding at the clicks inside the
-    object (at all clicks where there is none), the mean sparse prompt embedding without the padding point, and the
-    mean dense prompt embedding.
+    object (at all clicks where there is none), the mean sparse prompt embedding, and the mean dense prompt embedding.
 
     Args:
-        embedding: (P, C, g, g, g), or (1, C, g, g, g) shared by all prompts; channels beyond C, the details of
+        embedding: (P, C, *grid), or (1, C, *grid) shared by all prompts; channels beyond C, the details of
             low-resolution voxels, are not looked at.
-        sparse: (P, n + 1, C), the padding point last.
-        dense: (P, C, g, g, g), likewise.
+        sparse: (P, n, C), every token of the prompt.
+        dense: (P, C, *grid), or broadcastable to it; channels as of the embedding.
         points: coordinates (P, n, 3), voxels of the crop in tensor axis order, and labels (P, n), 1 inside.
-        size: edge of the crop in voxels.
+        size: voxels of the crop.
 
     Returns:
         (P, 5C) float32.
@@ -35,8 +38,9 @@ def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, points: tupl
     coordinates, labels = points
     prompts, width = len(coordinates), sparse.shape[2]
     image = embedding[:, :width].float().expand(prompts, -1, -1, -1, -1)
-    flat = image.flatten(2)  # (P, C, g³)
-    place = 2 * (coordinates.float() + 0.5) / size - 1  # (P, n, 3) in (-1, 1)
+    flat = image.flatten(2)  # (P, C, tokens)
+    edges = torch.tensor(size, dtype=torch.float32, device=coordinates.device)
+    place = 2 * (coordinates.float() + 0.5) / edges - 1  # (P, n, 3) in (-1, 1)
     place = place.flip(-1)[:, :, None, None]  # (P, n, 1, 1, 3), last axis first as grid_sample wants
     at_clicks = functional.grid_sample(image, place, mode="bilinear", padding_mode="border", align_corners=False)
     inside = (labels == 1) | (labels != 1).all(1, keepdim=True)  # (P, n)
@@ -45,7 +49,7 @@ def gate_features(embedding: Tensor, sparse: Tensor, dense: Tensor, points: tupl
         flat.mean(2),
         flat.std(2),
         (at_clicks.flatten(2) * share[:, None]).sum(2),
-        sparse[:, :-1].float().mean(1),
+        sparse.float().mean(1),
         dense[:, :width].float().flatten(2).mean(2),
     )
     return torch.cat(groups, dim=1)  # (P, 5C)
@@ -55,13 +59,13 @@ def image_features(embedding: Tensor, width: int) -> Tensor:
     """What describes an image alone: mean and standard deviation over the grid of the first `width` channels.
 
     Args:
-        embedding: (B, C, g, g, g).
+        embedding: (B, C, *grid).
         width: channels that are looked at.
 
     Returns:
         (B, 2 width) float32.
     """
-    flat = embedding[:, :width].float().flatten(2)  # (B, width, g^3)
+    flat = embedding[:, :width].float().flatten(2)  # (B, width, tokens)
     return torch.cat((flat.mean(2), flat.std(2)), dim=1)
 
 

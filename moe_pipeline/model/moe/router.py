@@ -106,11 +106,13 @@ class Router(nn.Module):
         Returns:
             (P, N), above 1 where `knows` says no.
         """
-        ood_detectors = [ood_detector for ood_detector in self.ood_detectors if isinstance(ood_detector, OODDetector)]
-        ood_detectors += [added_expert.ood_detector for added_expert in self._added_experts()]
-        return torch.stack(
-            [ood_detector.distance(features) / ood_detector.limit for ood_detector in ood_detectors], dim=1
-        )
+        scores = [ood_detector.distance(features) / ood_detector.limit for ood_detector in self.all_detectors()]
+        return torch.stack(scores, dim=1)
+
+    def all_detectors(self) -> list[OODDetector]:
+        """OOD detectors of all experts, in the order of their outputs."""
+        own = [ood_detector for ood_detector in self.ood_detectors if isinstance(ood_detector, OODDetector)]
+        return [*own, *(added_expert.ood_detector for added_expert in self._added_experts())]
 
     def answering(self, features: Tensor, tau: float) -> Tensor:
         """The output that answers each prompt, (P, 5C) -> (P,) int64."""

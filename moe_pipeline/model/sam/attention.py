@@ -91,18 +91,19 @@ class RelativeAttention(nn.Module):
             bias = relative_bias(q, tables, extent, self.window_size)
         elif k.shape[2] > n:
             bias = constant_bias(q, extent, self.window_size)
-        if n >= _LARGE_WINDOW and _runs_eagerly_on_cpu(q):
-            return _attend_by_head(q[:, :, :n], k, v, bias)
+        if n >= _LARGE_WINDOW and runs_eagerly_on_cpu(q):
+            return attend_by_head(q[:, :, :n], k, v, bias)
         mask = None if bias is None else bias.whole().to(q.dtype)
         mixed = F.scaled_dot_product_attention(q[:, :, :n], k, v, attn_mask=mask)  # (W, heads, n, head)
         return mixed.transpose(1, 2).flatten(2)  # (W, n, C)
 
 
-def _runs_eagerly_on_cpu(tokens: Tensor) -> bool:
+def runs_eagerly_on_cpu(tokens: Tensor) -> bool:
+    """Whether these go through code for a CPU that makes no gradients."""
     return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def _attend_by_head(q: Tensor, k: Tensor, v: Tensor, bias: RelativeBias | None) -> Tensor:
+def attend_by_head(q: Tensor, k: Tensor, v: Tensor, bias: RelativeBias | None) -> Tensor:
     """Attention for a CPU, one head after another: their logits stay in its cache, and the products are oneDNN's.
 
     Args:

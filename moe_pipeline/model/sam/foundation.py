@@ -1,11 +1,13 @@
 """The foundation of SAM-Med3D's kind: SAM-Med3D itself, and nano, which differs in its sizes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, Points, PromptEmbedding
+from moe_pipeline.model.foundation import Foundation, Points, PromptEmbedding, PromptKind
+from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
@@ -20,6 +22,8 @@ class SamFoundation(Foundation):
         prompt_encoder: clicks and mask -> sparse (P, n + 1, C), dense (P, C, g, g, g).
         mask_decoder: embedding, sparse, dense -> logits (P, 1 | 3, l, l, l), IoU (P, 1 | 3).
     """
+
+    takes: ClassVar[frozenset[PromptKind]] = frozenset({"points", "mask"})
 
     def __init__(
         self,
@@ -38,19 +42,9 @@ class SamFoundation(Foundation):
         self.register_load_state_dict_post_hook(_bind_after_load)  # type: ignore[no-untyped-call]
 
     @property
-    def crop_size(self) -> int:
-        """Edge of the cube that is encoded, in voxels."""
-        return self.config.encoder.img_size
-
-    @property
-    def grid_size(self) -> int:
-        """Edge of the embedding, in tokens."""
-        return self.config.encoder.grid_size
-
-    @property
-    def low_resolution_size(self) -> int:
-        """Edge of the decoder's logits, and of a mask prompt."""
-        return self.config.low_resolution_size
+    def geometry(self) -> FoundationGeometry:
+        """Cubes of voxels and tokens."""
+        return self.config.geometry
 
     @property
     def embedding_width(self) -> int:
@@ -89,9 +83,17 @@ class SamFoundation(Foundation):
             raise ValueError("this foundation takes clicks and masks, no boxes and no text")
         return PromptEmbedding(*self.prompt_encoder(points=points, mask=mask))
 
-    def describe_prompts(self, points: Points, mask: Tensor) -> PromptEmbedding:
-        """Without what nano's prompts say of low-resolution voxels."""
-        return PromptEmbedding(*self.prompt_encoder.embed(points=points, mask=mask))
+    def describe_prompts(self, points: Points, boxes: Tensor | None = None) -> PromptEmbedding:
+        """Without the padding point, and without what nano's prompts say of low-resolution voxels."""
+        assert boxes is None, "no network for boxes"
+        low = self.geometry.low_resolution_size
+        none = torch.zeros(len(points[0]), 1, *low, device=points[0].device)  # as before a first answer
+        sparse, dense = self.prompt_encoder.embed(points=points, mask=none)
+        return PromptEmbedding(sparse[:, :-1], dense)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """The image encoder's products."""
+        self.image_encoder.compute_in(dtype)
 
     def bind_positions(self) -> None:
         """Give the decoder the prompt encoder's positions, so that a copy of the decoder stands alone."""

@@ -20,12 +20,12 @@ from moe_pipeline.model.nano.high_resolution_features import (
 from moe_pipeline.model.nano.mask_ranker import MaskRanker
 from moe_pipeline.model.nano.refinement_unet import RefinementUNet
 from moe_pipeline.model.nano.similarity import KEYS, SIMILARITIES, similarity
+from moe_pipeline.model.octants import low_resolution_masks
 from moe_pipeline.model.sam.two_way import TwoWayTransformer
 
 Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """The two steps of upscaling, each as weight (out, in) and bias (out)."""
 
-_TOKENS_AT_ONCE = 128
 _OTHER_TOKENS = 2  # beside those of masks and clicks: the IoU's and the padding
 
 
@@ -215,24 +215,9 @@ class MaskDecoder(Decoder):
 
     def _masks(self, image: Tensor, kernels: Tensor) -> Tensor:
         """Upscale the image tokens (P, g^3, C) and weigh their channels by (P, m, C/8): (P, m, l, l, l)."""
-        by_octant, doublings = _for_each_octant(kernels), self._doublings()
-        if image.device.type == "cpu":  # small parts stay in the cache; whole prompts where gradients need all of them
-            step = image.shape[1] if torch.is_grad_enabled() else _TOKENS_AT_ONCE
-            whole = []
-            for tokens, kernel in zip(torch.split(image, 1), torch.split(by_octant, 1), strict=True):
-                parts = [self._weighed(part, kernel, doublings) for part in torch.split(tokens, step, dim=1)]
-                whole.append(torch.cat(parts, dim=1))
-            logits = torch.cat(whole)
-        else:
-            logits = self._weighed(image, by_octant, doublings)
-        g = self.grid_size
-        logits = logits.reshape(-1, g, g, g, 2, 2, 2, 2, 2, 2, kernels.shape[1])
-        logits = logits.permute(0, 10, 1, 4, 7, 2, 5, 8, 3, 6, 9)  # (P, m, g, 2, 2, g, 2, 2, g, 2, 2)
-        return logits.reshape(logits.shape[0], logits.shape[1], 4 * g, 4 * g, 4 * g)
-
-    def _weighed(self, image: Tensor, by_octant: Tensor, doublings: Doublings) -> Tensor:
-        """Tokens (P, n, C) to the logits of octants of octants, (P, 8 * n, 8 * m)."""
-        return multiply(self.output_upscaling[4](self._upscaled(image, doublings)), by_octant)
+        act, doublings = self.output_upscaling[4], self._doublings()
+        grid = (self.grid_size, self.grid_size, self.grid_size)
+        return low_resolution_masks(image, kernels, grid, lambda part: act(self._upscaled(part, doublings)))
 
     def _upscaled(self, image: Tensor, doublings: Doublings) -> Tensor:
         """Tokens (P, n, C) to the features of octants of octants, before the last activation, (P, 8 * n, 8 * C/8)."""
@@ -248,14 +233,6 @@ class MaskDecoder(Decoder):
 def _is_unanswered(prompt_features: Tensor) -> Tensor:
     """Whether there is no earlier answer, (1 | P,): it is the first of the prompt features."""
     return (prompt_features[:, 0] == 0).flatten(1).all(1)
-
-
-def _for_each_octant(kernels: Tensor) -> Tensor:
-    """The same kernel for each of eight octants: (P, m, c) -> (P, 8 * m, 8 * c), zero between different octants."""
-    n_prompts, n_masks, width = kernels.shape
-    eight = torch.eye(8, device=kernels.device, dtype=kernels.dtype)
-    spread = eight[:, None, :, None] * kernels[:, None, :, None, :]  # (P, 8, m, 8, c)
-    return spread.reshape(n_prompts, 8 * n_masks, 8 * width)
 
 
 def _compact(dense: Tensor) -> Tensor:

@@ -15,18 +15,25 @@ _NO_POINT = -1
 
 
 class RandomPositions(nn.Module):
-    """Encodes positions by sines and cosines of fixed random directions."""
+    """Encodes positions by sines and cosines of fixed random directions.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: channels of an encoding.
+        waves: sine and cosine (2), or the sine once more (3), each of `width` / waves directions.
+    """
+
+    def __init__(self, width: int, waves: int) -> None:
         super().__init__()
+        self.waves = waves
         self.positional_encoding_gaussian_matrix: Tensor
-        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(3, width // 3))
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(3, width // waves))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Encode positions (..., 3) in [0, 1] as (..., width)."""
         directions = self.positional_encoding_gaussian_matrix
-        angles = 2 * math.pi * ((2 * positions.to(directions.dtype) - 1) @ directions)  # (..., width / 3)
-        return torch.cat([angles.sin(), angles.cos(), angles.sin()], dim=-1)
+        angles = 2 * math.pi * ((2 * positions.to(directions.dtype) - 1) @ directions)  # (..., width / waves)
+        sine = angles.sin()
+        return torch.cat([sine, angles.cos(), sine][: self.waves], dim=-1)
 
 
 class PromptEncoder(nn.Module):
@@ -43,7 +50,7 @@ class PromptEncoder(nn.Module):
         self.grid_size = config.encoder.grid_size
         self.mask_size = config.low_resolution_size
         self.swap_dense_axes = config.prompt.swap_dense_axes
-        self.pe_layer = RandomPositions(width)
+        self.pe_layer = RandomPositions(width, waves=3)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(2))  # background, foreground
         self.not_a_point_embed = nn.Embedding(1, width)
         self.mask_downscaling = nn.Sequential(

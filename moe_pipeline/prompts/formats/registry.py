@@ -9,6 +9,7 @@ from moe_pipeline.imaging.io.files import SUFFIXES, case_id_of, has_image_suffix
 from moe_pipeline.prompts.annotations import Annotations
 from moe_pipeline.prompts.formats import challenge_npz, napari_points, slicer_fcsv, slicer_markups
 from moe_pipeline.prompts.formats.text import json_of
+from moe_pipeline.records.names import composed
 from moe_pipeline.records.prompts import ObjectPrompt, Space
 
 OURS = "prompts.json"
@@ -70,7 +71,7 @@ def case_of(path: Path, kind: str) -> str:
     if kind == MASK:
         return case_id_of(path)
     suffix = FORMATS[kind].suffix if kind in FORMATS else _JSON
-    return path.name[: -len(suffix)] if path.name.lower().endswith(suffix) else path.stem
+    return composed(path.name[: -len(suffix)] if path.name.lower().endswith(suffix) else path.stem)
 
 
 def _json_format(path: Path) -> str:

@@ -6,6 +6,8 @@ from moe_pipeline.paths import PlanFolder
 from moe_pipeline.planning.explain import CLASS_HEADER, choice_rows, class_rows, dataset_rows
 from moe_pipeline.planning.plan_files import load_fingerprint
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
+from moe_pipeline.planning.views import typical_view
+from moe_pipeline.records.foundation import by_axis
 from moe_pipeline.records.planning import Fingerprint, Intensity, Plan, Splits, Spread
 from moe_pipeline.report.drawings.ranges import Range, draw_ranges
 from moe_pipeline.report.page.blocks import (
@@ -34,7 +36,8 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     plan, fingerprint, splits = Plan.load(files.plan), load_fingerprint(folder), Splits.load(files.splits)
     preset = load_planning_preset(plan.foundation, Workspace(folder.resolve().parents[1]).weights)
     names = Names.of((case.case_id for case in fingerprint.cases), anonymous=anonymous)
-    view = plan.view
+    view = typical_view(plan.view, fingerprint)
+    over = " over a typical image" if view != plan.view else ""
     sections = [
         PageSection("The choices", (_figures(plan, fingerprint), _choices(plan))),
         PageSection("What the network will see", tuple(_view(plan, fingerprint, preset))),
@@ -46,19 +49,19 @@ def plan_page(folder: Path, *, anonymous: bool = False) -> Page:
     return Page(
         title=f"Plan for {plan.dataset}",
         kind="plan",
-        lead=f"{plan.foundation} will see cubes of {view.extent_mm:g} mm in voxels of {view.spacing_mm:g} mm. "
-        f"Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
+        lead=f"{plan.foundation} will see crops of {by_axis(view.extent_mm)} mm, voxels of {by_axis(view.edges_mm)} mm"
+        f"{over}. Encoding and training take about {plan.estimates.minutes:.0f} minutes on the machine that planned.",
         sections=tuple(sections),
         facts=(("sha256 of the plan", plan.sha256()[:16]), ("sha256 of the dataset", plan.dataset_sha256[:16])),
     )
 
 
 def _figures(plan: Plan, fingerprint: Fingerprint) -> Figures:
-    costs = plan.estimates
+    costs, view = plan.estimates, typical_view(plan.view, fingerprint)
     return Figures(
         (
             (str(len(fingerprint.cases)), "usable cases", f"{len(plan.classes)} classes"),
-            (f"{plan.view.spacing_mm:g} mm", "voxels of the view", f"cube of {plan.view.extent_mm:g} mm"),
+            (f"{by_axis(view.edges_mm)} mm", "voxels of the view", f"crop of {by_axis(view.extent_mm)} mm"),
             (f"{plan.steps}", "training steps", f"{plan.batch_size} prompts each"),
             (
                 f"{costs.minutes:.0f} min",
@@ -90,12 +93,13 @@ def _view(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset) -> lis
     view, classes = plan.view, [one for one in fingerprint.classes.values() if one.longest_mm and one.shortest_mm]
     longest = [Range(one.name, one.longest_mm) for one in classes if one.longest_mm]
     shortest = [Range(one.name, one.shortest_mm) for one in classes if one.shortest_mm]
-    low_res_mm = view.extent_mm / preset.low_res_voxels
-    room = {"the cube": view.extent_mm, "objects should fit into": preset.rules.fit_fraction * view.extent_mm}
+    sides_mm = typical_view(view, fingerprint).extent_mm
+    low_res_mm = max(edge / n for edge, n in zip(sides_mm, preset.geometry.low_resolution_size, strict=True))
+    room = {"the crop": min(sides_mm), "objects should fit into": preset.rules.fit_fraction * min(sides_mm)}
     fine = {"wanted at least": low_res_mm * preset.limits.min_object_low_res_voxels}
     sides = (
         Drawing(
-            draw_ranges(longest, "mm", room, "Longest side of each class's objects, against the cube"),
+            draw_ranges(longest, "mm", room, "Longest side of each class's objects, against the crop"),
             "Longest side of the objects",
             "From the 5th to the 95th percentile of the cases; the dot is the median.",
         ),
@@ -111,6 +115,7 @@ def _view(plan: Plan, fingerprint: Fingerprint, preset: FoundationPreset) -> lis
 
 
 def _dataset(plan: Plan, fingerprint: Fingerprint) -> list[Block]:
+    view = typical_view(plan.view, fingerprint)
     spacing = [Range(name, one) for name, one in zip(_AXES, fingerprint.spacing_mm, strict=True)]
     extents = [
         Range(name, _times(shape, mm))
@@ -118,11 +123,11 @@ def _dataset(plan: Plan, fingerprint: Fingerprint) -> list[Block]:
     ]
     drawings = [
         Drawing(
-            draw_ranges(spacing, "mm", {"the view": plan.view.spacing_mm}, "Spacing of the images by axis"),
+            draw_ranges(spacing, "mm", {"the view": min(view.edges_mm)}, "Spacing of the images by axis"),
             "Spacing of the images",
         ),
         Drawing(
-            draw_ranges(extents, "mm", {"the cube": plan.view.extent_mm}, "Extent of the images by axis"),
+            draw_ranges(extents, "mm", {"the crop": min(view.extent_mm)}, "Extent of the images by axis"),
             "Extent of the images",
         ),
         *_intensities(plan, fingerprint),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -11,21 +12,22 @@ from torch import Tensor
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.imaging.components import label_components
+from moe_pipeline.records.foundation import Sides
 
 
-def click_target(mask: NDArray[np.bool_], side: int, power: float) -> NDArray[np.float32]:
+def click_target(mask: NDArray[np.bool_], sides: Sides, power: float) -> NDArray[np.float32]:
     """A distribution over the voxels of a coarse grid: the share of each in the depth of the mask.
 
     A voxel counts by its distance from the border over the largest one of its connected part, to some power: so each
     part has its hottest place where it is thickest. Where the crop cuts an object, its face is no border.
 
     Args:
-        mask: (S, S, S), not empty.
-        side: low-resolution voxels along each axis; divides S.
+        mask: (*crop), not empty.
+        sides: low-resolution voxels along each axis; divide the crop's.
         power: the higher, the closer to the thickest place.
 
     Returns:
-        (side, side, side), summing to 1.
+        (*sides), summing to 1.
     """
     low, high = _box(mask)
     part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
@@ -36,8 +38,8 @@ def click_target(mask: NDArray[np.bool_], side: int, power: float) -> NDArray[np
     thickest[0] = 1.0
     weights = np.zeros(mask.shape, np.float32)
     weights[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = (depth / thickest[numbers]) ** power
-    edge = mask.shape[0] // side
-    low_res_voxels = weights.reshape(side, edge, side, edge, side, edge).sum(axis=(1, 3, 5), dtype=np.float64)
+    blocks = [n for side, voxels in zip(sides, mask.shape, strict=True) for n in (side, voxels // side)]
+    low_res_voxels = weights.reshape(blocks).sum(axis=(1, 3, 5), dtype=np.float64)
     target: NDArray[np.float32] = (low_res_voxels / low_res_voxels.sum()).astype(np.float32)
     return target
 
@@ -53,7 +55,7 @@ def _box(mask: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
 _SLIVER = 0.05  # of a class's usual size in a crop: what shows less of it neither has the class nor lacks it
 
 SeenCrop = tuple[Tensor, NDArray[np.integer]]
-"""Embedding (C, g, g, g) float16 and labels (S, S, S)."""
+"""Embedding (C, *grid) float16 and labels (*crop)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class Samples:
     """Crops with what is to be proposed on them, n in all.
 
     Attributes:
-        embedding: (n, C, g, g, g) float16.
-        target: (n, K, G^3 + 1) float16, distributions as `ClickProposer` gives them.
+        embedding: (n, C, *grid) float16.
+        target: (n, K, places + 1) float16, distributions as `ClickProposer` gives them.
         counts: (n, K) voxels of each class.
         voxels: to validate with: by sample and class the (m, 3) voxels of the class; else empty.
     """
@@ -89,7 +91,7 @@ def make_samples(
     crops: Iterable[SeenCrop],
     classes: Sequence[int],
     width: int,
-    side: int,
+    sides: Sides,
     power: float,
     *,
     with_voxels: bool = False,
@@ -100,7 +102,7 @@ def make_samples(
         crops: at least one.
         classes: what the click proposer looks for.
         width: channels of the embeddings that the click proposer looks at.
-        side: low-resolution voxels of the heat map along each axis.
+        sides: low-resolution voxels of the heat map along each axis.
         power: see `click_target`.
         with_voxels: keep the places of the classes, to validate with.
     """
@@ -108,7 +110,7 @@ def make_samples(
     for embedding, labels in crops:
         masks = [labels == c for c in classes]
         counts.append(torch.tensor([int(mask.sum()) for mask in masks]))
-        targets.append(torch.stack([_target(mask, side, power) for mask in masks]))  # (K, G^3 + 1)
+        targets.append(torch.stack([_target(mask, sides, power) for mask in masks]))  # (K, places + 1)
         embeddings.append(embedding[:width].half().clone())  # not a view, which would hold the rest
         if with_voxels:
             voxels.append(tuple(np.argwhere(mask).astype(np.int16) for mask in masks))
@@ -122,10 +124,10 @@ def cached_crops(cache: EmbeddingCache, numbers: Sequence[int]) -> Iterator[Seen
         yield sample.embedding, sample.labels
 
 
-def _target(mask: NDArray[np.bool_], side: int, power: float) -> Tensor:
-    target = torch.zeros(side**3 + 1)
+def _target(mask: NDArray[np.bool_], sides: Sides, power: float) -> Tensor:
+    target = torch.zeros(prod(sides) + 1)
     if mask.any():
-        target[:-1] = torch.from_numpy(click_target(mask, side, power)).flatten()
+        target[:-1] = torch.from_numpy(click_target(mask, sides, power)).flatten()
     else:
         target[-1] = 1.0
     return target.half()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.datasets.dataset import Case
-from moe_pipeline.embeddings.augmentation import PLAIN, AugmentationSettings, augment
+from moe_pipeline.embeddings.augmentation import PLAIN, AugmentationSettings
 from moe_pipeline.embeddings.crops import Crop, cut_crop
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file, sha256_json
@@ -19,17 +19,16 @@ from moe_pipeline.imaging.crop_grid import CropGrid
 from moe_pipeline.imaging.cropping import crop_volume
 from moe_pipeline.imaging.geometry import Box
 from moe_pipeline.imaging.io.files import read_label_map, read_volume
-from moe_pipeline.imaging.views import view_grid
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
-from moe_pipeline.records.foundation import View
-from moe_pipeline.synthetic import GENERATOR_VERSION, make_batch
-from moe_pipeline.synthetic.views import in_view
+from moe_pipeline.records.foundation import Sides, View, in_short
+from moe_pipeline.synthetic import GENERATOR_VERSION
+from moe_pipeline.synthetic.views import in_view, make_crop
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
 
-_OFF_CENTRE = 0.4  # of the cube's edge: a window of the search shows an object anywhere
-_THINNEST = 0.25  # of the cube's edge: what must be left of a scan that is cut
+_OFF_CENTRE = 0.4  # of the crop's edges: a window of the search shows an object anywhere
+_THINNEST = 0.25  # of the crop's edge: what must be left of a scan that is cut
 _SYNTHETIC_SEED = 2_000_000_033  # far from the seeds of pretraining and of the gate
 _ENCODER_BATCH = 4
 
@@ -40,8 +39,8 @@ class SearchRecipe:
 
     view: View
     """What the encoder sees."""
-    low_res_voxels: int
-    """Of the decoder, along the edge of the cube: crops lie on them."""
+    low_res_voxels: Sides
+    """Of the decoder, along the edges of the crop: crops lie on them."""
     classes: tuple[int, ...]
     """Classes that the click proposer looks for."""
     crops: int
@@ -61,8 +60,8 @@ class EncodedLabels:
     """Some crops.
 
     Attributes:
-        embedding: (n, C, g, g, g) float16.
-        labels: (n, S, S, S) label values.
+        embedding: (n, C, *grid) float16.
+        labels: (n, *crop) label values.
     """
 
     embedding: Tensor
@@ -72,7 +71,7 @@ class EncodedLabels:
 def cut_search_crops(image: Volume, labels: Volume, recipe: SearchRecipe, seed: int) -> list[Crop]:
     """Crops as windows of a search, in turn: a class off centre, any place, and a scan that ends before a class.
 
-    Where the whole image fits into the cube there is only one place, so all are of the third kind.
+    Where the whole image fits into the crop there is only one place, so all are of the third kind.
 
     Args:
         image: one channel.
@@ -81,25 +80,34 @@ def cut_search_crops(image: Volume, labels: Volume, recipe: SearchRecipe, seed: 
         seed: of this case.
     """
     random = np.random.default_rng(seed)
-    fits = max(view_grid(image.geometry, recipe.view).shape) <= recipe.view.size_voxels
+    crop_grid = CropGrid(image.geometry, recipe.view, recipe.low_res_voxels)
+    fits = bool((np.array(crop_grid.voxels.shape) <= recipe.view.size_voxels).all())
     crops = []
     for number in range(recipe.crops):
         kind = 2 if fits else number % 3
-        part = _ended_before(image, labels, recipe, random) if kind == 2 else (image, labels)
-        centre = _centre(part[1], recipe, random, anywhere=kind == 1)
-        crop = cut_crop(*part, CropGrid(part[0].geometry, recipe.view, recipe.low_res_voxels), centre)
+        part = (
+            _ended_before(image, labels, recipe.classes, crop_grid.extent_mm, random) if kind == 2 else (image, labels)
+        )
+        grid = CropGrid(part[0].geometry, recipe.view, recipe.low_res_voxels)
+        centre = _centre(part[1], recipe.classes, grid.extent_mm, random, anywhere=kind == 1)
+        crop = cut_crop(*part, grid, centre)
         if number // 3 % 2:
             seed_of_copy = int(random.integers(2**32))
-            crop = Crop(*augment(crop.image, crop.labels, seed_of_copy, recipe.mirror_axes, recipe.augmentation))
+            crop = crop.augmented(seed_of_copy, grid.voxels.spacing_mm, recipe.mirror_axes, recipe.augmentation)
         crops.append(crop)
     return crops
 
 
 def _centre(
-    labels: Volume, recipe: SearchRecipe, random: np.random.Generator, *, anywhere: bool
+    labels: Volume,
+    classes: tuple[int, ...],
+    extent_mm: NDArray[np.float64],
+    random: np.random.Generator,
+    *,
+    anywhere: bool,
 ) -> NDArray[np.float64]:
-    present = [c for c in recipe.classes if (labels.array == c).any()]
-    shift = random.uniform(-_OFF_CENTRE, _OFF_CENTRE, 3) * recipe.view.extent_mm
+    present = [c for c in classes if (labels.array == c).any()]
+    shift = random.uniform(-_OFF_CENTRE, _OFF_CENTRE, 3) * extent_mm
     if anywhere or not present:
         voxel = random.uniform(0, np.asarray(labels.geometry.shape) - 1)
         return labels.geometry.voxel_to_world(voxel)
@@ -109,17 +117,21 @@ def _centre(
 
 
 def _ended_before(
-    image: Volume, labels: Volume, recipe: SearchRecipe, random: np.random.Generator
+    image: Volume,
+    labels: Volume,
+    classes: tuple[int, ...],
+    extent_mm: NDArray[np.float64],
+    random: np.random.Generator,
 ) -> tuple[Volume, Volume]:
     """The scan on one side of a class, as if it had ended there; the whole scan if no side is thick enough."""
-    present = [c for c in recipe.classes if (labels.array == c).any()]
+    present = [c for c in classes if (labels.array == c).any()]
     if not present:
         return image, labels
     where = np.nonzero(labels.array == present[random.integers(len(present))])
     sides = []
     for axis, (side, spacing_mm) in enumerate(zip(image.array.shape, image.geometry.spacing_mm, strict=True)):
         for start, stop in ((0, int(where[axis].min())), (int(where[axis].max()) + 1, side)):
-            if (stop - start) * spacing_mm >= _THINNEST * recipe.view.extent_mm and stop - start > 1:
+            if (stop - start) * spacing_mm >= _THINNEST * extent_mm[axis] and stop - start > 1:
                 sides.append((axis, start, stop))
     if not sides:
         return image, labels
@@ -156,7 +168,7 @@ def encode_search_crops(
             "image": sha256_file(image_path),
             "label": sha256_file(label_path),
             "view": recipe.view.model_dump(),
-            "recipe": [recipe.low_res_voxels, recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
+            "recipe": [in_short(recipe.low_res_voxels), recipe.classes, recipe.crops, recipe.mirror_axes, recipe.seed],
             "encoder": foundation_sha256,
         }
         drawn_from = sha256_json(fields)
@@ -189,7 +201,7 @@ def encode_synthetic(
     device: torch.device,
     progress: Progress = silent,
 ) -> Tensor:
-    """Embeddings of synthetic volumes, on which no class is to be found; (count, C, g, g, g) float16, kept on disk.
+    """Embeddings of synthetic volumes, on which no class is to be found; (count, C, *grid) float16, kept on disk.
 
     Args:
         count: how many.
@@ -211,7 +223,7 @@ def encode_synthetic(
     if (kept := _kept(path)) is None:
         parts = []
         for number in track(range(count), "synthetic crops", progress):
-            image = make_batch(_SYNTHETIC_SEED, 1, view.size_voxels, first=number).image[0, 0].numpy()
+            image = make_crop(_SYNTHETIC_SEED, view, first=number).image[0, 0].numpy()
             parts.append(_encode(in_view(image, view)[None], foundation, device))
         kept = _keep(path, EncodedLabels(torch.cat(parts), np.zeros((count, 1, 1, 1), np.uint8)))
     return kept.embedding
@@ -219,10 +231,10 @@ def encode_synthetic(
 
 @torch.no_grad()
 def _encode(images: NDArray[np.float32], foundation: Foundation, device: torch.device) -> Tensor:
-    batch = torch.from_numpy(images)[:, None].to(device)  # (n, 1, S, S, S)
+    batch = torch.from_numpy(images)[:, None].to(device)  # (n, 1, *crop)
     width = foundation.embedding_width  # no click proposer looks at what is behind it
     parts = [foundation.encode(part)[:, :width] for part in torch.split(batch, _ENCODER_BATCH)]
-    return torch.cat(parts).to("cpu", torch.float16)  # (n, C, g, g, g)
+    return torch.cat(parts).to("cpu", torch.float16)  # (n, C, *grid)
 
 
 def _keep(path: Path, crops: EncodedLabels) -> EncodedLabels:

@@ -14,6 +14,7 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig, best_place, heat_maps
 from moe_pipeline.paths import RUN_JSON, ExpertFolder
+from moe_pipeline.planning.views import typical_view
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ClickProposerCard, ExpertCard
 from moe_pipeline.records.foundation import View
@@ -79,6 +80,11 @@ class ClickProposerData:
     folder: Path
     device: torch.device
 
+    @property
+    def typical_view(self) -> View:
+        """The plan's, with the spacing that it has over a typical image."""
+        return typical_view(self.plan.view, self.fingerprint)
+
 
 class ClickProposerTask:
     """Learning where to click; see `training.loop.Task`."""
@@ -118,7 +124,7 @@ class ClickProposerTask:
             rows = torch.from_numpy(random.integers(len(group), size=count))
             parts.append((group.embedding[rows], group.target[rows], known[rows]))
         embedding, target, known = (torch.cat(part).to(self.device) for part in zip(*parts, strict=True))
-        target = target.float()  # (B, K, G^3 + 1)
+        target = target.float()  # (B, K, places + 1)
         divergence = (torch.xlogy(target, target) - target * self.module(embedding.float())).sum(2)  # (B, K)
         loss: Tensor = (divergence * known).sum() / known.sum().clamp(min=1)
         return loss
@@ -131,26 +137,28 @@ class ClickProposerTask:
             hit: share of the proposals inside their object, over all pairs of crop and class in it.
             distance_mm: their mean distance from the object, 0 inside.
             found, left_out: share of the present classes called present, and of the absent ones called absent.
-            score: hit plus the mean of found and left_out, less the distance over a tenth of the cube's edge.
+            score: hit plus the mean of found and left_out, less the distance over a tenth of the crop's longest edge.
         """
         distances: list[float] = []
+        spacing_mm, extent_mm = np.asarray(self.view.edges_mm), max(self.view.extent_mm)
         right: dict[bool, list[bool]] = {True: [], False: []}
         for row in range(len(self.validation)):
             embedding = self.validation.embedding[row : row + 1].to(self.device).float()
-            heat, absent = heat_maps(self.module(embedding))
-            edge = self.view.size_voxels / heat.shape[-1]
-            places = ((best_place(heat[0]) + 0.5) * edge - 0.5).cpu().numpy()  # (K, 3) voxels
+            heat, absent = heat_maps(self.module, embedding)
+            edges = torch.tensor(self.view.size_voxels) / torch.tensor(heat.shape[2:])
+            places = ((best_place(heat[0]).cpu() + 0.5) * edges - 0.5).numpy()  # (K, 3) voxels
             for k in np.flatnonzero(self.validation_known[row].numpy()):
                 voxels = self.validation.voxels[row][k]
                 there = len(voxels) > 0
                 right[there].append(bool(absent[0, k] < 0.5) == there)
                 if there:
                     beyond = (np.abs(voxels - places[k]) - 0.5).clip(min=0)  # from each voxel's border
-                    distances.append(float(np.sqrt((beyond**2).sum(1)).min()) * self.view.spacing_mm)
+                    beyond = beyond * (spacing_mm / spacing_mm.max())
+                    distances.append(float(np.sqrt((beyond**2).sum(1)).min()) * float(spacing_mm.max()))
         found, left_out = (float(np.mean(right[there])) if right[there] else 1.0 for there in (True, False))
         hit = float(np.mean([d == 0 for d in distances])) if distances else 0.0
-        distance_mm = float(np.mean(distances)) if distances else self.view.extent_mm
-        score = hit + (found + left_out) / 2 - 10 * distance_mm / self.view.extent_mm
+        distance_mm = float(np.mean(distances)) if distances else extent_mm
+        score = hit + (found + left_out) / 2 - 10 * distance_mm / extent_mm
         return {"score": score, "hit": hit, "distance_mm": distance_mm, "found": found, "left_out": left_out}
 
 
@@ -180,7 +188,7 @@ def add_click_proposer(
         "fold": data.fold.model_dump(),
         "plan": data.plan.sha256(),
     }
-    task = ClickProposerTask(groups, validation, settings, data.plan.view, sources, data.device)
+    task = ClickProposerTask(groups, validation, settings, data.typical_view, sources, data.device)
     loop = LoopSettings(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -229,10 +237,11 @@ def collect_samples(
         progress: told after each case and volume.
     """
     classes = tuple(sorted(data.plan.classes))
-    side, width = data.foundation.grid_size * settings.upscaling, data.foundation.embedding_width
+    x, y, z = (side * settings.upscaling for side in data.foundation.geometry.grid_size)
+    width = data.foundation.embedding_width
 
     def made(crops: Iterator[SeenCrop], *, with_voxels: bool = False) -> Samples:
-        return make_samples(crops, classes, width, side, settings.power, with_voxels=with_voxels)
+        return make_samples(crops, classes, width, (x, y, z), settings.power, with_voxels=with_voxels)
 
     train, held_back = data.fold.train, data.fold.validation
     numbers = data.cache.of_cases(train, augmented=True)
@@ -256,7 +265,7 @@ def _searched(data: ClickProposerData, cases: Sequence[str], total: int, progres
     crops = 3 * min(max(1, -(-total // (3 * len(cases)))), 16)
     recipe = SearchRecipe(
         view=plan.view,
-        low_res_voxels=data.foundation.low_resolution_size,
+        low_res_voxels=data.foundation.geometry.low_resolution_size,
         classes=tuple(sorted(plan.classes)),
         crops=crops,
         mirror_axes=plan.mirror_axes,
@@ -272,7 +281,7 @@ def _searched(data: ClickProposerData, cases: Sequence[str], total: int, progres
 
 def _ood_crops(data: ClickProposerData, count: int, progress: Progress) -> Iterator[SeenCrop]:
     view = data.plan.view
-    empty = np.zeros((view.size_voxels,) * 3, np.uint8)
+    empty = np.zeros(view.size_voxels, np.uint8)
     for embedding in encode_synthetic(
         count, view, data.foundation, data.foundation_sha256, data.folder, data.device, progress
     ):

@@ -1,5 +1,7 @@
 """What a mask and its predicted quality are trained on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,21 +15,21 @@ _SIZE_LIMITS = (0.005, 0.04)
 """Shares of the cube at which one mask hands over to the next: balls of 10 and 20 % of its edge in radius."""
 
 
-def occupancy(target: Tensor, size: int) -> Tensor:
+def occupancy(target: Tensor, size: Sequence[int]) -> Tensor:
     """Fraction of each low-resolution voxel that the target fills.
 
     The loss is taken on the decoder's own grid: a soft target keeps what a hard one would round away, and the
     logits need no upsampling.
 
     Args:
-        target: (P, 1, S, S, S) bool, S a multiple of `size`.
-        size: edge of the low-resolution grid.
+        target: (P, 1, *crop) bool, each side a multiple of that of `size`.
+        size: sides of the low-resolution grid.
 
     Returns:
-        (P, 1, size, size, size) float32 in [0, 1].
+        (P, 1, *size) float32 in [0, 1].
     """
-    factor = target.shape[-1] // size
-    return functional.avg_pool3d(target.float(), factor)  # (P, 1, size, size, size)
+    x, y, z = (side // low for side, low in zip(target.shape[2:], size, strict=True))
+    return functional.avg_pool3d(target.float(), (x, y, z))  # (P, 1, *size)
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from moe_pipeline.training.engine.loggers import RunLogger
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
-    Session,
+    FinetuneSession,
     Trained,
     open_session,
     save_run_record,
@@ -58,7 +58,7 @@ def finetune(
         return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 
 
-def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
+def _with_click_proposer(session: FinetuneSession, card: ExpertCard) -> ExpertCard:
     planned, cache, options, out = session.planned, session.cache, session.options, session.out
     if options.overwrite:
         remove_training_state(out / "click_proposer" / "checkpoint.safetensors")
@@ -81,7 +81,7 @@ def _with_click_proposer(session: Session, card: ExpertCard) -> ExpertCard:
     )
 
 
-def _save(session: Session, task: ExpertTask, trained: Trained) -> ExpertCard:
+def _save(session: FinetuneSession, task: ExpertTask, trained: Trained) -> ExpertCard:
     planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     best = task.module.state_dict() | result.best  # buffers, if any, from the module
     card = ExpertCard(

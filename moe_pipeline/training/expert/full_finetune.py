@@ -9,7 +9,7 @@ from moe_pipeline.training.engine.ema import copy_into
 from moe_pipeline.training.engine.loggers import RunLogger
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
-    Session,
+    FinetuneSession,
     Trained,
     open_session,
     save_run_record,
@@ -53,7 +53,7 @@ def finetune_whole(
         return session.processes.from_first(lambda: _save(session, task, trained))
 
 
-def _save(session: Session, task: WholeTask, trained: Trained) -> FoundationCard:
+def _save(session: FinetuneSession, task: WholeTask, trained: Trained) -> FoundationCard:
     planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     copy_into(task.module, result.best)
     start = find_foundation(plan.foundation, session.place.weights).card

@@ -22,7 +22,7 @@ from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogge
 from moe_pipeline.training.engine.processes import Processes, open_processes
 from moe_pipeline.training.engine.task import Precision, check_positive
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
-from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
+from moe_pipeline.training.planned import PlannedDataset, cache_of, names_of_classes, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
@@ -70,7 +70,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class FinetuneSession:
     """One dataset, ready to be learnt from by one or several processes."""
 
     place: Workspace
@@ -112,7 +112,7 @@ def open_session(
     loggers: Sequence[RunLogger],
     *,
     encoded: bool,
-) -> Iterator[Session]:
+) -> Iterator[FinetuneSession]:
     """Load what was planned, lock the folder of the fold, and build the cache as far as it is missing.
 
     Args:
@@ -141,14 +141,14 @@ def open_session(
         cache = processes.from_first(
             lambda: cache_of(place, planned, view, device, augmented=True, encoded=encoded, progress=progress)
         )
-        yield Session(place, planned, out, cache, options, processes, progress, loggers)
+        yield FinetuneSession(place, planned, out, cache, options, processes, progress, loggers)
     finally:
         if processes.first:
             release_lock(out / LOCK)
 
 
 def train(
-    session: Session, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
+    session: FinetuneSession, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
 ) -> tuple[_Task, Trained]:
     """Train a task of some kind on a session's cache; the checkpoint in its folder is gone on with.
 
@@ -165,7 +165,8 @@ def train(
     plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
     settings, out = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed), session.out
     cases, device = (list(fold.train), list(fold.validation)), processes.device
-    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes)
+    names = names_of_classes(session.planned, session.place)
+    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes, names)
     try:
         _check_prompts(task, plan, options.fold)
         if options.overwrite:
@@ -186,7 +187,7 @@ def train(
     return task, Trained(result, validation, chosen | {"steps": result.steps, "stopped_by": result.stopped_by})
 
 
-def save_run_record(session: Session, trained: Trained, files: list[str]) -> None:
+def save_run_record(session: FinetuneSession, trained: Trained, files: list[str]) -> None:
     """Write run.json of a finished training."""
     plan, encoding = session.planned.plan, session.cache.manifest.seconds
     foundation = session.planned.foundation_sha256

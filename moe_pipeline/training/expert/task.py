@@ -1,7 +1,7 @@
 """One expert: a copy of the general decoder, trained on cached embeddings by simulated clicks."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -47,18 +47,26 @@ class ExpertSettings:
     """Of the order of samples and of the clicks."""
 
 
-def load_prompts(cache: EmbeddingCache, chosen: list[tuple[int, int]], device: torch.device) -> PromptBatch:
+def load_prompts(
+    cache: EmbeddingCache,
+    chosen: list[tuple[int, int]],
+    device: torch.device,
+    names: Mapping[int, Tensor] | None = None,
+) -> PromptBatch:
     """Read samples and turn one class of each into a target.
 
     Args:
         cache: where the samples are.
         chosen: sample number and class id of each prompt.
         device: where the tensors go.
+        names: of the classes, as the foundation's text encoder gives them, (C,) each.
     """
     samples = [cache.load(number) for number, _ in chosen]
-    embedding = torch.stack([sample.embedding.to(device).float() for sample in samples])  # (P, C, g, g, g)
+    embedding = torch.stack([sample.embedding.to(device).float() for sample in samples])  # (P, C, *grid)
     masks = [sample.labels == class_id for sample, (_, class_id) in zip(samples, chosen, strict=True)]
-    return PromptBatch(embedding, torch.from_numpy(np.stack(masks))[:, None].to(device))  # (P, 1, S, S, S)
+    target = torch.from_numpy(np.stack(masks))[:, None].to(device)  # (P, 1, *crop)
+    text = torch.stack([names[class_id] for _, class_id in chosen]).to(device) if names else None  # (P, C)
+    return PromptBatch(embedding, target, text)
 
 
 class ExpertTask:
@@ -72,6 +80,7 @@ class ExpertTask:
         settings: what a step sees.
         device: where to compute.
         processes: who shares the batches; this process alone if None.
+        names: of the classes, as the foundation's text encoder gives them, (C,) each.
     """
 
     module: nn.Module
@@ -85,8 +94,10 @@ class ExpertTask:
         settings: ExpertSettings,
         device: torch.device,
         processes: Processes | None = None,
+        names: Mapping[int, Tensor] | None = None,
     ) -> None:
         self.cache = cache
+        self.names = names
         self.settings = settings
         self.device = device
         self.train_numbers = cache.of_cases(train_cases, augmented=True)
@@ -95,6 +106,7 @@ class ExpertTask:
         keys = [entry.key for entry in cache.manifest.entries]
         self.identity = sha256_json(
             {"settings": asdict(settings), "cache": keys, "train": train_cases, "val": validation_cases}
+            | ({"named": sorted(names)} if names else {})
         )
         turns = SequenceSettings(
             self.batch_size, settings.max_clicks, settings.sequences, settings.iou_weight, settings.seed
@@ -146,7 +158,7 @@ class ExpertTask:
             generator = torch.Generator().manual_seed(start)
             for click, answer in enumerate(self._sequence(model, batch, last, generator), start=1):
                 if click in scores:
-                    masks = (full_size(answer.logits, batch.target.shape[-1]) > 0).cpu().numpy()
+                    masks = (full_size(answer.logits, batch.target.shape[2:]) > 0).cpu().numpy()
                     scores[click] += [dice(m, t) for m, t in zip(masks, batch.target.cpu().numpy(), strict=True)]
         means = {f"dice_{click}": float(np.mean(values)) for click, values in scores.items()}
         return {"score": float(np.mean(list(means.values()))), **means}
@@ -158,7 +170,7 @@ class ExpertTask:
         n_clicks: int,
         generator: torch.Generator,
     ) -> Iterator[InteractionStep]:
-        embedding = model.embed(batch.embedding)  # (P, C, g, g, g)
+        embedding = model.embed(batch.embedding)  # (P, C, *grid)
         return click_sequence(model.foundation, model.decoder, embedding, batch.target, n_clicks, generator)
 
     def memory(self) -> dict[str, Tensor]:
@@ -178,7 +190,7 @@ class ExpertTask:
         random = np.random.default_rng((self.settings.seed, began, 0))
         numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
-        return load_prompts(self.cache, chosen[self.processes.part_of(self.batch_size)], self.device)
+        return load_prompts(self.cache, chosen[self.processes.part_of(self.batch_size)], self.device, self.names)
 
 
 class WholeTask(ExpertTask):

@@ -25,8 +25,10 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.records.run import RunRecord, library_versions
-from moe_pipeline.training.gate.claim_samples import Panel
-from moe_pipeline.training.gate.claims import shared_part
+from moe_pipeline.training.claims.heads import shared_part
+from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings, described_by
+from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.claims.prompted_images import SYNTHETIC
 from moe_pipeline.training.gate.fit import GateSettings, fit_gate
 from moe_pipeline.training.gate.gate_run import (
     GateOptions,
@@ -37,7 +39,6 @@ from moe_pipeline.training.gate.gate_run import (
     own_detector,
     prompts_of,
 )
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, SYNTHETIC, ClaimSettings, described_by
 from moe_pipeline.training.gate.report_card import gate_card
 from moe_pipeline.training.gate.threshold import TAUS, choose_tau
 from moe_pipeline.training.gate.train_gate import LOOP
@@ -210,7 +211,7 @@ def list_experts(model: Path) -> list[ExpertSummary]:
             ExpertSummary(
                 dataset=entry.dataset,
                 classes=", ".join(card.classes.values()),
-                view=f"{card.view.spacing_mm:g} mm",
+                view=card.view.spacing_in_words,
                 joined="later" if later else "with the gate",
                 answers=gate.confusion.get(entry.dataset, {}).get(entry.dataset, float("nan")),
                 validation=scores,

@@ -80,7 +80,7 @@ def collect_features(
     for batch_index, batch in enumerate(track(batches, f"prompts of {cache.manifest.dataset}", progress)):
         prompts = load_prompts(cache, batch, device)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + batch_index)
-        target = _shrunken(prompts.target) if background_clicks else prompts.target  # (P, 1, S, S, S)
+        target = _shrunken(prompts.target) if background_clicks else prompts.target  # (P, 1, *crop)
         usable = target.flatten(1).any(1)  # (P,)
         if not usable.any():
             continue
@@ -107,7 +107,7 @@ def _random_clicks(target: Tensor, n_clicks: int, generator: torch.Generator) ->
 
 
 def _shrunken(region: Tensor) -> Tensor:
-    """A region without its outermost voxels, (P, 1, S, S, S) bool; the crop's faces are no border."""
+    """A region without its outermost voxels, (P, 1, *crop) bool; the crop's faces are no border."""
     outside = (~region).float()
     for axis in range(3):
         reach = [0, 0, 0]

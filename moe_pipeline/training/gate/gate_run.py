@@ -18,17 +18,19 @@ from moe_pipeline.progress import Progress
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import Rule, Targets
-from moe_pipeline.training.gate.claim_samples import DatasetPrompts, Panel
-from moe_pipeline.training.gate.features import PromptFeatures, collect_features
-from moe_pipeline.training.gate.fit import GateSettings, fit_ood_detector
-from moe_pipeline.training.gate.learn_claims import (
+from moe_pipeline.training.claims.kept_outcomes import KeptOutcomes
+from moe_pipeline.training.claims.learn_claims import (
     BACKGROUND_CLICKS,
     ClaimSettings,
     LearntClaims,
     learn_claims,
 )
+from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.claims.prompted_images import DatasetPrompts
+from moe_pipeline.training.claims.synthetic_scans import scan_features
+from moe_pipeline.training.gate.features import PromptFeatures, collect_features
+from moe_pipeline.training.gate.fit import GateSettings, fit_ood_detector
 from moe_pipeline.training.gate.synthetic_negatives import NAME, background_features
-from moe_pipeline.training.gate.synthetic_scans import scan_features
 from moe_pipeline.training.gate.targets import Judgement, dice_targets, object_dice
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import open_device
@@ -156,7 +158,8 @@ def claims_of(run: GateRun, panel: Panel, drawn: list[DatasetPrompts], prior: Cl
     """
     claims, sha256, folder = run.options.claims, run.foundation_sha256, run.place.embeddings(NAME)
     features = scan_features(claims.scans, panel.view, run.foundation, sha256, folder, panel.device, run.progress)
-    return learn_claims(panel, drawn, features, claims, prior, run.progress)
+    kept = KeptOutcomes.of(panel, folder / "claims")
+    return learn_claims(panel, drawn, features, claims, kept, prior, run.progress)
 
 
 def dataset_features(

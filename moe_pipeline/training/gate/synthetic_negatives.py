@@ -11,8 +11,8 @@ from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
-from moe_pipeline.synthetic import GENERATOR_VERSION, make_batch
-from moe_pipeline.synthetic.views import in_view
+from moe_pipeline.synthetic import GENERATOR_VERSION
+from moe_pipeline.synthetic.views import in_view, make_crop
 from moe_pipeline.training.interactive.simulated_clicks import draw_click
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
 
@@ -55,10 +55,10 @@ def background_features(
             path.unlink()  # damaged: make it again
     parts = []
     for number in track(range(volumes), "synthetic background", progress):
-        batch = make_batch(_SEED, 1, view.size_voxels, targets_per_image=_PROMPTS, first=number)
+        batch = make_crop(_SEED, view, targets=_PROMPTS, first=number)
         image = torch.from_numpy(in_view(batch.image[0, 0].numpy(), view))[None, None].to(device)
-        embedding = foundation.encode(image).half().float()  # (1, C, g, g, g), rounded as in the cache
-        target = batch.target[0, :, None]  # (k, 1, S, S, S)
+        embedding = foundation.encode(image).half().float()  # (1, C, *grid), rounded as in the cache
+        target = batch.target[0, :, None]  # (k, 1, *crop)
         clicks = draw_click(target, torch.Generator().manual_seed(number)).float()[:, None].to(device)  # (k, 1, 3)
         labels = torch.ones(len(target), 1, dtype=torch.long, device=device)
         parts.append(prompt_features(foundation, embedding, clicks, labels).cpu())

@@ -64,7 +64,7 @@ def object_dice(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         answers = click_sequence(foundation, decoder, prompts.embedding, prompts.target, _CLICKS, generator)
         for answer in answers:
-            masks = (full_size(answer.logits, prompts.target.shape[-1]) > 0).cpu().numpy()
+            masks = (full_size(answer.logits, prompts.target.shape[2:]) > 0).cpu().numpy()
             pairs = zip(batch, masks, prompts.target.cpu().numpy(), strict=True)
             for (number, class_id), mask, target in pairs:
                 scores[cache.case_of(number), class_id].append(dice(mask, target))

@@ -14,8 +14,12 @@ from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import GateCard
+from moe_pipeline.training.claims.learn_claims import (
+    described_by,
+)
+from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.claims.prompted_images import DatasetPrompts
 from moe_pipeline.training.engine.loop import LoopSettings
-from moe_pipeline.training.gate.claim_samples import DatasetPrompts, Panel
 from moe_pipeline.training.gate.fit import fit_gate
 from moe_pipeline.training.gate.gate_run import (
     GateOptions,
@@ -26,9 +30,6 @@ from moe_pipeline.training.gate.gate_run import (
     own_detector,
     prompts_of,
     synthetic_features,
-)
-from moe_pipeline.training.gate.learn_claims import (
-    described_by,
 )
 from moe_pipeline.training.gate.report_card import gate_card
 from moe_pipeline.training.gate.threshold import TAUS

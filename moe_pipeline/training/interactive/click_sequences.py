@@ -15,7 +15,16 @@ from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.training.engine.losses import interaction_loss, occupancy
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.engine.runtime import quiet_worker
-from moe_pipeline.training.interactive.simulated_clicks import BatchPart, ClickState, click_sequence
+from moe_pipeline.training.interactive.simulated_clicks import (
+    BatchPart,
+    ClickState,
+    SequenceHints,
+    boxes_around,
+    click_sequence,
+)
+
+_TOLD = 0.5  # of all click sequences
+_JITTER = 0.1  # of an object's length
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +32,14 @@ class PromptBatch:
     """Embeddings with one object each to be segmented.
 
     Attributes:
-        embedding: (P, C, g, g, g) float32; of a cache that is not encoded images, (P, 1, S, S, S).
-        target: (P, 1, S, S, S) bool.
+        embedding: (P, C, *grid) float32; of a cache that is not encoded images, (P, 1, *crop).
+        target: (P, 1, *crop) bool.
+        text: names of the objects, as the foundation's text encoder gives them, (P, C); None without.
     """
 
     embedding: Tensor
     target: Tensor
+    text: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class InteractiveModel:
     """Who answers prompts."""
 
     embed: Callable[[Tensor], Tensor]
-    """From what a batch holds to embeddings (P, C, g, g, g)."""
+    """From what a batch holds to embeddings (P, C, *grid)."""
     foundation: Foundation
     """Embeds clicks and previous masks."""
     decoder: Decoder
@@ -104,11 +115,14 @@ class ClickSequences:
         seed = np.random.default_rng((s.seed, step, 1)).integers(2**62)
         generator = torch.Generator().manual_seed(int(seed))
         part = BatchPart(self.processes.part_of(s.prompts).start, s.prompts)
-        embedding = learner.embed(batch.embedding)  # (P, C, g, g, g)
-        turns = click_sequence(learner.foundation, learner.decoder, embedding, batch.target, 1, generator, part, after)
+        embedding = learner.embed(batch.embedding)  # (P, C, *grid)
+        hints = hints_of(learner.foundation, batch, (s.seed, sequence.began, 3), part)
+        turns = click_sequence(
+            learner.foundation, learner.decoder, embedding, batch.target, 1, generator, part, after, hints
+        )
         answer = next(turns)
         self._states[number] = answer.remembered()
-        truth = occupancy(batch.target, answer.logits.shape[-1])
+        truth = occupancy(batch.target, answer.logits.shape[2:])
         share = len(batch.target) * self.processes.size / s.prompts  # 1 if all processes have as many prompts
         return interaction_loss(answer.candidates, truth, s.iou_weight) * share
 
@@ -172,6 +186,24 @@ class ClickSequences:
     def _end(self, began: int) -> int:
         share = np.random.default_rng((self.settings.seed, began, 2)).random()
         return began + clicks_until(share, self.settings.max_clicks) * self.settings.count
+
+
+def hints_of(foundation: Foundation, batch: PromptBatch, seed: tuple[int, ...], part: BatchPart) -> SequenceHints:
+    """What a click sequence is told beside clicks, as far as the foundation takes it: half of them boxes, half names.
+
+    Args:
+        foundation: of the learner.
+        batch: this process's part of its objects.
+        seed: of the click sequence; the same in each of its turns.
+        part: which of the objects these are.
+    """
+    random = np.random.default_rng(seed)
+    boxed, named = random.random(2) < _TOLD
+    boxes = None
+    if boxed and "boxes" in foundation.takes:
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)) + part.start)
+        boxes = boxes_around(batch.target, _JITTER, generator)
+    return SequenceHints(boxes, batch.text if named and "text" in foundation.takes else None)
 
 
 def clicks_until(share: float, most: int) -> int:

@@ -191,7 +191,7 @@ def test_wrong_dimensions(folder: Path, tmp_path: Path) -> None:
         ("p002", "dimensions", ""),
     ]
     assert "expected a 3D image, found 2D of size 20x26" in messages(report, "p000")
-    assert "4D of size 20x26x14x2: 2 channels, dataset.json names 1 (MR0)" in messages(report, "p001")
+    assert "4D of size 20x26x14x2: 2 channels, but the dataset has 1 (MR0)" in messages(report, "p001")
     assert "expected one number per voxel, found 3" in messages(report, "p002")
 
 

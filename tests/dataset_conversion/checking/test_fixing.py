@@ -128,7 +128,7 @@ def test_4d_images_become_channels_if_that_is_asked_for(folder: Path) -> None:
         path = image(folder, f"p00{number}")
         read = sitk.ReadImage(str(path))
         sitk.WriteImage(sitk.JoinSeries([read, read + 7][: 1 + (number < 2)]), str(path))
-    assert "2 channels, dataset.json names 1 (MR0)" in rows(converted(folder, "safe")[0])["p000"][1]
+    assert "2 channels, but the dataset has 1 (MR0)" in rows(converted(folder, "safe")[0])["p000"][1]
     report, out = converted(folder, "split-4d")
     assert {case: status for case, (status, _) in rows(report).items()} == {
         "p000": "converted",

@@ -241,7 +241,7 @@ def test_one_patient_for_all_cases_is_said(tmp_path: Path, dicom_phantoms: Modul
         dicom_phantoms.write_rtstruct(folder / "rs.dcm", regions, series_uid=f"1.{number}", patient="ANON")
     out = tmp_path / "Dataset001_A"
     report = convert(source, out)
-    assert "all 3 training cases are of one patient (ANON), so that no fold holds any back" in report.notes[0]
+    assert "all 3 training cases are of one patient (ANON), so that no fold holds any back" in report.warnings[0]
     (found,) = [one for one in check(source, tmp_path / "check").findings if one.kind == Kind.ONE_PATIENT]
     assert found.severity == "warning"
     made = plan_dataset(out, tmp_path / "plans")
@@ -308,6 +308,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "intercept": ({"RescaleIntercept": "NaN"}, "RescaleIntercept NaN"),
     "position": ({"ImagePositionPatient": [0, "NaN", 0]}, r"its position is 0\.0, NaN, 0\.0, which places nothing"),
     "spacing": ({"PixelSpacing": [0, 1]}, r"its pixel spacing is 0\.0, 1\.0, which places nothing"),
+    "bits": ({"BitsStored": 17}, "BitsStored is 17, but BitsAllocated 16"),
     "mosaic": ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "a Siemens mosaic: one picture of 4x5 pixels"),
 }
 
@@ -322,6 +323,19 @@ def test_slices_that_cannot_be_are_refused_by_what_they_say(
     broken(paths[1], **changes)
     with pytest.raises(PipelineError, match=message):
         convert(tmp_path / "in", tmp_path / "out")
+
+
+def test_one_fault_of_many_files_is_told_once(
+    tmp_path: Path, dicom_phantoms: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dicom_phantoms.write_series(tmp_path / "in" / "good", uid="1.1")
+    for path in dicom_phantoms.write_series(tmp_path / "in" / "bad", uid="1.2"):
+        broken(path, RescaleSlope="0")
+    (failed,) = convert(tmp_path / "in", tmp_path / "out").failed
+    assert failed.case_id == "bad"
+    assert "4 files, such as " in failed.message
+    assert "RescaleSlope 0" in failed.message
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")  # pydicom has much to say

@@ -87,7 +87,7 @@ def test_orphans_and_duplicates_are_rows(tmp_path: Path, write_volume: Write) ->
     assert [case.case_id for case in dataset.cases] == ["a"]
     assert failed == {
         "b": "b.nii.gz: an image without label",
-        "c": "2 label files, expected one: c_label.nii.gz, c_seg.nii.gz",
+        "c": "2 label files, expected one: c_label.nii.gz, c_seg.nii.gz. Keep one, or choose with --masks",
         "d": "d_seg.nii.gz: a label without image",
     }
 

@@ -197,7 +197,7 @@ def test_a_wholly_finetuned_network_that_never_learned_is_the_foundation(
     assert matrix.loc["Strangers", model].tolist() == matrix.loc["Strangers", "general"].tolist()
     assert matrix.loc[ONE, model].tolist() == matrix.loc[ONE, "general in expert's view"].tolist()
     assert matrix.loc[ONE, model].tolist() != matrix.loc[ONE, "general"].tolist()
-    assert f"{view.spacing_mm:g} mm, 32 voxels on its own set, 1.5 mm" in report.views[model]
+    assert f"{view.spacing_in_words}, 32 voxels on its own set, 1.5 mm" in report.views[model]
     (forgetting,) = [row for row in report.comparisons[0].forgetting if row.model == model]
     assert forgetting.mean_drop == 0
 

@@ -21,3 +21,15 @@ def test_an_answer_is_known_by_all_that_made_it(trained_workspace: Workspace) ->
     assert [model.identity("Dataset001_One") for model in (again[0], *again[2:])] == identities
     other_gate = ComparedModel(moe.name, moe.view, moe.everywhere, gate="another")
     assert other_gate.identity("Dataset001_One") != identities[-1]
+
+
+def test_experts_may_answer_their_own_sets_only(trained_workspace: Workspace) -> None:
+    place = trained_workspace
+    general, _, one, two, moe = load_compared_models(place, place.model, "cpu", experts_everywhere=False)
+    assert general.model_for("other") is not None
+    assert moe.model_for("other") is not None
+    assert one.model_for("Dataset001_One") is not None
+    assert one.model_for("Dataset002_Two") is None
+    assert two.model_for("Dataset001_One") is None
+    everywhere = load_compared_models(place, place.model, "cpu")
+    assert everywhere[2].identity("Dataset001_One") == one.identity("Dataset001_One"), "what is known is not lost"

@@ -14,6 +14,7 @@ from moe_pipeline.errors import GeometryError, ImageError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import (
     case_id_of,
+    images_in,
     label_values,
     list_images,
     list_label_maps,
@@ -228,6 +229,14 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path, value: float) ->
         read_volume(write(tmp_path / "x.nii.gz", array))
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_to_compute_with_are_refused_without_noise(tmp_path: Path) -> None:
+    array = np.zeros((4, 5, 6))
+    array[1, 1, 1] = 1e300
+    with pytest.raises(ImageError, match=r"x\.nii\.gz: its voxels reach from 0 to 1e\+300; expected .* at most 1e\+18"):
+        read_volume(write(tmp_path / "x.nii.gz", array))
+
+
 def test_sheared_grids_are_refused_without_noise(tmp_path: Path) -> None:
     content = bytearray(write(tmp_path / "x.nii", np.zeros((4, 5, 6), np.int16)).read_bytes())
     content[252:256] = np.array([0, 1], "<i2").tobytes()  # qform off, sform on
@@ -265,8 +274,28 @@ def test_list_images_gives_ids_in_order_and_skips_the_rest(tmp_path: Path) -> No
     (tmp_path / "a.mha").touch()
     with pytest.raises(ImageError, match=r"two images for the case a: a\.mha and a\.nrrd"):
         list_images(tmp_path)
+    listed = images_in(tmp_path)
+    assert [case for case, _ in listed.files] == ["b", "c"]
+    assert list(listed.doubled) == ["a"]
+    assert len(listed.paths) == 4
     with pytest.raises(ImageError, match="no such folder"):
         list_images(tmp_path / "nowhere")
+
+
+def test_a_channel_that_is_there_twice_costs_its_case(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "channels", "x_0000", "x_0001", "y_0000", "y_0001")
+    (folder / "x_0001.nrrd").touch()
+    listed = images_in(folder)
+    assert [case for case, _ in listed.files] == ["y"]
+    assert "x_0001.nii.gz and x_0001.nrrd" in listed.doubled["x"]
+
+
+def test_a_name_in_either_form_of_unicode_is_one_case(tmp_path: Path) -> None:
+    composed, decomposed = "M\u00fcller", "Mu\u0308ller"
+    folder = touch(tmp_path / "mac", decomposed)
+    assert [case for case, _ in images_in(folder).files] == [composed]
+    (folder / f"{composed}.nii.gz").touch()
+    assert list(images_in(folder).doubled) == [composed]
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -10,7 +10,7 @@ from moe_pipeline.inference.windows.stitch import stitch
 from moe_pipeline.records.foundation import View
 
 GRID = Geometry((16, 12, 10), (1.0, 1.0, 1.0))
-CROP_GRID = CropGrid(GRID, View(spacing_mm=1.0, size_voxels=16), 8)
+CROP_GRID = CropGrid(GRID, View(spacing_mm=1.0, size_voxels=16), (8,) * 3)
 
 
 def answer(left: float, right: float) -> MixtureMask:
@@ -18,7 +18,9 @@ def answer(left: float, right: float) -> MixtureMask:
     logits = np.full((8, 8, 8), left, np.float32)
     logits[4:] = right
     stitched = stitch(CROP_GRID, {(0, 0, 0): logits})
-    return MixtureMask(GRID, (DecoderOutput(stitched, stitched, complete=True, n_windows=1, spacing_mm=1.0),), 0.0)
+    return MixtureMask(
+        GRID, (DecoderOutput(stitched, stitched, complete=True, n_windows=1, spacing_mm=(1.0,) * 3),), 0.0
+    )
 
 
 def label_map(*objects: tuple[int, MixtureMask]) -> np.ndarray:

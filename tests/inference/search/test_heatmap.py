@@ -14,14 +14,14 @@ TILTED = (0.0, 1.0, 0.0, 0.8, 0.0, -0.6, 0.6, 0.0, 0.8)
 
 def grid_over(shape: tuple[int, int, int], side: int = 8) -> HeatGrid:
     image = Geometry(shape, (1.0, 1.5, 2.0), (5.0, -3.0, 7.0)).canonical()
-    return HeatGrid(CropGrid(image, VIEW, window=16), side)
+    return HeatGrid(CropGrid(image, VIEW, (16,) * 3), (side,) * 3)
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 20), (64, 43, 32), (65, 44, 33), (200, 150, 90), (301, 40, 10)])
 def test_the_windows_overlap_and_cover_the_image(shape: tuple[int, int, int]) -> None:
     grid = grid_over(shape)
     windows = np.array(grid.windows())
-    assert not ((windows - grid.crop_grid.lowest) % grid.step).any()  # whole low-resolution voxels of heat
+    assert not ((windows - grid.crop_grid.lowest) % grid.steps[0]).any()  # whole low-resolution voxels of heat
     for axis in range(3):
         starts = np.unique(windows[:, axis])
         assert starts[0] <= 0
@@ -40,13 +40,13 @@ def test_what_windows_agree_on_is_found_where_it_is() -> None:
     heats = {}
     for start in grid.windows():
         heat = np.zeros((8, 8, 8), np.float32)
-        voxel = np.rint(((np.array([30.5, 26.5, 20.5]) + 0.5) - np.array(start)) / grid.step - 0.5).astype(int)
+        voxel = np.rint(((np.array([30.5, 26.5, 20.5]) + 0.5) - np.array(start)) / grid.steps[0] - 0.5).astype(int)
         if ((voxel >= 0) & (voxel < 8)).all():
             heat[tuple(voxel)] = 1.0
         heats[start] = heat
     assert sum(heat.any() for heat in heats.values()) > 1
     (voxel,) = hottest(grid.combined(heats), 1)
-    assert np.linalg.norm(grid.place_mm(voxel, grid.crop_grid.lowest) - place_mm) <= 2 * grid.step * 4.0 / 2
+    assert np.linalg.norm(grid.place_mm(voxel, grid.crop_grid.lowest) - place_mm) <= 2 * grid.steps[0] * 4.0 / 2
 
 
 def test_a_voxel_of_heat_lies_in_the_middle_of_its_voxels() -> None:

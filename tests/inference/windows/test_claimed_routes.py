@@ -11,8 +11,8 @@ from moe_pipeline.inference.windows.decode import decided_route, route_of, route
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.model import Mixture, load_mixture
 from moe_pipeline.model.moe.selector import GENERAL, Route
-from moe_pipeline.training.gate.case_windows import CaseWindows, clicks_in
-from moe_pipeline.training.gate.claim_samples import Panel
+from moe_pipeline.training.claims.case_windows import CaseWindows, clicks_in
+from moe_pipeline.training.claims.panel import Panel
 from moe_pipeline.workspace import Workspace
 
 ONE = "Dataset001_One"
@@ -52,13 +52,15 @@ def test_prediction_sees_the_evidence_that_training_saw(model: Mixture, case: Ca
     panel = Panel(model.foundation, model.view, model.router, model.experts, detectors, CPU)
     bank = CropBank(case.image, model.foundation, CPU)
     for click in clicks_in(case.labels, (1, 2), 2, np.random.default_rng(0)):
-        nominee, _ = panel.nominee(case, click)
-        (learnt,) = panel.samples(case, click, (1,), ("set", "case", 1))
+        features = panel.features(case, click)
+        nominee = panel.named(features)
+        general, _ = case.answer(model.foundation.decoder, model.view, click)
+        learnt, _ = panel.outcome(case, click, 1, general, features)
         windows = tuple(bank.crop_grid(view).around(click.place_mm) for view in (model.view, model.experts[0].view))
         known = (click.place_mm[None], KNOWN)
         assert route_of(model, bank, windows[0], known).expert == nominee
         decided_route(model, bank, Route(1, 1.0, 1, 1.0, out_of_distribution=False), (windows[0], windows[1]), known)
-        torch.testing.assert_close(seen[-1], learnt.evidence, equal_nan=True, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(seen[-1], learnt, equal_nan=True, rtol=1e-4, atol=1e-4)
 
 
 def test_a_claim_that_does_not_hold_leaves_the_prompt_to_the_general_expert(model: Mixture, case: CaseWindows) -> None:

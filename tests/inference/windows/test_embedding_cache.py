@@ -5,7 +5,6 @@ import torch
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.views import extract_crop
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.inference.windows import embedding_cache
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
@@ -62,7 +61,7 @@ def test_what_was_used_longest_ago_is_forgotten_first(
 ) -> None:
     bank = CropBank(image, tiny_foundation, torch.device("cpu"))
     size = bank.crop(VIEW, STARTS[0]).embedding.nbytes
-    monkeypatch.setattr(embedding_cache, "MOST_BYTES", 2 * size)
+    bank.most_bytes = 2 * size
     counted = Counting(tiny_foundation, monkeypatch)
     bank.crop(VIEW, STARTS[1])
     bank.crop(VIEW, STARTS[0])
@@ -82,3 +81,19 @@ def test_mirror_images_are_looked_at_too(tiny_foundation: SamFoundation, image: 
         mirrored = tiny_foundation.image_encoder(torch.from_numpy(cube[:, ::-1].copy())[None, None])
     assert torch.equal(crop.mirrored[2], mirrored)
     assert not torch.equal(crop.mirrored[0], mirrored)
+
+
+def test_work_on_crops_is_done_once_for_each_key(tiny_foundation: SamFoundation, image: Volume) -> None:
+    bank = CropBank(image, tiny_foundation, torch.device("cpu"))
+    done: list[int] = []
+
+    def number() -> int:
+        done.append(0)
+        return len(done)
+
+    def work(key: int) -> int:
+        return bank.once(key, number)
+
+    assert [work(1), work(2), work(1)] == [1, 2, 1]
+    assert [work(key) for key in range(3, 100)] == list(range(3, 100))
+    assert work(1) == 100  # long ago

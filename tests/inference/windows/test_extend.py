@@ -155,7 +155,7 @@ def test_a_window_that_shows_something_else_is_not_taken_and_the_end_is_round(
     assert 0 < areas[15] < areas[13] < areas[8]
 
 
-CROP_GRID = CropGrid(Geometry((160, 140, 120), (1.0, 1.0, 1.0)), View(spacing_mm=1.0, size_voxels=64), 32)
+CROP_GRID = CropGrid(Geometry((160, 140, 120), (1.0, 1.0, 1.0)), View(spacing_mm=1.0, size_voxels=64), (32,) * 3)
 START = (4, 6, 0)
 
 

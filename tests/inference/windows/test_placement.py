@@ -7,7 +7,7 @@ from moe_pipeline.inference.windows.placement import plan_windows
 from moe_pipeline.records.foundation import View
 
 IMAGE = Geometry((64, 48, 40), (1.0, 1.0, 1.0))
-CROP_GRID = CropGrid(IMAGE, View(spacing_mm=1.0, size_voxels=16), 8)
+CROP_GRID = CropGrid(IMAGE, View(spacing_mm=1.0, size_voxels=16), (8,) * 3)
 
 
 def test_no_prompts_need_no_windows() -> None:

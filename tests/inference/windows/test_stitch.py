@@ -5,7 +5,7 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.inference.windows.stitch import stitch
 from moe_pipeline.records.foundation import View
 
-CROP_GRID = CropGrid(Geometry((64, 48, 40), (1.0, 1.0, 1.0)), View(spacing_mm=1.0, size_voxels=16), 8)
+CROP_GRID = CropGrid(Geometry((64, 48, 40), (1.0, 1.0, 1.0)), View(spacing_mm=1.0, size_voxels=16), (8,) * 3)
 
 
 def cubes(*values: float) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ VIEW = View(spacing_mm=1.5, size_voxels=16)
 
 
 def window(start: WindowIndex, seed: int = 0) -> StitchedLogits:
-    crop_grid = CropGrid(IMAGE, VIEW, 8)
+    crop_grid = CropGrid(IMAGE, VIEW, (8,) * 3)
     logits = np.random.default_rng(seed).normal(size=(8, 8, 8)).astype(np.float32)
     return stitch(crop_grid, {start: logits})
 
@@ -35,7 +35,7 @@ def test_voxels_are_interpolated_as_itk_does() -> None:
 def test_one_crop_is_interpolated_as_upstream_does() -> None:
     cube = Geometry((16, 16, 16), (1.5, 1.5, 1.5))
     logits = np.random.default_rng(1).normal(size=(8, 8, 8)).astype(np.float32)
-    stitched = stitch(CropGrid(cube, VIEW, 8), {(0, 0, 0): logits})
+    stitched = stitch(CropGrid(cube, VIEW, (8,) * 3), {(0, 0, 0): logits})
     expected = functional.interpolate(torch.from_numpy(logits)[None, None], size=(16, 16, 16), mode="trilinear")
     assert np.allclose(logits_in(stitched, cube, ((0, 16),) * 3, 0.0), expected[0, 0], atol=1e-6)
 
@@ -55,7 +55,7 @@ def test_slabs_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_box_leaves_out_what_lies_surely_below() -> None:
     logits = np.full((8, 8, 8), -3.0, np.float32)
     logits[3:5, 4, 2] = 2.0
-    stitched = stitch(CropGrid(IMAGE, VIEW, 8), {(1, 2, 3): logits})
+    stitched = stitch(CropGrid(IMAGE, VIEW, (8,) * 3), {(1, 2, 3): logits})
     small, whole = image_box(stitched, IMAGE, above=0.0), image_box(stitched, IMAGE)
     assert small is not None
     assert whole is not None
@@ -68,5 +68,5 @@ def test_the_box_leaves_out_what_lies_surely_below() -> None:
 
 
 def test_nothing_above_is_no_box() -> None:
-    stitched = stitch(CropGrid(IMAGE, VIEW, 8), {(0, 0, 0): np.full((8, 8, 8), -1.0, np.float32)})
+    stitched = stitch(CropGrid(IMAGE, VIEW, (8,) * 3), {(0, 0, 0): np.full((8, 8, 8), -1.0, np.float32)})
     assert image_box(stitched, IMAGE, above=0.0) is None

@@ -19,23 +19,24 @@ def click_proposer() -> ClickProposer:
 
 
 def test_every_class_has_a_distribution_over_voxels_and_absence(click_proposer: ClickProposer) -> None:
-    log_places = click_proposer(torch.randn(2, 6, 4, 4, 4))
-    assert log_places.shape == (2, 3, 8**3 + 1)
+    embedding = torch.randn(2, 6, 4, 5, 3)
+    log_places = click_proposer(embedding)
+    assert log_places.shape == (2, 3, 8 * 10 * 6 + 1)
     assert torch.allclose(log_places.exp().sum(2), torch.ones(2, 3), atol=1e-5)
-    heat, absent = heat_maps(log_places)
-    assert heat.shape == (2, 3, 8, 8, 8)
+    heat, absent = heat_maps(click_proposer, embedding)
+    assert heat.shape == (2, 3, 8, 10, 6)
     assert torch.allclose(heat.sum((2, 3, 4)) + absent, torch.ones(2, 3), atol=1e-5)
 
 
 def test_the_voxels_of_a_token_lie_where_the_token_is() -> None:
     torch.manual_seed(0)
     alone = ClickProposer(ClickProposerConfig(width=6, n_classes=2, hidden=8, depth=0, upscaling=2))
-    plain = torch.randn(1, 6, 1, 1, 1).expand(-1, -1, 4, 4, 4).clone()
+    plain = torch.randn(1, 6, 1, 1, 1).expand(-1, -1, 4, 3, 5).clone()
     other = plain.clone()
     other[0, :, 1, 2, 3] = torch.randn(6)
-    change = (heat_maps(alone(other))[0].log() - heat_maps(alone(plain))[0].log())[0, 0]  # (8, 8, 8)
+    change = (heat_maps(alone, other)[0].log() - heat_maps(alone, plain)[0].log())[0, 0]  # (8, 6, 10)
     moved = (change - change[0, 0, 0]).abs() > 1e-4
-    expected = torch.zeros(8, 8, 8, dtype=torch.bool)
+    expected = torch.zeros(8, 6, 10, dtype=torch.bool)
     expected[2:4, 4:6, 6:8] = True
     assert torch.equal(moved, expected)
 

@@ -6,12 +6,12 @@ from moe_pipeline.model.moe.gate import Gate, GateConfig, OODDetector, gate_feat
 def test_features_are_pooled_by_hand() -> None:
     embedding = torch.zeros(1, 2, 2, 2, 2)
     embedding[0, 0, 1, 0, 1] = 8.0
-    sparse = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])  # two clicks, then the padding point
+    sparse = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])  # two clicks
     dense = torch.full((1, 2, 2, 2, 2), 5.0)
     coordinates = torch.tensor(
-        [[[5.5, 1.5, 5.5], [1.5, 1.5, 1.5]]]
-    )  # centres of tokens (1,0,1) and (0,0,0) of 8 voxels
-    features = gate_features(embedding, sparse, dense, (coordinates, torch.tensor([[1, 1]])), size=8)
+        [[[5.5, 3.5, 2.5], [1.5, 3.5, 0.5]]]
+    )  # centres of tokens (1,0,1) and (0,0,0) of a crop of 8 x 16 x 4 voxels
+    features = gate_features(embedding, sparse, dense, (coordinates, torch.tensor([[1, 1]])), size=(8, 16, 4))
     assert features.shape == (1, 10)
     mean, std, clicks, prompt, mask = features[0].view(5, 2)
     assert mean.tolist() == [1.0, 0.0]
@@ -20,7 +20,7 @@ def test_features_are_pooled_by_hand() -> None:
     assert prompt.tolist() == [2.0, 3.0]
     assert mask.tolist() == [5.0, 5.0]
     for labels, expected in (([1, 0], 8.0), ([0, 1], 0.0), ([0, 0], 4.0)):  # where it is inside, if anywhere
-        features = gate_features(embedding, sparse, dense, (coordinates, torch.tensor([labels])), size=8)
+        features = gate_features(embedding, sparse, dense, (coordinates, torch.tensor([labels])), size=(8, 16, 4))
         assert torch.allclose(features[0].view(5, 2)[2], torch.tensor([expected, 0.0]))
 
 
@@ -28,8 +28,8 @@ def test_one_embedding_serves_many_prompts() -> None:
     torch.manual_seed(0)
     embedding, sparse, dense = torch.randn(1, 3, 4, 4, 4), torch.randn(5, 3, 3), torch.randn(5, 3, 4, 4, 4)
     coordinates, labels = torch.rand(5, 2, 3) * 15, torch.tensor([[1, 0]] * 5)
-    shared = gate_features(embedding, sparse, dense, (coordinates, labels), 16)
-    single = gate_features(embedding, sparse[3:4], dense[3:4], (coordinates[3:4], labels[3:4]), 16)
+    shared = gate_features(embedding, sparse, dense, (coordinates, labels), (16, 16, 16))
+    single = gate_features(embedding, sparse[3:4], dense[3:4], (coordinates[3:4], labels[3:4]), (16, 16, 16))
     assert torch.allclose(shared[3:4], single, atol=1e-6)
 
 

@@ -130,9 +130,9 @@ def test_the_gate_does_not_look_at_details() -> None:
     embedding, dense = torch.randn(1, 96 + 1024, 4, 4, 4), torch.randn(2, 96 + 448, 4, 4, 4)
     sparse = torch.randn(2, 3, 96)
     clicks = torch.rand(2, 2, 3) * 32, torch.ones(2, 2, dtype=torch.long)
-    wide = gate_features(embedding, sparse, dense, clicks, 32)
+    wide = gate_features(embedding, sparse, dense, clicks, (32,) * 3)
     assert wide.shape == (2, 5 * 96)
-    torch.testing.assert_close(wide, gate_features(embedding[:, :96], sparse, dense[:, :96], clicks, 32))
+    torch.testing.assert_close(wide, gate_features(embedding[:, :96], sparse, dense[:, :96], clicks, (32,) * 3))
 
 
 def sequence(foundation: SamFoundation, n_clicks: int, mask: torch.Tensor | None) -> Candidates:

@@ -130,7 +130,7 @@ def test_a_plan_stands_against_its_dataset(trained_workspace: Workspace) -> None
     choices = {row[0]: row for row in tables(page)[0]}
     assert choices["foundation"][1] == "tiny"
     assert choices["view"][2]
-    assert "the cube" in drawings(page)
+    assert "the crop" in drawings(page)
     assert "the view" in drawings(page)
     held_back = [row[3] for row in tables(page)[-1]]
     assert sorted(", ".join(held_back).split(", ")) == [f"p{number:03d}" for number in range(6)]

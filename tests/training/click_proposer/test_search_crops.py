@@ -20,7 +20,7 @@ from moe_pipeline.training.click_proposer.search_crops import (
 )
 
 VIEW = View(spacing_mm=1.0, size_voxels=32, normalisation="zscore_clipped")
-RECIPE = SearchRecipe(VIEW, low_res_voxels=8, classes=(1, 2), crops=12, mirror_axes=(), channel=0, seed=0)
+RECIPE = SearchRecipe(VIEW, low_res_voxels=(8, 8, 8), classes=(1, 2), crops=12, mirror_axes=(), channel=0, seed=0)
 CPU = torch.device("cpu")
 
 

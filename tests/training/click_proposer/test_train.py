@@ -32,7 +32,7 @@ def made_up(count: int, seed: int) -> list[SeenCrop]:
 
 def samples(count: int, seed: int, *, with_voxels: bool = False) -> Samples:
     torch.manual_seed(seed)
-    return make_samples(iter(made_up(count, seed)), (1, 2), 8, 8, 2.0, with_voxels=with_voxels)
+    return make_samples(iter(made_up(count, seed)), (1, 2), 8, (8, 8, 8), 2.0, with_voxels=with_voxels)
 
 
 def task() -> ClickProposerTask:
@@ -81,7 +81,7 @@ def test_a_proposal_beside_the_object_is_measured_in_mm(monkeypatch: pytest.Monk
     labels = np.zeros((32, 32, 32), np.uint8)
     labels[4:6, 0:6, 0:6] = 1  # begins at 3.5 along x: 2 voxels, 4 mm, from the click
     empty = torch.zeros(8, 4, 4, 4, dtype=torch.half)
-    measured.validation = make_samples(iter([(empty, labels)]), (1, 2), 8, 8, 2.0, with_voxels=True)
+    measured.validation = make_samples(iter([(empty, labels)]), (1, 2), 8, (8, 8, 8), 2.0, with_voxels=True)
     measured.validation_known = torch.ones(1, 2, dtype=torch.bool)
     row = measured.validate()
     assert row["distance_mm"] == 4.0

@@ -17,7 +17,7 @@ from moe_pipeline.training.engine.losses import (
 def test_occupancy_is_the_filled_fraction_of_each_voxel() -> None:
     target = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
     target[0, 0, :2, :2, 0] = True  # half of the first 2x2x2 low-resolution voxel
-    filled = occupancy(target, 2)
+    filled = occupancy(target, (2, 2, 2))
     assert filled.shape == (1, 1, 2, 2, 2)
     assert filled[0, 0, 0, 0, 0] == 0.5
     assert filled.sum() == 0.5

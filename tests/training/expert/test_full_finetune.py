@@ -50,7 +50,7 @@ def test_it_sees_the_images_that_an_expert_sees_encoded(planned: Workspace) -> N
     finetune_whole(planned, planned.raw(NAME), FinetuneOptions(epochs=1))
     (folder,) = planned.embeddings(NAME).iterdir()
     view = Plan.load(planned.plan(NAME)).view
-    assert folder.name == f"{view.spacing_mm:g}mm_{view.size_voxels}_images"
+    assert folder.name == f"{view.short_name}_images"
     sample = EmbeddingCache.open(folder).load(0)
     assert sample.embedding.shape == (1, 32, 32, 32)
     assert sample.labels.shape == (32, 32, 32)

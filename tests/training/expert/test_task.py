@@ -19,9 +19,9 @@ from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.session import loop_settings, open_session
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
-from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import load_sam
 
 NAME = "Dataset001_One"
 
@@ -63,7 +63,7 @@ def test_scores_can_be_compared_whatever_the_batch_size(place: Workspace) -> Non
 
 @pytest.fixture(scope="module")
 def nano() -> SamFoundation:
-    return load_foundation("nano")
+    return load_sam("nano")
 
 
 @pytest.fixture(scope="module")

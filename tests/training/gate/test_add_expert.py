@@ -14,9 +14,9 @@ from moe_pipeline.mixture.gate_files import WRITTEN, added_folder, features_path
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
+from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate.add_expert import add_expert, list_experts, remove_expert
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace

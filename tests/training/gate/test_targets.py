@@ -8,8 +8,8 @@ import torch
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.training.gate.targets import Judgement, dice_targets, object_dice
-from moe_pipeline.weights.load import load_foundation
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import load_sam
 
 CPU = torch.device("cpu")
 ONE = "Dataset001_One"
@@ -38,7 +38,7 @@ def cache(trained_workspace: Workspace) -> EmbeddingCache:
 
 
 def test_every_object_of_the_cases_is_judged_once(trained_workspace: Workspace, cache: EmbeddingCache) -> None:
-    foundation = load_foundation("tiny", weights_root=trained_workspace.weights)
+    foundation = load_sam("tiny", weights_root=trained_workspace.weights)
     cases = [entry.case for entry in cache.manifest.entries][:2]
     scores = object_dice(cache, cases, foundation, foundation.mask_decoder, 0, CPU)
     expected = {
@@ -56,7 +56,7 @@ def test_every_object_of_the_cases_is_judged_once(trained_workspace: Workspace, 
 def test_a_decoder_that_answers_nothing_is_never_better(
     trained_workspace: Workspace, cache: EmbeddingCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    foundation = load_foundation("tiny", weights_root=trained_workspace.weights)
+    foundation = load_sam("tiny", weights_root=trained_workspace.weights)
     mute = copy.deepcopy(foundation.mask_decoder)
 
     def nothing(*prompt: Any) -> Candidates:

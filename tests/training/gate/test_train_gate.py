@@ -12,10 +12,10 @@ from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.moe import GateCard
+from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate import features as gate_features
 from moe_pipeline.training.gate.fit import GateTask
 from moe_pipeline.training.gate.gate_run import GateOptions
-from moe_pipeline.training.gate.learn_claims import BACKGROUND_CLICKS, ClaimSettings
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.workspace import Workspace
 
@@ -127,7 +127,7 @@ def test_the_card_states_the_guarantee_and_when_each_expert_answers(
     assert guarantee.prompts == guarantee.synthetic == cheap_claims.scans == 2
     assert guarantee.mean_loss <= guarantee.bound
     assert guarantee.held == (guarantee.bound <= guarantee.risk)
-    assert "Bates" in guarantee.rests_on
+    assert "learn then test" in guarantee.rests_on
     assert set(card.claims.experts) == {ONE, TWO}
     for name, claim in card.claims.experts.items():
         assert card.confusion[name][name] == pytest.approx(claim.answered)

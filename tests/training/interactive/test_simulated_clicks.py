@@ -78,7 +78,7 @@ def test_the_click_sequence_collects_clicks_and_feeds_back_detached_logits(tiny_
     )
     expected, _ = foundation.mask_decoder(embedding, sparse, dense)
     assert torch.allclose(expected, last.logits, atol=1e-5)
-    assert full_size(last.logits, 16).shape == (2, 1, 16, 16, 16)
+    assert full_size(last.logits, (16,) * 3).shape == (2, 1, 16, 16, 16)
 
 
 def test_same_seed_same_click_sequence(tiny_foundation: SamFoundation) -> None:

@@ -1,0 +1,1 @@
+"""SegVol: a transformer on flat patches, prompts by points, boxes and words."""

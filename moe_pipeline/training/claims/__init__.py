@@ -1,0 +1,1 @@
+"""When experts may answer: evidence with its outcome, claim heads, thresholds that hold a risk."""
