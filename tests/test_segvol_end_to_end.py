@@ -93,8 +93,8 @@ def test_its_decoder_learns(finetuned: Workspace, tmp_path: Path) -> None:
     shutil.copytree(finetuned.root, tmp_path / "ws", symlinks=True)
     place = Workspace(tmp_path / "ws")
     plan = Plan.load(place.plan(NAME))
-    plan.model_copy(update={"steps_per_epoch": 100}).save(place.plan(NAME))
-    options = replace(OPTIONS, epochs=1, learning_rate=1e-3, overwrite=True)
+    plan.model_copy(update={"steps_per_epoch": 100, "crops_per_case": 3}).save(place.plan(NAME))
+    options = replace(OPTIONS, epochs=2, learning_rate=1e-3, overwrite=True)
     validation = finetune(place, place.raw(NAME), options).validation
     assert validation["dice_1"] > validation["general_dice_1"] + 0.1
     assert validation["dice_5"] > validation["general_dice_5"] + 0.3
