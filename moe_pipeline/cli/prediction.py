@@ -92,6 +92,7 @@ def predict(
     """
     from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
+    from moe_pipeline.commands.remote import remote_url
     from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
     options = PredictOptions(
@@ -131,7 +132,7 @@ def predict(
         else:
             done = predict_container(Workspace(workspace), options, preset, progress)
     typer.echo(done.text)
-    show_report(out, report)
+    show_report(out, report and remote_url(out) is None)
     if done.failed:
         raise typer.Exit(1)
 
