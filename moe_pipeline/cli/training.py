@@ -47,6 +47,9 @@ def finetune(
         Precision, typer.Option(help="Of the forward pass; auto: bf16 where the device is faster with it.")
     ] = "auto",
     logger: Annotated[Logger | None, typer.Option(help="Who is told of each validation, too.")] = None,
+    continued: Annotated[
+        bool, typer.Option("--continue", help="Take in cases that were added since, from the expert's weights.")
+    ] = False,
     overwrite: Overwrite = False,
     report: WithReport = True,
     workspace: Root = ROOT,
@@ -70,6 +73,7 @@ def finetune(
         devices,
         precision,
         overwrite=overwrite,
+        continued=continued,
         click_proposer=ClickProposerSettings() if click_proposer else None,
     )
     out = place.sft(folder.name, fold) if trainable == "all" else place.expert(folder.name, fold)

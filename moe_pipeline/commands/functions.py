@@ -89,6 +89,7 @@ def finetune(
     device: str = "cpu",
     devices: int = 1,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
+    continued: bool = False,
     overwrite: bool = False,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
@@ -107,6 +108,7 @@ def finetune(
         device: where to compute.
         devices: processes that share each batch, each with its device.
         precision: of the forward pass; auto is bf16 where the device is faster with it.
+        continued: take in cases that were added since, and go on from the expert's weights: `--continue`.
         overwrite: start anew instead of going on with an earlier training.
         workspace: folder that holds everything moe writes.
         progress: told after each case and step.
@@ -132,6 +134,7 @@ def finetune(
         devices=_least("devices", devices, 1),
         precision=as_choice("precision", precision, ("auto", "fp32", "bf16")),
         overwrite=as_flag("overwrite", overwrite),
+        continued=as_flag("continued", continued),
         click_proposer=ClickProposerSettings() if as_flag("click_proposer", click_proposer) else None,
     )
     place = _place(workspace)
