@@ -199,6 +199,47 @@ def train_gate(
     return train(place, experts, others, options, progress)
 
 
+def update_expert(
+    dataset: AnyPath | int,
+    *,
+    model: AnyPath | None = None,
+    fold: int | None = None,
+    risk: float = 0.002,
+    confidence: float = 0.95,
+    device: str = "cpu",
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "GateCard":
+    """Renew an expert of a model that was finetuned again, without the data of the others: `moe experts update`.
+
+    Args:
+        dataset: of the expert.
+        model: folder of the model; the workspace's if None.
+        fold: of the expert, where there are several.
+        risk: mean Dice that it may cost on prompts that it is not meant for.
+        confidence: that the risk is held.
+        device: where to compute.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case, batch and step.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or as `training.gate.add_expert.update_expert`.
+    """
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
+    from moe_pipeline.training.gate.add_expert import update_expert as update
+
+    place = _place(workspace)
+    return update(
+        place,
+        place.model if model is None else as_path("model", model),
+        place.raw_folder(_dataset("dataset", dataset)),
+        as_text("device", device),
+        claims=ClaimSettings(risk=as_number("risk", risk), confidence=as_number("confidence", confidence)),
+        progress=progress,
+        fold=None if fold is None else _least("fold", fold, 0),
+    )
+
+
 def predict(
     images: AnyPath,
     out: AnyPath,
