@@ -244,6 +244,7 @@ def predict(
     images: AnyPath,
     out: AnyPath,
     *,
+    interactive_log: AnyPath | None = None,
     preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
@@ -256,6 +257,7 @@ def predict(
     Args:
         images: folder of images.
         out: folder for label maps and tables.
+        interactive_log: journal of a session, or a folder of them, to do again what a person did.
         preset: of a challenge, whose container layout `images` and `out` have then.
         workspace: folder that holds everything moe writes.
         progress: told after each case.
@@ -270,6 +272,10 @@ def predict(
 
     chosen = predict_options(images, out, **options)
     as_folder("images", images, "images to segment")
+    if interactive_log is not None:
+        from moe_pipeline.commands.replay import replay_journals
+
+        return replay_journals(_place(workspace), chosen, as_path("interactive_log", interactive_log), progress)
     if preset is not None:
         return predict_container(_place(workspace), chosen, as_text("preset", preset), progress)
     return predict_and_score(_place(workspace), chosen, progress)
