@@ -56,8 +56,8 @@ function count(by) {
 
 async function failed(error, work) {
   if (!(error instanceof ApiError)) {
+    console.error(error);
     say("Something went wrong in this page; load it again. Nothing is lost.", "bad");
-    throw error;
   }
   if (error.status === 401) {
     const key = await ask("This server wants a key", "Whoever started it knows the key.", { secret: true });
@@ -233,7 +233,7 @@ async function open(name, show = true) {
   api.release();
   let session;
   try {
-    session = await api.open(name, false);
+    session = await api.open(name, sessionStorage.getItem("moe-case") === name); // after a reload it is still ours
   } catch (error) {
     if (error.status !== 409) throw error;
     const agreed = await ask("Somebody works on this scan", "It may be another window of yours. If you take it over, the other one ends; no step is lost.", { yes: "Take it over" });
@@ -247,6 +247,7 @@ async function open(name, show = true) {
     showWindow();
   }
   page.session = session;
+  sessionStorage.setItem("moe-case", name);
   history.replaceState(null, "", `#${encodeURIComponent(name)}`);
   showSession();
   document.body.dataset.open = name;
