@@ -34,7 +34,7 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
+class _JournalFolder:
     """What is read and how it is answered."""
 
     model: Mixture
@@ -85,7 +85,7 @@ def replay_journals(
     wanted = options.outputs.references or options.prompts.labels
     segment = replace(options.segment, own_crops=True)
     references = None if wanted is None else dict(label_maps_in(wanted).files)
-    folder = _Folder(model, segment, dict(list_images(options.run.images)), references)
+    folder = _JournalFolder(model, segment, dict(list_images(options.run.images)), references)
     own = Written(out / FINISHED)
     own.check([OBJECTS_CSV, STEPS_CSV, RUN_JSON, *(f"{case}{ENDING}" for case in journals)], options.reads)
     objects: list[ReplayedObject] = []
@@ -116,7 +116,7 @@ def replay_journals(
     return PredictReport(_told(out, len(journals), objects), bool(failed), ())
 
 
-def _work(folder: _Folder, case: str, path: Path) -> Callable[[], Replayed]:
+def _work(folder: _JournalFolder, case: str, path: Path) -> Callable[[], Replayed]:
     return lambda: folder.replay(case, path)
 
 
