@@ -1,6 +1,6 @@
 """From a planned dataset to an expert: cache, train, save."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,11 +56,11 @@ def finetune(
     """
     with open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=True) as session:
         kernels = kernel_rate(session.planned.foundation)
+        kind: Callable[..., ExpertTask] = ExpertTask
         if session.options.continued:
             start = session.processes.from_first(lambda: find_start(session.out, session.planned.plan))
-            task, trained = train(session, partial(ContinuedTask, start), _LEARNING_RATE, kernels)
-        else:
-            task, trained = train(session, ExpertTask, _LEARNING_RATE, kernels)
+            kind = partial(ContinuedTask, start)
+        task, trained = train(session, kind, _LEARNING_RATE, kernels)
         return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -190,10 +191,15 @@ def test_an_updated_expert_is_as_if_it_was_removed_and_added_again(
         update_expert(place, model, place.raw(THREE))
     shutil.copytree(place.root, tmp_path / "by_hand", symlinks=True)
     (model / "notes.txt").write_text("whose ever")
-    learnt = []
+    learnt: list[Any] = []
     learn = joining._learn
+
+    def keep(*told: Any) -> Any:
+        learnt.append(learn(*told))
+        return learnt[-1]
+
     with monkeypatch.context() as patched:
-        patched.setattr(joining, "_learn", lambda *told: learnt.append(learn(*told)) or learnt[0])
+        patched.setattr(joining, "_learn", keep)
         card = update_expert(place, model, raw, claims=cheap_claims)
     assert card.outputs == ("others", ONE)
     assert (model / "notes.txt").read_text() == "whose ever"
