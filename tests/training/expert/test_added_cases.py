@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from typer.testing import CliRunner
 
 import moe_pipeline
+from moe_pipeline.cli import app
 from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
 from moe_pipeline.files import sha256_file
 from moe_pipeline.planning.plan_dataset import plan_dataset
@@ -84,6 +86,10 @@ def test_what_is_no_added_case_is_refused(place: Workspace) -> None:
         moe_pipeline.finetune(NAME, trainable="all", continued=True, workspace=place.root)
     with pytest.raises(PipelineError, match="--overwrite begins anew; give one"):
         replace(OPTIONS, overwrite=True)
+    refused = CliRunner().invoke(app, ["finetune", NAME, "--continue", "--overwrite", "--workspace", str(place.root)])
+    assert "give one" in str(refused.exception)
+    refused = CliRunner().invoke(app, ["experts", "update", "Dataset003_Three", "--workspace", str(place.root)])
+    assert "has no expert Dataset003_Three" in str(refused.exception)
     plan = Plan.load(plan_path)
     plan.model_copy(update={"view": plan.view.model_copy(update={"spacing_mm": 3.0})}).save(plan_path)
     with pytest.raises(
