@@ -52,30 +52,25 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> Iterator[list[str]]:
     """A row per part and number of prompts."""
     rate = product_rate_gflops(torch.float32, CPU)
-    works = [(partial(make_encoding, ours), "encoding of a crop", encoder_gflop()) for ours in (False, True)]
-    yield row(arguments, *zip(*works, strict=True), rate)
+    yield row(arguments, "encoding of a crop", make_encoding, encoder_gflop() / rate)
     for n in arguments.prompts:
-        works = [(partial(make_decoding, n, ours), f"{n} box prompts with text", 0.0) for ours in (False, True)]
-        yield row(arguments, *zip(*works, strict=True), rate)
+        yield row(arguments, f"{n} box prompts with text", partial(make_decoding, n))
 
 
 def row(
-    arguments: argparse.Namespace,
-    makers: tuple[Callable[[], Callable[[], Tensor]], ...],
-    names: tuple[str, ...],
-    gflop: tuple[float, ...],
-    rate: float,
+    arguments: argparse.Namespace, name: str, make: Callable[[bool], Callable[[], Tensor]], floor: float | None = None
 ) -> list[str]:
-    """Both ways of computing one thing."""
+    """Both ways of computing one thing; `floor` is the seconds that its products take at the machine's best."""
+    makers = [partial(make, ours) for ours in (False, True)]
     direct, ours = (maker() for maker in makers)
     expected, found = direct(), ours()
     slow, fast = (best_seconds(work, arguments.repeats, CPU) for work in (direct, ours))
     difference = f"{float((found - expected).abs().max()):.1e} ({float(expected.abs().max()):.2g})"
-    share = f"{gflop[0] / fast / rate:.0%}" if gflop[0] else ""
+    share = "" if floor is None else f"{floor / fast:.0%}"
     peaks = ["", ""]
     if not arguments.no_memory:
         peaks = [f"{peak_mib_in_fresh_process(maker, CPU):.0f}" for maker in makers]
-    return [names[0], f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.1f}", share, *peaks, difference]
+    return [name, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.1f}", share, *peaks, difference]
 
 
 def make_encoding(ours: bool) -> Callable[[], Tensor]:

@@ -35,12 +35,9 @@ def convert_case(case: SourceCase, dataset: SourceDataset, state: ConversionStat
 
 
 def _convert(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow:
+    if (present := row_if_present(case, dataset, state)) is not None:
+        return present
     targets, own = target_names(case, len(dataset.channel_names)), state.own
-    if all((own.folder / name).is_file() for name in targets) and (known := state.find(case)):
-        changed = [name for name in targets if _was_changed(own, name)]
-        told = f"{', '.join(changed)}: changed since it was converted, and left so" if changed else ""
-        message = "; ".join(part for part in (told, known.message) if part)
-        return ConversionRow(case_id=case.case_id, status="present", message=message)
     own.check(targets)
     for path in (*case.images, *case.labels):
         check_is_there(path)
@@ -56,6 +53,17 @@ def _convert(case: SourceCase, dataset: SourceDataset, state: ConversionState) -
     message = "; ".join((*loaded.notes, *inspected.warnings, *notes))
     state.add(case, stamps, _values(inspected, dataset), message)
     return ConversionRow(case_id=case.case_id, status="converted", message=message)
+
+
+def row_if_present(case: SourceCase, dataset: SourceDataset, state: ConversionState) -> ConversionRow | None:
+    """The row of a case that an earlier run has converted from the same files, all of which are there."""
+    own, targets = state.own, target_names(case, len(dataset.channel_names))
+    if not all((own.folder / name).is_file() for name in targets) or not (known := state.find(case)):
+        return None
+    changed = [name for name in targets if _was_changed(own, name)]
+    told = f"{', '.join(changed)}: changed since it was converted, and left so" if changed else ""
+    message = "; ".join(part for part in (told, known.message) if part)
+    return ConversionRow(case_id=case.case_id, status="present", message=message)
 
 
 def _was_changed(own: Written, name: str) -> bool:

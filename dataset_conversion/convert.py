@@ -1,7 +1,7 @@
 """Any known source to an nnU-Net v2 raw folder."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,9 @@ REPORT = "conversion.json"
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _NO_OPTIONS = Options()
 
+ConvertCases = Callable[[SourceDataset, ConversionState, Progress, str], list[ConversionRow]]
+"""Whoever converts all cases of a source; also told the name of the stage. Notes what is done in the state."""
+
 
 def convert(
     source: Path,
@@ -39,6 +42,7 @@ def convert(
     options: Options = _NO_OPTIONS,
     label_map: LabelMap | None = None,
     fixes: Collection[Fix] = (),
+    run: ConvertCases | None = None,
 ) -> ConversionReport:
     """Make an nnU-Net v2 raw folder from a dataset in another layout; the source is only read.
 
@@ -54,6 +58,7 @@ def convert(
         options: what the layout leaves open.
         label_map: classes of the new dataset, if they are not those of the source.
         fixes: what may be repaired on the way; each row says what was.
+        run: who converts the cases, if not threads of this process.
 
     Returns:
         What became of each case, also saved as conversion.json.
@@ -72,7 +77,7 @@ def convert(
     own = state.own
     own.check((REPORT, RawFolder.DESCRIPTION, CRASHES))
     _claim(source, name, own)
-    rows = _convert_all(described, state, progress, source.name)
+    rows = (run or _convert_all)(described, state, progress, f"converting {source.name}")
     if state.crashes.path.is_file():
         own.adopt([CRASHES])
     rows += [ConversionRow(case_id=case, status="failed", message=why) for case, why in described.faults.items()]
@@ -123,7 +128,7 @@ def _convert_all(
     described: SourceDataset, state: ConversionState, progress: Progress, stage: str
 ) -> list[ConversionRow]:
     work = partial(convert_case, dataset=described, state=state)
-    return list(run_each(work, described.cases, source_bytes, f"converting {stage}", progress))
+    return list(run_each(work, described.cases, source_bytes, stage, progress))
 
 
 def one_patient(cases: Collection[SourceCase]) -> tuple[str, ...]:

@@ -19,21 +19,26 @@ STATE = RawFolder.CONVERTED
 class ConversionState:
     """The finished cases of one conversion; safe to use from several threads."""
 
-    def __init__(self, path: Path, source: Path, dataset: SourceDataset) -> None:
+    def __init__(self, path: Path, source: Path, dataset: SourceDataset, own: Written | None = None) -> None:
         self._description = description_sha256(dataset)
         self._journal = Journal(path, ConvertedCase, source, self._description)
-        self.own = Written(path)
+        self.own = Written(path) if own is None else own
         """What is ours in the new dataset."""
-        self.crashes = CrashLog(path.parent)
+        self.crashes = CrashLog(self.own.folder)
         """Where errors that nobody foresaw are written down."""
 
     def find(self, case: SourceCase) -> ConvertedCase | None:
         """What is known of a case, if it was made from these very files and checked against the same description."""
-        return self._journal.find(case.case_id, _files(case))
+        return self._journal.find(case.case_id, files_of(case))
+
+    def take(self, path: Path) -> None:
+        """Note what a worker elsewhere has noted of the cases that it has done."""
+        self.own.take(path)
+        self._journal.take(path)
 
     def stamp(self, case: SourceCase) -> tuple[FileStamp, ...]:
         """The files of a case as they are now."""
-        return self._journal.stamp(_files(case))
+        return self._journal.stamp(files_of(case))
 
     def add(self, case: SourceCase, stamps: tuple[FileStamp, ...], values: list[int], message: str) -> None:
         """Append the line of a finished case.
@@ -65,5 +70,6 @@ def description_sha256(dataset: SourceDataset) -> str:
     return sha256_json([dataset.channel_names, dataset.labels, value_map, dataset.settings])
 
 
-def _files(case: SourceCase) -> list[Path]:
+def files_of(case: SourceCase) -> list[Path]:
+    """Every file that a case is made from."""
     return [file for path in (*case.images, *case.labels) for file in files_read(path)]

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import Any
 import psutil
 
 _CHUNK_BYTES = 1 << 20
-_TEMPORARY = re.compile(r"\.moe-(\d+)\.(?:tmp|old)\.")
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+"""This machine, in names of files."""
+_TEMPORARY = re.compile(r"\.moe-(\d+)-([0-9a-f]{8})\.(?:tmp|old)\.")
+_FOREIGN_SECONDS = 2 * 24 * 3600.0  # after which what a process of another machine has left is of no use to it
 _UMASK = os.umask(0)  # the only way to ask for it is to set it
 os.umask(_UMASK)
 
@@ -54,7 +59,7 @@ def atomic_folder(final: Path, check: Callable[[Path], None] | None = None) -> I
     temporary.mkdir()
     try:
         yield temporary
-        retired = final.with_name(f".moe-{os.getpid()}.old.{final.name}")
+        retired = final.with_name(f".moe-{os.getpid()}-{HOST}.old.{final.name}")
         if os.path.lexists(final):
             if check is None:
                 raise FileExistsError(f"{final}: exists already")
@@ -67,8 +72,8 @@ def atomic_folder(final: Path, check: Callable[[Path], None] | None = None) -> I
 
 
 def temporary_for(final: Path) -> Path:
-    """Where this process writes a file or folder before it gets its name; no other program names files so."""
-    return final.with_name(f".moe-{os.getpid()}.tmp.{final.name}")
+    """Where this process writes a file or folder before it gets its name; nobody else names files so."""
+    return final.with_name(f".moe-{os.getpid()}-{HOST}.tmp.{final.name}")
 
 
 def append_line(path: Path, text: str) -> None:
@@ -84,15 +89,27 @@ def append_line(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed have left half written in a folder."""
+    """Remove what processes that were killed have left half written in a folder.
+
+    Whether a process of another machine still runs is not known here: what it wrote is removed when it is old.
+    """
     for path in folder.glob(".*"):
         found = _TEMPORARY.match(path.name)
-        if found is None or psutil.pid_exists(int(found[1])):
+        if found is None or _is_in_use(path, int(found[1]), found[2]):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_in_use(path: Path, pid: int, host: str) -> bool:
+    if host == HOST:
+        return psutil.pid_exists(pid)
+    try:
+        return time.time() - path.lstat().st_mtime < _FOREIGN_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def is_file(path: Path) -> bool:

@@ -1,11 +1,14 @@
-"""Work on many cases at once, by threads: decompression and statistics leave the interpreter free.
+"""Work on many cases at once, by threads where decompression and statistics leave the interpreter free, or processes.
 
 What threads read at the same time stays within half of the memory that is free, however large the cases are.
 """
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from threading import Condition
 from typing import TypeVar
@@ -48,6 +51,40 @@ def run_each(
                 yield done.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def process_pool(jobs: int, begin: Callable[..., None], arguments: tuple[object, ...]) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this one, however it ends.
+
+    Args:
+        jobs: how many.
+        begin: called in each of them first.
+        arguments: its arguments.
+    """
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(begin, arguments)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # what they write appears whole or not at all
+            raise
+
+
+def _begin(begin: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A worker would wait for ever for a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class MemoryBudget:

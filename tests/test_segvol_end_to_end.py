@@ -103,7 +103,7 @@ def test_boxes_and_words_are_answered_by_gate_and_experts(
     written = {"schema_version": 1, "space": "voxel_xyz", "cases": {case: [box]}}
     (tmp_path / "prompts.json").write_text(json.dumps(written))
     for name, given in (("boxes", {"prompts": tmp_path / "prompts.json"}), ("words", {"text": ("liver", "ball")})):
-        options = predict_options(tmp_path / "in", tmp_path / name, **given)  # type: ignore[arg-type]
+        options = predict_options(tmp_path / "in", tmp_path / name, **given)
         report = predict_and_score(place, options)
         assert not report.failed, report.text
         assert {row.prompt_source for row in report.rows} == {"prompts" if name == "boxes" else "text"}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 Root = Annotated[Path, typer.Option("--workspace", help="Folder that holds everything moe writes.")]
 Dataset = Annotated[str, typer.Argument(help="Dataset number, name, or the path of an nnU-Net raw folder.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+Engine = Annotated[
+    Literal["local", "slurm", "ray"], typer.Option(help="Where the units run: here, in SLURM's queue, or on Ray.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto, ray://HOST:10001, HOST:6379; else one is started here.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left.")]
 
 Risk = Annotated[

@@ -3,12 +3,27 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moe_pipeline.cli.common import FIXES, ROOT, BareFix, Dataset, Root, WithReport, progress_bar, show_report
+from moe_pipeline.cli.common import (
+    FIXES,
+    ROOT,
+    BareFix,
+    Dataset,
+    Engine,
+    RayAddress,
+    Root,
+    WithReport,
+    progress_bar,
+    show_report,
+)
 from moe_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from moe_pipeline.cluster.engines import EngineOptions
+    from moe_pipeline.commands.convert import ConvertOnEngine
 
 app = typer.Typer()
 _MAX_REMARKS = 10
@@ -36,6 +51,8 @@ def convert(
     patients: Annotated[
         str | None, typer.Option(help="With --check: regular expression that finds the patient in a case id.")
     ] = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
@@ -47,6 +64,7 @@ def convert(
     from dataset_conversion.label_map import LabelMap
     from dataset_conversion.layout import Options
     from dataset_conversion.naming import suggest_name
+    from moe_pipeline.cluster.engines import EngineOptions
     from moe_pipeline.records.names import printable
 
     place = Workspace(workspace)
@@ -72,9 +90,12 @@ def convert(
     name = out or suggest_name(source)
     target = Path(name) if "/" in name else place.raw(name)
     fixes = fixes_named(fix or ())
+    run = _converter(EngineOptions(engine=engine, ray_address=ray_address), place, source)
+    if run is not None:  # a worker may stand in another folder
+        source, target = source.resolve(), target.resolve()
     with progress_bar() as progress:
         converted = convert_dataset(
-            source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes
+            source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes, run=run
         )
     sums = [f"  {line}" for one in converted.accounting for line in one.lines()]
     typer.echo("\n".join([converted.summary(), *(f"  {note}" for note in converted.notes), *sums]))
@@ -93,6 +114,15 @@ def convert(
         raise typer.Exit(1)
 
 
+def _converter(options: "EngineOptions", place: Workspace, source: Path) -> "ConvertOnEngine | None":
+    from moe_pipeline.cluster.engines import engine_file, open_engine
+    from moe_pipeline.commands.convert import ConvertOnEngine
+
+    if options.is_local:
+        return None
+    return ConvertOnEngine(open_engine(options), engine_file(place).of("convert"), source)
+
+
 @app.command()
 def plan(
     dataset: Dataset,
@@ -107,6 +137,8 @@ def plan(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every choice and class as tables, with reasons.")
     ] = False,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
@@ -120,6 +152,8 @@ def plan(
             seed=seed,
             patients=patients,
             skip_faulty=skip_faulty,
+            engine=engine,
+            ray_address=ray_address,
             workspace=workspace,
             progress=progress,
         )

@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moe_pipeline.cli.common import ROOT, Device, Overwrite, Root, WithReport, progress_bar, show_report
+from moe_pipeline.cli.common import (
+    ROOT,
+    Device,
+    Engine,
+    Overwrite,
+    RayAddress,
+    Root,
+    WithReport,
+    progress_bar,
+    show_report,
+)
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from moe_pipeline.cluster.engines import EngineOptions
     from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
 app = typer.Typer()
@@ -67,6 +78,8 @@ def predict(
         bool, typer.Option("--dicom-seg", help="Also write <case>.dcm where the image is a DICOM series.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Cases at once, on the processor.", min=1)] = 1,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     preset: Annotated[
         str | None, typer.Option(help="Read and write the container layout of a challenge: sppin2023.")
     ] = None,
@@ -114,7 +127,7 @@ def predict(
             uncertainty=uncertainty,
             dicom_seg=dicom_seg,
         ),
-        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite),
+        run=RunOptions(images=images, jobs=jobs, overwrite=overwrite, engine=engine, ray_address=ray_address),
     )
     if interactive_log is not None and preset is not None:
         raise typer.BadParameter("--interactive-log and --preset contradict each other")
@@ -167,6 +180,8 @@ def evaluate(
     ] = False,
     model: Annotated[Path | None, typer.Option(help="With --matrix: model folder; else the workspace's.")] = None,
     seed: Annotated[int, typer.Option(help="With --matrix: of the clicks.")] = 0,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     preset: Annotated[str | None, typer.Option(help="Score as a challenge does: sppin2023 or cvpr25.")] = None,
     report: WithReport = True,
     device: Device = "cpu",
@@ -177,6 +192,7 @@ def evaluate(
     if matrix:
         if predictions or references or preset:
             raise typer.BadParameter("--matrix makes its own predictions; leave out -i, -r and --preset")
+        from moe_pipeline.cluster.engines import EngineOptions
         from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
         options = MatrixOptions(
@@ -188,13 +204,15 @@ def evaluate(
             device=device,
             own_experts=own_experts,
         )
-        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, report=report)
+        chosen = EngineOptions(engine=engine, ray_address=ray_address)
+        _forgetting(place, out or place.root / "evaluation", options, fail_on_regression, chosen, report=report)
         return
     if predictions is None or references is None:
         raise typer.BadParameter("give -i and -r, or --matrix")
-    if datasets or unseen or clicks or model or own_experts or fail_on_regression is not None:
+    of_matrix = (datasets, unseen, clicks, model, own_experts, fail_on_regression is not None, engine != "local")
+    if any(of_matrix):
         raise typer.BadParameter(
-            "--dataset, --unseen, --clicks, --own-experts, --model and --fail-on-regression go with --matrix"
+            "--dataset, --unseen, --clicks, --own-experts, --model, --fail-on-regression and --engine go with --matrix"
         )
     if preset:
         _challenge(predictions, references, out, preset)
@@ -202,12 +220,20 @@ def evaluate(
         _folder(predictions, references, out, report=report)
 
 
-def _forgetting(place: Workspace, out: Path, options: "MatrixOptions", limit: float | None, *, report: bool) -> None:
-    from moe_pipeline.evaluation.forgetting.compare import forgetting_report
+def _forgetting(
+    place: Workspace,
+    out: Path,
+    options: "MatrixOptions",
+    limit: float | None,
+    chosen: "EngineOptions",
+    *,
+    report: bool,
+) -> None:
+    from moe_pipeline.cluster.comparing import forgetting_report_on
     from moe_pipeline.report.forgetting import matrix_as_text
 
     with progress_bar() as progress:
-        compared = forgetting_report(place, out, options, progress)
+        compared = forgetting_report_on(chosen, place, out, options, progress)
     typer.echo(f"{matrix_as_text(compared)}\n\nTables: {out}")
     show_report(out, report)
     worse = [] if limit is None else [line for one in compared.comparisons for line in one.regressions(limit)]

@@ -1,16 +1,17 @@
 """Commands that train: finetune, train-gate, pretrain."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from moe_pipeline.cli.common import (
     ROOT,
     Confidence,
-    Dataset,
     Device,
+    Engine,
     Overwrite,
+    RayAddress,
     Risk,
     Root,
     WithReport,
@@ -21,6 +22,10 @@ from moe_pipeline.cli.common import (
     show_routing,
 )
 from moe_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from moe_pipeline.cluster.engines import EngineOptions
+    from moe_pipeline.training.expert.finetune import FinetuneOptions
 
 app = typer.Typer()
 
@@ -33,8 +38,8 @@ Logger = Literal["tensorboard"]
 
 @app.command()
 def finetune(
-    dataset: Dataset,
-    fold: Annotated[int, typer.Option(help="Fold held out for validation.")] = 0,
+    datasets: Annotated[list[str], typer.Argument(help="Number, name, or path of each nnU-Net raw folder.")],
+    fold: Annotated[str, typer.Option(help="Fold held out for validation; all: each in turn.")] = "0",
     epochs: Annotated[int | None, typer.Option(help="Instead of the plan's.", min=1)] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", callback=positive)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
@@ -50,21 +55,27 @@ def finetune(
     continued: Annotated[
         bool, typer.Option("--continue", help="Take in cases that were added since, from the expert's weights.")
     ] = False,
+    jobs: Annotated[int, typer.Option(help="Folds at once, where there are several.", min=1)] = 1,
+    engine: Engine = "local",
+    ray_address: RayAddress = None,
     overwrite: Overwrite = False,
     report: WithReport = True,
     workspace: Root = ROOT,
 ) -> None:
-    """Train one expert mask decoder on the cached embeddings of one dataset; or, to compare, the whole network."""
+    """Train one expert mask decoder on the cached embeddings of each dataset; or, to compare, the whole network."""
+    from moe_pipeline.cluster.engines import EngineOptions
+    from moe_pipeline.cluster.finetuning import folds_of
     from moe_pipeline.training.click_proposer.train import ClickProposerSettings
     from moe_pipeline.training.engine.loggers import named_loggers
     from moe_pipeline.training.expert.finetune import FinetuneOptions
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
 
-    place = Workspace(workspace)
-    folder = place.raw_folder(dataset)
+    place, chosen = Workspace(workspace), EngineOptions(engine=engine, ray_address=ray_address, jobs=jobs)
+    folders = list(dict.fromkeys(place.raw_folder(dataset) for dataset in datasets))
+    folds = [(folder.name, number) for folder in folders for number in folds_of(place, folder.name, fold)]
     options = FinetuneOptions(
-        fold,
+        folds[0][1],
         epochs,
         max_minutes,
         patience,
@@ -76,7 +87,11 @@ def finetune(
         continued=continued,
         click_proposer=ClickProposerSettings() if click_proposer else None,
     )
-    out = place.sft(folder.name, fold) if trainable == "all" else place.expert(folder.name, fold)
+    if len(folds) > 1 or not chosen.is_local:
+        _folds(place, folds, options, chosen, whole=trainable == "all", logger=logger)
+        return
+    (folder,), fold_number = folders, folds[0][1]
+    out = place.sft(folder.name, fold_number) if trainable == "all" else place.expert(folder.name, fold_number)
     loggers = named_loggers([logger] if logger else [], out, anew=overwrite)
     if trainable == "all":
         with progress_bar() as progress:
@@ -93,6 +108,33 @@ def finetune(
         found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
         typer.echo(f"  its click proposer: {found}")
     show_report(out, report)
+
+
+def _folds(
+    place: Workspace,
+    folds: list[tuple[str, int]],
+    options: "FinetuneOptions",
+    chosen: "EngineOptions",
+    *,
+    whole: bool,
+    logger: str | None,
+) -> None:
+    """Train several folds, each a unit."""
+    from moe_pipeline.cluster.engines import engine_file, open_engine
+    from moe_pipeline.cluster.finetuning import finetune_folds
+
+    if logger is not None:
+        raise typer.BadParameter("--logger is for one dataset and one fold")
+    there, engine = Workspace(place.root.resolve()), open_engine(chosen)
+    apart = not chosen.is_local or chosen.jobs > 1
+    with progress_bar() as progress:
+        found = finetune_folds(
+            there, folds, options, engine, engine_file(place), progress, whole=whole, encode_apart=apart
+        )
+    for one in found:
+        typer.echo(f"{one.folder}: {one.text}", err=one.failed)
+    if any(one.failed for one in found):
+        raise typer.Exit(1)
 
 
 @app.command("train-gate")

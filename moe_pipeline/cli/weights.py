@@ -21,8 +21,7 @@ def weights_list(workspace: Root = ROOT) -> None:
     for stored in list_foundations(place.weights):
         card, kind = stored.card, "built in" if stored.builtin else "imported"
         typer.echo(
-            f"{card.name}: {card.view.size_in_words} at {card.view.spacing_in_words}, {kind}, "
-            f"licence {card.licence}, sha256 {card.weights_sha256[:12]}"
+            f"{card.name}: {card.view.in_words}, {kind}, licence {card.licence}, sha256 {card.weights_sha256[:12]}"
         )
     for path in files_without_card(place.weights):
         typer.echo(f"{path}: without a card, so it cannot be used; bring it again with `moe weights import`", err=True)

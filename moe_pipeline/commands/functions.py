@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from moe_pipeline.cluster.engines import EngineName, EngineOptions
     from moe_pipeline.commands.predict import PredictReport
     from moe_pipeline.evaluation.challenge import ChallengeReport
     from moe_pipeline.evaluation.forgetting.compare import MatrixReport
@@ -43,6 +44,8 @@ def plan(
     seed: int = 0,
     patients: str | None = None,
     skip_faulty: bool = False,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
 ) -> "PlannedFiles":
@@ -54,16 +57,25 @@ def plan(
         seed: of crops, training and folds.
         patients: regular expression that finds the patient in a case id.
         skip_faulty: go on without the cases that have errors.
+        engine: where cases are read: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
         workspace: folder that holds everything moe writes.
         progress: told after each case.
 
     Raises:
         PipelineError: if an argument is not what it should be, or as `plan_dataset`.
     """
-    from moe_pipeline.planning.plan_dataset import plan_dataset
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
+    from moe_pipeline.cluster.planning import fingerprints_on
+    from moe_pipeline.planning.plan_dataset import fingerprint_here, plan_dataset
 
-    place = _place(workspace)
+    place, run = _place(workspace), fingerprint_here
+    chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address)
+    if not chosen.is_local:
+        place = Workspace(place.root.resolve())
     folder = place.raw_folder(_dataset("dataset", dataset))
+    if not chosen.is_local:
+        run = fingerprints_on(open_engine(chosen), engine_file(place).of("plan"), folder, place.plans(folder.name))
     return plan_dataset(
         folder,
         place.plans(folder.name),
@@ -73,6 +85,7 @@ def plan(
         progress,
         leave_out_faulty=as_flag("skip_faulty", skip_faulty),
         patient_pattern=None if patients is None else as_text("patients", patients),
+        run=run,
     )
 
 
@@ -309,6 +322,8 @@ def evaluate(
     seed: int = 0,
     model: AnyPath | None = None,
     device: str = "cpu",
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
 ) -> "MatrixReport": ...
@@ -320,6 +335,8 @@ def evaluate(
     out: AnyPath | None = None,
     *,
     matrix: bool = False,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
@@ -333,6 +350,8 @@ def evaluate(
         out: folder for the tables; without one those of predictions are not written, those of `matrix` go into the
             workspace.
         matrix: compare foundation, experts and mixture on held-back cases instead.
+        engine: for `matrix`: where cases are scored: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
         preset: score by the rules of a challenge, sppin2023 or cvpr25.
         workspace: for `matrix`.
         progress: told after each case.
@@ -344,12 +363,15 @@ def evaluate(
     Raises:
         PipelineError: if an argument is not what it should be, or nothing can be compared.
     """
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine
+
+    chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address)
     if as_flag("matrix", matrix):
         if predictions is not None or references is not None or preset is not None:
             raise PipelineError("matrix makes its own predictions; leave out predictions, references and preset")
-        return _evaluate_models(_place(workspace), out, progress, options)
-    if options:
-        raise PipelineError(f"{', '.join(options)}: for matrix=True only")
+        return _evaluate_models(_place(workspace), out, progress, options, chosen)
+    if options or not chosen.is_local:
+        raise PipelineError(f"{', '.join(options) or 'engine'}: for matrix=True only")
     if predictions is None or references is None:
         raise PipelineError("give predictions and references, or matrix=True")
     from moe_pipeline.datasets.classes import classes_of, scored_classes_beside
@@ -371,12 +393,14 @@ def evaluate(
 
 
 def _evaluate_models(
-    place: Workspace, out: AnyPath | None, progress: Progress, given: dict[str, Any]
+    place: Workspace, out: AnyPath | None, progress: Progress, given: dict[str, Any], chosen: "EngineOptions"
 ) -> "MatrixReport":
-    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
+    from moe_pipeline.cluster.comparing import forgetting_report_on
+    from moe_pipeline.evaluation.forgetting.compare import MatrixOptions
 
     folder = place.root / "evaluation" if out is None else as_path("out", out)
-    return forgetting_report(place, folder, options_of(MatrixOptions, given, function="evaluate"), progress)
+    options = options_of(MatrixOptions, given, function="evaluate")
+    return forgetting_report_on(chosen, place, folder, options, progress)
 
 
 def _place(workspace: AnyPath) -> Workspace:

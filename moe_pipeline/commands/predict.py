@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from moe_pipeline.cluster.cases import CasesOnEngine, absolute
+from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
 from moe_pipeline.datasets.classes import scored_classes_beside
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
@@ -52,9 +54,10 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     full = _completed(place, options)
     out, references = full.outputs.out, full.outputs.references
     refuse_unwritable(out)
-    model = full.model.load()
+    engine = _engine(place, full)
+    model = (full.model if engine is None else replace(full.model, device="cpu")).load()
     tables = (RUN_JSON,) if references is None else (RUN_JSON, METRICS_CSV)
-    outcome = predict_folder(model, full, progress, tables)
+    outcome = predict_folder(model, full, progress, tables, engine)
     rows = outcome.rows
     failures = [f"  {row.case}: {row.message.removeprefix(f'{row.case}: ')}" for row in rows if row.status == "failed"]
     cases = sorted({row.case for row in rows if row.status != "failed"})
@@ -62,6 +65,7 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
         f"{out}: {len(cases)} label maps, {len(failures)} failed cases",
         *outcome.tally.lines(),
         *outcome.notes,
+        *([f"  done by {engine.told()}"] if engine else []),
         *failures,
     ]
     _record(model, full, cases, outcome.tally, time.monotonic() - began)
@@ -75,12 +79,29 @@ def predict_and_score(place: Workspace, options: PredictOptions, progress: Progr
     return PredictReport("\n".join(lines), bool(failures or n_unscored), rows)
 
 
+def _engine(place: Workspace, options: PredictOptions) -> CasesOnEngine | None:
+    """Who does the cases, if not this process; what is missing for it is said before anything else is done."""
+    run = options.run
+    chosen = EngineOptions(engine=as_engine(run.engine), ray_address=run.ray_address, jobs=run.jobs)
+    if chosen.is_local:
+        return None
+    resources = engine_file(place).of("predict")
+    return CasesOnEngine.of(open_engine(chosen), resources, absolute(options.model), options.outputs.out)
+
+
 def _completed(place: Workspace, options: PredictOptions) -> PredictOptions:
     """The same with the workspace's model, and with the references that are meant where none are named."""
     given = options.outputs.references
     if given is not None and not given.is_dir():
         raise PipelineError(f"{given}: no such folder; expected reference label maps")
     references = given or options.prompts.labels or _sibling_labels(options.run.images)
+    run = options.run
+    if run.engine != "local":  # a worker may stand in another folder
+        options = replace(
+            options,
+            run=replace(run, images=run.images.resolve()),
+            outputs=replace(options.outputs, out=options.outputs.out.resolve()),
+        )
     return replace(options, model=options.model.within(place), outputs=replace(options.outputs, references=references))
 
 

@@ -177,6 +177,23 @@ def build_cache(
     return EmbeddingCache(folder, manifest)
 
 
+def encode_case(
+    case: Case, request: CacheRequest, foundation: Foundation, folder: Path, device: torch.device
+) -> list[str]:
+    """Encode what is missing of one case, and write no manifest: for a worker; `build_cache` finds it then.
+
+    Returns:
+        Files of the case, relative to the folder. Their names are hashes of what they hold, so that two workers that
+        encode one case write the same files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, crops = _prepare_case(case, request, folder)
+    for entry, cut in zip(entries, crops, strict=True):
+        if cut:
+            _encode_entry(entry, cut, foundation.encode if request.encoded else None, folder, device)
+    return [_entry_path(folder, entry.key).relative_to(folder).as_posix() for entry in entries if entry.classes]
+
+
 def _ahead(
     reader: ThreadPoolExecutor, request: CacheRequest, folder: Path
 ) -> Iterator[tuple[list[CacheEntry], list[list[Crop]]]]:

@@ -38,6 +38,8 @@ class PredictKeywords(LookKeywords, total=False):
     dicom_seg: bool
     jobs: int
     overwrite: bool
+    engine: Literal["local", "slurm", "ray"]
+    ray_address: str | None
 
 
 def predict_options(images: AnyPath, out: AnyPath, **given: Unpack[PredictKeywords]) -> PredictOptions:

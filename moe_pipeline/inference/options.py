@@ -210,6 +210,10 @@ class RunOptions:
     """Cases at once, each in a process of its own, on the processor."""
     overwrite: bool = False
     """Also do the cases that an earlier run has finished with the same inputs."""
+    engine: str = "local"
+    """Where cases are done: local, slurm or ray."""
+    ray_address: str | None = None
+    """Of a Ray cluster; one is started if not given."""
 
     def __post_init__(self) -> None:
         _check_least("jobs", self.jobs, 1)

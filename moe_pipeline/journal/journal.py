@@ -47,7 +47,7 @@ class Journal(Generic[LineT]):
     def __init__(self, path: Path, model: type[LineT], folder: Path, description_sha256: str) -> None:
         self.path = path
         """The file of lines."""
-        self._folder = folder
+        self._folder, self._model = folder, model
         self._description = description_sha256
         self.known = _read(path, model)
         """The last line of each case, whether it holds or not."""
@@ -67,6 +67,12 @@ class Journal(Generic[LineT]):
     def stamp(self, files: Sequence[Path]) -> tuple[FileStamp, ...]:
         """Files as they are now; to be taken before they are read."""
         return tuple(FileStamp.of(path, self._folder) for path in files)
+
+    def take(self, path: Path) -> None:
+        """Append the lines that a worker has written elsewhere."""
+        for line in _read(path, self._model).values():
+            if self.known.get(line.case_id) != line:
+                self.add(line)
 
     def add(self, line: LineT) -> None:
         """Append a line."""

@@ -1,21 +1,31 @@
-"""One writer per folder: a lock file that says which process has it."""
+"""One writer per folder: a lock file that says which process has it.
+
+Whether a process of this machine lives is asked of this machine. One of another machine shows that it does: it renews
+the time of its lock file, which is judged by the clock of the file server alone.
+"""
 
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import psutil
 from pydantic import ValidationError
 
 from moe_pipeline.errors import PipelineError
+from moe_pipeline.files import temporary_for
 from moe_pipeline.records.base import Part
 
 _CLOCK_SECONDS = 5.0  # by which a clock that is set may move the start of a process
 _WRITING_SECONDS = 10.0  # after which a lock file without content is what a killed process left
+_RENEW_SECONDS = 20.0
+LEASE_SECONDS = 180.0
+"""After which a lock of another machine that was not renewed is that of a machine that was lost."""
+
+_renewing: dict[Path, Event] = {}
 
 
 class LockedError(PipelineError):
@@ -60,17 +70,42 @@ def take_lock(path: Path, command: str) -> None:
     while not _made(path, own):
         try:
             found = path.read_text(encoding="utf-8")
-            age_seconds = time.time() - path.stat().st_mtime
+            age_seconds = _server_time(path) - path.stat().st_mtime
         except FileNotFoundError:
             continue  # it was released this very moment
         if not _is_stale(found, age_seconds):
             raise LockedError(f"{path.parent}: {_described(found, path)}")
         _retire(path, found)
+    _renewing[path] = Event()
+    Thread(target=_renew, args=(path, path.read_text(encoding="utf-8"), _renewing[path]), daemon=True).start()
 
 
 def release_lock(path: Path) -> None:
     """Remove the lock file of this process."""
+    if (renewing := _renewing.pop(path, None)) is not None:
+        renewing.set()
     path.unlink(missing_ok=True)
+
+
+def _renew(path: Path, own: str, released: Event) -> None:
+    """Show that this process lives, until it has released the lock or somebody has taken it over."""
+    while not released.wait(_RENEW_SECONDS):
+        try:
+            if path.read_text(encoding="utf-8") != own:
+                return
+            os.utime(path)
+        except OSError:
+            continue  # a file server that is away for a moment
+
+
+def _server_time(path: Path) -> float:
+    """Now, by the clock of whoever keeps the files of this folder."""
+    probe = temporary_for(path)
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _made(path: Path, owner: LockOwner) -> bool:
@@ -101,7 +136,7 @@ def _is_stale(found: str, age_seconds: float) -> bool:
     if owner is None:
         return age_seconds > _WRITING_SECONDS
     if owner.host != socket.gethostname():
-        return False
+        return age_seconds > LEASE_SECONDS
     return abs(_started(owner.pid) - owner.started) > _CLOCK_SECONDS
 
 
@@ -128,5 +163,5 @@ def _described(found: str, path: Path) -> str:
         return f"another process has just begun to write here; wait for it, or remove {path} if there is none"
     advice = "wait for it, or end it"
     if owner.host != socket.gethostname():
-        advice += f"; if it is no more, remove {path}"
+        advice += f"; if it is no more, remove {path}, or wait {LEASE_SECONDS / 60:g} minutes"
     return f"process {owner.pid} on {owner.host} writes here ({owner.command}); {advice}"

@@ -6,8 +6,9 @@ A line is appended before its file gets its name, so that a killed run leaves no
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path, PurePosixPath
 
 from pydantic import Field, ValidationError
@@ -47,12 +48,36 @@ class Written:
         self._journal = journal
         self._known: dict[str, set[tuple[int, str]]] = {}
         self._inside: dict[str, set[str]] = {}
+        self.ask: Callable[[], None] | None = None
+        """Asked, before a file is called foreign, to note what others have written meanwhile."""
         for line in (*also, *_lines(journal)):
             self._remember(line)
 
     def __contains__(self, name: str) -> bool:
         """Whether a file of this name was ever written."""
         return name in self._known
+
+    def only(self, names: Iterable[str]) -> "Written":
+        """The same, knowing some files alone: small enough to be sent to a worker."""
+        part = copy(self)
+        part.ask = None
+        part._known = {name: self._known[name] for name in names if name in self._known}
+        part._inside = {}
+        for name in part._known:
+            part._inside.setdefault(PurePosixPath(name).parent.as_posix(), set()).add(name)
+        return part
+
+    def apart(self, journal: Path) -> "Written":
+        """The same, noting what is written in another journal, which nobody else writes to."""
+        part = copy(self)
+        part._journal = journal
+        return part
+
+    def take(self, journal: Path) -> None:
+        """Note what a worker has noted in a journal of its own, as far as it is whole."""
+        for text in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            if (line := _line(text)) is not None:
+                self._note(line)
 
     def names_in(self, subfolder: str) -> list[str]:
         """Files that were ever written directly into a subfolder."""
@@ -64,6 +89,13 @@ class Written:
 
     def is_foreign(self, name: str) -> bool:
         """Whether something stands there that is not as we left it."""
+        foreign = self._seems_foreign(name)
+        if foreign and self.ask is not None:
+            self.ask()
+            return self._seems_foreign(name)
+        return foreign
+
+    def _seems_foreign(self, name: str) -> bool:
         path = self.folder / name
         if not os.path.lexists(path):
             return False

@@ -153,7 +153,7 @@ def _value(plan: Plan, field: str) -> str:
     """A choice in few words."""
     if field == "view":
         view = plan.view
-        return f"{view.spacing_in_words}, {view.size_in_words}, {view.normalisation}"
+        return f"{view.in_words}, {view.normalisation}"
     if field == "classes":
         return _names([f"{value} {name}" for value, name in plan.classes.items()])
     if field == "class_weights":

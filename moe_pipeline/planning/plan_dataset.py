@@ -1,7 +1,8 @@
 """The stage: check, fingerprint, plan and split a dataset, and save all of it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from moe_pipeline.datasets.accounting import COUNTED, Entry, Handled, account_for, of_left_out, walk
@@ -23,12 +24,21 @@ from moe_pipeline.planning.splits import classes_not_learnt, keep_splits, make_s
 from moe_pipeline.planning.summary import summarise_cases
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import Accounting
+from moe_pipeline.records.dataset import DatasetJson
 from moe_pipeline.records.planning import CaseFingerprint, Estimates, Fault, Fingerprint, Plan, Splits
 
 _NO_VALIDATION = (
     "  warning: no fold holds a case back for validation, as all cases that can be learnt from are one, or "
     "of one patient; if these are several people, say who is who: `patients` in dataset.json, or --patients"
 )
+
+FingerprintEach = Callable[
+    [Callable[[Case], CaseFingerprint], Sequence[Case], Callable[[Case], int], str, Progress], Iterator[CaseFingerprint]
+]
+"""Does as `run_each` does: here, or elsewhere."""
+
+fingerprint_here: FingerprintEach = run_each
+"""In threads of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ def plan_dataset(
     leave_out_faulty: bool = False,
     patient_pattern: str | None = None,
     grow: tuple[Plan, Fingerprint] | None = None,
+    run: FingerprintEach = fingerprint_here,
 ) -> PlannedFiles:
     """Check every case, then write fingerprint.json, plan.json and splits.json.
 
@@ -109,6 +120,7 @@ def plan_dataset(
         patient_pattern: regular expression that finds the patient in a case id, for the folds. Without one, folds
             that are there are kept, with their edits, while seed and patients are the same; added cases join them.
         grow: a plan that is kept although cases were added, and the fingerprint that it was made from.
+        run: who reads the cases.
 
     Raises:
         DatasetError: lists all faults of all cases, if there are errors and they are not to be left out.
@@ -121,7 +133,7 @@ def plan_dataset(
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(dataset.faults))  # before the slow part
     own = Written(PlanFolder(out).journal)
-    cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse)
+    cases = fingerprint_cases(dataset, PlanFolder(out).journal, progress, reuse=reuse, run=run)
     errors = [fault for case in cases for fault in case.faults if fault.severity == "error"]
     if not leave_out_faulty:
         raise_faults(folder, fault_lines(errors))
@@ -180,28 +192,39 @@ def plan_added(folder: Path, out: Path, weights_root: Path | None = None, progre
 
 
 def fingerprint_cases(
-    dataset: RawDataset, journal_path: Path, progress: Progress = silent, *, reuse: bool = True
+    dataset: RawDataset,
+    journal_path: Path,
+    progress: Progress = silent,
+    *,
+    reuse: bool = True,
+    run: FingerprintEach = fingerprint_here,
 ) -> list[CaseFingerprint]:
     """Fingerprints of all training cases in order; those that the journal knows and that still hold are not remade."""
     journal = Journal(journal_path, CaseFingerprint, dataset.folder, description_sha256(dataset.json))
     cases = dataset.cases if reuse else ()
     known = {case.case_id: line for case in cases if (line := journal.find(case.case_id, case_files(case)))}
     missing = [case for case in dataset.cases if case.case_id not in known]
-
-    crashes = CrashLog(journal_path.parent)
-
-    def work(case: Case) -> CaseFingerprint:
-        def rescue(message: str) -> CaseFingerprint:
-            fault = Fault(case_id=case.case_id, severity="error", message=message)
-            sha256 = description_sha256(dataset.json)
-            return CaseFingerprint(case_id=case.case_id, files=(), description_sha256=sha256, faults=(fault,))
-
-        return crashes.guarded(case.case_id, lambda: fingerprint_case(case, dataset), rescue)
-
-    for fingerprint in run_each(work, missing, _case_bytes, f"checking {dataset.name}", progress):
+    work = partial(
+        _fingerprint, dataset=replace(dataset, cases=(), test_cases=(), faults=()), crashes=journal_path.parent
+    )
+    for fingerprint in run(work, missing, _case_bytes, f"checking {dataset.name}", progress):
         known[fingerprint.case_id] = fingerprint
         journal.add(fingerprint)
     return [known[case.case_id] for case in dataset.cases]
+
+
+def _fingerprint(case: Case, *, dataset: RawDataset, crashes: Path) -> CaseFingerprint:
+    def rescue(message: str) -> CaseFingerprint:
+        return not_fingerprinted(case, dataset.json, message)
+
+    return CrashLog(crashes).guarded(case.case_id, lambda: fingerprint_case(case, dataset), rescue)
+
+
+def not_fingerprinted(case: Case, description: DatasetJson, message: str) -> CaseFingerprint:
+    """Of a case that could not be looked at, and why."""
+    fault = Fault(case_id=case.case_id, severity="error", message=message)
+    sha256 = description_sha256(description)
+    return CaseFingerprint(case_id=case.case_id, files=(), description_sha256=sha256, faults=(fault,))
 
 
 def _accounting(

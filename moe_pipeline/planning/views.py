@@ -182,7 +182,7 @@ def _reason(classes: Sequence[ClassSummary], chosen: ViewChoice, own: ViewChoice
     )
     missed = "" if served else f"; not served: {_faults(fits)}"
     extent = f"{by_axis(chosen.typical.extent_mm)} mm" + (" over a typical image" if view != chosen.typical else "")
-    return f"{view.spacing_in_words}, {view.size_in_words}, {extent}: {why}; {sizes}{missed}"
+    return f"{view.in_words}, {extent}: {why}; {sizes}{missed}"
 
 
 def _faults(fits: Sequence[Fit]) -> str:

@@ -100,6 +100,15 @@ class PromptSet:
             return prompts
         return [replace(p, source=MASK, dense=DensePrompt(given.labels, p.class_id)) for p in prompts]
 
+    def only(self, case: str) -> "PromptSet":
+        """The same, with the prompts of one case alone: for a worker that does it."""
+        return replace(
+            self,
+            cases={name: found for name, found in self.cases.items() if name == case},
+            faults={name: fault for name, fault in self.faults.items() if name == case},
+            files=frozenset(),
+        )
+
     def without_image(self, cases: Collection[str]) -> list[str]:
         """Cases that have prompts but are none of those of the images."""
         return sorted({*self.cases, *self.faults} - {*cases})

@@ -118,6 +118,11 @@ class View(Part):
         return f"{by_axis(self.size_voxels)} voxels"
 
     @property
+    def in_words(self) -> str:
+        """Both for people: 1.5 mm, 64 voxels."""
+        return f"{self.spacing_in_words}, {self.size_in_words}"
+
+    @property
     def short_name(self) -> str:
         """For names of folders: 1.5mm_64, or fitted_256x256x32."""
         spacing = self.spacing_mm if isinstance(self.spacing_mm, str) else f"{by_axis(self.spacing_mm, 'x')}mm"

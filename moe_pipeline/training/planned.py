@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -104,6 +105,14 @@ def cache_of(
         encoded: whether to hold embeddings; else images, in a folder of their own.
         progress: told after each case.
     """
+    request, folder = cache_request(place, planned, view, augmented=augmented, encoded=encoded)
+    return build_cache(request, planned.foundation, folder, open_device(device), progress)
+
+
+def cache_request(
+    place: Workspace, planned: PlannedDataset, view: View, *, augmented: bool, encoded: bool = True
+) -> tuple[CacheRequest, Path]:
+    """What such a cache is to hold, and its folder; arguments as of `cache_of`."""
     plan = planned.plan
     ids = (*planned.fold.train, *planned.fold.validation)
     copies = plan.copies_per_case if augmented else 1
@@ -125,5 +134,4 @@ def cache_of(
         seed=plan.seed,
         encoded=encoded,
     )
-    folder = place.embeddings(plan.dataset) / (view.short_name if encoded else f"{view.short_name}_images")
-    return build_cache(request, planned.foundation, folder, open_device(device), progress)
+    return request, place.embeddings(plan.dataset) / (view.short_name if encoded else f"{view.short_name}_images")

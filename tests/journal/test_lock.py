@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -82,6 +83,23 @@ def test_nobody_knows_whether_a_process_of_another_host_lives(tmp_path: Path) ->
     path.write_text(owner(host="elsewhere", pid=4_000_000))
     with pytest.raises(LockedError, match=r"process 4000000 on elsewhere.*if it is no more, remove .*training.lock"):
         take_lock(path, "moe finetune One")
+    os.utime(path, (1, 1))  # not renewed for long: its machine is lost
+    take_lock(path, "moe finetune One")
+    assert LockOwner.model_validate_json(path.read_text()).pid == os.getpid()
+    release_lock(path)
+
+
+def test_a_lock_is_renewed_until_it_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_pipeline.journal.lock._RENEW_SECONDS", 0.01)
+    path = tmp_path / "training.lock"
+    with locked(path, "moe finetune One"):
+        os.utime(path, (1, 1))
+        limit = time.monotonic() + 20
+        while path.stat().st_mtime < 2 and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 2
+    time.sleep(0.05)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_without_content_is_another_process_at_work_or_long_dead(tmp_path: Path) -> None:

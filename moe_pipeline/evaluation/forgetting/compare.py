@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from moe_pipeline.errors import DatasetError, PipelineError
-from moe_pipeline.evaluation.forgetting.datasets import EvaluationSet, folder_set, raw_set, sets_of
+from moe_pipeline.evaluation.forgetting.datasets import EvaluationCase, EvaluationSet, folder_set, raw_set, sets_of
 from moe_pipeline.evaluation.forgetting.matrix import GENERAL, MOE, check_regression, forgetting_matrix, forgotten
 from moe_pipeline.evaluation.forgetting.models import ComparedModel, load_compared_models
 from moe_pipeline.evaluation.forgetting.score import Clicking, score_case
@@ -82,8 +82,40 @@ class MatrixReport:
     """Cases that could not be compared, with their reasons."""
 
 
-def forgetting_report(place: Workspace, out: Path, options: MatrixOptions, progress: Progress = silent) -> MatrixReport:
-    """The forgetting matrix of a workspace's model.
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """All cases that are to be scored, and by whom. Models are loaded by whoever scores."""
+
+    place: Workspace
+    model: Path
+    """Model folder."""
+    device: str
+    """Where to compute."""
+    experts_everywhere: bool
+    """Whether each expert answers all sets, not only its own."""
+    sets: Sequence[EvaluationSet]
+    clickings: Sequence[Clicking]
+    own: Written
+    """What is ours in the output folder."""
+
+
+ScoreCases = Callable[[ScoreRequest, Progress], tuple[list[CaseScores], list[str]]]
+"""Whoever scores cases elsewhere; gives the scores in the order of sets and cases, and why others have none."""
+
+
+def record_name(of: EvaluationSet, case: EvaluationCase) -> str:
+    """File of the scores of a case, relative to the output folder."""
+    return f"cases/{of.name}/{case.case}.json"
+
+
+def forgetting_report(
+    place: Workspace,
+    out: Path,
+    options: MatrixOptions,
+    progress: Progress = silent,
+    run: ScoreCases | None = None,
+) -> MatrixReport:
+    """The forgetting matrix of a workspace's model; arguments as of `compare`.
 
     Raises:
         PipelineError: if the model is incomplete, a set cannot be read, or not a single case could be compared.
@@ -98,11 +130,16 @@ def forgetting_report(place: Workspace, out: Path, options: MatrixOptions, progr
         general = GateCard.load(ModelFolder(folder).gate.card).general_datasets
         sets = sets_of(place, model, cards, general)
     sets += [folder_set(path, model.channel) for path in options.unseen]
-    return compare(place, sets, out, options, progress)
+    return compare(place, sets, out, options, progress, run)
 
 
 def compare(
-    place: Workspace, sets: Sequence[EvaluationSet], out: Path, options: MatrixOptions, progress: Progress = silent
+    place: Workspace,
+    sets: Sequence[EvaluationSet],
+    out: Path,
+    options: MatrixOptions,
+    progress: Progress = silent,
+    run: ScoreCases | None = None,
 ) -> MatrixReport:
     """Segment every object of every set with the foundation alone, each expert alone, and the mixture.
 
@@ -116,6 +153,7 @@ def compare(
         out: folder for the tables and for cases/<set>/<case>.json.
         options: see there; datasets and unseen are not read here.
         progress: told after each case.
+        run: who scores the cases, if not this process.
 
     Raises:
         PipelineError: if a table that is not ours is in the way, the model folder is incomplete, two sets have one
@@ -129,8 +167,13 @@ def compare(
     clickings = [Clicking(n_clicks, options.seed) for n_clicks in dict.fromkeys(options.clicks)]
     own = Written(out / FINISHED)
     own.check([RUN_JSON, *(file for clicking in clickings for file in _tables(clicking.n_clicks))])
-    models = load_compared_models(place, folder, options.device, experts_everywhere=not options.own_experts)
-    scores, failures = _score_all(sets, models, clickings, own, progress)
+    device = options.device if run is None else "cpu"
+    models = load_compared_models(place, folder, device, experts_everywhere=not options.own_experts)
+    if run is None:
+        scores, failures = _score_all(sets, models, clickings, own, progress)
+    else:
+        request = ScoreRequest(place, folder, options.device, not options.own_experts, sets, clickings, own)
+        scores, failures = run(request, progress)
     if not scores:
         raise PipelineError("not a single case could be compared: " + "; ".join(failures[:3]))
     kinds = _kinds(folder, sets)
@@ -150,7 +193,7 @@ def _score_all(
     everything = [(of, case) for of in sets for case in of.cases]
     for of, case in track(everything, "comparing", progress):
         try:
-            scores.append(score_case(case, of, models, clickings, own, f"cases/{of.name}/{case.case}.json"))
+            scores.append(score_case(case, of, models, clickings, own, record_name(of, case)))
         except (PipelineError, OSError) as error:
             _log.warning("%s, %s: %s", of.name, case.case, error)
             failures.append(f"{of.name}, {case.case}: {error}")

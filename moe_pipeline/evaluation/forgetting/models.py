@@ -9,7 +9,6 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.model import Mixture, load_foundation_alone, load_mixture, with_expert
 from moe_pipeline.paths import ExpertFolder, ModelFolder
 from moe_pipeline.records.experts import ExpertCard
-from moe_pipeline.records.foundation import View
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.training.expert.full_finetune import NAME as SFT_NAME
 from moe_pipeline.workspace import Workspace
@@ -64,19 +63,19 @@ def load_compared_models(
     """
     model = load_mixture(model_folder, device=device, weights_root=place.weights)
     general = replace(model, experts=(), router=None, selector="general", hashes=_foundation_hashes(model))
-    models = [ComparedModel(GENERAL, in_words(model.view), general)]
+    models = [ComparedModel(GENERAL, model.view.in_words, general)]
     own = {expert.name: replace(general, view=expert.view) for expert in model.experts if expert.view != model.view}
     if own:
-        spacings = "; ".join(sorted({in_words(other.view) for other in own.values()}))
+        spacings = "; ".join(sorted({other.view.in_words for other in own.values()}))
         models.append(ComparedModel(GENERAL_IN_EXPERT_VIEW, spacings, by_set=own))
     for expert in model.experts:
         alone = with_expert(general, expert)
         hashes = {**general.hashes, expert.name: model.hashes[expert.name]}
         alone = replace(alone, hashes=hashes)
         everywhere, by_set = (alone, {}) if experts_everywhere else (None, {expert.name: alone})
-        models.append(ComparedModel(expert.name, in_words(expert.view), everywhere, by_set))
+        models.append(ComparedModel(expert.name, expert.view.in_words, everywhere, by_set))
     models += [_wholly_finetuned(name, path, general, device) for name, path in _sft_files(place, model_folder)]
-    chosen = f"gate and general expert {in_words(model.view)}, each expert its own"
+    chosen = f"gate and general expert {model.view.in_words}, each expert its own"
     models.append(ComparedModel(MOE, chosen, model, gate=ModelCard.load(ModelFolder(model_folder).card).sha256()))
     return models
 
@@ -97,13 +96,8 @@ def _wholly_finetuned(dataset: str, path: Path, general: Mixture, device: str) -
     loaded = load_foundation_alone(str(path), device=device)
     hashes = {f"{SFT} of {dataset}": found for found in loaded.hashes.values()}
     own = replace(loaded, hashes=hashes, channel=general.channel)
-    views = f"{in_words(own.view)} on its own set, {in_words(general.view)} elsewhere"
+    views = f"{own.view.in_words} on its own set, {general.view.in_words} elsewhere"
     return ComparedModel(f"{SFT} of {dataset}", views, replace(own, view=general.view), {dataset: own})
-
-
-def in_words(view: View) -> str:
-    """A view for people."""
-    return f"{view.spacing_in_words}, {view.size_in_words}"
 
 
 def _foundation_hashes(model: Mixture) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -145,6 +145,17 @@ class CaseFiles:
     def names(self, case: str) -> list[str]:
         """Every file that may be written or removed, relative to the output folder."""
         return [f"{case}.nii.gz", error_file(case), *self.extras.names(case)]
+
+    def only(self, case: str) -> "CaseFiles":
+        """The same for one case alone: small enough to be sent to a worker."""
+        return replace(self, prompting=self.prompting.only(case), extras=self._noting(self.own.only(self.names(case))))
+
+    def apart(self, own: Written) -> "CaseFiles":
+        """The same, noting elsewhere what is written."""
+        return replace(self, extras=self._noting(own))
+
+    def _noting(self, own: Written) -> ExtraOutputs:
+        return replace(self.extras, own=own)
 
     def forget(self, case: str) -> None:
         """Remove what we wrote of a case: an older answer must not pass for this run's."""

@@ -1,7 +1,10 @@
 """Folder in, folder out: every case a label map or a row that says why not."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from moe_pipeline.errors import ImageError, PipelineError
 from moe_pipeline.files import csv_text, remove_leftovers, sha256_json
@@ -10,7 +13,7 @@ from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.batch.extra_outputs import ExtraOutputs
 from moe_pipeline.inference.batch.prompt_sources import Prompting
 from moe_pipeline.inference.batch.resume import FINISHED, Finished
-from moe_pipeline.inference.batch.schedule import run_in_processes, run_overlapped
+from moe_pipeline.inference.batch.schedule import RunCases, run_in_processes, run_overlapped
 from moe_pipeline.inference.batch.tally import Tally, files_left_out
 from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.inference.search.experts import class_searches, class_tables
@@ -24,6 +27,7 @@ from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import package_version
 
 CASES_CSV = PredictionFolder.CASES
+_SAVE_SHARE = 20.0  # times what it takes to write cases.csv pass before it is written again
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,15 @@ class FolderOutcome:
 
 
 def predict_folder(
-    model: Mixture, options: PredictOptions, progress: Progress = silent, tables: Sequence[str] = ()
+    model: Mixture,
+    options: PredictOptions,
+    progress: Progress = silent,
+    tables: Sequence[str] = (),
+    run: RunCases | None = None,
 ) -> FolderOutcome:
     """Predict every image of a folder.
 
-    A case that fails becomes a row with its reason and the others go on. cases.csv is written anew after each case, and
+    A case that fails becomes a row with its reason and the others go on. cases.csv is written anew as cases end, and
     finished.jsonl says what it was made from: a case whose image, prompts, model and settings are the same is not done
     again. It also says what is ours: a file in `out` that we did not write, or that was changed since, is left alone.
 
@@ -55,6 +63,7 @@ def predict_folder(
         options: what to read, to ask and to write; several processes load the model by them.
         progress: told after each case.
         tables: further files that the caller will write into `out`.
+        run: who does the cases, if not this process or, with `jobs`, some of this machine.
 
     Raises:
         ImageError: if there is no image at all.
@@ -80,18 +89,23 @@ def predict_folder(
     prompting = Prompting.of(options.prompts, images, cases, class_tables(model))
     extras = ExtraOutputs(Written(out / FINISHED), options.outputs)
     files = CaseFiles(images, prompting, model.channel, options.segment, extras)
-    finished = Finished(files.own, images, _description(model, files))
+    if run is not None:
+        files.own.ask = partial(run.take_notes, files.own)
+    description = _description(model, files)
+    finished = Finished(files.own, images, description)
     book = _Book(cases, files, finished, progress, listed.doubled)
     to_do = tasks if options.run.overwrite else [task for task in tasks if not book.is_done(task)]
     names = [name for task in to_do for name in files.names(task.case)]
     files.own.check([CASES_CSV, *tables, *names], options.reads)
     try:
         _tidy(files)
-        book.save()
-        if options.run.jobs > 1 and len(to_do) > 1:
-            run_in_processes(options.model, files, to_do, min(options.run.jobs, len(to_do)), book.keep)
-        else:
-            run_overlapped(model, files, to_do, book.keep)
+        with book.open():
+            if run is not None:
+                run(files, to_do, description, book.keep)
+            elif options.run.jobs > 1 and len(to_do) > 1:
+                run_in_processes(options.model, files, to_do, min(options.run.jobs, len(to_do)), book.keep)
+            else:
+                run_overlapped(model, files, to_do, book.keep)
     except OSError as error:
         if not is_full(error):
             raise
@@ -126,6 +140,7 @@ class _Book:
             case: (CaseRow(case=case, status="failed", message=why),) for case, why in faults.items()
         }
         self._before: set[str] = set()
+        self._next_save = 0.0
         self._report()
 
     def kept(self) -> str:
@@ -170,16 +185,28 @@ class _Book:
             prompts = self._files.prompting.sha256(task.case)
             self._finished.add(task.case, outcome.files, prompts, outcome.written, outcome.rows)
         self._rows[task.case] = outcome.rows
-        self.save()
+        if time.monotonic() > self._next_save:
+            self._save()
         self._report()
 
     def rows(self) -> list[CaseRow]:
         """In the order of the cases."""
         return [row for case in self._cases for row in self._rows.get(case, ())]
 
-    def save(self) -> None:
-        """Write cases.csv."""
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Write cases.csv before and after the block, however it ends, and so often in between that it costs little."""
+        self._save()
+        try:
+            yield
+        finally:
+            self._save()
+
+    def _save(self) -> None:
+        began = time.monotonic()
         self._files.own.write_text(CASES_CSV, rows_as_csv(self.rows()))
+        now = time.monotonic()
+        self._next_save = now + _SAVE_SHARE * (now - began)
 
     def _report(self) -> None:
         self._progress("predicting", len(self._rows), len(self._cases))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from moe_pipeline.datasets.classes import classes_beside
@@ -72,6 +72,11 @@ class Prompting:
         references = references_in(options.labels) if options.labels else Listing((), {})
         named = named_classes(options.text, tables)
         return cls(options, given, dict(references.files), references.doubled, classes, named)
+
+    def only(self, case: str) -> "Prompting":
+        """The same, for one case alone."""
+        given = self.given.only(case) if self.given else None
+        return replace(self, given=given, references={case: self.references[case]} if case in self.references else {})
 
     def sha256_of_all(self) -> str:
         """Hash of what holds for all cases alike; clicks and references are those of each case."""

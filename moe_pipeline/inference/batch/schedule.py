@@ -1,24 +1,33 @@
 """Cases one after the other, with reading and writing beside the computation; or several at once."""
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from itertools import islice
+from typing import Protocol
 
 import torch
 
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.inference.batch.case_files import CaseFiles, CaseTask, Outcome
 from moe_pipeline.inference.options import ModelOptions
+from moe_pipeline.journal.written import Written
 from moe_pipeline.mixture.model import Mixture
+from moe_pipeline.parallel import process_pool
 
 Keep = Callable[[CaseTask, Outcome], None]
+"""Told of each case when its files are written."""
+
+
+class RunCases(Protocol):
+    """Whoever does cases elsewhere than in this process."""
+
+    def take_notes(self, own: Written) -> None:
+        """Note what has been written there so far, perhaps since an earlier command."""
+
+    def __call__(self, files: CaseFiles, tasks: Sequence[CaseTask], description: str, keep: Keep) -> None:
+        """Do cases; `description` is the hash of what is the same for all of them."""
 
 
 def run_overlapped(model: Mixture, files: CaseFiles, tasks: Sequence[CaseTask], keep: Keep) -> None:
@@ -70,7 +79,7 @@ def run_in_processes(options: ModelOptions, files: CaseFiles, tasks: Iterable[Ca
     """
     threads = max(torch.get_num_threads() // jobs, 1)
     upcoming = iter(tasks)
-    with _pool(jobs, (options, files, threads)) as pool:
+    with process_pool(jobs, _begin, (options, files, threads)) as pool:
         running = {pool.submit(_do, task): task for task in islice(upcoming, jobs)}
         try:
             while running:
@@ -85,45 +94,26 @@ def run_in_processes(options: ModelOptions, files: CaseFiles, tasks: Iterable[Ca
             ) from error
 
 
-@contextmanager
-def _pool(jobs: int, arguments: tuple[ModelOptions, CaseFiles, int]) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with this one, however it ends."""
-    others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=arguments) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()  # what they write appears whole or not at all
-            raise
-
-
 _own: list[tuple[ModelOptions, CaseFiles]] = []
 """In a worker: what it was started for."""
 
 
 def _begin(options: ModelOptions, files: CaseFiles, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _own.append((options, files))
 
 
-def _end_with_parent() -> None:
-    """A worker would wait for ever for a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+@lru_cache(maxsize=1)
+def model_of(options: ModelOptions) -> Mixture:
+    """A model, loaded once per process."""
+    return options.load()
 
 
-@cache
-def _model() -> Mixture:
-    return _own[0][0].load()
+def do_case(options: ModelOptions, files: CaseFiles, task: CaseTask) -> Outcome:
+    """Read, answer and write one case in this process."""
+    ready = files.read(task)
+    return files.write(ready, files.answer(model_of(options), ready))
 
 
 def _do(task: CaseTask) -> Outcome:
-    files = _own[0][1]
-    ready = files.read(task)
-    return files.write(ready, files.answer(_model(), ready))
+    return do_case(*_own[0], task)

@@ -11,25 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from moe_pipeline.arguments import AnyPath, as_path
 from moe_pipeline.errors import PipelineError, PromptError
-from moe_pipeline.imaging.components import regions
 from moe_pipeline.imaging.geometry import Box, Geometry
-from moe_pipeline.imaging.volume import LoadedImage, Volume, to_canonical
+from moe_pipeline.imaging.volume import LoadedImage, Volume
 from moe_pipeline.inference.interactive.segment_case import refuse_without_contrast
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.session.accepted import AcceptedCase, write_accepted
 from moe_pipeline.inference.session.answering import answered
 from moe_pipeline.inference.session.history import History
 from moe_pipeline.inference.session.labels import ObjectParts, around, class_ids, numbers_in, where
-from moe_pipeline.inference.session.state import GivenMask, SessionObject, SessionState, as_point
+from moe_pipeline.inference.session.state import GivenMask, SessionObject, SessionState
+from moe_pipeline.inference.session.steps import StepChecks
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.prompts.formats.masks import object_of_mask
-from moe_pipeline.prompts.prompt import from_world, to_world
-from moe_pipeline.records.prompts import Action, ObjectPrompt, Point, SessionEvent, Space, WhoAnswered
+from moe_pipeline.records.prompts import Action, ObjectPrompt, SessionEvent, Space, WhoAnswered
 
 SESSION_BYTES = 96 << 20
 """Of embeddings that a session keeps; more are encoded again."""
-_EDGE = 0.5 + 1e-6  # voxels beyond the middle of the last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +79,7 @@ class Session:
         self.mixture, self.image, self.case = mixture, image, case
         self.options = replace(options, uncertainty=False)
         self.listener = listener
+        self._checks = StepChecks(case, image.native)
         self._bank = CropBank(image.volume, mixture.foundation, mixture.device, tta=options.tta, most_bytes=most_bytes)
         self.events: tuple[SessionEvent, ...] = ()
         """Every step so far."""
@@ -189,8 +187,7 @@ class Session:
         Raises:
             PromptError: if it lies outside the image.
         """
-        place = self._voxel(point, space, "click")
-        return self._prompted("click", run=run, point=place, inside=bool(inside))
+        return self._prompted("click", run=run, point=self._checks.click(point, space), inside=bool(inside))
 
     def add_box(
         self, first: ArrayLike, last: ArrayLike, *, space: Space = "voxel_xyz", run: bool = True
@@ -206,14 +203,10 @@ class Session:
         Raises:
             PromptError: if it lies outside the image.
         """
-        corners = [self._voxel(corner, space, "box", inside=False) for corner in (first, last)]
-        limits = np.asarray(self.native.shape) - 1
-        low, high = np.clip(np.min(corners, axis=0), 0, limits), np.clip(np.max(corners, axis=0), 0, limits)
-        if (np.max(corners, axis=0) < -_EDGE).any() or (np.min(corners, axis=0) > limits + _EDGE).any():
-            raise PromptError(f"{self.case}: the box from {first!r} to {last!r} ({space}) {self._beyond()}")
-        if (low == high).all():
+        low, high = self._checks.box(first, last, space)
+        if low == high:
             return self.add_click(low, run=run)
-        return self._prompted("box", run=run, box=(as_point(low, "box"), as_point(high, "box")))
+        return self._prompted("box", run=run, box=(low, high))
 
     def set_mask(self, mask: ArrayLike | Volume, name: str = "") -> SessionChange:
         """An earlier mask of the active object, instead of all its prompts: what later clicks correct.
@@ -225,7 +218,7 @@ class Session:
         Raises:
             PromptError: if it does not fill the image's grid.
         """
-        given = self._given(mask)
+        given = self._checks.mask(mask)
         return self._prompted("mask", run=False, given=given, mask=name)
 
     def reset(self) -> SessionChange:
@@ -260,7 +253,7 @@ class Session:
             if event.action == "mask":
                 if masks is None:
                     raise PipelineError(f"{self.case}: the journal needs the mask {event.mask}, which is not at hand")
-                self._history.push(self._next(event, self._given(masks(event.mask))))
+                self._history.push(self._checks.next_state(self._state, event, self._checks.mask(masks(event.mask))))
             else:
                 self._step(event)
             self.events = (*self.events, event)
@@ -343,35 +336,7 @@ class Session:
             case "open" | "accept":
                 pass
             case _:
-                self._history.push(self._next(event, given))
-
-    def _next(self, event: SessionEvent, given: GivenMask | None) -> SessionState:
-        state = self._state
-        if event.action == "new_object":
-            self._check_name(event)
-            fresh = SessionObject(event.object, event.class_id, event.class_name)
-            return replace(state.with_object(fresh), active=event.object)
-        wanted = self._object(event.object)
-        match event.action:
-            case "remove":
-                return state.without(wanted.number)
-            case "reset":
-                changed = wanted.with_mask(None)
-            case "mask":
-                changed = wanted.with_mask(given)
-            case "click":
-                assert event.point is not None, "a click without a point"
-                box = wanted.box
-                if box is not None and event.inside:
-                    box = _holding([*box, event.point])
-                changed = wanted.with_prompts((*wanted.clicks, (event.point, event.inside)), box)
-            case _:
-                assert event.box is not None, "a box without corners"
-                inside = [place for place, within in wanted.clicks if within]
-                changed = wanted.with_prompts(wanted.clicks, _holding([*(wanted.box or ()), *event.box, *inside]))
-        if changed.can_be_asked:
-            changed.prompt(self.native, self.case)  # refused before it becomes part of the session
-        return state.with_object(changed)
+                self._history.push(self._checks.next_state(self._state, event, given))
 
     def _all_asked(self, state: SessionState) -> SessionState:
         for wanted in state.objects.values():
@@ -405,64 +370,9 @@ class Session:
         return numbers_in(self.objects.values(), self._parts, box)
 
     def _object(self, number: int | None) -> SessionObject:
-        wanted = self.active if number is None else number
-        if wanted not in self.objects:
-            there = ", ".join(map(str, self.objects)) or "none"
-            raise PromptError(f"{self.case}: no object {wanted}; there are: {there}. Begin one with new_object")
-        return self.objects[wanted]
-
-    def _check_name(self, event: SessionEvent) -> None:
-        if event.class_id < 1:
-            raise PromptError(f"{self.case}: a class id lies in 1..65535, found {event.class_id}")
-        for one in self.objects.values():
-            same_id, same_name = one.class_id == event.class_id, one.class_name == event.class_name
-            if same_id != same_name and event.class_name and one.class_name:
-                there = f"object {one.number}, which is class {one.class_id} {one.class_name!r}"
-                raise PromptError(
-                    f"{self.case}: class {event.class_id} {event.class_name!r} contradicts {there}; use the same id "
-                    "and name, or two others"
-                )
-
-    def _voxel(self, point: ArrayLike, space: Space, what: str, *, inside: bool = True) -> tuple[float, float, float]:
-        given = as_point(point, f"{self.case}: {what}")
-        (place,) = from_world(to_world([given], space, self.native), "voxel_xyz", self.native)
-        if space == "voxel_xyz":
-            place = np.asarray(given)
-        beyond = (place < -_EDGE) | (place > np.asarray(self.native.shape) - 1 + _EDGE)
-        if inside and beyond.any():
-            raise PromptError(f"{self.case}: the {what} {given} ({space}) {self._beyond()}")
-        return as_point(place, what)
-
-    def _beyond(self) -> str:
-        x, y, z = self.native.shape
-        return f"lies outside the image, which has {x} x {y} x {z} voxels (x, y, z), counted from 0"
-
-    def _given(self, mask: ArrayLike | Volume) -> GivenMask | None:
-        stored = mask if isinstance(mask, Volume) else None
-        array: NDArray[Any] = stored.array if stored is not None else np.asarray(mask)
-        if array.shape != self.native.shape or array.dtype.kind not in "biuf":
-            found = f"{array.dtype} {array.shape}"
-            raise PromptError(
-                f"{self.case}: a mask needs numbers on the image's grid {self.native.shape}, found {found}"
-            )
-        if stored is not None and (faults := stored.geometry.differences(self.native)):
-            raise PromptError(f"{self.case}: the mask lies on another grid than the image: {'; '.join(faults)}")
-        labels = to_canonical(Volume((array > 0).astype(np.uint8), self.native))
-        found_regions = regions(labels.array)
-        if not found_regions:
-            return None
-        x, y, z = ((side.start, side.stop) for side in found_regions[1].box)
-        part = Volume(labels.array[found_regions[1].box].copy(), labels.geometry.cropped((x, y, z)))
-        clicks = object_of_mask(1, found_regions[1], labels, "")
-        voxels = from_world(to_world(clicks.points, "world_lps_mm", self.native), "voxel_xyz", self.native)
-        return GivenMask(part, (x, y, z), tuple(as_point(np.rint(voxel), "mask") for voxel in voxels))
+        return self._checks.object_of(self._state, self.active if number is None else number)
 
 
 def _whole(grid: Geometry) -> Box:
     x, y, z = grid.shape
     return (0, x), (0, y), (0, z)
-
-
-def _holding(points: Sequence[Point]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """The box around points."""
-    return as_point(np.min(points, axis=0), "box"), as_point(np.max(points, axis=0), "box")

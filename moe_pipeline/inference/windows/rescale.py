@@ -15,7 +15,7 @@ from moe_pipeline.records.foundation import View
 _SMALL = 0.25
 """Part of the crop's edges: an object that is smaller is seen from nearer,"""
 _FILLS = 0.35
-"""in the finest view in which it fills no more than this part."""
+"""in the finest view in which it fills no more than this part; by an image's own voxels whatever it fills there."""
 
 
 def closer_view(stitched: StitchedLogits, seeds: NDArray[np.int64]) -> tuple[View, NDArray[np.float64]] | None:
@@ -38,7 +38,10 @@ def closer_view(stitched: StitchedLogits, seeds: NDArray[np.int64]) -> tuple[Vie
     if (extent_mm > _SMALL * crop_grid.extent_mm).any():
         return None
     for finer in finer_views(crop_grid):
-        if (extent_mm <= _FILLS * CropGrid(crop_grid.image, finer, crop_grid.window).extent_mm).all():
+        if (
+            finer.spacing_mm == "native"
+            or (extent_mm <= _FILLS * CropGrid(crop_grid.image, finer, crop_grid.window).extent_mm).all()
+        ):
             return finer, stitched.geometry.voxel_to_world((first + last) / 2)
     return None
 

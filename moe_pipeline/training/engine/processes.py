@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -85,11 +85,30 @@ class Processes:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
+def started(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Nodes, and processes of each, that torchrun or srun have started to train together; (1, 1) without them.
+
+    Raises:
+        PipelineError: if the nodes have different numbers of processes.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        size, of_node = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+        nodes = size // of_node
+    elif "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment:  # in a step, so not where jobs are submitted
+        size, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
+        of_node = size // nodes
+    else:
+        return 1, 1
+    if nodes * of_node != size:
+        raise PipelineError(f"{size} processes on {nodes} nodes: expected as many on each; give --ntasks-per-node")
+    return nodes, of_node
+
+
 def open_processes(device: str, count: int = 1) -> Processes:
     """The processes that train together: this one, or `count` of them on one kind of device.
 
     For several the same command is started again for each further process; those write nothing to standard output.
-    Under torchrun or Slurm the processes that are there already are taken.
+    Where torchrun or srun have started several, perhaps on several nodes, those are taken.
 
     Args:
         device: cpu, cuda, ...; with a number only for one process.
@@ -98,9 +117,15 @@ def open_processes(device: str, count: int = 1) -> Processes:
     Raises:
         PipelineError: if there is no such device, or there are not enough.
     """
-    chosen = open_device(device)
-    if count == 1:
+    chosen, (nodes, of_node) = open_device(device), started(os.environ)
+    if nodes * of_node == count == 1:
         return Processes(chosen)
+    if nodes * of_node > 1:
+        if count not in (1, of_node):
+            raise PipelineError(
+                f"--devices {count}, but torchrun or srun have started {of_node} processes on this node"
+            )
+        count = of_node
     if chosen.index is not None:
         raise PipelineError(f"{count} processes cannot share {chosen}; give --device {chosen.type}")
     if chosen.type == "cuda" and torch.cuda.device_count() < count:
@@ -108,7 +133,7 @@ def open_processes(device: str, count: int = 1) -> Processes:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    fabric = Fabric(accelerator=chosen.type, devices=count, strategy=DDPStrategy(timeout=_PATIENCE))
+    fabric = Fabric(accelerator=chosen.type, devices=count, num_nodes=nodes, strategy=DDPStrategy(timeout=_PATIENCE))
     fabric.launch()
     if fabric.global_rank > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (until this process ends)

@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from moe_pipeline.cli import main
 from moe_pipeline.commands.predict import PredictReport, predict_and_score
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.dicom.labels import open_label_file, read_structures
-from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io import nifti_header
-from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_image, write_label_map
+from moe_pipeline.imaging.io.files import list_label_maps, read_geometry, read_label_map, write_label_map
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch import case_files
 from moe_pipeline.inference.batch.case_files import CaseFiles
@@ -36,20 +34,7 @@ from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.foundations import save_tiny
-from tests.phantoms.images import shear_file
-
-GRID = Geometry((14, 12, 10), (1.0, 1.0, 2.0))
-REASONS = {  # case: what its row says
-    "bad_4d": "found 4D",
-    "bad_clicks": "lies outside the image",
-    "bad_colour": "colour",
-    "bad_empty": "not a readable image",
-    "bad_flat": "expected a 3D image",
-    "bad_nan": "1 voxels are NaN",
-    "bad_sheared": "not orthogonal",
-    "bad_text": "not a readable image",
-}
-N_GOOD = 22
+from tests.phantoms.night import GRID, N_GOOD, REASONS, write_clicks, write_good, write_night
 
 
 def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> None:
@@ -59,52 +44,14 @@ def test_references_with_numbers_like_channels_are_all_found(tmp_path: Path) -> 
     assert list(dict(references_in(tmp_path).files)) == names
 
 
-def noise(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(100, 20, GRID.shape).astype(np.float32)
-
-
-def write_good(folder: Path, case: str, seed: int) -> None:
-    write_image(Volume(noise(seed), GRID), folder / f"{case}.nii.gz", GRID)
-
-
-def write_bad(folder: Path) -> None:
-    array = noise(0).transpose()  # (z, y, x)
-    sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(array)] * 2), str(folder / "bad_4d.nii.gz"))
-    write_good(folder, "bad_clicks", 1)
-    colours = np.repeat(array.astype(np.uint8)[..., None], 3, axis=-1)
-    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(folder / "bad_colour.nii.gz"))
-    (folder / "bad_empty.nii.gz").touch()
-    sitk.WriteImage(sitk.GetImageFromArray(array[0]), str(folder / "bad_flat.nii.gz"))
-    with_gap = noise(0)
-    with_gap[2, 2, 2] = np.nan
-    write_image(Volume(with_gap, GRID), folder / "bad_nan.nii.gz", GRID)
-    write_image(Volume(noise(0), GRID), folder / "bad_sheared.nii", GRID)
-    shear_file(folder / "bad_sheared.nii", 0.4)
-    (folder / "bad_text.nii.gz").write_text("not an image at all")
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundation) -> Workspace:
     """A workspace with a foundation, 30 images of which 8 are bad, and clicks for all."""
     place = Workspace(tmp_path_factory.mktemp("night"))
     view = View(spacing_mm=1.0, size_voxels=16)
     save_tiny(tiny_foundation, place.weights, view)
-    images = place.root / "images"
-    images.mkdir()
-    write_bad(images)
-    for number in range(N_GOOD):
-        write_good(images, f"good_{number:02d}", number)
-    write_clicks(place.root / "clicks.json")
+    write_night(place.root)
     return place
-
-
-def write_clicks(path: Path, **moved: list[float]) -> None:
-    cases = [*REASONS, *(f"good_{number:02d}" for number in range(N_GOOD))]
-    places = {case: [6, 6, 4] for case in cases} | {"bad_clicks": [6, 60, 4]} | moved
-    objects = {
-        case: [{"class_id": 3, "class_name": "noise", "points": [places[case]], "labels": [1]}] for case in cases
-    }
-    path.write_text(json.dumps({"space": "voxel_xyz", "cases": objects}))
 
 
 def options(place: Workspace, out: Path, **more: Any) -> PredictOptions:
@@ -180,7 +127,7 @@ def dying(function, at, calls=[0]):
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments)
     return instead
-files._flush_to_disk = dying(files._flush_to_disk, 30)
+files._flush_to_disk = dying(files._flush_to_disk, 15)
 main(sys.argv[1:])
 """
 

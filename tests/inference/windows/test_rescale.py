@@ -9,7 +9,14 @@ from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.interactive.request import PromptRequest
 from moe_pipeline.inference.interactive.segment_case import CaseResult, segment_case
 from moe_pipeline.inference.options import PLAIN, SegmentOptions
-from moe_pipeline.inference.windows.rescale import closer_view, farther_views, is_wide, mean_of_views, onto_crop_grid
+from moe_pipeline.inference.windows.rescale import (
+    closer_view,
+    farther_views,
+    finer_views,
+    is_wide,
+    mean_of_views,
+    onto_crop_grid,
+)
 from moe_pipeline.inference.windows.stitch import StitchedLogits, stitch
 from moe_pipeline.inference.windows.to_image import logits_in
 from moe_pipeline.mixture.model import Mixture
@@ -64,6 +71,27 @@ def test_wide_is_what_touches_two_opposite_cut_faces() -> None:
 
 def test_coarser_views_come_finest_first() -> None:
     assert [view.edges_mm for view in farther_views(CropGrid(IMAGE, VIEW, (8,) * 3))] == [(2.0,) * 3, (3.0,) * 3]
+
+
+def test_steps_of_unequal_spacings_keep_their_proportions() -> None:
+    flat = CropGrid(IMAGE, View(spacing_mm=(1, 1, 3), size_voxels=(32, 32, 8)), (8,) * 3)
+    assert [view.edges_mm for view in finer_views(flat)] == [(0.5, 0.5, 1.5), (0.75, 0.75, 2.25)]
+    assert farther_views(flat)[0].edges_mm == (1.5, 1.5, 4.5)
+
+
+def test_nearer_than_the_whole_image_are_its_own_voxels_and_nothing_is_farther() -> None:
+    fitted = CropGrid(IMAGE, View(spacing_mm="fitted", size_voxels=(32, 32, 8)), (8,) * 3)
+    logits = np.full((8, 8, 8), -4.0, np.float32)
+    logits[2:3, 4:5, 4:5] = 4.0  # 10 x 9 x 8 mm
+    found = closer_view(stitch(fitted, {(0, 0, 0): logits}), np.array([[2, 4, 4]]))
+    assert found is not None
+    assert found[0].spacing_mm == "native"
+    assert np.allclose(
+        found[1], (24.5, 40, 35.5)
+    )  # the middle of 20 to 30, 36 to 45 and 32 to 40 mm, less half a voxel
+    assert farther_views(fitted) == []
+    small = CropGrid(Geometry((20, 20, 4), (1.0, 1.0, 1.0)), fitted.view, (8,) * 3)
+    assert finer_views(small) == []
 
 
 def test_a_coarse_stitched_logits_is_interpolated_on_finer_cells() -> None:
