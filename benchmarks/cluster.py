@@ -83,9 +83,9 @@ def engines(place: Workspace, n_cases: int, names: Sequence[str]) -> None:
     images = place.root / "images"
     images.mkdir()
     for number in range(n_cases):
-        write_good(images, f"case_{number:04d}", number)
+        write_good(images, f"scan-{number:04d}", number)
     cases = {
-        f"case_{number:04d}": [{"class_id": k, "points": [[6, 6, 1 + k]], "labels": [1]} for k in range(1, 9)]
+        f"scan-{number:04d}": [{"class_id": k, "points": [[6, 6, 1 + k]], "labels": [1]} for k in range(1, 9)]
         for number in range(n_cases)
     }
     (place.root / "clicks.json").write_text(json.dumps({"space": "voxel_xyz", "cases": cases}))
@@ -201,7 +201,7 @@ def simulated(place: Workspace, count: int) -> str:
     images, out = place.root / f"images_{count}", place.root / f"out_{count}"
     images.mkdir()
     for number in range(count):
-        (images / f"case_{number:06d}.nii.gz").touch()
+        (images / f"scan-{number:06d}.nii.gz").touch()
     options = predict_options(images, out, foundation="tiny", labels=images, weights_root=place.weights)
     model, saying = options.model.load(), Saying(images, out)
     began = time.process_time()

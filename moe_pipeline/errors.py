@@ -18,7 +18,8 @@ class PipelineError(Exception):
 
 def in_words(error: OSError) -> str:
     """What the system says is wrong with a file, and what to do, for people."""
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    files = " to ".join(str(file) for file in (error.filename, error.filename2) if file)
+    what = f"{files}: {error.strerror}" if files else str(error)
     return f"{what}; check the path, its permissions and the space on the disk"
 
 

@@ -83,7 +83,7 @@ class Finding(Part):
         told = self.message
         if told.endswith(".") and self.fix is None:
             return told
-        return f"{told.rstrip('.')}. {self.repair}"
+        return f"{told}{'' if told.endswith(('.', '?')) else '.'} {self.repair}"
 
 
 class ChannelNumbers(Part):

@@ -30,6 +30,7 @@ def serve(model: ModelOptions, options: ServeOptions, ready: Callable[[str], Non
     try:
         service = Service(model.load(), model.segment(), options)
         server = uvicorn.Server(server_config(service))
+        listening.listen()  # who comes now waits until the server has begun
         host, port = listening.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[listening])

@@ -69,9 +69,9 @@ def test_flat_crops_go_from_a_plan_to_label_maps(flat_workspace: Workspace, tmp_
     place, images = flat_workspace, flat_workspace.raw(NAME) / "imagesTr"
     expert = ExpertCard.load(place.expert(NAME) / "expert.json")
     assert (expert.view, expert.best_step > 0) == (NATIVE, True)
-    assert {path.name for path in place.embeddings(NAME).iterdir()} >= {"native_32x32x8", "fitted_32x32x8"}
+    assert {path.name for path in place.embeddings(NAME).iterdir()} >= {"native_32x48x8", "fitted_32x48x8"}
     predict_and_score(place, predict_options(images, tmp_path / "clicked", labels=place.raw(NAME) / "labelsTr"))
-    assert min(dice_of_balls(tmp_path / "clicked", place.raw(NAME) / "labelsTr")) > 0.75
+    assert min(dice_of_balls(tmp_path / "clicked", place.raw(NAME) / "labelsTr")) > 0.65
     found = predict_and_score(place, predict_options(images, tmp_path / "searched"))
     assert not found.failed
 
@@ -90,9 +90,9 @@ def test_a_view_of_unequal_spacings_is_planned_and_learnt_from(tmp_path: Path) -
 
 # Two bright blocks, in an image of unequal sides and spacings whose axes run in every way that there is
 
-CANONICAL = Geometry((50, 40, 24), (1.0, 1.5, 2.0), (-20.0, 7.0, 40.0))
-BLOCK, OTHER = ((8, 20), (8, 20), (4, 14)), ((30, 42), (22, 34), (10, 20))
-BOX = ([8, 8, 4], [19, 19, 13])  # first and last voxel of the first block
+CANONICAL = Geometry((48, 36, 24), (1.0, 1.5, 2.0), (-20.0, 7.0, 40.0))
+BLOCK, OTHER = ((6, 24), (6, 18), (0, 12)), ((30, 42), (21, 33), (12, 24))
+BOX = ([6, 6, 0], [23, 17, 11])  # first and last voxel of the first block
 ALONG_AXES = FITTED.model_copy(update={"spacing_mm": (1.0, 1.5, 2.0)})
 ACROSS = FITTED.model_copy(update={"spacing_mm": (1.1, 1.3, 3.0)})
 
@@ -135,7 +135,7 @@ def test_a_box_finds_its_block_in_every_orientation(flat: Mixture, view: View) -
         labels = model.predict(Volume(np.ascontiguousarray(image.transpose(order)[flips]), grid), [prompt]).labels
         assert labels.geometry == grid
         wanted = truth.transpose(order)[flips]
-        assert dice(labels.array == 1, wanted) > 0.7  # low-resolution voxels are up to half as wide as the block
+        assert dice(labels.array == 1, wanted) > 0.8  # low-resolution voxels are as wide as a third of the block
         found.add(labels.array[flips].transpose(np.argsort(order)).tobytes())
     assert len(found) == 1  # the same voxels, whichever way the axes run
 
@@ -145,7 +145,7 @@ def test_a_box_is_a_prompt_where_the_foundation_takes_it_and_else_a_click(
 ) -> None:
     say_that_boxes_become_clicks.cache_clear()
     image = Volume(two_blocks(), CANONICAL)
-    beside = ObjectPrompt(class_id=1, box=([8, 8, 4], [13, 19, 13]))  # half of the block
+    beside = ObjectPrompt(class_id=1, box=([6, 6, 0], [13, 17, 11]))  # half of the block
     whole, half = (
         Predictor(replace(flat, view=ALONG_AXES)).predict(image, [prompt]).labels.array
         for prompt in (ObjectPrompt(class_id=1, box=BOX), beside)

@@ -19,11 +19,11 @@ from moe_pipeline.model.sizes import NETWORKS
 from moe_pipeline.records.foundation import View
 from moe_pipeline.weights.load import BUILDERS
 
-GEOMETRY = FoundationGeometry(crop_size=(32, 32, 8), grid_size=(4, 4, 4), low_resolution_size=(8, 8, 8))
+GEOMETRY = FoundationGeometry(crop_size=(32, 48, 8), grid_size=(4, 6, 2), low_resolution_size=(8, 12, 4))
 FITTED = View(spacing_mm="fitted", size_voxels=GEOMETRY.crop_size, normalisation="zscore_clipped")
 WIDTH = 6
 """Channels that gate and click proposer look at; behind them are the low-resolution voxels of each token."""
-_STRIDE = torch.tensor([4.0, 4.0, 1.0])  # voxels along the edges of a low-resolution voxel
+_STRIDE = (4, 4, 2)  # voxels along the edges of a low-resolution voxel
 _SURE = 20.0
 
 
@@ -51,12 +51,15 @@ class FlatSizes:
 
 
 def _packed(low: Tensor) -> Tensor:
-    """Low-resolution voxels (B, 1, 8, 8, 8) as channels of tokens, (B, 8, 4, 4, 4)."""
-    return low.reshape(-1, 4, 2, 4, 2, 4, 2).permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, 8, 4, 4, 4)
+    """Low-resolution voxels (B, 1, *low) as channels of tokens, (B, 8, *grid)."""
+    x, y, z = GEOMETRY.grid_size
+    return low.reshape(-1, x, 2, y, 2, z, 2).permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, 8, x, y, z)
 
 
 def _unpacked(tokens: Tensor) -> Tensor:
-    return tokens.reshape(-1, 2, 2, 2, 4, 4, 4).permute(0, 4, 1, 5, 2, 6, 3).reshape(-1, 1, 8, 8, 8)
+    x, y, z = GEOMETRY.grid_size
+    octants = tokens.reshape(-1, 2, 2, 2, x, y, z).permute(0, 4, 1, 5, 2, 6, 3)
+    return octants.reshape(-1, 1, *GEOMETRY.low_resolution_size)
 
 
 class FlatDecoder(Decoder):
@@ -72,7 +75,7 @@ class FlatDecoder(Decoder):
 
     def decode(self, prepared: Tensor, prompts: PromptEmbedding) -> Candidates:
         bright = _SURE * (self.gain * (prepared - self.threshold) / _SURE).tanh()
-        logits = torch.where(_unpacked(prompts.dense[:, WIDTH:]) > 0, -_SURE, bright)  # (P, 1, 8, 8, 8)
+        logits = torch.where(_unpacked(prompts.dense[:, WIDTH:]) > 0, -_SURE, bright)  # (P, 1, *low)
         n_prompts = len(logits)
         return Candidates(logits, self.iou.expand(n_prompts, 1), torch.zeros(n_prompts, dtype=torch.long))
 
@@ -103,7 +106,7 @@ class FlatFoundation(Foundation):
 
     def encode(self, crops: Tensor) -> Tensor:
         assert crops.shape[1:] == (1, *GEOMETRY.crop_size)
-        packed = _packed(functional.avg_pool3d(crops, (4, 4, 1)))
+        packed = _packed(functional.avg_pool3d(crops, _STRIDE))
         return torch.cat([torch.einsum("oi,bixyz->boxyz", self.mixing, packed), packed], dim=1)
 
     def embed_prompts(
@@ -123,8 +126,9 @@ class FlatFoundation(Foundation):
         if boxes is not None:
             others = torch.cat([boxes / 32, torch.ones_like(boxes)], dim=2)  # (P, 2, 6)
             for mask_of_one, (low, high) in zip(outside, boxes, strict=True):
-                index = torch.stack(torch.meshgrid(*[torch.arange(8)] * 3, indexing="ij"), dim=-1)  # (8, 8, 8, 3)
-                beyond = (index * _STRIDE > high + 0.49) | ((index + 1) * _STRIDE - 1 < low - 0.49)
+                axes = [torch.arange(side) for side in GEOMETRY.low_resolution_size]
+                first = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) * torch.tensor(_STRIDE)  # (*low, 3)
+                beyond = (first > high + 0.49) | (first + torch.tensor(_STRIDE) - 1 < low - 0.49)
                 mask_of_one[0] = beyond.any(-1)
         described = places.new_zeros(n_prompts, WIDTH, *GEOMETRY.grid_size)
         return PromptEmbedding(torch.cat([clicks, others], dim=1), torch.cat([described, _packed(outside)], dim=1))

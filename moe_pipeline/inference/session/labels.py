@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from moe_pipeline.imaging.geometry import Box
+from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
 from moe_pipeline.inference.session.state import SessionObject, SessionState
 
@@ -74,6 +74,12 @@ def class_ids(state: SessionState, numbers: NDArray[np.uint16]) -> NDArray[np.ui
     for number, class_id in ids.items():
         table[number] = class_id
     return np.asarray(table[numbers])
+
+
+def whole(grid: Geometry) -> Box:
+    """All voxels of a grid."""
+    x, y, z = grid.shape
+    return (0, x), (0, y), (0, z)
 
 
 def around(boxes: Iterable[Box]) -> Box | None:

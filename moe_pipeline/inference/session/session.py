@@ -18,7 +18,7 @@ from moe_pipeline.inference.options import PLAIN, SegmentOptions
 from moe_pipeline.inference.session.accepted import AcceptedCase, write_accepted
 from moe_pipeline.inference.session.answering import answered
 from moe_pipeline.inference.session.history import History
-from moe_pipeline.inference.session.labels import ObjectParts, around, class_ids, numbers_in, where
+from moe_pipeline.inference.session.labels import ObjectParts, around, class_ids, numbers_in, where, whole
 from moe_pipeline.inference.session.state import GivenMask, SessionObject, SessionState
 from moe_pipeline.inference.session.steps import StepChecks
 from moe_pipeline.inference.windows.embedding_cache import CropBank
@@ -116,7 +116,7 @@ class Session:
     @property
     def labels(self) -> Volume:
         """Class ids, uint8 or uint16, on the image's own grid."""
-        return Volume(self.labels_in(_whole(self.native)), self.native)
+        return Volume(self.labels_in(whole(self.native)), self.native)
 
     def labels_in(self, box: Box) -> NDArray[np.uint8 | np.uint16]:
         """Class ids of a box of the image's own grid, (x, y, z)."""
@@ -124,7 +124,7 @@ class Session:
 
     def mask(self, number: int | None = None) -> Volume:
         """One object, uint8 on the image's own grid, before others that overlap it take their part; the active one."""
-        return Volume(self.mask_in(_whole(self.native), number), self.native)
+        return Volume(self.mask_in(whole(self.native), number), self.native)
 
     def mask_in(self, box: Box, number: int | None = None) -> NDArray[np.uint8]:
         """As `mask`, of a box of the image's own grid, (x, y, z)."""
@@ -371,8 +371,3 @@ class Session:
 
     def _object(self, number: int | None) -> SessionObject:
         return self._checks.object_of(self._state, self.active if number is None else number)
-
-
-def _whole(grid: Geometry) -> Box:
-    x, y, z = grid.shape
-    return (0, x), (0, y), (0, z)

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from moe_pipeline.errors import PromptError
 from moe_pipeline.imaging.components import regions
-from moe_pipeline.imaging.geometry import Geometry
+from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.volume import Volume, to_canonical
+from moe_pipeline.inference.session.labels import where, whole
 from moe_pipeline.inference.session.state import GivenMask, SessionObject, SessionState, as_point
 from moe_pipeline.prompts.formats.masks import object_of_mask
 from moe_pipeline.prompts.prompt import from_world, to_world
@@ -97,15 +98,16 @@ class StepChecks:
             raise PromptError(f"{self.case}: {wanted}, found {array.dtype} {array.shape}")
         if stored is not None and (faults := stored.geometry.differences(self.native)):
             raise PromptError(f"{self.case}: the mask lies on another grid than the image: {'; '.join(faults)}")
-        labels = to_canonical(Volume((array > 0).astype(np.uint8), self.native))
-        found = regions(labels.array)
-        if not found:
+        held = array > 0
+        stored_box = where(held, whole(self.native))
+        if stored_box is None:
             return None
-        x, y, z = ((side.start, side.stop) for side in found[1].box)
-        part = Volume(labels.array[found[1].box].copy(), labels.geometry.cropped((x, y, z)))
-        clicks = object_of_mask(1, found[1], labels, "")
+        inside = held[tuple(slice(*side) for side in stored_box)].astype(np.uint8)
+        part = to_canonical(Volume(inside, self.native.cropped(stored_box)))
+        clicks = object_of_mask(1, regions(part.array)[1], part, "")
         voxels = from_world(to_world(clicks.points, "world_lps_mm", self.native), "voxel_xyz", self.native)
-        return GivenMask(part, (x, y, z), tuple(as_point(np.rint(voxel), "mask") for voxel in voxels))
+        points = tuple(as_point(np.rint(voxel), "mask") for voxel in voxels)
+        return GivenMask(part, _box_of(part.geometry, self.native.canonical()), points)
 
     def _check_name(self, state: SessionState, event: SessionEvent) -> None:
         if event.class_id < 1:
@@ -134,6 +136,13 @@ class StepChecks:
     def _lies_outside(self) -> str:
         x, y, z = self.native.shape
         return f"lies outside the image, which has {x} x {y} x {z} voxels (x, y, z), counted from 0"
+
+
+def _box_of(part: Geometry, canonical: Geometry) -> Box:
+    """Where a part of a grid lies in it."""
+    first = np.rint(canonical.world_to_voxel(part.origin_mm)).astype(int).tolist()
+    x, y, z = ((start, start + side) for start, side in zip(first, part.shape, strict=True))
+    return x, y, z
 
 
 def _changed(wanted: SessionObject, event: SessionEvent, given: GivenMask | None) -> SessionObject:

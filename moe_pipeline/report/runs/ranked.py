@@ -19,7 +19,7 @@ class RankedCase:
     def __init__(self, case: str, rows: Sequence[CaseRow], scores: pd.DataFrame) -> None:
         self.case = case
         self.rows = [row for row in rows if row.class_id is not None]
-        self.scores = scores[scores["class_id"].notna()]
+        self.scores = scores[scores["class_id"].notna() & (scores["status"] != "absent")]
         self.messages = [row.message for row in rows if row.status == "failed"]
         self.messages += scores.loc[scores["status"].isin(("failed", "no_reference")), "message"].tolist()
         self.failed = any(row.status == "failed" for row in rows) or bool((scores["status"] == "failed").any())

@@ -18,6 +18,7 @@ MARGIN_MM = 20.0
 """What is shown around the objects where the whole image does not fit."""
 _BYTES_PER_VOXEL = 0.75
 """Of image and label maps, packed; only a first guess."""
+_TOO_MANY = 1.1
 _INTENSITY_PERCENT = (0.1, 99.9)
 _HEADER_BYTES, _VOXELS_AT = 348, 352
 _UINT8, _INT16, _UINT16 = 2, 4, 512
@@ -62,7 +63,10 @@ def choose_cut(source: Geometry, objects: Box | None, budget_bytes: float) -> Cu
     whole = objects is None or _spacing(source, everything, voxels) <= COARSEST_MM or around == everything
     box = everything if whole else around
     wanted_mm = _spacing(source, box, voxels)
-    return _cut(source, box, [round(wanted_mm / mm) for mm in source.spacing_mm], whole=whole)
+    cut = _cut(source, box, [round(wanted_mm / mm) for mm in source.spacing_mm], whole=whole)
+    while np.prod(cut.grid(source).shape) > _TOO_MANY * voxels:  # rounding may have made the steps too small
+        cut = coarser(cut, source, 1.0)
+    return cut
 
 
 def coarser(cut: Cut, source: Geometry, by: float) -> Cut:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import find_objects
+from numpy.typing import NDArray
 
 from moe_pipeline.errors import ImageError
 from moe_pipeline.imaging.geometry import Box, Geometry
@@ -124,10 +125,8 @@ def _objects_box(loaded: _Loaded) -> Box | None:
     grid = loaded.image.geometry
     boxes: list[Box] = []
     for labels in (loaded.prediction, loaded.reference):
-        for found in find_objects(labels.array) if labels is not None else ():
-            if found is not None:
-                x, y, z = ((part.start, part.stop) for part in found)
-                boxes.append((x, y, z))
+        if labels is not None and (found := tight_box(labels.array)) is not None:
+            boxes.append(found)
     for click in loaded.clicks:
         voxel = np.round(grid.world_to_voxel(click.mm)).astype(int).tolist()
         x, y, z = ((min(max(index, 0), n - 1), min(max(index, 0), n - 1) + 1) for index, n in _with(voxel, grid))
@@ -136,6 +135,28 @@ def _objects_box(loaded: _Loaded) -> Box | None:
         return None
     x, y, z = ((min(box[axis][0] for box in boxes), max(box[axis][1] for box in boxes)) for axis in range(3))
     return x, y, z
+
+
+def tight_box(labels: NDArray[Any]) -> Box | None:
+    """Around all voxels above 0 of a label map, (x, y, z); None if there are none.
+
+    Seen along its slowest axis first, a volume is read once, in the order in which it lies in memory.
+    """
+    slow = int(np.argmax(np.abs(labels.strides)))
+    others = [axis for axis in range(3) if axis != slow]
+    seen = labels.max(axis=slow) > 0
+    if not seen.any():
+        return None
+    sides = {axis: _ends(seen.any(axis=1 - place)) for place, axis in enumerate(others)}
+    part = labels[tuple(slice(*sides.get(axis, (None, None))) for axis in range(3))]
+    sides[slow] = _ends(part.max(axis=tuple(others)) > 0)
+    return sides[0], sides[1], sides[2]
+
+
+def _ends(profile: NDArray[np.bool_]) -> tuple[int, int]:
+    """First index, and the one behind the last, of what is true."""
+    found = np.flatnonzero(profile)
+    return int(found[0]), int(found[-1]) + 1
 
 
 def _with(voxel: Sequence[int], grid: Geometry) -> list[tuple[int, int]]:
