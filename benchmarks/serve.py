@@ -59,6 +59,7 @@ class Client:
         self._http.request("POST", path, json.dumps(body), self._headers)
         answer = self._http.getresponse()
         content = answer.read()
+        self._http.close()  # the server would not keep it while a prediction takes its time
         assert answer.status == 200, content
         return json.loads(content)
 

@@ -21,6 +21,7 @@ from moe_pipeline.mixture.share import export_model
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.foundation import SegVolFoundation
 from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.planning import Plan
 from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.task import ExpertTask
@@ -86,6 +87,17 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     found = finetune(place, place.raw(NAME), OPTIONS)
     assert found.weights_sha256 == expected.weights_sha256
     assert found.view.size_voxels == (32, 32, 16)
+
+
+def test_its_decoder_learns(finetuned: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(finetuned.root, tmp_path / "ws", symlinks=True)
+    place = Workspace(tmp_path / "ws")
+    plan = Plan.load(place.plan(NAME))
+    plan.model_copy(update={"steps_per_epoch": 100, "crops_per_case": 3}).save(place.plan(NAME))
+    options = replace(OPTIONS, epochs=2, learning_rate=1e-3, overwrite=True)
+    validation = finetune(place, place.raw(NAME), options).validation
+    assert validation["dice_1"] > validation["general_dice_1"] + 0.1
+    assert validation["dice_5"] > validation["general_dice_5"] + 0.3
 
 
 def test_boxes_and_words_are_answered_by_gate_and_experts(

@@ -95,6 +95,7 @@ def predict(
     """
     from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
+    from moe_pipeline.commands.remote import remote_url
     from moe_pipeline.commands.replay import replay_journals
     from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
@@ -140,7 +141,7 @@ def predict(
             done = predict_and_score(Workspace(workspace), options, progress)
     typer.echo(done.text)
     if interactive_log is None:
-        show_report(out, report)
+        show_report(out, report and remote_url(out) is None)
     if done.failed:
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moe_pipeline.cluster.cases import CasesOnEngine, absolute
 from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
+from moe_pipeline.commands.remote import local_copies, remote_url
 from moe_pipeline.datasets.classes import scored_classes_beside
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
@@ -45,11 +46,20 @@ class PredictReport:
 def predict_and_score(place: Workspace, options: PredictOptions, progress: Progress = silent) -> PredictReport:
     """Predict, write cases.csv and run.json, and dice.csv if there are references.
 
-    References never reach the prediction, unless clicks are to be simulated from them.
+    References never reach the prediction, unless clicks are to be simulated from them. Images and outputs may be
+    addresses of a store, such as s3://bucket/scans.
 
     Raises:
         PipelineError: if options, model or folders do not fit; before anything is predicted.
     """
+    with local_copies(place, options, progress) as here:
+        report = _predict(place, here, progress)
+    if (url := remote_url(options.outputs.out)) is not None:
+        return replace(report, text=report.text.replace(str(here.outputs.out), url))
+    return report
+
+
+def _predict(place: Workspace, options: PredictOptions, progress: Progress) -> PredictReport:
     began = time.monotonic()
     full = _completed(place, options)
     out, references = full.outputs.out, full.outputs.references
@@ -101,6 +111,7 @@ def _completed(place: Workspace, options: PredictOptions) -> PredictOptions:
             options,
             run=replace(run, images=run.images.resolve()),
             outputs=replace(options.outputs, out=options.outputs.out.resolve()),
+            prompts=options.prompts.absolute(),
         )
     return replace(options, model=options.model.within(place), outputs=replace(options.outputs, references=references))
 

@@ -175,6 +175,14 @@ class PromptOptions:
             raise PromptError("--text: an empty name; expected one such as liver")
         _check_least("clicks", self.clicks, 1)
 
+    def absolute(self) -> "PromptOptions":
+        """The same with paths that mean the same in another folder."""
+        return replace(
+            self,
+            prompts=None if self.prompts is None else self.prompts.resolve(),
+            labels=None if self.labels is None else self.labels.resolve(),
+        )
+
     @property
     def search(self) -> SearchOptions | None:
         """What to search for; None where clicks are given or simulated."""
