@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_pipeline.commands.functions import evaluate, finetune, plan, predict, train_gate
+    from moe_pipeline.commands.functions import evaluate, finetune, plan, predict, train_gate, update_expert
     from moe_pipeline.errors import PipelineError
     from moe_pipeline.inference.api import Prediction, Predictor, load_model
     from moe_pipeline.inference.session.session import Session
@@ -26,6 +26,7 @@ __all__ = [
     "plan",
     "predict",
     "train_gate",
+    "update_expert",
 ]
 
 _FUNCTIONS = "moe_pipeline.commands.functions"
@@ -41,6 +42,7 @@ _HOMES = {
     "plan": _FUNCTIONS,
     "predict": _FUNCTIONS,
     "train_gate": _FUNCTIONS,
+    "update_expert": _FUNCTIONS,
 }
 
 

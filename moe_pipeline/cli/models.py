@@ -20,7 +20,7 @@ from moe_pipeline.cli.common import (
 from moe_pipeline.workspace import Workspace
 
 app = typer.Typer()
-experts = typer.Typer(help="Experts of a model: list, add, remove.", no_args_is_help=True)
+experts = typer.Typer(help="Experts of a model: list, add, update, remove.", no_args_is_help=True)
 
 Model = Annotated[Path | None, typer.Option(help="Model folder; else the workspace's.")]
 
@@ -56,6 +56,36 @@ def experts_add(
         folder, to = place.raw_folder(dataset), model or place.model
         card = add_expert(place, to, folder, device, claims=claims, progress=progress, fold=fold)
     typer.echo(f"{model or place.model}: {card.outputs[1]} joined; it speaks where its weight is above {card.tau:g}")
+    show_routing(card)
+    show_claims(card)
+
+
+@experts.command("update")
+def experts_update(
+    dataset: Dataset,
+    model: Model = None,
+    risk: Risk = 0.002,
+    confidence: Confidence = 0.95,
+    fold: Annotated[int | None, typer.Option(help="Of the expert; needed where there are several.", min=0)] = None,
+    device: Device = "cpu",
+    workspace: Root = ROOT,
+) -> None:
+    """Renew an expert that was finetuned again, and its gate, without the data of the others."""
+    from moe_pipeline.commands import functions
+
+    with progress_bar() as progress:
+        card = functions.update_expert(
+            dataset,
+            model=model,
+            risk=risk,
+            confidence=confidence,
+            fold=fold,
+            device=device,
+            workspace=workspace,
+            progress=progress,
+        )
+    folder = model or Workspace(workspace).model
+    typer.echo(f"{folder}: {card.outputs[1]} is renewed; it speaks where its weight is above {card.tau:g}")
     show_routing(card)
     show_claims(card)
 

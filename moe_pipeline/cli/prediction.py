@@ -50,6 +50,9 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder for label maps and tables.")],
     prompts: Annotated[Path | None, typer.Option(help="File of clicks, or a folder with one for each image.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References to simulate clicks from: an evaluation.")] = None,
+    interactive_log: Annotated[
+        Path | None, typer.Option(help="Journal of a session, or a folder of them: do again what a person did.")
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Segment what is named so, e.g. liver; needs SegVol.")] = None,
     references: Annotated[Path | None, typer.Option("-r", "--references", help="References for dice.csv.")] = None,
     clicks: Annotated[int, typer.Option(help="Simulated clicks per class.", min=1, max=50)] = 1,
@@ -93,6 +96,7 @@ def predict(
     from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
     from moe_pipeline.commands.remote import remote_url
+    from moe_pipeline.commands.replay import replay_journals
     from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
     options = PredictOptions(
@@ -126,13 +130,18 @@ def predict(
         ),
         run=RunOptions(images=images, jobs=jobs, overwrite=overwrite, engine=engine, ray_address=ray_address),
     )
+    if interactive_log is not None and preset is not None:
+        raise typer.BadParameter("--interactive-log and --preset contradict each other")
     with progress_bar() as progress:
-        if preset is None:
-            done = predict_and_score(Workspace(workspace), options, progress)
-        else:
+        if interactive_log is not None:
+            done = replay_journals(Workspace(workspace), options, interactive_log, progress)
+        elif preset is not None:
             done = predict_container(Workspace(workspace), options, preset, progress)
+        else:
+            done = predict_and_score(Workspace(workspace), options, progress)
     typer.echo(done.text)
-    show_report(out, report and remote_url(out) is None)
+    if interactive_log is None:
+        show_report(out, report and remote_url(out) is None)
     if done.failed:
         raise typer.Exit(1)
 

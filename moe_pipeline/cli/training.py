@@ -52,6 +52,9 @@ def finetune(
         Precision, typer.Option(help="Of the forward pass; auto: bf16 where the device is faster with it.")
     ] = "auto",
     logger: Annotated[Logger | None, typer.Option(help="Who is told of each validation, too.")] = None,
+    continued: Annotated[
+        bool, typer.Option("--continue", help="Take in cases that were added since, from the expert's weights.")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Folds at once, where there are several.", min=1)] = 1,
     engine: Engine = "local",
     ray_address: RayAddress = None,
@@ -81,6 +84,7 @@ def finetune(
         devices,
         precision,
         overwrite=overwrite,
+        continued=continued,
         click_proposer=ClickProposerSettings() if click_proposer else None,
     )
     if len(folds) > 1 or not chosen.is_local:

@@ -20,6 +20,7 @@ from moe_pipeline.paths import ExpertFolder, RawFolder
 from moe_pipeline.planning.fingerprint import case_files
 from moe_pipeline.planning.plan_files import load_splits
 from moe_pipeline.progress import Progress, track
+from moe_pipeline.training.expert.added_cases import take_in_added
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.full_finetune import NAME as WHOLE
 from moe_pipeline.training.expert.full_finetune import finetune_whole
@@ -125,6 +126,9 @@ def finetune_folds(
         whole: train whole networks.
         encode_apart: encode the cases as units of their own first, instead of within the trainings.
     """
+    if options.continued:
+        for dataset, fold in folds:  # before any unit, all of which follow the plan
+            take_in_added(place, place.raw(dataset), fold)
     board = Board(place.root / "units" / "finetune")
     if options.overwrite:
         board.close()

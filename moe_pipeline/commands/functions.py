@@ -102,6 +102,7 @@ def finetune(
     device: str = "cpu",
     devices: int = 1,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
+    continued: bool = False,
     overwrite: bool = False,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
@@ -120,6 +121,7 @@ def finetune(
         device: where to compute.
         devices: processes that share each batch, each with its device.
         precision: of the forward pass; auto is bf16 where the device is faster with it.
+        continued: take in cases that were added since, and go on from the expert's weights: `--continue`.
         overwrite: start anew instead of going on with an earlier training.
         workspace: folder that holds everything moe writes.
         progress: told after each case and step.
@@ -145,6 +147,7 @@ def finetune(
         devices=_least("devices", devices, 1),
         precision=as_choice("precision", precision, ("auto", "fp32", "bf16")),
         overwrite=as_flag("overwrite", overwrite),
+        continued=as_flag("continued", continued),
         click_proposer=ClickProposerSettings() if as_flag("click_proposer", click_proposer) else None,
     )
     place = _place(workspace)
@@ -209,10 +212,52 @@ def train_gate(
     return train(place, experts, others, options, progress)
 
 
+def update_expert(
+    dataset: AnyPath | int,
+    *,
+    model: AnyPath | None = None,
+    fold: int | None = None,
+    risk: float = 0.002,
+    confidence: float = 0.95,
+    device: str = "cpu",
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "GateCard":
+    """Renew an expert of a model that was finetuned again, without the data of the others: `moe experts update`.
+
+    Args:
+        dataset: of the expert.
+        model: folder of the model; the workspace's if None.
+        fold: of the expert, where there are several.
+        risk: mean Dice that it may cost on prompts that it is not meant for.
+        confidence: that the risk is held.
+        device: where to compute.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case, batch and step.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or as `training.gate.add_expert.update_expert`.
+    """
+    from moe_pipeline.training.claims.learn_claims import ClaimSettings
+    from moe_pipeline.training.gate.add_expert import update_expert as update
+
+    place = _place(workspace)
+    return update(
+        place,
+        place.model if model is None else as_path("model", model),
+        place.raw_folder(_dataset("dataset", dataset)),
+        as_text("device", device),
+        claims=ClaimSettings(risk=as_number("risk", risk), confidence=as_number("confidence", confidence)),
+        progress=progress,
+        fold=None if fold is None else _least("fold", fold, 0),
+    )
+
+
 def predict(
     images: AnyPath,
     out: AnyPath,
     *,
+    interactive_log: AnyPath | None = None,
     preset: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
@@ -225,6 +270,7 @@ def predict(
     Args:
         images: folder of images.
         out: folder for label maps and tables.
+        interactive_log: journal of a session, or a folder of them, to do again what a person did.
         preset: of a challenge, whose container layout `images` and `out` have then.
         workspace: folder that holds everything moe writes.
         progress: told after each case.
@@ -239,6 +285,10 @@ def predict(
 
     chosen = predict_options(images, out, **options)
     as_folder("images", images, "images to segment")
+    if interactive_log is not None:
+        from moe_pipeline.commands.replay import replay_journals
+
+        return replay_journals(_place(workspace), chosen, as_path("interactive_log", interactive_log), progress)
     if preset is not None:
         return predict_container(_place(workspace), chosen, as_text("preset", preset), progress)
     return predict_and_score(_place(workspace), chosen, progress)

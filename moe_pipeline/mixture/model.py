@@ -222,7 +222,7 @@ def load_expert(folder: Path, foundation: Foundation, entry: ExpertEntry | None 
     """
     card = ExpertCard.load(ExpertFolder(folder).card)
     if entry is not None:
-        _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder)
+        _expect_same(f"expert {entry.dataset}", card.weights_sha256, entry.weights_sha256, folder, entry.dataset)
         _expect_same_click_proposer(card, entry, folder)
     device = next(foundation.parameters()).device
     click_proposer = load_click_proposer(folder, card, device)
@@ -297,11 +297,12 @@ def load_claims(folder: Path, card: ModelCard, tau: float | None, device: torch.
     return tuple(heads)
 
 
-def _expect_same(what: str, found: str, expected: str, folder: Path) -> None:
+def _expect_same(what: str, found: str, expected: str, folder: Path, expert: str | None = None) -> None:
     if found != expected:
+        remedy = f"renew it with `moe experts update {expert}`, or " if expert else ""
         raise StaleCacheError(
             f"{folder}: the {what} is {found[:12]}, but the gate was trained with {expected[:12]}; "
-            "run `moe train-gate` again"
+            f"{remedy}run `moe train-gate` again"
         )
 
 
@@ -310,5 +311,6 @@ def _expect_same_click_proposer(card: ExpertCard, entry: ExpertEntry, folder: Pa
     if found != entry.click_proposer_sha256:
         raise StaleCacheError(
             f"{folder}: the click proposer of {entry.dataset} is {found and found[:12]}, but the model folder names "
-            f"{entry.click_proposer_sha256 and entry.click_proposer_sha256[:12]}; run `moe train-gate` again"
+            f"{entry.click_proposer_sha256 and entry.click_proposer_sha256[:12]}; renew it with "
+            f"`moe experts update {entry.dataset}`, or run `moe train-gate` again"
         )

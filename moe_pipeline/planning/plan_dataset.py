@@ -13,10 +13,11 @@ from moe_pipeline.journal.journal import Journal
 from moe_pipeline.journal.written import Written, set_aside
 from moe_pipeline.parallel import run_each
 from moe_pipeline.paths import PlanFolder
+from moe_pipeline.planning.added import grown_plan, refuse_changed
 from moe_pipeline.planning.explain import explain
 from moe_pipeline.planning.fingerprint import case_files, description_sha256, fingerprint_case
 from moe_pipeline.planning.machine import estimate, this_machine
-from moe_pipeline.planning.plan_files import check_plan
+from moe_pipeline.planning.plan_files import check_plan, load_fingerprint
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset
 from moe_pipeline.planning.splits import classes_not_learnt, keep_splits, make_splits, not_learnt_warning
@@ -99,6 +100,7 @@ def plan_dataset(
     reuse: bool = True,
     leave_out_faulty: bool = False,
     patient_pattern: str | None = None,
+    grow: tuple[Plan, Fingerprint] | None = None,
     run: FingerprintEach = fingerprint_here,
 ) -> PlannedFiles:
     """Check every case, then write fingerprint.json, plan.json and splits.json.
@@ -116,7 +118,8 @@ def plan_dataset(
         reuse: keep fingerprints of unchanged cases, and a plan (with its edits) that was made from the same inputs.
         leave_out_faulty: go on without the cases that have errors; they stay listed in the fingerprint.
         patient_pattern: regular expression that finds the patient in a case id, for the folds. Without one, folds
-            that are there are kept, with their edits, while cases, seed and patients are the same.
+            that are there are kept, with their edits, while seed and patients are the same; added cases join them.
+        grow: a plan that is kept although cases were added, and the fingerprint that it was made from.
         run: who reads the cases.
 
     Raises:
@@ -136,6 +139,8 @@ def plan_dataset(
         raise_faults(folder, fault_lines(errors))
     fingerprint = summarise_cases(dataset, cases)
     fingerprint = fingerprint.model_copy(update={"accounting": _accounting(dataset, fingerprint, entries)})
+    if grow is not None:
+        refuse_changed(*grow, fingerprint)
     splits = make_splits(
         dataset.name,
         [case.case_id for case in fingerprint.cases if case.classes],
@@ -146,12 +151,44 @@ def plan_dataset(
     )
     splits = keep_splits(PlanFolder(out).splits, splits, dataset.json.patients, new_pattern=patient_pattern is not None)
     proposed = make_plan(fingerprint, preset, machine := this_machine(), seed)
-    plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
+    if grow is not None:
+        plan: Plan | None = grown_plan(*grow, fingerprint, proposed)
+    else:
+        plan = _kept_plan(out, fingerprint, preset, seed) if reuse else None
     plan = _costed(plan, estimate(plan, fingerprint, preset, machine)) if plan else proposed
     own.write_over(PlanFolder(out).fingerprint.name, fingerprint.as_text())
     own.write_over(PlanFolder(out).splits.name, splits.as_text(), carried_over=True)
     own.write_over(PlanFolder(out).plan.name, plan.as_text(), carried_over=reuse)
     return PlannedFiles(plan, fingerprint, splits, proposed, preset)
+
+
+def plan_added(folder: Path, out: Path, weights_root: Path | None = None, progress: Progress = silent) -> PlannedFiles:
+    """Take cases that were added to a planned dataset into its plan, whose choices stay: view, channel and the rest.
+
+    Old validation cases stay validation cases. Faulty cases are left out if some were when it was planned.
+
+    Args:
+        folder: nnU-Net v2 raw dataset.
+        out: folder of its plan.
+        weights_root: where imported weights are.
+        progress: told after each case.
+
+    Raises:
+        DatasetError: if a case is gone, a class has another meaning, or as `plan_dataset`.
+        RecordError: if it was never planned.
+    """
+    plan, before = Plan.load(PlanFolder(out).plan), load_fingerprint(out)
+    faulty = any(fault.severity == "error" for fault in before.faults)
+    return plan_dataset(
+        folder,
+        out,
+        plan.foundation,
+        weights_root,
+        plan.seed,
+        progress,
+        leave_out_faulty=faulty,
+        grow=(plan, before),
+    )
 
 
 def fingerprint_cases(

@@ -46,7 +46,41 @@ def make_splits(
         folds = tuple(
             Fold(train=tuple(sorted(set(case_ids) - set(fold))), validation=tuple(sorted(fold))) for fold in held_back
         )
-    return Splits(dataset=dataset, seed=seed, grouped_by=grouped_by, folds=folds)
+    return Splits(dataset=dataset, seed=seed, grouped_by=grouped_by, patient_pattern=patient_pattern, folds=folds)
+
+
+def grown_splits(there: Splits, made: Splits, patients: dict[str, str] | None = None) -> Splits:
+    """The folds that are there with cases that were added: whoever was held back or learnt from in one stays so.
+
+    An added case goes where its patient is, else into the smallest fold or one more. Where somebody edited the folds so
+    that not every case is held back once, it is learnt from in all of them.
+
+    Args:
+        there: folds of some of the cases.
+        made: what `make_splits` says of all of them now.
+        patients: of dataset.json.
+    """
+    pattern = made.patient_pattern or there.patient_pattern
+    groups, grouped_by = _group(made.dataset, sorted(_cases(made)), patients, pattern)
+    held_back = [list(fold.validation) for fold in there.folds]
+    dealt_once = sorted(case_id for fold in held_back for case_id in fold) == sorted(_cases(there))
+    new = sorted(name for name, cases in groups.items() if not _cases(there) & set(cases))
+    if dealt_once:
+        held_back += [[] for _ in range(len(made.folds) - len(held_back))]
+        np.random.default_rng(made.seed).shuffle(new)
+        for name in sorted(new, key=lambda name: -len(groups[name])):
+            min(held_back, key=len).extend(groups[name])
+    for fold in held_back:
+        for cases in groups.values():
+            if set(cases) & set(fold):
+                fold += [case_id for case_id in cases if case_id not in _cases(there) and case_id not in fold]
+    learnt_from = [set(fold.train) | (_cases(made) - _cases(there)) for fold in there.folds]
+    learnt_from += [_cases(made)] * (len(held_back) - len(learnt_from))
+    folds = tuple(
+        Fold(train=tuple(sorted(train - set(held))), validation=tuple(sorted(held)))
+        for train, held in zip(learnt_from, held_back, strict=True)
+    )
+    return there.model_copy(update={"grouped_by": grouped_by, "patient_pattern": pattern, "folds": folds})
 
 
 def classes_not_learnt(splits: Splits, fold: int, fingerprint: Fingerprint, classes: dict[int, str]) -> list[str]:
@@ -79,8 +113,8 @@ def keep_splits(
 ) -> Splits:
     """The folds that are there, if they still answer the question; perhaps somebody edited them.
 
-    They are kept while dataset, cases and seed are the same and no patient of dataset.json is on both sides. Otherwise
-    they are set aside as splits.previous.json, and the log says why.
+    They are kept while dataset and seed are the same, no case is gone and no patient of dataset.json is on both sides;
+    cases that were added join them. Otherwise they are set aside as splits.previous.json, and the log says why.
 
     Args:
         path: of splits.json.
@@ -96,19 +130,27 @@ def keep_splits(
     there = Splits.load(path)
     if there == made:
         return made
+    added = _cases(made) - _cases(there)
     reasons = []
-    if there.dataset != made.dataset or _cases(there) != _cases(made):
+    if there.dataset != made.dataset or _cases(there) - _cases(made):
         reasons.append("the cases are others")
+    if added and not any(fold.validation for fold in there.folds):
+        reasons.append("no case was held back so far")
     if there.seed != made.seed:
         reasons.append(f"the seed is {made.seed}, it was {there.seed}")
-    if new_pattern and there.grouped_by != made.grouped_by:
+    if new_pattern and _grouping(there, added) != _grouping(made, added):
         reasons.append("patients are told apart anew")
     elif _splits_a_patient(there, patients or {}):
         reasons.append("patients of dataset.json are on both sides")
     if not reasons:
-        return there
+        return grown_splits(there, made, patients) if added else there
     set_aside(path, f"{'; '.join(reasons)} (it was grouped by {there.grouped_by}, now by {made.grouped_by})")
     return made
+
+
+def _grouping(splits: Splits, added: set[str]) -> str | None:
+    """How patients are told apart; the words count cases, so they cannot be compared where some were added."""
+    return splits.patient_pattern if added else splits.grouped_by
 
 
 def _cases(splits: Splits) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from moe_pipeline.records.base import Part
+from moe_pipeline.records.prompts import Action
 
 Status = Literal["ok", "absent", "failed", "unknown_label", "no_reference"]
 
@@ -54,6 +55,58 @@ class MetricRow(Part):
     value outside the class map. no_reference: a prediction without a reference."""
     message: str = ""
     """Why it is not ok."""
+
+
+class ReplayedObject(Part):
+    """One row of objects.csv: what a person did for one object, and what it came to."""
+
+    case: str
+    """Case id."""
+    object: int
+    """Number of the object in the session."""
+    class_id: int
+    """Label value."""
+    class_name: str = ""
+    """Its name."""
+    clicks: int
+    """Clicks, those that were undone among them."""
+    boxes: int
+    """Boxes, likewise."""
+    undone: int
+    """Steps that were undone while it was the active object."""
+    seconds: float
+    """That the person spent on it; of a pause at most one minute counts."""
+    dice: float = float("nan")
+    """Of its mask in the end, in [0, 1]; NaN without a reference."""
+    clicks_to_80: int | None = None
+    """Clicks and boxes after which the Dice reached 0.8 for the first time; empty if it never did."""
+    expert: str = ""
+    """Who answered last."""
+    volume_ml: float = float("nan")
+    """Of the mask in the end."""
+    status: Literal["ok", "removed", "failed"] = "ok"
+    """removed: not there any more in the end. failed: the journal of the case could not be replayed."""
+    message: str = ""
+    """Why it failed."""
+
+
+class ReplayedStep(Part):
+    """One row of steps.csv: one step of a journal."""
+
+    case: str
+    """Case id."""
+    step: int
+    """From 1."""
+    at_seconds: float
+    """Since the first step."""
+    action: Action
+    """What was done."""
+    object: int
+    """Number of the active object after it; 0 if there is none."""
+    answer_seconds: float
+    """That the answer took now."""
+    dice: float = float("nan")
+    """Of the active object after it; NaN without a reference or a mask."""
 
 
 class Forgetting(Part):

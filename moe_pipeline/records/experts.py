@@ -71,6 +71,8 @@ class ExpertCard(Record):
     """Validation columns at the best step, and the general expert's on the same prompts as general_*."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Training settings."""
+    continued_from_sha256: str | None = None
+    """The expert's weights before cases were added and it went on learning; null if it started from the foundation."""
     click_proposer: ClickProposerCard | None = None
     """What predicts without prompts; null if none was trained."""
 

@@ -279,9 +279,11 @@ class Splits(Record):
     dataset: str
     """Name of the dataset."""
     seed: int
-    """The folds are a function of it and of the case ids."""
+    """The folds are a function of it, of the case ids, and of the order in which cases were added."""
     grouped_by: str
     """How patients were told apart, in words."""
+    patient_pattern: str | None = None
+    """The pattern that finds the patient in a case id, for cases that are added later."""
     folds: tuple[Fold, ...] = Field(min_length=1)
     """Each case is held back in exactly one of them."""
 

@@ -85,8 +85,10 @@ def api_routes(service: Service) -> APIRouter:
 
     @router.get("/next-commands")
     def next_commands() -> list[str]:
-        """The three commands that make an expert of the accepted scans."""
+        """The commands that make an expert of the accepted scans, or let the one that is there learn from them, too."""
         dataset = service.folder().dataset
+        if dataset.name in {expert.name for expert in service.mixture.experts}:
+            return [f"moe finetune {dataset.name} --continue", f"moe experts update {dataset.name}"]
         return [f"moe plan {dataset}", f"moe finetune {dataset.name}", f"moe train-gate {dataset.name}"]
 
     @router.get("/scans/{case}/image", response_class=FileResponse)

@@ -14,8 +14,15 @@ from moe_pipeline.server.access import Access
 from moe_pipeline.server.api import api_routes
 from moe_pipeline.server.nninteractive import protocol_routes
 from moe_pipeline.server.service import Service, add_error_answers
+from moe_pipeline.web.viewer import HOW_TO_ADD, viewer_path
 
 STATIC = Path(__file__).parent / "static"
+_PAGE = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self' data: blob:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+}
+"""Headers of the annotator: nothing is loaded from elsewhere, nothing in it can send anything elsewhere."""
 _REAP_SECONDS = 5.0
 
 
@@ -61,7 +68,14 @@ def create_app(service: Service) -> FastAPI:
         index = STATIC / "index.html"
         if service.scans is None or not index.is_file():
             return PlainTextResponse("moe serves sessions here; see /openapi.json\n")
-        return FileResponse(index)
+        return FileResponse(index, headers=_PAGE)
+
+    @app.get("/static/niivue.js", include_in_schema=False)
+    def viewer() -> Response:
+        path = viewer_path()
+        if not path.is_file():
+            return PlainTextResponse(f"the viewer is missing. {HOW_TO_ADD}\n", 404)
+        return FileResponse(path, media_type="text/javascript")
 
     if STATIC.is_dir():
         app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -14,7 +14,7 @@ from moe_pipeline.imaging.io.files import as_labels, images_in, list_label_maps
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.batch.prompt_sources import channel_file
-from moe_pipeline.inference.session.accepted import journal_of
+from moe_pipeline.inference.session.accepted import journal_of, masks_beside, read_journal
 from moe_pipeline.journal.together import finish_moves
 from moe_pipeline.paths import RawFolder
 from moe_pipeline.records.dataset import DatasetJson
@@ -93,10 +93,8 @@ class Scans:
         return "untouched" if self.label_path(case) is None else "accepted"
 
     def events(self, case: str) -> list[SessionEvent]:
-        """Journal of a scan; a line that was cut off when the process was killed is left out."""
-        path = journal_of(self.dataset, case)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-        return [event for line in lines if line.strip() and (event := _event(line)) is not None]
+        """Journal of a scan."""
+        return read_journal(journal_of(self.dataset, case))
 
     def note(self, case: str, image_sha256: str) -> Callable[[SessionEvent], None]:
         """What writes down the steps of a session as they are done; the first one says of which image they are."""
@@ -126,14 +124,7 @@ class Scans:
 
     def read_mask(self, case: str) -> Callable[[str], Volume]:
         """What reads the masks of a scan by their names."""
-        folder = journal_of(self.dataset, case).parent
-
-        def reading(name: str) -> Volume:
-            if name != Path(name).name or not (folder / name).is_file():
-                raise PipelineError(f"{case}: its journal names a mask {name!r} that is not beside it")
-            return read_native(folder / name)
-
-        return reading
+        return masks_beside(journal_of(self.dataset, case))
 
     def existing_labels(self, case: str) -> Volume:
         """The label map of a scan that can be opened, on its own grid.
@@ -204,10 +195,3 @@ class Scans:
 
 def _free(names: Mapping[int, str]) -> int:
     return next(number for number in range(1, len(names) + 2) if number not in names)
-
-
-def _event(line: str) -> SessionEvent | None:
-    try:
-        return SessionEvent.model_validate_json(line)
-    except ValueError:
-        return None

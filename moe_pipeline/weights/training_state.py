@@ -84,6 +84,13 @@ def load_training_state(path: Path, optimizers: Sequence[Optimizer]) -> tuple[di
     return tensors, values["metadata"]
 
 
+def training_state_metadata(path: Path) -> dict[str, Any] | None:
+    """The metadata of a training state without its tensors; None where there is none, or it is of another version."""
+    text = load_metadata(path).get(_KEY) if path.is_file() else None
+    found: dict[str, Any] | None = json.loads(text)["metadata"] if text else None
+    return found
+
+
 def remove_training_state(path: Path) -> None:
     """Remove the checkpoint of an earlier run, if there is one.
 

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from moe_pipeline.errors import DatasetError
-from moe_pipeline.planning.splits import make_splits
+from moe_pipeline.planning.splits import grown_splits, make_splits
+from moe_pipeline.records.planning import Fold
 
 CASES = [f"pat{patient:02d}_visit{visit}" for patient in range(12) for visit in range(1 + patient % 3)]
 
@@ -61,3 +62,27 @@ def test_nonsense_is_named() -> None:
         make_splits("D", CASES, seed=0, patient_pattern="(")
     with pytest.raises(DatasetError, match="nothing says which patient a case belongs to: xyz"):
         make_splits("D", CASES, seed=0, patient_pattern="xyz")
+
+
+@pytest.mark.parametrize("n_before", [2, 3, 9, 23])
+def test_cases_that_are_added_move_nobody_to_the_other_side(n_before: int) -> None:
+    pattern = r"^(pat\d+)_"
+    before = make_splits("D", CASES[:n_before], seed=1, patient_pattern=pattern)
+    grown = grown_splits(before, made := make_splits("D", CASES, seed=1, patient_pattern=pattern))
+    assert len(grown.folds) == len(made.folds) == 5
+    assert sorted(case for fold in grown.folds for case in fold.validation) == sorted(CASES)
+    for old, new in zip(before.folds, grown.folds, strict=False):
+        assert set(old.train) <= set(new.train)
+        assert set(old.validation) <= set(new.validation)
+    for fold in grown.folds:
+        assert sorted((*fold.train, *fold.validation)) == sorted(CASES)
+        train, validation = ({case.partition("_")[0] for case in side} for side in (fold.train, fold.validation))
+        assert not train & validation
+
+
+def test_cases_that_are_added_to_edited_folds_are_learnt_from() -> None:
+    made = make_splits("D", ["a", "b", "c", "d"], seed=0)
+    edited = made.model_copy(update={"folds": (Fold(train=("a",), validation=("b",)),)})
+    assert grown_splits(edited, made).folds == (Fold(train=("a", "c", "d"), validation=("b",)),)
+    one_patient = {"b": "x", "c": "x"}
+    assert grown_splits(edited, made, one_patient).folds == (Fold(train=("a", "d"), validation=("b", "c")),)

@@ -6,6 +6,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -174,3 +175,14 @@ def test_existing_label_maps_are_opened_and_corrected(predictor: Predictor, serv
         assert np.array_equal(labels_now(client, tmp_path), corrected)
         opened(client, "two", take=True)
         assert client.post("/api/session/open-labels").status_code == 404
+
+
+def test_the_next_commands_make_an_expert_or_renew_it(
+    server: Running, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = server.dataset.name
+    commands = [f"moe plan {server.dataset}", f"moe finetune {name}", f"moe train-gate {name}"]
+    assert client.get("/api/next-commands").json() == commands
+    monkeypatch.setattr(server.service, "mixture", SimpleNamespace(experts=[SimpleNamespace(name=name)]))
+    commands = [f"moe finetune {name} --continue", f"moe experts update {name}"]
+    assert client.get("/api/next-commands").json() == commands

@@ -1,13 +1,13 @@
 """What is kept of a session: a case of a dataset folder that `moe plan` takes as it is."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_pipeline.errors import DatasetError, PromptError
+from moe_pipeline.errors import DatasetError, PipelineError, PromptError
 from moe_pipeline.files import write_text
-from moe_pipeline.imaging.io.native import write_native
+from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import LoadedImage, Volume
 from moe_pipeline.journal.together import written_together
 from moe_pipeline.journal.written import Written
@@ -62,6 +62,30 @@ def write_accepted(folder: Path, done: AcceptedCase, image: Path | None, channel
 def journal_of(folder: Path, case: str) -> Path:
     """Every step of a case, one line of JSON each."""
     return folder / RawFolder.JOURNAL / f"{case}.jsonl"
+
+
+def read_journal(path: Path) -> list[SessionEvent]:
+    """The steps of a journal; a line that was cut off when the process was killed is left out."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return [event for line in lines if line.strip() and (event := _event(line)) is not None]
+
+
+def masks_beside(journal: Path) -> Callable[[str], Volume]:
+    """What reads the masks that a journal names, which lie beside it."""
+
+    def reading(name: str) -> Volume:
+        if name != Path(name).name or not (journal.parent / name).is_file():
+            raise PipelineError(f"{journal.name}: names a mask {name!r} that is not beside it")
+        return read_native(journal.parent / name)
+
+    return reading
+
+
+def _event(line: str) -> SessionEvent | None:
+    try:
+        return SessionEvent.model_validate_json(line)
+    except ValueError:
+        return None
 
 
 def class_names(prompts: Sequence[ObjectPrompt]) -> dict[int, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from moe_pipeline.errors import StaleCacheError
 from moe_pipeline.training.engine.ema import WeightAverage
 from moe_pipeline.training.engine.task import LoopSettings, Remembering, Task
-from moe_pipeline.weights.training_state import load_training_state, save_training_state
+from moe_pipeline.weights.training_state import load_training_state, save_training_state, training_state_metadata
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class State:
     best_score: float = -math.inf
     stale: int = 0
     ema_updates: int = 0
-    loss: float = 0.0
+    loss: float = math.nan
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -95,6 +95,12 @@ def resume_run(run: Run, path: Path) -> None:
         known["best_score"] = -math.inf
     run.state = State(**known)
     run.average.updates = run.state.ema_updates
+
+
+def is_run_of(task: Task, path: Path) -> bool:
+    """Whether a checkpoint is there and belongs to a task, with whatever settings of the loop."""
+    metadata = training_state_metadata(path)
+    return metadata is not None and str(metadata["identity"]).partition("/")[0] == task.identity
 
 
 def _what_differs(made: str, now: str) -> str:

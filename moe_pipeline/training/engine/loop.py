@@ -94,6 +94,8 @@ def run_loop(
         resume_run(run, checkpoint)
         _log.info("%s: resumed at step %d", folder, run.state.step)
     state = run.state
+    if settings.validate_first and not state.rows:
+        _validate(run, (), processes)
     told: list[RunLogger] = [CsvLogger(folder / "log.csv", state.rows), CurveLogger(folder / "curve.png", state.rows)]
     told += loggers
     with ExitStack() as open_loggers, _graceful_interrupt() as interrupted:

@@ -51,11 +51,13 @@ class LoopSettings:
     """Largest norm of the gradient."""
     precision: Precision = "fp32"
     """bf16 runs the forward pass under autocast."""
+    validate_first: bool = False
+    """Whether the weights that training begins with are validated, too, and kept where none are better."""
 
     @property
     def identity(self) -> str:
         """What shapes the learning; the limits that only end it may change between two parts of a run."""
-        free = {"max_minutes", "patience"}
+        free = {"max_minutes", "patience", "validate_first"}
         return ",".join(f"{name}={getattr(self, name)}" for name in self.__slots__ if name not in free)
 
 

@@ -1,7 +1,8 @@
 """From a planned dataset to an expert: cache, train, save."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from moe_pipeline.paths import ExpertFolder
@@ -11,6 +12,7 @@ from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.training.click_proposer.train import ClickProposerData, add_click_proposer
 from moe_pipeline.training.engine.loggers import RunLogger
 from moe_pipeline.training.engine.muon import kernel_rate
+from moe_pipeline.training.expert.added_cases import ContinuedTask, find_start
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
     FinetuneSession,
@@ -21,7 +23,6 @@ from moe_pipeline.training.expert.session import (
 )
 from moe_pipeline.training.expert.task import ExpertTask
 from moe_pipeline.weights.tensors import save_tensors
-from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 
 __all__ = ["FinetuneOptions", "finetune"]
@@ -38,7 +39,8 @@ def finetune(
 ) -> ExpertCard:
     """Train the expert of one dataset and save it to the workspace.
 
-    Run again after an interruption, it continues; run again after its end, it only checks.
+    Run again after an interruption, it continues; run again after its end, it only checks. With `options.continued` the
+    cases that were added since are taken in, and the expert that is there goes on learning.
 
     Args:
         place: the workspace.
@@ -54,14 +56,16 @@ def finetune(
     """
     with open_session(place, folder, options or FinetuneOptions(), progress, loggers, encoded=True) as session:
         kernels = kernel_rate(session.planned.foundation)
-        task, trained = train(session, ExpertTask, _LEARNING_RATE, kernels)
+        kind: Callable[..., ExpertTask] = ExpertTask
+        if session.options.continued:
+            start = session.processes.from_first(lambda: find_start(session.out, session.planned.plan))
+            kind = partial(ContinuedTask, start)
+        task, trained = train(session, kind, _LEARNING_RATE, kernels)
         return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
 
 
 def _with_click_proposer(session: FinetuneSession, card: ExpertCard) -> ExpertCard:
     planned, cache, options, out = session.planned, session.cache, session.options, session.out
-    if options.overwrite:
-        remove_training_state(out / "click_proposer" / "checkpoint.safetensors")
     if options.click_proposer is None:
         (out / "click_proposer.safetensors").unlink(missing_ok=True)  # of an earlier expert
         return card
@@ -100,6 +104,7 @@ def _save(session: FinetuneSession, task: ExpertTask, trained: Trained) -> Exper
         best_score=result.best_score,
         validation=trained.validation,
         settings=trained.settings,
+        continued_from_sha256=task.start.weights_sha256 if isinstance(task, ContinuedTask) else None,
     )
     card.save(ExpertFolder(out).card)
     save_run_record(session, trained, [ExpertFolder.WEIGHTS, ExpertFolder.CARD])

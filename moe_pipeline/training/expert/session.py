@@ -9,18 +9,20 @@ from typing import Any, Literal, TypeVar
 
 from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
-from moe_pipeline.errors import DatasetError
+from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.journal.lock import release_lock, take_lock
-from moe_pipeline.paths import RUN_JSON
+from moe_pipeline.paths import RUN_JSON, ExpertFolder
 from moe_pipeline.planning.plan_files import load_fingerprint, load_splits
 from moe_pipeline.planning.splits import classes_not_learnt, not_learnt_warning
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings
+from moe_pipeline.training.engine.checkpoint import is_run_of
 from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogger, run_loop
 from moe_pipeline.training.engine.processes import Processes, open_processes
 from moe_pipeline.training.engine.task import Precision, check_positive
+from moe_pipeline.training.expert.added_cases import take_in_added
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
 from moe_pipeline.training.planned import PlannedDataset, cache_of, names_of_classes, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
@@ -56,6 +58,8 @@ class FinetuneOptions:
     """bf16 runs the forward pass under autocast; auto does where the device multiplies it faster."""
     overwrite: bool = False
     """Start anew instead of going on with an earlier training."""
+    continued: bool = False
+    """Take in cases that were added since, and go on from the expert's weights with a fresh optimiser."""
     click_proposer: ClickProposerSettings | None = field(default_factory=ClickProposerSettings)
     """How to train what predicts without prompts; None for not at all."""
 
@@ -67,6 +71,8 @@ class FinetuneOptions:
             learning_rate=self.learning_rate,
             devices=self.devices,
         )
+        if self.continued and self.overwrite:
+            raise PipelineError("--continue goes on from the expert that is there, --overwrite begins anew; give one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,10 @@ def open_session(
         options = replace(options, precision="bf16" if multiplies_bf16(processes.device) else "fp32")
     progress = progress if processes.first else silent
     device = str(processes.device)
+    if options.continued:
+        if not encoded:
+            raise PipelineError("--continue is for experts; a whole network (--trainable all) is trained anew")
+        processes.from_first(lambda: take_in_added(place, folder, options.fold, progress))
     planned = open_planned(place, open_dataset(folder), options.fold, device)
     name, view = planned.plan.dataset, planned.plan.view
     out = (place.expert if encoded else place.sft)(name, options.fold)
@@ -169,8 +179,7 @@ def train(
     task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes, names)
     try:
         _check_prompts(task, plan, options.fold)
-        if options.overwrite:
-            processes.from_first(lambda: remove_training_state(out / "checkpoint.safetensors"))
+        processes.from_first(lambda: _forget_earlier(task, options, out))
         if processes.from_first(lambda: not (out / "checkpoint.safetensors").is_file()):
             task.begin()
         general = processes.from_first(lambda: task.measure(task.general))
@@ -179,9 +188,11 @@ def train(
     finally:
         task.close()
     row = next((r for r in result.rows if r["step"] == result.best_step), {})
+    before = result.rows[0] if options.continued else {}
     validation = {
         **{name: value for name, value in row.items() if name.startswith("dice")},
         **{f"general_{name}": value for name, value in general.items() if name.startswith("dice")},
+        **{f"before_{name}": value for name, value in before.items() if name.startswith("dice")},
     }
     chosen = asdict(settings) | asdict(replace(options, learning_rate=loop.learning_rate))
     return task, Trained(result, validation, chosen | {"steps": result.steps, "stopped_by": result.stopped_by})
@@ -216,7 +227,16 @@ def loop_settings(plan: Plan, options: FinetuneOptions, learning_rate: float, ke
         patience=options.patience,
         max_minutes=options.max_minutes,
         precision="bf16" if options.precision == "bf16" else "fp32",  # a session knows what auto means
+        validate_first=options.continued,
     )
+
+
+def _forget_earlier(task: ExpertTask, options: FinetuneOptions, out: Path) -> None:
+    """Remove checkpoints of a training that this one does not go on with."""
+    checkpoint = out / "checkpoint.safetensors"
+    if options.overwrite or (options.continued and not is_run_of(task, checkpoint)):
+        for path in (checkpoint, ExpertFolder(out).click_proposer_training / checkpoint.name):
+            remove_training_state(path)
 
 
 def _say_what_is_not_learnt(place: Workspace, plan: Plan, fold: int) -> None:

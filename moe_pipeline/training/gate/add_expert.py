@@ -1,17 +1,21 @@
-"""Experts that join or leave a finished model; nobody else's weights, data or answers are touched."""
+"""Experts that join, leave or are renewed; nobody else's weights, data or answers are touched."""
 
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from moe_pipeline.errors import DatasetError, StaleCacheError
+from moe_pipeline.errors import DatasetError, PipelineError, StaleCacheError
+from moe_pipeline.files import atomic_folder
 from moe_pipeline.mixture.expert import find_expert
 from moe_pipeline.mixture.folder import MODEL_CARD, FinishedGate, expert_entry, write_gate
 from moe_pipeline.mixture.gate_files import (
     GATE_CARD,
     GATE_CHART,
     GATE_WEIGHTS,
+    DatasetFeatures,
+    TrainedGate,
     added_folder,
     features_path,
     load_features,
@@ -97,11 +101,82 @@ def add_expert(
         StaleCacheError: if the expert belongs to another foundation.
         RecordError: if the model, the plan or the expert is missing.
     """
-    began = time.monotonic()
     described = ModelCard.load(model / MODEL_CARD)
     name = dataset.resolve().name
     if name in {entry.dataset for entry in described.experts}:
-        raise DatasetError(f"{model} has an expert {name} already; `moe experts remove {name}` first")
+        raise DatasetError(
+            f"{model} has an expert {name} already; renew it with `moe experts update {name}`, or "
+            f"`moe experts remove {name}` first"
+        )
+    chosen = GateOptions(device=device, settings=settings or GateSettings(), claims=claims or ClaimSettings())
+    joining = _learn(place, model, described, dataset, chosen, progress, fold)
+    own_files(model).check(_files_of(model, name))
+    return _join(place, model, described, joining)
+
+
+def update_expert(
+    place: Workspace,
+    model: Path,
+    dataset: Path,
+    device: str = "cpu",
+    settings: GateSettings | None = None,
+    claims: ClaimSettings | None = None,
+    progress: Progress = silent,
+    fold: int | None = None,
+) -> GateCard:
+    """Renew an expert of a model that was finetuned again, without the data of the others.
+
+    As if it was removed and added again, but the folder changes as a whole or not at all. Where the renewed expert does
+    not answer, the others answer as they do without it, bit for bit. Arguments as of `add_expert`.
+
+    Raises:
+        DatasetError: if the model has no such expert, or keeps no features of the others.
+        StaleCacheError: if the expert belongs to another foundation.
+        RecordError: if the model, the plan or the expert is missing.
+        PipelineError: if the model changed meanwhile, or files in it were changed by others.
+    """
+    model = model.resolve()
+    described = ModelCard.load(model / MODEL_CARD)
+    name = dataset.resolve().name
+    left = _without(model, described, name)
+    chosen = GateOptions(device=device, settings=settings or GateSettings(), claims=claims or ClaimSettings())
+    joining = _learn(place, model, left, dataset, chosen, progress, fold)
+
+    def check(there: Path) -> None:
+        own_files(there).check([MODEL_CARD, *_files_of(there, name)])
+        if ModelCard.load(there / MODEL_CARD) != described:
+            raise PipelineError(f"{model}: was changed while {name} was renewed; run the command again")
+
+    with atomic_folder(model, check) as staged:
+        shutil.copytree(model, staged, symlinks=True, dirs_exist_ok=True)
+        remove_expert(staged, name)
+        return _join(place, staged, left, joining, model)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """What a gate for one more expert has learnt."""
+
+    card: ExpertCard
+    trained: TrainedGate
+    gate: GateCard
+    features: list[DatasetFeatures]
+    options: GateOptions
+    seconds: float
+
+
+def _learn(
+    place: Workspace,
+    model: Path,
+    described: ModelCard,
+    dataset: Path,
+    options: GateOptions,
+    progress: Progress,
+    fold: int | None,
+) -> _Joining:
+    """Train the gate of an expert that is to join; nothing is written into the model."""
+    began = time.monotonic()
+    name = dataset.resolve().name
     others = load_features(model, _datasets_of(model, described), GENERAL)
     card = find_expert(place, name, fold)
     if card.foundation_sha256 != described.foundation_sha256:
@@ -111,9 +186,7 @@ def add_expert(
         )
     if card.channel != described.channel:
         raise DatasetError(f"expert {name} looks at channel {card.channel}, {model} at channel {described.channel}")
-    options = GateOptions(
-        fold=card.fold, device=device, settings=settings or GateSettings(), claims=claims or ClaimSettings()
-    )
+    options = replace(options, fold=card.fold)
     run = GateRun.open(place, card.foundation, described.view, options, progress)
     planned = run.open_dataset(dataset, card.fold)
     check_planned(planned, card, card, card.fold)
@@ -136,20 +209,26 @@ def add_expert(
         learnt = claims_of(run, panel, [prompts_of(planned, 1)], prior)
         written_card = described_by(written_card, learnt, finished.outputs, TAUS)
         trained = replace(trained, claims=learnt.heads)
-    own_files(model).check(_files_of(model, name))
-    folder = added_folder(model, name)
-    written = write_gate(folder, trained, written_card)
-    save_features(model, own)
+    return _Joining(card, trained, written_card, own, options, time.monotonic() - began)
+
+
+def _join(
+    place: Workspace, model: Path, described: ModelCard, joining: _Joining, final: Path | None = None
+) -> GateCard:
+    """Write an expert's gate into a model folder, moe.json last; `final` is where the folder will be."""
+    name, folder = joining.card.dataset, added_folder(model, joining.card.dataset)
+    written = write_gate(folder, joining.trained, joining.gate)
+    save_features(model, joining.features)
     RunRecord(
-        command="experts add",
+        command="experts add" if final is None else "experts update",
         versions=library_versions(),
-        device=device,
-        settings=asdict(options),
-        inputs={name: card.weights_sha256, "gate": described.gate_sha256},
-        seconds=round(time.monotonic() - began, 1),
+        device=joining.options.device,
+        settings=asdict(joining.options),
+        inputs={name: joining.card.weights_sha256, "gate": described.gate_sha256},
+        seconds=round(joining.seconds, 1),
         results={"calibration_error": written.calibration_error, "threshold": written.tau},
     ).save(folder / "run.json")
-    entry = expert_entry(place, model, card, written.weights_sha256)
+    entry = expert_entry(place, final or model, joining.card, written.weights_sha256)
     described.model_copy(update={"experts": (*described.experts, entry)}).save(
         model / MODEL_CARD
     )  # last: now it counts
@@ -175,12 +254,7 @@ def remove_expert(model: Path, name: str) -> ModelCard:
     Raises:
         DatasetError: if the model has no such expert; lists those there are.
     """
-    described = ModelCard.load(model / MODEL_CARD)
-    kept = tuple(entry for entry in described.experts if entry.dataset != name)
-    if len(kept) == len(described.experts):
-        known = ", ".join(entry.dataset for entry in described.experts) or "none"
-        raise DatasetError(f"{model} has no expert {name}; it has: {known}")
-    changed = described.model_copy(update={"experts": kept})
+    changed = _without(model, ModelCard.load(model / MODEL_CARD), name)
     changed.save(model / MODEL_CARD)  # first: from now on nothing refers to the files
     own = own_files(model)
     own.adopt([MODEL_CARD])
@@ -189,6 +263,15 @@ def remove_expert(model: Path, name: str) -> ModelCard:
     with suppress(OSError):  # what others put there stays
         added_folder(model, name).rmdir()
     return changed
+
+
+def _without(model: Path, described: ModelCard, name: str) -> ModelCard:
+    """A model's card without one of its experts."""
+    kept = tuple(entry for entry in described.experts if entry.dataset != name)
+    if len(kept) == len(described.experts):
+        known = ", ".join(entry.dataset for entry in described.experts) or "none"
+        raise DatasetError(f"{model} has no expert {name}; it has: {known}")
+    return described.model_copy(update={"experts": kept})
 
 
 def _files_of(model: Path, name: str) -> list[str]:
@@ -206,7 +289,7 @@ def list_experts(model: Path) -> list[ExpertSummary]:
         card = ExpertCard.load(model / entry.folder / "expert.json")
         later = entry.added_gate_sha256 is not None
         gate = GateCard.load((added_folder(model, entry.dataset) if later else model) / "gate.json")
-        scores = ", ".join(f"{k} {v:.3f}" for k, v in card.validation.items() if not k.startswith("general"))
+        scores = ", ".join(f"{k} {v:.3f}" for k, v in card.validation.items() if k.startswith("dice"))
         summaries.append(
             ExpertSummary(
                 dataset=entry.dataset,
@@ -221,5 +304,8 @@ def list_experts(model: Path) -> list[ExpertSummary]:
 
 
 def _datasets_of(model: Path, described: ModelCard) -> list[str]:
+    """Datasets whose features are kept; those of an expert that left went with it."""
+    names = [entry.dataset for entry in described.experts]
     general = GateCard.load(model / "gate.json").general_datasets
-    return [*general, *(entry.dataset for entry in described.experts)]
+    known = {f"{name}{BACKGROUND_CLICKS}" for name in names}
+    return [*(name for name in general if name in known or not name.endswith(BACKGROUND_CLICKS)), *names]

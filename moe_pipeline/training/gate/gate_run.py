@@ -230,7 +230,8 @@ def check_planned(planned: PlannedDataset, model: ExpertCard, card: ExpertCard |
     if card is not None and card.plan_sha256 != planned.plan.sha256():
         raise StaleCacheError(
             f"expert {card.dataset} was made by the plan {card.plan_sha256[:12]}, plan.json is now "
-            f"{planned.plan.sha256()[:12]}; run `moe finetune {card.dataset} --overwrite`"
+            f"{planned.plan.sha256()[:12]}; run `moe finetune {card.dataset}` with --continue if only cases were added "
+            "since, else with --overwrite"
         )
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,7 +16,9 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.moe import GateCard, ModelCard
 from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
-from moe_pipeline.training.gate.add_expert import add_expert, list_experts, remove_expert
+from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.gate import add_expert as joining
+from moe_pipeline.training.gate.add_expert import add_expert, list_experts, remove_expert, update_expert
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
 from moe_pipeline.weights.tensors import load_tensors
@@ -169,3 +172,59 @@ def test_an_imported_model_is_not_overwritten(trained_workspace: Workspace, tmp_
     (place.model / "experts").mkdir()
     with pytest.raises(PipelineError, match="holds an imported model"):
         train_gate(place, [place.raw(ONE)], [], GateOptions(synthetic=0))
+
+
+def test_an_updated_expert_is_as_if_it_was_removed_and_added_again(
+    trained_workspace: Workspace, tmp_path: Path, cheap_claims: ClaimSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained_workspace.root, tmp_path / "ws", symlinks=True)
+    place = Workspace(tmp_path / "ws")
+    raw, model = place.raw(ONE), place.model
+    shutil.rmtree(place.raw(TWO))
+    shutil.rmtree(place.embeddings(TWO))
+    finetune(place, raw, FinetuneOptions(epochs=1, click_proposer=None, overwrite=True, learning_rate=3e-3))
+    with pytest.raises(StaleCacheError, match=f"renew it with `moe experts update {ONE}`"):
+        load_mixture(model, weights_root=place.weights)
+    with pytest.raises(DatasetError, match=f"has an expert {ONE} already; renew it with `moe experts update {ONE}`"):
+        add_expert(place, model, raw)
+    with pytest.raises(DatasetError, match=f"has no expert {THREE}; it has: {ONE}, {TWO}"):
+        update_expert(place, model, place.raw(THREE))
+    shutil.copytree(place.root, tmp_path / "by_hand", symlinks=True)
+    (model / "notes.txt").write_text("whose ever")
+    learnt: list[Any] = []
+    learn = joining._learn
+
+    def keep(*told: Any) -> Any:
+        learnt.append(learn(*told))
+        return learnt[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(joining, "_learn", keep)
+        card = update_expert(place, model, raw, claims=cheap_claims)
+    assert card.outputs == ("others", ONE)
+    assert (model / "notes.txt").read_text() == "whose ever"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(joining, "_learn", lambda *_: learnt[0])
+        patched.setattr(joining, "save_features", disk_is_full)
+        kept = files_of(model)
+        with pytest.raises(OSError, match="no space"):
+            update_expert(place, model, raw, claims=cheap_claims)
+        assert files_of(model) == kept
+
+    by_hand = Workspace(tmp_path / "by_hand")
+    remove_expert(by_hand.model, ONE)
+    add_expert(by_hand, by_hand.model, by_hand.raw(ONE), claims=cheap_claims)
+    for name in ("gate.safetensors", f"added/{ONE}/gate.safetensors", f"added/{ONE}/gate.json"):
+        assert (model / name).read_bytes() == (by_hand.model / name).read_bytes()
+    after = load_mixture(by_hand.model, weights_root=place.weights)
+    assert [expert.name for expert in after.experts] == [TWO, ONE]
+    assert after.router is not None
+    features = features_of(by_hand, TWO)
+    earlier = load_mixture(trained_workspace.model, weights_root=place.weights).router
+    assert earlier is not None
+    assert torch.equal(after.router.weights(features)[:, 1], earlier.weights(features)[:, 2])
+
+
+def disk_is_full(*_: object) -> None:
+    raise OSError("no space")
