@@ -30,7 +30,7 @@ _CHEAP_CLAIMS = ClaimSettings(risk=0.5, confidence=0.5, own=4, background=2, for
 
 @pytest.fixture(scope="session")
 def cheap_claims() -> ClaimSettings:
-    """Two scans instead of 1,650: enough to show that what is asked for is done, not that it is worth anything."""
+    """Four scans instead of 3,300: enough to show that what is asked for is done, not that it is worth anything."""
     return _CHEAP_CLAIMS
 
 

@@ -115,7 +115,7 @@ def test_a_killed_click_proposer_goes_on_to_the_same_weights(
         if where == "steps":
             patch.setattr(ClickProposerTask, "loss", killed_step)
         else:
-            patch.setattr("moe_pipeline.training.click_proposer.search_crops.make_batch", killed_encoding)
+            patch.setattr("moe_pipeline.training.click_proposer.search_crops.make_crop", killed_encoding)
         with pytest.raises(MemoryError):
             finetune(workspace, workspace.raw(NAME), OPTIONS)
     assert ExpertCard.load(out / "expert.json").click_proposer is None

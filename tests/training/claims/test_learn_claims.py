@@ -19,8 +19,8 @@ def test_general_datasets_count_with_one_prompt_for_each_validation_case(
     card = train_gate(place, [place.raw(ONE)], [place.raw(THREE)], options)
     assert isinstance(card, GateCard)
     assert card.claims is not None
-    assert card.claims.guarantee.synthetic == cheap_claims.scans == 2
-    assert card.claims.guarantee.prompts > 2
+    assert card.claims.guarantee.synthetic == cheap_claims.scans == 4
+    assert card.claims.guarantee.prompts > 4
     assert card.general_datasets == (THREE,)
 
 

@@ -23,7 +23,7 @@ def test_features_are_made_once_and_then_read(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr("moe_pipeline.training.gate.synthetic_negatives.make_batch", refuse)
+    monkeypatch.setattr("moe_pipeline.training.gate.synthetic_negatives.make_crop", refuse)
     assert torch.equal(background_features(small_foundation, SHA, VIEW, 2, tmp_path, CPU), first)
     with pytest.raises(AssertionError, match="made again"):
         background_features(small_foundation, "b" * 64, VIEW, 2, tmp_path, CPU)

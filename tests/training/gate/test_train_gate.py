@@ -124,7 +124,7 @@ def test_the_card_states_the_guarantee_and_when_each_expert_answers(
     assert card.claims is not None
     guarantee = card.claims.guarantee
     assert (guarantee.risk, guarantee.confidence) == (cheap_claims.risk, cheap_claims.confidence)
-    assert guarantee.prompts == guarantee.synthetic == cheap_claims.scans == 2
+    assert guarantee.prompts == guarantee.synthetic == cheap_claims.scans == 4
     assert guarantee.mean_loss <= guarantee.bound
     assert guarantee.held == (guarantee.bound <= guarantee.risk)
     assert "learn then test" in guarantee.rests_on
