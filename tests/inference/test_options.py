@@ -18,7 +18,7 @@ def options(**given: Any) -> PredictOptions:
 
 
 def test_every_option_has_one_name_on_the_command_line_in_the_records_and_in_python() -> None:
-    of_the_command_alone = {"workspace", "report", "preset"}  # a page afterwards, a folder layout around it
+    of_the_command_alone = {"workspace", "report", "preset", "interactive_log"}  # around a prediction, or instead of it
     on_the_command_line = set(inspect.signature(command).parameters) - of_the_command_alone
     recorded = set(options().by_name())
     assert recorded - on_the_command_line == {"weights_root"}  # the command line has the workspace's

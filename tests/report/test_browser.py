@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,9 +76,13 @@ def set_opacity(window: Any, percent: int) -> None:
 
 
 def picture(window: Any) -> NDArray[np.int_]:
-    """What the canvas shows, (rows, columns, 3)."""
-    canvas = window.find_element("id", "canvas")
-    return np.asarray(Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")).astype(int)
+    """What the canvas shows once it is drawn, so that it stays the same, (rows, columns, 3)."""
+    canvas, before = window.find_element("id", "canvas"), b""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (now := canvas.screenshot_as_png) != before and time.monotonic() < end:
+        before = now
+        time.sleep(0.3)
+    return np.asarray(Image.open(io.BytesIO(now)).convert("RGB")).astype(int)
 
 
 def coloured(pixels: NDArray[np.int_], colour: tuple[int, int, int], tolerance: int = 25) -> NDArray[np.bool_]:

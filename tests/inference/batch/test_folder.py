@@ -143,7 +143,7 @@ def test_killed_half_way_and_repeated_is_the_same(
     assert killed.returncode == -signal.SIGKILL
     n_done = len(list(out.glob("*.nii.gz")))
     assert 5 < n_done < N_GOOD
-    assert list(out.glob(".*.tmp.*"))  # it died while it wrote
+    assert list(out.rglob(".*.tmp.*"))  # it died while it wrote
     assert predict(place, out).failed
     assert N_GOOD - n_done <= computed.calls <= N_GOOD - n_done + 1  # one may have been written but not noted
     assert result_of(out) == result_of(undisturbed)
