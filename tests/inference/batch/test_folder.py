@@ -127,7 +127,7 @@ def dying(function, at, calls=[0]):
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments)
     return instead
-files._flush_to_disk = dying(files._flush_to_disk, 15)
+files._flush_to_disk = dying(files._flush_to_disk, 20)
 main(sys.argv[1:])
 """
 
@@ -142,7 +142,7 @@ def test_killed_half_way_and_repeated_is_the_same(
     killed = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     n_done = len(list(out.glob("*.nii.gz")))
-    assert 5 < n_done < N_GOOD
+    assert 2 < n_done < N_GOOD
     assert list(out.rglob(".*.tmp.*"))  # it died while it wrote
     assert predict(place, out).failed
     assert N_GOOD - n_done <= computed.calls <= N_GOOD - n_done + 1  # one may have been written but not noted
