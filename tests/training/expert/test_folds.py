@@ -16,6 +16,7 @@ from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.mixture.share import export_model
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.records.planning import Fold, Splits
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.expert.full_finetune import finetune_whole
 from moe_pipeline.training.expert.session import LOCK
@@ -35,7 +36,7 @@ def planned(tmp_path: Path, make_planned_workspace: Callable[..., Workspace]) ->
 
 
 def test_each_fold_has_an_expert_of_its_own_and_the_model_names_the_one_it_took(
-    planned: Workspace, tmp_path: Path
+    planned: Workspace, tmp_path: Path, cheap_claims: ClaimSettings
 ) -> None:
     raw, files = planned.raw(NAME), ("expert.safetensors", "expert.json", "log.csv")
     finetune(planned, raw, OPTIONS)
@@ -46,7 +47,7 @@ def test_each_fold_has_an_expert_of_its_own_and_the_model_names_the_one_it_took(
     assert sorted(path.name for path in (planned.root / "experts" / NAME).iterdir()) == ["fold_0", "fold_1"]
     assert ("workspace experts", f"{NAME} (fold 0, 1)") in examine(planned)
 
-    train_gate(planned, [raw], [], GateOptions(fold=1, synthetic=2))
+    train_gate(planned, [raw], [], GateOptions(fold=1, synthetic=2, claims=cheap_claims))
     (entry,) = ModelCard.load(planned.model / "moe.json").experts
     assert entry.folder == f"../experts/{NAME}/fold_1"
     assert load_mixture(planned.model, weights_root=planned.weights).hashes[NAME] == card.weights_sha256
@@ -85,12 +86,14 @@ def test_a_missing_expert_is_named_with_those_there_are(planned: Workspace) -> N
         find_expert(planned, NAME)
 
 
-def test_the_only_expert_joins_whatever_its_fold_and_one_of_an_older_layout_is_to_be_moved(place: Workspace) -> None:
+def test_the_only_expert_joins_whatever_its_fold_and_one_of_an_older_layout_is_to_be_moved(
+    place: Workspace, cheap_claims: ClaimSettings
+) -> None:
     three = "Dataset003_Three"
     finetune(place, place.raw(three), replace(OPTIONS, fold=1))
     with pytest.raises(RecordError, match="fold 0, 1: give --fold"):
         add_expert(place, place.model, place.raw(three))
-    add_expert(place, place.model, place.raw(three), fold=1)
+    add_expert(place, place.model, place.raw(three), fold=1, claims=cheap_claims)
     assert ModelCard.load(place.model / "moe.json").experts[-1].folder == f"../experts/{three}/fold_1"
     old = place.experts_root / "Dataset001_One"
     for path in (old / "fold_0").iterdir():
