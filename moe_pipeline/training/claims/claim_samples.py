@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from torch import Tensor
@@ -82,9 +82,10 @@ def samples_on(
     """
     opened = cache(image.open)
     features = kept.features(image, panel, opened) if features is None else features
+    outcomes = cache(partial(kept.outcomes, image, panel, features, opened, screened=screened))  # read once for all
     for number in range(len(features)):
         nominee = panel.named(features[number : number + 1])
         for output in asked(nominee):
-            outcome = kept.outcomes(image, panel, output, features, opened, screened=screened)[number]
+            outcome = outcomes(output)[number]
             where = image.source, image.case, image.owner, output, nominee
             yield None if outcome is None else ClaimSample(*where, *outcome)

@@ -73,9 +73,9 @@ class KeptOutcomes:
         self,
         image: PromptedImage,
         panel: Panel,
-        output: int,
         features: Tensor,
         opened: Callable[[], OpenedImage],
+        output: int,
         *,
         screened: bool,
     ) -> Sequence[ClaimOutcome | None]:
@@ -84,9 +84,9 @@ class KeptOutcomes:
         Args:
             image: with its prompts.
             panel: holds the expert.
-            output: of the expert.
             features: (n, 5C) of the prompts.
             opened: gives the image.
+            output: of the expert.
             screened: see `samples_on`.
         """
 
@@ -98,8 +98,9 @@ class KeptOutcomes:
             return {"asked": torch.tensor([one is not None for one in found]), "evidence": evidence, "dice": dice}
 
         tensors = self._kept([self.general, self.experts[output - 1], image.made_of, screened], make)
-        rows = iter(zip(tensors["evidence"], tensors["dice"].tolist(), strict=True))
-        return [ClaimOutcome(*_flat(next(rows))) if asked else None for asked in tensors["asked"].tolist()]
+        rows = zip(tensors["evidence"], tensors["dice"].tolist(), strict=True)
+        there = iter([ClaimOutcome(evidence, general, expert) for evidence, (general, expert) in rows])
+        return [next(there) if asked else None for asked in tensors["asked"].tolist()]
 
     def _kept(self, made_of: Sequence[object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         path = self.folder / f"{sha256_json(list(made_of))[:32]}.safetensors"
@@ -122,11 +123,6 @@ def _outcome(
     general, general_dice = opened.general_answer(number, panel.foundation.decoder, panel.view)
     evidence, dice = panel.outcome(windows, click, output, general, features)
     return ClaimOutcome(evidence, general_dice, dice)
-
-
-def _flat(row: tuple[Tensor, list[float]]) -> tuple[Tensor, float, float]:
-    evidence, (general_dice, expert_dice) = row
-    return evidence, general_dice, expert_dice
 
 
 def _weights_sha256(module: nn.Module) -> str:

@@ -47,11 +47,17 @@ def losses_of(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead],
         heads: of all experts.
         limits: of each expert, above which it answers.
     """
-    return np.array([0.0 if s is None else _loss(s, heads[s.expert - 1], limits[s.expert - 1]) for s in samples])
+    return _losses(_claims(samples, heads), limits)
 
 
-def _loss(sample: ClaimSample, head: ClaimHead, limit: float) -> float:
-    return -sample.gain if claim_of(sample, head) > limit else 0.0
+def _claims(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead]) -> list[tuple[int, float, float]]:
+    """Expert, claim and gain of each prompt that somebody may claim; nothing is claimed of the others."""
+    silent = (1, 0.0, 0.0)
+    return [silent if s is None else (s.expert, claim_of(s, heads[s.expert - 1]), s.gain) for s in samples]
+
+
+def _losses(claims: Sequence[tuple[int, float, float]], limits: Sequence[float]) -> Losses:
+    return np.array([-gain if claim > limits[expert - 1] else 0.0 for expert, claim, gain in claims])
 
 
 def set_thresholds(
@@ -79,13 +85,14 @@ def set_thresholds(
     """
     path = _path(heads, learnt_from, risk)
     least = upper_bound(np.zeros(len(scans)), confidence)
-    losses_at = (losses_of(scans, heads, limits) for limits in path)
+    claims = _claims(scans, heads)  # once: the path has hundreds of steps
+    losses_at = (_losses(claims, limits) for limits in path)
     steps = steps_that_hold(losses_at, max(risk, least), confidence)
     assert steps, "a silent mixture loses nothing"
     limits = path[steps - 1]
     for head, limit in zip(heads, limits, strict=True):
         head.threshold.fill_(limit)
-    losses = losses_of(scans, heads, limits)
+    losses = _losses(claims, limits)
     bound = upper_bound(losses, confidence)
     return Calibration(losses, bound, held=bound <= risk)
 
