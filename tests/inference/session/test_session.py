@@ -15,7 +15,8 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.api import Predictor
 from moe_pipeline.inference.options import SegmentOptions
-from moe_pipeline.inference.session.session import Session, SessionChange
+from moe_pipeline.inference.session.change import SessionChange
+from moe_pipeline.inference.session.session import Session
 from moe_pipeline.mixture.model import Expert, Mixture, with_expert
 from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.records.foundation import View
