@@ -42,7 +42,7 @@ from moe_pipeline.server.serve import server_config
 from moe_pipeline.server.service import Service
 
 GRID = Geometry((256, 256, 160), (1.0, 1.0, 1.0))
-SEGMENT = SegmentOptions(max_crops=1, own_crops=True)
+SEGMENT = SegmentOptions(max_crops=1)
 Numbers = dict[str, list[float]]
 
 

@@ -26,8 +26,8 @@ class Session(ShownSession):
     """Interactive segmentation of one image. Nothing is encoded before the first prompt.
 
     Prompts are about the active object; the first one begins an object of class 1 where there is none yet. Points are
-    voxels (x, y, z) of the image's own grid unless `space` says otherwise. A mask is what `moe predict --own-crops`
-    gives with the same prompts, voxel for voxel. Not safe for use from several threads at once.
+    voxels (x, y, z) of the image's own grid unless `space` says otherwise. Masks are what `moe predict` gives with the
+    session's `prompts`, voxel for voxel. Not safe for use from several threads at once.
 
     Args:
         mixture: who answers; other sessions may use it, too.
