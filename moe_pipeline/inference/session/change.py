@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from moe_pipeline.imaging.geometry import Box
-from moe_pipeline.inference.session.labels import ObjectParts, around, class_ids, numbers_in, where
+from moe_pipeline.inference.session.labels import ObjectParts, around, labels_in, where
 from moe_pipeline.inference.session.state import SessionState
 from moe_pipeline.records.prompts import WhoAnswered
 
@@ -39,6 +39,5 @@ def changed_box(before: SessionState, earlier: ObjectParts, after: SessionState,
     box = around([earlier.of(one).box for one in old] + [parts.of(one).box for one in new])
     if box is None:
         return None
-    was = class_ids(before, numbers_in(before.objects.values(), earlier, box))
-    now = class_ids(after, numbers_in(after.objects.values(), parts, box))
+    was, now = labels_in(before.objects.values(), earlier, box), labels_in(after.objects.values(), parts, box)
     return where(was != now, box)

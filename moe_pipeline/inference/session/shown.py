@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.session.course import SessionCourse
-from moe_pipeline.inference.session.labels import class_ids, numbers_in, whole
+from moe_pipeline.inference.session.labels import labels_in, whole
 from moe_pipeline.inference.session.state import SessionObject
 from moe_pipeline.records.prompts import ObjectPrompt
 
@@ -48,8 +48,9 @@ class ShownSession(SessionCourse):
 
     def labels_in(self, box: Box) -> NDArray[np.uint8 | np.uint16]:
         """Class ids of a box of the image's own grid, (x, y, z)."""
-        numbers = numbers_in(self.objects.values(), self._parts, self.image.box_as_canonical(box))
-        return self.image.part_as_stored(class_ids(self._state, numbers))
+        return self.image.part_as_stored(
+            labels_in(self.objects.values(), self._parts, self.image.box_as_canonical(box))
+        )
 
     def mask(self, number: int | None = None) -> Volume:
         """One object, uint8 on the image's own grid, before others that overlap it take their part; the active one."""
@@ -58,7 +59,7 @@ class ShownSession(SessionCourse):
     def mask_in(self, box: Box, number: int | None = None) -> NDArray[np.uint8]:
         """As `mask`, of a box of the image's own grid, (x, y, z)."""
         wanted = self._object(number)
-        held = numbers_in([wanted], self._parts, self.image.box_as_canonical(box)) > 0
+        held = labels_in([wanted], self._parts, self.image.box_as_canonical(box)) > 0
         part: NDArray[np.uint8] = self.image.part_as_stored(held).astype(np.uint8)
         return part
 
