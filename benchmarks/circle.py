@@ -9,7 +9,8 @@ measured: clicks until the Dice is 0.8, and the Dice after one, five and ten cli
 expert. Clicks and masks go over HTTP, by the JSON API.
 
 The user clicks where the largest wrong part is thickest, ten times at most; an object that is not good by then counts
-as eleven clicks. References tell where to click and when to stop, as in every evaluation with a simulated user.
+as eleven clicks. A mask that is still bad after ten clicks is not accepted: its scan is left, and the next one taken.
+References tell where to click and when to stop, as in every evaluation with a simulated user.
 Experts answer everything here; a gate is not part of the question. The circle goes on where it was stopped.
 """
 
@@ -33,6 +34,7 @@ from moe_pipeline.imaging.io.files import label_maps_in, list_images
 from moe_pipeline.imaging.io.native import read_native
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.inference.options import SegmentOptions
+from moe_pipeline.inference.session.accepted import journal_of
 from moe_pipeline.mixture.model import Mixture, load_expert, load_foundation_alone, with_expert
 from moe_pipeline.prompts.thickest import deepest_of_parts
 from moe_pipeline.server.options import ServeOptions
@@ -40,7 +42,7 @@ from moe_pipeline.server.service import Service
 from moe_pipeline.workspace import Workspace
 
 NAME, CLASS = "Dataset900_Annotated", "object"
-GOOD_DICE, MOST_CLICKS = 0.8, 10
+GOOD_DICE, FAIR_DICE, MOST_CLICKS = 0.8, 0.7, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class User:
     labels: dict[str, Path]
 
     def annotate(self, port: int, case: str, *, accept: bool) -> list[float]:
-        """The Dice after each click at a scan: until it is good, and accepted; or of all clicks, only to measure."""
+        """The Dice after each click at a scan: until it is good, and accepted if it is fair; or of all, only measured."""
         read = read_native(self.labels[case])
         reference, client = read.array > 0, Client(port, case)
         client.post("/objects", class_name=CLASS)
@@ -68,7 +70,7 @@ class User:
             inside = found[0][0] >= found[1][0]
             client.click(found[0 if inside else 1][1], inside)
             scores.append(dice(client.labels > 0, reference))
-        if accept:
+        if accept and scores[-1] >= FAIR_DICE:
             client.post("/accept")
         client.close()
         return scores
@@ -85,23 +87,22 @@ def main() -> None:
     options = parser.parse_args()
     print(describe(torch.device("cpu")), flush=True)
     user = User(options.images, dict(label_maps_in(options.labels).files))
-    cases, place = [case for case, _ in list_images(options.images)], Workspace(options.folder)
-    first, more = cases[: options.annotated], cases[options.annotated : options.annotated + options.more]
-    further = cases[len(cases) - options.further :]
+    place, cases = Workspace(options.folder), [case for case, _ in list_images(options.images)]
+    to_annotate, further = cases[: -options.further], cases[-options.further :]
     foundation = load_foundation_alone("nano")
-    _accept_all(user, first, foundation, place)
+    later = _accept(options.annotated, user, to_annotate, foundation, place)
     if not place.plan(NAME).is_file():
         moe_pipeline.plan(place.raw(NAME), workspace=place.root)
     if not place.expert_folds(NAME):
         moe_pipeline.finetune(NAME, max_minutes=options.minutes, click_proposer=False, workspace=place.root)
     rows = [_row("foundation", user, further, foundation, place)]
-    rows.append(_row(f"expert of {len(first)} scans", user, further, _expert(place, foundation), place))
-    if more:
-        _accept_all(user, more, _expert(place, foundation), place)
+    rows.append(_row(f"expert of {options.annotated} scans", user, further, _expert(place, foundation), place))
+    if options.more:
+        _accept(options.more, user, later, _expert(place, foundation), place)
         moe_pipeline.finetune(
             NAME, max_minutes=options.minutes, click_proposer=False, continued=True, workspace=place.root
         )
-        name = f"continued with {len(more)} more"
+        name = f"continued with {options.more} more"
         rows.append(_row(name, user, further, _expert(place, foundation), place))
     header = ["who answers", "scans", "clicks to 0.8", "not reached", *(f"Dice, {n} clicks" for n in (1, 2, 3, 5, 10))]
     print(markdown_table(header, rows))
@@ -121,12 +122,17 @@ def _served(model: Mixture, user: User, dataset: Path) -> Iterator[int]:
         yield port
 
 
-def _accept_all(user: User, cases: list[str], model: Mixture, place: Workspace) -> None:
-    with _served(model, user, place.raw(NAME)) as port:
-        for case in cases:
-            if not (place.raw(NAME) / "labelsTr" / f"{case}.nii.gz").is_file():
+def _accept(n: int, user: User, cases: list[str], model: Mixture, place: Workspace) -> list[str]:
+    """Annotate scans until so many are accepted; the cases that are left for later."""
+    raw, later, accepted = place.raw(NAME), list(cases), 0
+    with _served(model, user, raw) as port:
+        while accepted < n and later:
+            case = later.pop(0)
+            if not (raw / "labelsTr" / f"{case}.nii.gz").is_file() and not journal_of(raw, case).is_file():
                 scores = user.annotate(port, case, accept=True)
-                print(f"accepted {case}: {len(scores)} clicks, Dice {scores[-1]:.2f}", flush=True)
+                print(f"{case}: {len(scores)} clicks, Dice {scores[-1]:.2f}", flush=True)
+            accepted += (raw / "labelsTr" / f"{case}.nii.gz").is_file()
+    return later
 
 
 def _expert(place: Workspace, foundation: Mixture) -> Mixture:
