@@ -58,7 +58,7 @@ class User:
     labels: dict[str, Path]
 
     def annotate(self, port: int, case: str, *, accept: bool) -> list[float]:
-        """The Dice after each click at a scan: until it is good, and accepted if it is fair; or of all, only measured."""
+        """The Dice after each click at a scan: until it is good, and accepted if fair; or of all, only measured."""
         read = read_native(self.labels[case])
         reference, client = read.array > 0, Client(port, case)
         client.post("/objects", class_name=CLASS)
