@@ -44,6 +44,9 @@ def finetune(
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", callback=positive)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", callback=positive)] = None,
+    rehearsal: Annotated[
+        float, typer.Option(help="Share of an expert's training on synthetic scans; see docs/finetune.md.")
+    ] = 0.2,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
@@ -75,14 +78,15 @@ def finetune(
     folders = list(dict.fromkeys(place.raw_folder(dataset) for dataset in datasets))
     folds = [(folder.name, number) for folder in folders for number in folds_of(place, folder.name, fold)]
     options = FinetuneOptions(
-        folds[0][1],
-        epochs,
-        max_minutes,
-        patience,
-        learning_rate,
-        device,
-        devices,
-        precision,
+        fold=folds[0][1],
+        epochs=epochs,
+        max_minutes=max_minutes,
+        patience=patience,
+        learning_rate=learning_rate,
+        rehearsal=rehearsal,
+        device=device,
+        devices=devices,
+        precision=precision,
         overwrite=overwrite,
         continued=continued,
         click_proposer=ClickProposerSettings() if click_proposer else None,

@@ -97,6 +97,7 @@ def finetune(
     max_minutes: float | None = None,
     patience: int | None = None,
     learning_rate: float | None = None,
+    rehearsal: float = 0.2,
     trainable: Literal["decoder", "all"] = "decoder",
     click_proposer: bool = True,
     device: str = "cpu",
@@ -116,6 +117,8 @@ def finetune(
         max_minutes: training stops after this time.
         patience: training stops after so many epochs without progress.
         learning_rate: peak of the schedule.
+        rehearsal: share of an expert's training on synthetic scans, so that it harms little where it is asked by
+            mistake.
         trainable: decoder for an expert, all for the whole network.
         click_proposer: also train what predicts without prompts.
         device: where to compute.
@@ -143,6 +146,7 @@ def finetune(
         max_minutes=None if max_minutes is None else _positive("max_minutes", max_minutes),
         patience=None if patience is None else _least("patience", patience, 1),
         learning_rate=None if learning_rate is None else _positive("learning_rate", learning_rate),
+        rehearsal=as_number("rehearsal", rehearsal),
         device=as_text("device", device),
         devices=_least("devices", devices, 1),
         precision=as_choice("precision", precision, ("auto", "fp32", "bf16")),
