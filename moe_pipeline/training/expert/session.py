@@ -183,7 +183,8 @@ def train(
         DatasetError: if the fold has nothing to train on or to validate with.
     """
     plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
-    settings = ExpertSettings(batch_size=plan.batch_size, rehearsed=options.rehearsal, seed=plan.seed)
+    share = options.rehearsal if rehearsed else 0.0
+    settings = ExpertSettings(batch_size=plan.batch_size, rehearsed=share, seed=plan.seed)
     out = session.out
     cases, device = (list(fold.train), list(fold.validation)), processes.device
     names = names_of_classes(session.planned, session.place)
