@@ -1,11 +1,19 @@
 """Names of the files in the folders that we write and read, each of them once."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 RUN_JSON = "run.json"
 """What a command did; beside whatever it wrote."""
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+
+
+def remote_url(path: Path) -> str | None:
+    """The address that a path was written as, `s3://bucket/scans`; None for a path."""
+    found = _URL.fullmatch(path.as_posix())
+    return f"{found[1]}://{found[2]}" if found else None
 
 
 @dataclass(frozen=True, slots=True)
