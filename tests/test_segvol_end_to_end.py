@@ -122,7 +122,15 @@ def test_boxes_and_words_are_answered_by_gate_and_experts(
         assert "this foundation takes none" not in report.text
         labels = read_label_map(tmp_path / name / f"{case}.nii.gz")
         assert labels.geometry.shape == read_geometry(one).canonical().shape
-    assert ("foundations", "nano (mask, points); tiny (boxes, points, text)") in examine(place)
+    told = dict(examine(place))
+    assert told["foundation nano"].startswith(
+        "for learning the tool, tests; takes mask, points; 1.5 mm, 64 voxels; lic"
+    )
+    assert "GB and" in told["foundation nano"]
+    licence = "licence: none stated"
+    assert told["foundation tiny"].startswith(
+        f"takes boxes, points, text; the whole image as 32 x 32 x 16 voxels; {licence}"
+    )
     export_model(place.model, tmp_path / "given", place.weights, with_foundation=True)
     mixture = load_mixture(tmp_path / "given")
     assert mixture.weights_file is not None
