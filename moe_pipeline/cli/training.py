@@ -206,8 +206,9 @@ def pretrain(
     from moe_pipeline.weights.device import open_device
     from moe_pipeline.weights.training_state import remove_training_state
 
+    name = name or Path(preset).stem
     options = PretrainOptions(
-        preset, name or Path(preset).stem, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
+        preset, name, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
     )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
         remove_training_state(out / "checkpoint.safetensors")
