@@ -87,6 +87,8 @@ class SegVolConfig:
     def __post_init__(self) -> None:
         widths = (self.encoder.width, self.decoder.transformer_dim)
         require(widths[0] == widths[1], f"widths of encoder and decoder differ: {widths}")
+        told = self.published_positions
+        require(isinstance(told, bool), f"published_positions must be true or false, got {told!r}")
         require(self.decoder.ranked_clicks == 0, "ranked_clicks needs a decoder with high_res_chans")
 
     @property
