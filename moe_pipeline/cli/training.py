@@ -192,7 +192,7 @@ def train_gate(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")] = Path("pretraining"),
-    preset: Annotated[str, typer.Option(help="Sizes and view, one of plans/foundations.")] = "nano",
+    preset: Annotated[str, typer.Option(help="Sizes and view: one of plans/foundations, or a JSON file.")] = "nano",
     name: Annotated[str | None, typer.Option(help="Name of the weights; else the preset's.")] = None,
     max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", callback=positive)] = 60.0,
     steps: Annotated[int, typer.Option(help="Steps at most.", min=1)] = 20_000,
@@ -210,8 +210,9 @@ def pretrain(
     from moe_pipeline.weights.device import open_device
     from moe_pipeline.weights.training_state import remove_training_state
 
+    name = name or Path(preset).stem
     options = PretrainOptions(
-        preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
+        preset, name, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
     )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
         remove_training_state(out / "checkpoint.safetensors")
