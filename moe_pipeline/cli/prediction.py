@@ -72,7 +72,7 @@ def predict(
     max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
     tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
     own_crops: Annotated[
-        bool, typer.Option("--own-crops", help="Share no crops between objects: masks as in a session.")
+        bool, typer.Option("--own-crops", help="Share no crops between objects, as a session does.")
     ] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
