@@ -247,7 +247,7 @@ def _forgetting(
 
 
 def _folder(predictions: Path, references: Path, out: Path | None, *, report: bool) -> None:
-    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.commands.using import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.report.tables import as_text
 
@@ -260,7 +260,7 @@ def _folder(predictions: Path, references: Path, out: Path | None, *, report: bo
 
 
 def _challenge(predictions: Path, references: Path, out: Path | None, preset: str) -> None:
-    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.commands.using import evaluate as evaluate_folders
     from moe_pipeline.presets import load_challenge
     from moe_pipeline.report.tables import as_text
 

@@ -11,7 +11,7 @@ from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.journal.lock import release_lock, take_lock
-from moe_pipeline.paths import RUN_JSON, ExpertFolder
+from moe_pipeline.paths import LOG_CSV, RUN_JSON, ExpertFolder
 from moe_pipeline.planning.plan_files import load_fingerprint, load_splits
 from moe_pipeline.planning.splits import classes_not_learnt, not_learnt_warning
 from moe_pipeline.progress import Progress, silent
@@ -222,7 +222,7 @@ def save_run_record(session: FinetuneSession, trained: Trained, files: list[str]
         inputs={"plan": plan.sha256(), "foundation": foundation, "dataset": plan.dataset_sha256},
         seconds=round(trained.result.seconds + encoding, 1),
         results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
-        files=[*files, "log.csv", "curve.png"],
+        files=[*files, LOG_CSV, "curve.png"],
     ).save(session.out / RUN_JSON)
 
 
