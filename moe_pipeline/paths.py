@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 RUN_JSON = "run.json"
 """What a command did; beside whatever it wrote."""
@@ -11,178 +10,132 @@ RUN_JSON = "run.json"
 LOG_CSV = "log.csv"
 """How a training went, a row per validation; beside its checkpoint."""
 
+_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")
+
 
 @dataclass(frozen=True, slots=True)
-class RawFolder:
+class _Folder:
+    """A folder whose files have names that others know."""
+
+    root: Path
+
+
+class _File:
+    """The path of a file, or of a folder, in the folder that it is asked of."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: _Folder, _kind: type[_Folder]) -> Path:
+        return folder.root / self._name
+
+
+class RawFolder(_Folder):
     """A raw dataset, as nnU-Net lays it out."""
 
-    root: Path
+    DESCRIPTION = "dataset.json"
+    CONVERTED = "cases.jsonl"
+    WRITTEN = "written.jsonl"
+    IMAGES = "imagesTr"
+    LABELS = "labelsTr"
+    PROMPTS = "prompts"
+    JOURNAL = "journal"
+    CLASSES = "classes.json"
 
-    DESCRIPTION: ClassVar = "dataset.json"
-    CONVERTED: ClassVar = "cases.jsonl"
-    WRITTEN: ClassVar = "written.jsonl"
-    IMAGES: ClassVar = "imagesTr"
-    LABELS: ClassVar = "labelsTr"
-    PROMPTS: ClassVar = "prompts"
-    JOURNAL: ClassVar = "journal"
-    CLASSES: ClassVar = "classes.json"
-
-    @property
-    def description(self) -> Path:
-        """Channels, classes and the like."""
-        return self.root / self.DESCRIPTION
+    description = _File(DESCRIPTION)
+    """Channels, classes and the like."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckFolder:
+class CheckFolder(_Folder):
     """What a check found in a raw dataset or source."""
 
-    root: Path
-
-    REPORT: ClassVar = "check.json"
-    TEXT: ClassVar = "check.txt"
-    JOURNAL: ClassVar = "cases.jsonl"
+    REPORT = "check.json"
+    TEXT = "check.txt"
+    JOURNAL = "cases.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class PlanFolder:
+class PlanFolder(_Folder):
     """Fingerprint, plan and folds of a dataset."""
 
-    root: Path
+    PLAN = "plan.json"
 
-    @property
-    def fingerprint(self) -> Path:
-        """Statistics of the dataset."""
-        return self.root / "fingerprint.json"
-
-    @property
-    def plan(self) -> Path:
-        """The plan made from preset and fingerprint; users may edit it."""
-        return self.root / "plan.json"
-
-    @property
-    def splits(self) -> Path:
-        """The folds."""
-        return self.root / "splits.json"
-
-    @property
-    def journal(self) -> Path:
-        """Fingerprints of single cases, so that they are not read again."""
-        return self.root / "cases.jsonl"
+    fingerprint = _File("fingerprint.json")
+    """Statistics of the dataset."""
+    plan = _File(PLAN)
+    """The plan made from preset and fingerprint; users may edit it."""
+    splits = _File("splits.json")
+    """The folds."""
+    journal = _File("cases.jsonl")
+    """Fingerprints of single cases, so that they are not read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertFolder:
+class ExpertFolder(_Folder):
     """A finetuned expert."""
 
-    root: Path
+    CARD = "expert.json"
+    WEIGHTS = "expert.safetensors"
 
-    CARD: ClassVar = "expert.json"
-    WEIGHTS: ClassVar = "expert.safetensors"
-
-    @property
-    def card(self) -> Path:
-        """What the expert is."""
-        return self.root / self.CARD
-
-    @property
-    def weights(self) -> Path:
-        """Tensors of its decoder."""
-        return self.root / self.WEIGHTS
-
-    @property
-    def click_proposer(self) -> Path:
-        """Tensors of its click proposer."""
-        return self.root / "click_proposer.safetensors"
-
-    @property
-    def click_proposer_training(self) -> Path:
-        """Folder of the training of its click proposer."""
-        return self.root / "click_proposer"
-
-    @property
-    def run(self) -> Path:
-        """How it was made."""
-        return self.root / RUN_JSON
+    card = _File(CARD)
+    """What the expert is."""
+    weights = _File(WEIGHTS)
+    """Tensors of its decoder."""
+    click_proposer = _File("click_proposer.safetensors")
+    """Tensors of its click proposer."""
+    click_proposer_training = _File("click_proposer")
+    """Folder of the training of its click proposer."""
+    run = _File(RUN_JSON)
+    """How it was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class GateFolder:
+class GateFolder(_Folder):
     """A gate; that of a model lies in the model's own folder."""
 
-    root: Path
+    CARD = "gate.json"
+    WEIGHTS = "gate.safetensors"
+    CHART = "gate.png"
 
-    CARD: ClassVar = "gate.json"
-    WEIGHTS: ClassVar = "gate.safetensors"
-    CHART: ClassVar = "gate.png"
-
-    @property
-    def card(self) -> Path:
-        """What the gate is."""
-        return self.root / self.CARD
-
-    @property
-    def weights(self) -> Path:
-        """Tensors of gate and OOD detectors."""
-        return self.root / self.WEIGHTS
-
-    @property
-    def chart(self) -> Path:
-        """Thresholds and reliability."""
-        return self.root / self.CHART
+    card = _File(CARD)
+    """What the gate is."""
+    weights = _File(WEIGHTS)
+    """Tensors of gate and OOD detectors."""
+    chart = _File(CHART)
+    """Thresholds and reliability."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
+class ModelFolder(_Folder):
     """A model: gate, and experts by reference or, if it was imported, of its own."""
 
-    root: Path
+    CARD = "moe.json"
+    EXPERTS = "experts"
 
-    CARD: ClassVar = "moe.json"
-    EXPERTS: ClassVar = "experts"
-
-    @property
-    def card(self) -> Path:
-        """What the model is."""
-        return self.root / self.CARD
+    card = _File(CARD)
+    """What the model is."""
+    run = _File(RUN_JSON)
+    """How it was made."""
 
     @property
     def gate(self) -> GateFolder:
         """The gate."""
         return GateFolder(self.root)
 
-    @property
-    def run(self) -> Path:
-        """How it was made."""
-        return self.root / RUN_JSON
 
-
-@dataclass(frozen=True, slots=True)
-class PredictionFolder:
+class PredictionFolder(_Folder):
     """Label maps and tables of a prediction; finished cases are listed as they come."""
 
-    root: Path
-
-    CASES: ClassVar = "cases.csv"
-    METRICS: ClassVar = "dice.csv"
-    FINISHED: ClassVar = "finished.jsonl"
-    CLICKS: ClassVar = "clicks"
-    EVALUATION: ClassVar = "evaluation.json"
+    CASES = "cases.csv"
+    METRICS = "dice.csv"
+    FINISHED = "finished.jsonl"
+    CLICKS = "clicks"
+    EVALUATION = "evaluation.json"
 
 
-@dataclass(frozen=True, slots=True)
-class MatrixFolder:
+class MatrixFolder(_Folder):
     """What a comparison of models wrote: three tables for each number of clicks."""
 
-    root: Path
-
-    MATRICES: ClassVar = "matrix_*_click*.csv"
+    MATRICES = "matrix_*_click*.csv"
 
     @property
     def matrices(self) -> dict[int, Path]:
         """The forgetting matrices by clicks, the fewest first."""
         named = {path: _N_CLICKS.fullmatch(path.name) for path in self.root.glob(self.MATRICES)}
         return dict(sorted((int(match[1]), path) for path, match in named.items() if match))
-
-
-_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")
