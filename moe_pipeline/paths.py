@@ -6,6 +6,14 @@ from pathlib import Path
 
 RUN_JSON = "run.json"
 """What a command did; beside whatever it wrote."""
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+
+
+def remote_url(path: Path) -> str | None:
+    """The address that a path was written as, `s3://bucket/scans`; None for a path."""
+    found = _URL.fullmatch(path.as_posix())
+    return f"{found[1]}://{found[2]}" if found else None
+
 
 LOG_CSV = "log.csv"
 """How a training went, a row per validation; beside its checkpoint."""

@@ -44,6 +44,9 @@ def finetune(
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", callback=positive)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", callback=positive)] = None,
+    rehearsal: Annotated[
+        float, typer.Option(help="Share of an expert's training on synthetic scans; see docs/finetune.md.")
+    ] = 0.2,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
@@ -79,6 +82,7 @@ def finetune(
         max_minutes=max_minutes,
         patience=patience,
         learning_rate=learning_rate,
+        rehearsal=rehearsal,
         click_proposer=click_proposer,
         device=device,
         devices=devices,
@@ -187,7 +191,7 @@ def train_gate(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")] = Path("pretraining"),
-    preset: Annotated[str, typer.Option(help="Sizes and view, one of plans/foundations.")] = "nano",
+    preset: Annotated[str, typer.Option(help="Sizes and view: one of plans/foundations, or a JSON file.")] = "nano",
     name: Annotated[str | None, typer.Option(help="Name of the weights; else the preset's.")] = None,
     max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", callback=positive)] = 60.0,
     steps: Annotated[int, typer.Option(help="Steps at most.", min=1)] = 20_000,
@@ -205,8 +209,9 @@ def pretrain(
     from moe_pipeline.weights.device import open_device
     from moe_pipeline.weights.training_state import remove_training_state
 
+    name = name or Path(preset).stem
     options = PretrainOptions(
-        preset, name or preset, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
+        preset, name, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
     )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
         remove_training_state(out / "checkpoint.safetensors")

@@ -18,6 +18,8 @@ from moe_pipeline.arguments import (
     as_text,
     as_whole,
 )
+from moe_pipeline.errors import PipelineError
+from moe_pipeline.paths import remote_url
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.workspace import Workspace
 
@@ -96,6 +98,7 @@ def finetune(
     max_minutes: float | None = None,
     patience: int | None = None,
     learning_rate: float | None = None,
+    rehearsal: float = 0.2,
     trainable: Literal["decoder", "all"] = "decoder",
     click_proposer: bool = True,
     device: str = "cpu",
@@ -115,6 +118,8 @@ def finetune(
         max_minutes: training stops after this time.
         patience: training stops after so many epochs without progress.
         learning_rate: peak of the schedule.
+        rehearsal: share of an expert's training on synthetic scans, so that it harms little where it is asked by
+            mistake.
         trainable: decoder for an expert, all for the whole network.
         click_proposer: also train what predicts without prompts.
         device: where to compute.
@@ -140,6 +145,7 @@ def finetune(
         max_minutes=max_minutes,
         patience=patience,
         learning_rate=learning_rate,
+        rehearsal=rehearsal,
         click_proposer=click_proposer,
         device=device,
         devices=devices,
@@ -159,6 +165,7 @@ def finetune_options(
     max_minutes: float | None,
     patience: int | None,
     learning_rate: float | None,
+    rehearsal: float,
     click_proposer: bool,
     device: str,
     devices: int,
@@ -176,6 +183,7 @@ def finetune_options(
         max_minutes=None if max_minutes is None else as_positive("max_minutes", max_minutes),
         patience=None if patience is None else as_least("patience", patience, 1),
         learning_rate=None if learning_rate is None else as_positive("learning_rate", learning_rate),
+        rehearsal=as_number("rehearsal", rehearsal),
         device=as_text("device", device),
         devices=as_least("devices", devices, 1),
         precision=as_choice("precision", precision, ("auto", "fp32", "bf16")),
@@ -314,5 +322,12 @@ def _fold(fold: int | None) -> int | None:
 
 
 def workspace_of(workspace: AnyPath) -> Workspace:
-    """The workspace that an argument names."""
-    return Workspace(as_path("workspace", workspace))
+    """The workspace that an argument names.
+
+    Raises:
+        PipelineError: if it lies in a store.
+    """
+    root = as_path("workspace", workspace)
+    if (url := remote_url(root)) is not None:
+        raise PipelineError(f"workspace: {url}: only predict works with a store; mount it as a folder")
+    return Workspace(root)

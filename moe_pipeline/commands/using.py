@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from moe_pipeline.arguments import AnyPath, Names, as_flag, as_folder, as_path, as_text, options_of
 from moe_pipeline.commands.learning import ROOT, workspace_of
 from moe_pipeline.errors import PipelineError
+from moe_pipeline.paths import remote_url
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.workspace import Workspace
 
@@ -37,7 +38,7 @@ def predict(
 
     Args:
         images: folder of images.
-        out: folder for label maps and tables.
+        out: folder for label maps and tables. Both, and the workspace, may be addresses such as s3://bucket/scans.
         interactive_log: journal of a session, or a folder of them, to do again what a person did.
         preset: of a challenge, whose container layout `images` and `out` have then.
         workspace: folder that holds everything moe writes.
@@ -52,14 +53,15 @@ def predict(
     from moe_pipeline.inference.keywords import predict_options
 
     chosen = predict_options(images, out, **options)
-    as_folder("images", images, "images to segment")
+    if remote_url(as_path("images", images)) is None:
+        as_folder("images", images, "images to segment")
     if interactive_log is not None:
         from moe_pipeline.commands.replay import replay_journals
 
         return replay_journals(workspace_of(workspace), chosen, as_path("interactive_log", interactive_log), progress)
     if preset is not None:
         return predict_container(workspace_of(workspace), chosen, as_text("preset", preset), progress)
-    return predict_and_score(workspace_of(workspace), chosen, progress)
+    return predict_and_score(Workspace(as_path("workspace", workspace)), chosen, progress)
 
 
 @overload
