@@ -6,7 +6,13 @@ from pathlib import Path
 
 RUN_JSON = "run.json"
 """What a command did; beside whatever it wrote."""
+
+LOG_CSV = "log.csv"
+"""How a training went, a row per validation; beside its checkpoint."""
+
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+
+_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")
 
 
 def remote_url(path: Path) -> str | None:
@@ -15,30 +21,24 @@ def remote_url(path: Path) -> str | None:
     return f"{found[1]}://{found[2]}" if found else None
 
 
-LOG_CSV = "log.csv"
-"""How a training went, a row per validation; beside its checkpoint."""
-
-_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")
-
-
 @dataclass(frozen=True, slots=True)
-class _Folder:
+class _Place:
     """A folder whose files have names that others know."""
 
     root: Path
 
 
-class _File:
+class _Named:
     """The path of a file, or of a folder, in the folder that it is asked of."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, folder: _Folder, _kind: type[_Folder]) -> Path:
+    def __get__(self, folder: _Place, _kind: type[_Place]) -> Path:
         return folder.root / self._name
 
 
-class RawFolder(_Folder):
+class RawFolder(_Place):
     """A raw dataset, as nnU-Net lays it out."""
 
     DESCRIPTION = "dataset.json"
@@ -50,11 +50,11 @@ class RawFolder(_Folder):
     JOURNAL = "journal"
     CLASSES = "classes.json"
 
-    description = _File(DESCRIPTION)
+    description = _Named(DESCRIPTION)
     """Channels, classes and the like."""
 
 
-class CheckFolder(_Folder):
+class CheckFolder(_Place):
     """What a check found in a raw dataset or source."""
 
     REPORT = "check.json"
@@ -62,63 +62,63 @@ class CheckFolder(_Folder):
     JOURNAL = "cases.jsonl"
 
 
-class PlanFolder(_Folder):
+class PlanFolder(_Place):
     """Fingerprint, plan and folds of a dataset."""
 
     PLAN = "plan.json"
 
-    fingerprint = _File("fingerprint.json")
+    fingerprint = _Named("fingerprint.json")
     """Statistics of the dataset."""
-    plan = _File(PLAN)
+    plan = _Named(PLAN)
     """The plan made from preset and fingerprint; users may edit it."""
-    splits = _File("splits.json")
+    splits = _Named("splits.json")
     """The folds."""
-    journal = _File("cases.jsonl")
+    journal = _Named("cases.jsonl")
     """Fingerprints of single cases, so that they are not read again."""
 
 
-class ExpertFolder(_Folder):
+class ExpertFolder(_Place):
     """A finetuned expert."""
 
     CARD = "expert.json"
     WEIGHTS = "expert.safetensors"
 
-    card = _File(CARD)
+    card = _Named(CARD)
     """What the expert is."""
-    weights = _File(WEIGHTS)
+    weights = _Named(WEIGHTS)
     """Tensors of its decoder."""
-    click_proposer = _File("click_proposer.safetensors")
+    click_proposer = _Named("click_proposer.safetensors")
     """Tensors of its click proposer."""
-    click_proposer_training = _File("click_proposer")
+    click_proposer_training = _Named("click_proposer")
     """Folder of the training of its click proposer."""
-    run = _File(RUN_JSON)
+    run = _Named(RUN_JSON)
     """How it was made."""
 
 
-class GateFolder(_Folder):
+class GateFolder(_Place):
     """A gate; that of a model lies in the model's own folder."""
 
     CARD = "gate.json"
     WEIGHTS = "gate.safetensors"
     CHART = "gate.png"
 
-    card = _File(CARD)
+    card = _Named(CARD)
     """What the gate is."""
-    weights = _File(WEIGHTS)
+    weights = _Named(WEIGHTS)
     """Tensors of gate and OOD detectors."""
-    chart = _File(CHART)
+    chart = _Named(CHART)
     """Thresholds and reliability."""
 
 
-class ModelFolder(_Folder):
+class ModelFolder(_Place):
     """A model: gate, and experts by reference or, if it was imported, of its own."""
 
     CARD = "moe.json"
     EXPERTS = "experts"
 
-    card = _File(CARD)
+    card = _Named(CARD)
     """What the model is."""
-    run = _File(RUN_JSON)
+    run = _Named(RUN_JSON)
     """How it was made."""
 
     @property
@@ -127,7 +127,7 @@ class ModelFolder(_Folder):
         return GateFolder(self.root)
 
 
-class PredictionFolder(_Folder):
+class PredictionFolder(_Place):
     """Label maps and tables of a prediction; finished cases are listed as they come."""
 
     CASES = "cases.csv"
@@ -137,7 +137,7 @@ class PredictionFolder(_Folder):
     EVALUATION = "evaluation.json"
 
 
-class MatrixFolder(_Folder):
+class MatrixFolder(_Place):
     """What a comparison of models wrote: three tables for each number of clicks."""
 
     MATRICES = "matrix_*_click*.csv"
