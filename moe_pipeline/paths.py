@@ -3,11 +3,16 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 RUN_JSON = "run.json"
 """What a command did; beside whatever it wrote."""
+
+LOG_CSV = "log.csv"
+"""How a training went, a row per validation; beside its checkpoint."""
+
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+
+_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")
 
 
 def remote_url(path: Path) -> str | None:
@@ -16,181 +21,129 @@ def remote_url(path: Path) -> str | None:
     return f"{found[1]}://{found[2]}" if found else None
 
 
-LOG_CSV = "log.csv"
-"""How a training went, a row per validation; beside its checkpoint."""
-
-
 @dataclass(frozen=True, slots=True)
-class RawFolder:
+class _Place:
+    """A folder whose files have names that others know."""
+
+    root: Path
+
+
+class _Named:
+    """The path of a file, or of a folder, in the folder that it is asked of."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: _Place, _kind: type[_Place]) -> Path:
+        return folder.root / self._name
+
+
+class RawFolder(_Place):
     """A raw dataset, as nnU-Net lays it out."""
 
-    root: Path
+    DESCRIPTION = "dataset.json"
+    CONVERTED = "cases.jsonl"
+    WRITTEN = "written.jsonl"
+    IMAGES = "imagesTr"
+    LABELS = "labelsTr"
+    PROMPTS = "prompts"
+    JOURNAL = "journal"
+    CLASSES = "classes.json"
 
-    DESCRIPTION: ClassVar = "dataset.json"
-    CONVERTED: ClassVar = "cases.jsonl"
-    WRITTEN: ClassVar = "written.jsonl"
-    IMAGES: ClassVar = "imagesTr"
-    LABELS: ClassVar = "labelsTr"
-    PROMPTS: ClassVar = "prompts"
-    JOURNAL: ClassVar = "journal"
-    CLASSES: ClassVar = "classes.json"
-
-    @property
-    def description(self) -> Path:
-        """Channels, classes and the like."""
-        return self.root / self.DESCRIPTION
+    description = _Named(DESCRIPTION)
+    """Channels, classes and the like."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckFolder:
+class CheckFolder(_Place):
     """What a check found in a raw dataset or source."""
 
-    root: Path
-
-    REPORT: ClassVar = "check.json"
-    TEXT: ClassVar = "check.txt"
-    JOURNAL: ClassVar = "cases.jsonl"
+    REPORT = "check.json"
+    TEXT = "check.txt"
+    JOURNAL = "cases.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class PlanFolder:
+class PlanFolder(_Place):
     """Fingerprint, plan and folds of a dataset."""
 
-    root: Path
+    PLAN = "plan.json"
 
-    @property
-    def fingerprint(self) -> Path:
-        """Statistics of the dataset."""
-        return self.root / "fingerprint.json"
-
-    @property
-    def plan(self) -> Path:
-        """The plan made from preset and fingerprint; users may edit it."""
-        return self.root / "plan.json"
-
-    @property
-    def splits(self) -> Path:
-        """The folds."""
-        return self.root / "splits.json"
-
-    @property
-    def journal(self) -> Path:
-        """Fingerprints of single cases, so that they are not read again."""
-        return self.root / "cases.jsonl"
+    fingerprint = _Named("fingerprint.json")
+    """Statistics of the dataset."""
+    plan = _Named(PLAN)
+    """The plan made from preset and fingerprint; users may edit it."""
+    splits = _Named("splits.json")
+    """The folds."""
+    journal = _Named("cases.jsonl")
+    """Fingerprints of single cases, so that they are not read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertFolder:
+class ExpertFolder(_Place):
     """A finetuned expert."""
 
-    root: Path
+    CARD = "expert.json"
+    WEIGHTS = "expert.safetensors"
 
-    CARD: ClassVar = "expert.json"
-    WEIGHTS: ClassVar = "expert.safetensors"
-
-    @property
-    def card(self) -> Path:
-        """What the expert is."""
-        return self.root / self.CARD
-
-    @property
-    def weights(self) -> Path:
-        """Tensors of its decoder."""
-        return self.root / self.WEIGHTS
-
-    @property
-    def click_proposer(self) -> Path:
-        """Tensors of its click proposer."""
-        return self.root / "click_proposer.safetensors"
-
-    @property
-    def click_proposer_training(self) -> Path:
-        """Folder of the training of its click proposer."""
-        return self.root / "click_proposer"
-
-    @property
-    def run(self) -> Path:
-        """How it was made."""
-        return self.root / RUN_JSON
+    card = _Named(CARD)
+    """What the expert is."""
+    weights = _Named(WEIGHTS)
+    """Tensors of its decoder."""
+    click_proposer = _Named("click_proposer.safetensors")
+    """Tensors of its click proposer."""
+    click_proposer_training = _Named("click_proposer")
+    """Folder of the training of its click proposer."""
+    run = _Named(RUN_JSON)
+    """How it was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class GateFolder:
+class GateFolder(_Place):
     """A gate; that of a model lies in the model's own folder."""
 
-    root: Path
+    CARD = "gate.json"
+    WEIGHTS = "gate.safetensors"
+    CHART = "gate.png"
 
-    CARD: ClassVar = "gate.json"
-    WEIGHTS: ClassVar = "gate.safetensors"
-    CHART: ClassVar = "gate.png"
-
-    @property
-    def card(self) -> Path:
-        """What the gate is."""
-        return self.root / self.CARD
-
-    @property
-    def weights(self) -> Path:
-        """Tensors of gate and OOD detectors."""
-        return self.root / self.WEIGHTS
-
-    @property
-    def chart(self) -> Path:
-        """Thresholds and reliability."""
-        return self.root / self.CHART
+    card = _Named(CARD)
+    """What the gate is."""
+    weights = _Named(WEIGHTS)
+    """Tensors of gate and OOD detectors."""
+    chart = _Named(CHART)
+    """Thresholds and reliability."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
+class ModelFolder(_Place):
     """A model: gate, and experts by reference or, if it was imported, of its own."""
 
-    root: Path
+    CARD = "moe.json"
+    EXPERTS = "experts"
 
-    CARD: ClassVar = "moe.json"
-    EXPERTS: ClassVar = "experts"
-
-    @property
-    def card(self) -> Path:
-        """What the model is."""
-        return self.root / self.CARD
+    card = _Named(CARD)
+    """What the model is."""
+    run = _Named(RUN_JSON)
+    """How it was made."""
 
     @property
     def gate(self) -> GateFolder:
         """The gate."""
         return GateFolder(self.root)
 
-    @property
-    def run(self) -> Path:
-        """How it was made."""
-        return self.root / RUN_JSON
 
-
-@dataclass(frozen=True, slots=True)
-class PredictionFolder:
+class PredictionFolder(_Place):
     """Label maps and tables of a prediction; finished cases are listed as they come."""
 
-    root: Path
-
-    CASES: ClassVar = "cases.csv"
-    METRICS: ClassVar = "dice.csv"
-    FINISHED: ClassVar = "finished.jsonl"
-    CLICKS: ClassVar = "clicks"
-    EVALUATION: ClassVar = "evaluation.json"
+    CASES = "cases.csv"
+    METRICS = "dice.csv"
+    FINISHED = "finished.jsonl"
+    CLICKS = "clicks"
+    EVALUATION = "evaluation.json"
 
 
-@dataclass(frozen=True, slots=True)
-class MatrixFolder:
+class MatrixFolder(_Place):
     """What a comparison of models wrote: three tables for each number of clicks."""
 
-    root: Path
-
-    MATRICES: ClassVar = "matrix_*_click*.csv"
+    MATRICES = "matrix_*_click*.csv"
 
     @property
     def matrices(self) -> dict[int, Path]:
         """The forgetting matrices by clicks, the fewest first."""
         named = {path: _N_CLICKS.fullmatch(path.name) for path in self.root.glob(self.MATRICES)}
         return dict(sorted((int(match[1]), path) for path, match in named.items() if match))
-
-
-_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")

@@ -2,17 +2,21 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
+from moe_pipeline.mixture import folder as model_folder
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.records.foundation import View
+from moe_pipeline.training.claims import scan_features
 from moe_pipeline.training.claims.learn_claims import ClaimSettings
+from moe_pipeline.training.engine import loggers
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
@@ -20,12 +24,27 @@ from moe_pipeline.workspace import Workspace
 from tests.phantoms import dicom
 from tests.phantoms.foundations import SeesBrightness, build_tiny, foundation_alone, save_tiny
 from tests.phantoms.images import write_phantom_dataset
+from tests.phantoms.made_once import made_once
 from tests.phantoms.workspaces import PLANNED_VIEW, SMALL_PLAN, add_planned
 
 torch.set_num_threads(1)  # tests run side by side; more threads each only fight
 
 
 _CHEAP_CLAIMS = ClaimSettings(risk=0.5, confidence=0.5, own=4, background=2, foreign=1, synthetic=2, named=2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick() -> Iterator[None]:
+    """No synthetic scans are made that nobody asks for, and charts are drawn in the tests of charts alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_features, "_CHUNK", 4)
+        patch.setattr(loggers, "draw_learning_curve", _no_chart)
+        patch.setattr(model_folder, "draw_gate", _no_chart)
+        yield
+
+
+def _no_chart(*told: Any) -> None:
+    told[-1].write_bytes(b"a chart")
 
 
 @pytest.fixture(scope="session")
@@ -94,18 +113,17 @@ def trained_workspace(tmp_path_factory: pytest.TempPathFactory, small_foundation
 
     Nobody may change it; copy its root first.
     """
-    place = Workspace(tmp_path_factory.mktemp("trained"))
-    save_tiny(small_foundation, place.weights, PLANNED_VIEW)
-    for seed, name in enumerate(("Dataset001_One", "Dataset002_Two", "Dataset003_Three")):
-        add_planned(place, name, 6, seed, **SMALL_PLAN)
-        finetune(place, place.raw(name), FinetuneOptions(epochs=1, click_proposer=None))
-    train_gate(
-        place,
-        [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")],
-        [],
-        GateOptions(synthetic=4, claims=_CHEAP_CLAIMS),
-    )
-    return place
+
+    def make(root: Path) -> None:
+        place = Workspace(root)
+        save_tiny(small_foundation, place.weights, PLANNED_VIEW)
+        for seed, name in enumerate(("Dataset001_One", "Dataset002_Two", "Dataset003_Three")):
+            add_planned(place, name, 6, seed, **SMALL_PLAN)
+            finetune(place, place.raw(name), FinetuneOptions(epochs=1, click_proposer=None))
+        both = [place.raw(name) for name in ("Dataset001_One", "Dataset002_Two")]
+        train_gate(place, both, [], GateOptions(synthetic=4, claims=_CHEAP_CLAIMS))
+
+    return Workspace(made_once(tmp_path_factory, "trained", make))
 
 
 @pytest.fixture

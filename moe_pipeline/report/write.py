@@ -133,7 +133,7 @@ def _inside(folder: Path) -> str:
     names = (
         PredictionFolder.CASES,
         GateFolder.CARD,
-        PlanFolder(Path()).plan.name,
+        PlanFolder.PLAN,
         CheckFolder.REPORT,
         MatrixFolder.MATRICES,
     )

@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,15 @@ def words(line: str) -> list[str]:
     return shlex.split(line, comments=True)[1:]
 
 
+@cache
+def whole() -> Any:
+    """The command line with all its commands."""
+    return typer.main.get_command(app)
+
+
 def find(arguments: list[str]) -> tuple[Any, list[str]]:
     """The command that is meant, and what is left for it."""
-    command: Any = typer.main.get_command(app)
+    command: Any = whole()
     rest = list(arguments)
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
@@ -88,14 +94,13 @@ def test_a_wrong_command_is_noticed(line: str, fault: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_command_or_option_in_the_text_exists(page: Path) -> None:
-    whole = typer.main.get_command(app)
     for code in CODE.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if code.startswith("--"):
-            assert set(OPTION.findall(code)) <= set(options(whole)), code
+            assert set(OPTION.findall(code)) <= set(options(whole())), code
         elif code.startswith("moe "):
             name = code.split()[1]
-            assert name in whole.commands or name == "COMMAND", code  # type: ignore[attr-defined]
-            known = options(whole.commands.get(name, whole))  # type: ignore[attr-defined]
+            assert name in whole().commands or name == "COMMAND", code
+            known = options(whole().commands.get(name, whole()))
             assert set(OPTION.findall(code)) <= {"--help", *known}, code
 
 

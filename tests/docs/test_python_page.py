@@ -11,6 +11,8 @@ import pytest
 
 import moe_pipeline
 from moe_pipeline.planning.plan_dataset import plan_dataset
+from moe_pipeline.training.claims import learn_claims
+from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.click_proposer import train
 from moe_pipeline.training.click_proposer.train import ClickProposerSettings
 from moe_pipeline.workspace import Workspace
@@ -43,8 +45,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_phantom_dataset: 
     return tmp_path
 
 
-def test_every_block_runs(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_block_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cheap_claims: ClaimSettings
+) -> None:
     monkeypatch.setattr(train, "ClickProposerSettings", SMALL)
+    monkeypatch.setattr(learn_claims, "ClaimSettings", lambda **_: cheap_claims)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 6
     names: dict[str, object] = {"moe_pipeline": moe_pipeline}

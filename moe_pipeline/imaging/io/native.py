@@ -16,7 +16,7 @@ from moe_pipeline.imaging import dicom
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io import nifti
 from moe_pipeline.imaging.io.formats import SUFFIXES, fault_of_format, has_image_suffix
-from moe_pipeline.imaging.io.nifti_header import place
+from moe_pipeline.imaging.io.nifti_place import place
 from moe_pipeline.imaging.io.nrrd_segments import has_anatomical_space
 from moe_pipeline.imaging.itk import ITK_READS, geometry_of, image_from_volume, sitk
 from moe_pipeline.imaging.volume import Volume

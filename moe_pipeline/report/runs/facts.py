@@ -1,11 +1,19 @@
 """How a run was made, for the foot of its page."""
 
+from pathlib import Path
 from typing import Any
 
+from moe_pipeline.paths import RUN_JSON
 from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.page.names import Names
 
 _PATHS = ("images", "out", "references", "labels", "prompts", "model", "weights_root", "predictions")
+
+
+def record_in(folder: Path, name: str = RUN_JSON) -> RunRecord | None:
+    """How the run of a folder was made, if it says so."""
+    path = folder / name
+    return RunRecord.load(path) if path.is_file() else None
 
 
 def facts_of(record: RunRecord | None, names: Names) -> tuple[tuple[str, str], ...]:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from moe_pipeline.paths import RUN_JSON, GateFolder
+from moe_pipeline.paths import GateFolder
 from moe_pipeline.records.moe import Claims, GateCard
-from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.drawings.gates import draw_reliability, draw_sweep
 from moe_pipeline.report.page.blocks import (
     UNKNOWN,
@@ -21,7 +20,7 @@ from moe_pipeline.report.page.blocks import (
     Table,
 )
 from moe_pipeline.report.page.names import Names
-from moe_pipeline.report.runs.facts import facts_of
+from moe_pipeline.report.runs.facts import facts_of, record_in
 
 _FEW = 100
 _OFTEN_ENOUGH = 0.5
@@ -30,7 +29,6 @@ _OFTEN_ENOUGH = 0.5
 def gate_page(folder: Path, *, anonymous: bool = False) -> Page:
     """The page of a model folder, or of the gate of an added expert."""
     card, names = GateCard.load(GateFolder(folder).card), Names(anonymous)
-    run = folder / RUN_JSON
     experts = card.outputs[1:]
     sections = [PageSection("Who answers", tuple(_routing(card)))]
     if card.claims is not None:
@@ -42,7 +40,7 @@ def gate_page(folder: Path, *, anonymous: bool = False) -> Page:
         kind="gate",
         lead=_lead(card),
         sections=tuple(sections),
-        facts=facts_of(RunRecord.load(run) if run.is_file() else None, names),
+        facts=facts_of(record_in(folder), names),
     )
 
 

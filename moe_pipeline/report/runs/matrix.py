@@ -8,11 +8,10 @@ import pandas as pd
 
 from moe_pipeline.errors import RecordError
 from moe_pipeline.evaluation.forgetting.matrix import BEST, GENERAL, GENERAL_IN_EXPERT_VIEW, KEYS, MEAN, MOE
-from moe_pipeline.paths import RUN_JSON, MatrixFolder
-from moe_pipeline.records.run import RunRecord
+from moe_pipeline.paths import MatrixFolder
 from moe_pipeline.report.page.blocks import Block, Cell, Column, Figures, Folded, Page, PageSection, Prose, Table, Tone
 from moe_pipeline.report.page.names import Names
-from moe_pipeline.report.runs.facts import facts_of
+from moe_pipeline.report.runs.facts import facts_of, record_in
 
 _ORDER = ("finetuned", "general", "unseen")
 _KINDS = {"finetuned": "has an expert", "general": "learnt as the foundation's", "unseen": "never seen"}
@@ -50,8 +49,7 @@ class MatrixTables:
 
 def matrix_page(folder: Path, *, anonymous: bool = False) -> Page:
     """The page of a folder that `moe evaluate --matrix` wrote."""
-    tables, run = read_matrix(folder), folder / RUN_JSON
-    record = RunRecord.load(run) if run.is_file() else None
+    tables, record = read_matrix(folder), record_in(folder)
     names = Names.of((str(case) for one in tables for case in one.prompts["case"]), anonymous=anonymous)
     sections = [section for one in tables for section in _sections(one, names)]
     if record and (failures := record.results.get("failures")):

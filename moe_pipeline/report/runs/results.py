@@ -17,6 +17,7 @@ from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.prompts import PromptFile
 from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.options import ReportOptions
+from moe_pipeline.report.runs.facts import record_in
 from moe_pipeline.report.scans.scan import ScanFiles, ShownClick
 
 
@@ -75,9 +76,9 @@ def read_results(folder: Path, options: ReportOptions) -> Results:
         RecordError: if a table is damaged.
     """
     cases, metrics = folder / PredictionFolder.CASES, folder / PredictionFolder.METRICS
-    run, evaluation = (_record(folder / name) for name in (RUN_JSON, PredictionFolder.EVALUATION))
+    run, evaluation = (record_in(folder, name) for name in (RUN_JSON, PredictionFolder.EVALUATION))
     given = Path(str(evaluation.settings["predictions"])) if evaluation else folder
-    made = run or _record(given / RUN_JSON)
+    made = run or record_in(given)
     settings = (made.settings if made else {}) | (evaluation.settings if evaluation else {})
     images, missing = _images(options.images or settings.get("images"))
     references = options.references or settings.get("references")
@@ -112,10 +113,6 @@ def read_cases(path: Path) -> tuple[CaseRow, ...]:
 def _never_asked(row: CaseRow) -> bool:
     """Of a class that a simulated user could not click on, because the reference does not have it."""
     return row.status == "absent" and row.prompt_source == "labels" and row.n_clicks is None
-
-
-def _record(path: Path) -> RunRecord | None:
-    return RunRecord.load(path) if path.is_file() else None
 
 
 def _images(folder: object) -> tuple[dict[str, Path], str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from moe_pipeline.errors import RecordError
-from moe_pipeline.paths import LOG_CSV, RUN_JSON, ExpertFolder
+from moe_pipeline.paths import LOG_CSV, ExpertFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.drawings.lines import Axis, DrawnLine, draw_lines
@@ -26,7 +26,7 @@ from moe_pipeline.report.page.blocks import (
     Table,
 )
 from moe_pipeline.report.page.names import Names
-from moe_pipeline.report.runs.facts import facts_of
+from moe_pipeline.report.runs.facts import facts_of, record_in
 
 _AXES = ("step", "seconds", "loss", "score")
 _MINUTE = 60
@@ -80,11 +80,11 @@ def read_training(folder: Path, root: Path | None = None) -> Training:
         raise RecordError(f"{path}: not a training's table: {error}") from error
     if log.empty or not {"step", "seconds", "loss", "score"} <= set(log.columns):
         raise RecordError(f"{path}: expected rows with step, seconds, loss and score")
-    card, run = ExpertFolder(folder).card, folder / RUN_JSON
+    card = ExpertFolder(folder).card
     expert = ExpertCard.load(card) if card.is_file() else None
     relative = folder.resolve().relative_to(root.resolve()) if root and folder != root else None
     name = f"{expert.dataset}, fold {expert.fold}" if expert else str(relative or folder.resolve().name)
-    return Training(folder, name, log, expert, RunRecord.load(run) if run.is_file() else None)
+    return Training(folder, name, log, expert, record_in(folder))
 
 
 def training_page(trainings: Sequence[Training], *, anonymous: bool = False) -> Page:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.mixture.gate_features import prompt_features
+from moe_pipeline.mixture.gate_files import draw_gate
 from moe_pipeline.mixture.model import load_mixture
 from moe_pipeline.records.moe import GateCard
 from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings
@@ -103,7 +105,7 @@ def test_the_papers_rule_needs_general_data_and_plain_targets(place: Workspace) 
         train_gate(place, [place.raw(ONE)], [place.raw(THREE)], GateOptions(rule="paper", targets="dice"))
 
 
-def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: Workspace) -> None:
+def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: Workspace, tmp_path: Path) -> None:
     card = GateCard.load(trained_workspace.model / "gate.json")
     assert card.sweep[0].tau == 0
     assert all((a.coverage or 0) >= (b.coverage or 0) for a, b in zip(card.sweep, card.sweep[1:], strict=False))
@@ -114,7 +116,9 @@ def test_the_card_tells_thresholds_reliability_and_coverage(trained_workspace: W
     assert set(card.coverage) == set(card.known) == {ONE, TWO, "synthetic", *background_clicks}
     for name, row in card.confusion.items():
         assert card.coverage[name] == pytest.approx(1 - row["general"])
-    assert (trained_workspace.model / "gate.png").stat().st_size > 1000
+    draw_gate(card.sweep, card.reliability, card.tau, tmp_path / "gate.png")
+    with Image.open(tmp_path / "gate.png") as picture:
+        assert picture.size == (640, 600)
 
 
 def test_the_card_states_the_guarantee_and_when_each_expert_answers(
