@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
@@ -221,8 +222,17 @@ def _vocabulary_of(sizes: NetworkSizes, source: Path) -> int:
     return sizes.text.vocab_size
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves out normal numbers: to draw them on the meta device torch loads its compiler, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nn.init.normal_:
+            return kwargs["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
 def _fill(sizes: NetworkSizes, weights: Mapping[str, Any], origin: str) -> Foundation:
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with torch.device("meta"), _Undrawn():  # neither memory nor random numbers for weights that are replaced at once
         foundation = BUILDERS[sizes.network](sizes)
     load_strictly(foundation, weights, origin)
     return foundation
