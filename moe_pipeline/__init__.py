@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_pipeline.commands.functions import evaluate, finetune, plan, predict, train_gate, update_expert
+    from moe_pipeline.commands.functions import convert, evaluate, finetune, plan, predict, train_gate, update_expert
     from moe_pipeline.errors import PipelineError
     from moe_pipeline.inference.api import Prediction, Predictor, load_model
     from moe_pipeline.inference.session.session import Session
@@ -20,6 +20,7 @@ __all__ = [
     "Predictor",
     "Session",
     "__version__",
+    "convert",
     "evaluate",
     "finetune",
     "load_model",
@@ -36,6 +37,7 @@ _HOMES = {
     "Prediction": _API,
     "Predictor": _API,
     "Session": "moe_pipeline.inference.session.session",
+    "convert": _FUNCTIONS,
     "evaluate": _FUNCTIONS,
     "finetune": _FUNCTIONS,
     "load_model": _API,

@@ -1,7 +1,8 @@
 """The commands as Python functions. What each needs is imported when it is called."""
 
+import os
 import time
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args, overload
 
 from moe_pipeline.arguments import (
     AnyPath,
@@ -9,6 +10,7 @@ from moe_pipeline.arguments import (
     as_choice,
     as_flag,
     as_folder,
+    as_names,
     as_number,
     as_path,
     as_text,
@@ -26,16 +28,107 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from moe_pipeline.cluster.engines import EngineName, EngineOptions
+    from moe_pipeline.cluster.finetuning import FoldOutcome
     from moe_pipeline.commands.predict import PredictReport
     from moe_pipeline.evaluation.challenge import ChallengeReport
     from moe_pipeline.evaluation.forgetting.compare import MatrixReport
     from moe_pipeline.inference.keywords import PredictKeywords
     from moe_pipeline.planning.plan_dataset import PlannedFiles
+    from moe_pipeline.records.dataset import ConversionReport
     from moe_pipeline.records.experts import ExpertCard
     from moe_pipeline.records.foundation import FoundationCard
     from moe_pipeline.records.moe import GateCard, Rule, Targets
 
 ROOT = "moe_workspace"
+
+
+class FinetuneKeywords(TypedDict, total=False):
+    """Those of `finetune` that say how."""
+
+    epochs: int | None
+    max_minutes: float | None
+    patience: int | None
+    learning_rate: float | None
+    trainable: Literal["decoder", "all"]
+    click_proposer: bool
+    device: str
+    devices: int
+    precision: Literal["auto", "fp32", "bf16"]
+    continued: bool
+    overwrite: bool
+
+
+def convert(
+    source: AnyPath,
+    *,
+    out: AnyPath | None = None,
+    source_format: str | None = None,
+    labels: AnyPath | None = None,
+    images: str | None = None,
+    masks: str | None = None,
+    channels: Names = (),
+    threshold: float | None = None,
+    fix: Names = (),
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+) -> "ConversionReport":
+    """Make an nnU-Net v2 raw folder of a dataset in another layout: `moe convert`.
+
+    A case that cannot be converted is a row of the report with its reason.
+
+    Args:
+        source: folder of the dataset, which is only read.
+        out: name such as Dataset004_Hippocampus, or a path; by default after the source.
+        source_format: of the source; recognised if not given.
+        labels: JSON of classes to make.
+        images: template of image paths.
+        masks: template of label paths.
+        channels: to take, in order.
+        threshold: smallest fraction inside a fractional DICOM segment.
+        fix: names of what may be mended on the way.
+        engine: where cases are converted: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
+        workspace: folder that holds everything moe writes.
+        progress: told after each case.
+
+    Raises:
+        PipelineError: if an argument is not what it should be, or as `dataset_conversion.convert.convert`.
+    """
+    from dataset_conversion.checking.fixing import fixes_named
+    from dataset_conversion.convert import convert as convert_dataset
+    from dataset_conversion.label_map import LabelMap
+    from dataset_conversion.layout import Options
+    from dataset_conversion.naming import suggest_name
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
+    from moe_pipeline.commands.convert import ConvertOnEngine
+
+    place, folder, run = _place(workspace), as_path("source", source), None
+    chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address)
+    target = place.raw(suggest_name(folder)) if out is None else as_path("out", out)
+    if out is not None and "/" not in os.fspath(out):
+        target = place.raw(target.name)
+    if not chosen.is_local:  # a worker may stand in another folder
+        folder, target = folder.resolve(), target.resolve()
+        units = place.root.resolve() / "units" / "convert"
+        run = ConvertOnEngine(open_engine(chosen), engine_file(place).of("convert"), folder, units)
+    options = Options(
+        "" if images is None else as_text("images", images),
+        "" if masks is None else as_text("masks", masks),
+        as_names("channels", channels),
+        None if threshold is None else as_number("threshold", threshold),
+    )
+    return convert_dataset(
+        folder,
+        target,
+        None if source_format is None else as_text("source_format", source_format),
+        progress,
+        options=options,
+        label_map=None if labels is None else LabelMap.load(as_path("labels", labels)),
+        fixes=fixes_named(as_names("fix", fix)),
+        run=run,
+    )
 
 
 def plan(
@@ -90,10 +183,35 @@ def plan(
     )
 
 
+@overload
 def finetune(
     dataset: AnyPath | int,
     *,
     fold: int = 0,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+    **options: "Unpack[FinetuneKeywords]",
+) -> "ExpertCard | FoundationCard": ...
+
+
+@overload
+def finetune(
+    dataset: "list[AnyPath | int] | tuple[AnyPath | int, ...]",
+    *,
+    fold: int | Literal["all"] = 0,
+    jobs: int = 1,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+    **options: "Unpack[FinetuneKeywords]",
+) -> "list[FoldOutcome]": ...
+
+
+def finetune(
+    dataset: "AnyPath | int | list[AnyPath | int] | tuple[AnyPath | int, ...]",
+    *,
+    fold: int | Literal["all"] = 0,
     epochs: int | None = None,
     max_minutes: float | None = None,
     patience: int | None = None,
@@ -105,14 +223,19 @@ def finetune(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     continued: bool = False,
     overwrite: bool = False,
+    jobs: int = 1,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
-) -> "ExpertCard | FoundationCard":
+) -> "ExpertCard | FoundationCard | list[FoldOutcome]":
     """Train one expert on a planned dataset, or to compare the whole network: `moe finetune`.
 
+    Of a list of datasets, be it of one, each fold is trained on its own, and one that fails is told with its reason.
+
     Args:
-        dataset: number, name, or the path of an nnU-Net raw folder.
-        fold: held out for validation.
+        dataset: number, name, or the path of an nnU-Net raw folder; or a list of them.
+        fold: held out for validation; of a list also `all`, each in turn.
         epochs: instead of the plan's.
         max_minutes: training stops after this time.
         patience: training stops after so many epochs without progress.
@@ -124,22 +247,28 @@ def finetune(
         precision: of the forward pass; auto is bf16 where the device is faster with it.
         continued: take in cases that were added since, and go on from the expert's weights: `--continue`.
         overwrite: start anew instead of going on with an earlier training.
+        jobs: folds at once, of a list.
+        engine: where folds are trained, of a list: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
         workspace: folder that holds everything moe writes.
         progress: told after each case and step.
 
     Returns:
-        The card of the expert, or of the network that was finetuned as a whole.
+        The card of the expert, or of the network that was finetuned as a whole; of a list, what has
+        become of each fold.
 
     Raises:
         PipelineError: if an argument is not what it should be, or as `training.expert.finetune`.
     """
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine
+    from moe_pipeline.cluster.finetuning import finetune_folds_on, folds_of
     from moe_pipeline.training.click_proposer.train import ClickProposerSettings
     from moe_pipeline.training.expert.finetune import FinetuneOptions
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
 
     options = FinetuneOptions(
-        fold=_least("fold", fold, 0),
+        fold=0 if fold == "all" else _least("fold", fold, 0),
         epochs=None if epochs is None else _least("epochs", epochs, 1),
         max_minutes=None if max_minutes is None else _positive("max_minutes", max_minutes),
         patience=None if patience is None else _least("patience", patience, 1),
@@ -151,9 +280,17 @@ def finetune(
         continued=as_flag("continued", continued),
         click_proposer=ClickProposerSettings() if as_flag("click_proposer", click_proposer) else None,
     )
-    place = _place(workspace)
-    work = train if as_choice("trainable", trainable, ("decoder", "all")) == "decoder" else finetune_whole
-    return work(place, place.raw_folder(_dataset("dataset", dataset)), options, progress)
+    place, chosen = _place(workspace), EngineOptions(engine=as_engine(engine), ray_address=ray_address, jobs=jobs)
+    whole = as_choice("trainable", trainable, ("decoder", "all")) == "all"
+    if isinstance(dataset, list | tuple):
+        names = dict.fromkeys(place.raw_folder(one).name for one in _datasets("dataset", dataset))
+        folds = [(name, number) for name in names for number in folds_of(place, name, str(fold))]
+        return finetune_folds_on(chosen, place, folds, options, progress, whole=whole)
+    if fold == "all" or jobs != 1 or not chosen.is_local:
+        raise PipelineError("fold='all', jobs and engine are for a list of datasets; give [dataset]")
+    return (finetune_whole if whole else train)(
+        place, place.raw_folder(_dataset("dataset", dataset)), options, progress
+    )
 
 
 def train_gate(
