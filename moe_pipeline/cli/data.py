@@ -57,7 +57,7 @@ def convert(
     from dataset_conversion.checking.findings_text import as_table
     from dataset_conversion.label_map import LabelMap
     from dataset_conversion.layout import Options
-    from moe_pipeline.commands.functions import convert as convert_dataset
+    from moe_pipeline.commands.converting import convert as convert_dataset
     from moe_pipeline.records.names import printable
 
     place = Workspace(workspace)
@@ -132,7 +132,7 @@ def plan(
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
-    from moe_pipeline.commands.functions import plan as plan_dataset
+    from moe_pipeline.commands.learning import plan as plan_dataset
 
     with progress_bar() as progress:
         made = plan_dataset(

@@ -72,7 +72,7 @@ def predict(
     max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
     tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
     own_crops: Annotated[
-        bool, typer.Option("--own-crops", help="Share no crops between objects: masks as in a session.")
+        bool, typer.Option("--own-crops", help="Share no crops between objects, as a session does.")
     ] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
@@ -247,7 +247,7 @@ def _forgetting(
 
 
 def _folder(predictions: Path, references: Path, out: Path | None, *, report: bool) -> None:
-    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.commands.using import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.report.tables import as_text
 
@@ -260,7 +260,7 @@ def _folder(predictions: Path, references: Path, out: Path | None, *, report: bo
 
 
 def _challenge(predictions: Path, references: Path, out: Path | None, preset: str) -> None:
-    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.commands.using import evaluate as evaluate_folders
     from moe_pipeline.presets import load_challenge
     from moe_pipeline.report.tables import as_text
 

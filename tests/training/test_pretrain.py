@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from moe_pipeline.errors import CheckpointError
 from moe_pipeline.model.config import DecoderConfig, EncoderConfig, FoundationConfig, PromptConfig
 from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
+from moe_pipeline.model.segvol.config import SegVolConfig
+from moe_pipeline.model.segvol.foundation import SegVolFoundation
 from moe_pipeline.training.engine.loop import LoopSettings
 from moe_pipeline.training.pretrain import (
     DecoderPretrainTask,
@@ -15,7 +19,11 @@ from moe_pipeline.training.pretrain import (
     PretrainTask,
     _command,
     pretrain,
+    pretrain_foundation,
 )
+from moe_pipeline.weights.load import import_checkpoint, load_foundation
+from moe_pipeline.weights.words import read_words
+from tests.phantoms.segvol import write_vocabulary
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(
@@ -68,6 +76,36 @@ def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set
     assert changed == {"prompt_encoder", "mask_decoder"} | parts
     assert result.steps == LOOP.steps
     assert {"dice_1", "dice_2", "iou_r"} <= set(result.rows[-1])
+
+
+def test_flat_crops_and_boxes_are_learnt_from_too(tmp_path: Path) -> None:
+    """A small network of SegVol's kind, as a file states it; then it is imported with a vocabulary."""
+    n_words = write_vocabulary(tmp_path / "words")
+    sizes = {
+        "network": "segvol",
+        "published_positions": False,
+        "encoder": {"image_size": [16, 32, 32], "patch_size": [4, 8, 8], "width": 48, "depth": 1, "num_heads": 2},
+        "decoder": {"transformer_dim": 48, "mlp_dim": 32, "iou_head_hidden_dim": 16},
+        "text": {"vocab_size": n_words, "width": 16, "depth": 1, "num_heads": 2, "mlp_dim": 16},
+    }
+    view = {"spacing_mm": [1.5, 1.5, 3], "size_voxels": [32, 32, 16], "normalisation": "zscore_clipped"}
+    preset = tmp_path / "small.json"
+    preset.write_text(json.dumps({"like": "segvol", "config": sizes, "view": view}))
+    out = tmp_path / "out"
+    made = pretrain_foundation(out, PretrainOptions(preset=str(preset), name="small", steps=4, precision="fp32"))
+    torch.manual_seed(0)
+    before = SegVolFoundation(SegVolConfig.from_dict(sizes)).state_dict()
+    after = load_foundation(out / "small.safetensors").state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {f"prompt_encoder.point_embeddings.{kind}.weight" for kind in range(4)} <= moved  # both corners of boxes
+    assert not any(name.startswith("text_encoder.") for name in moved)
+    card = import_checkpoint(out / "small.safetensors", tmp_path / "weights", tokenizer=tmp_path / "words")
+    assert (card.preset, card.view, card.config, card.licence) == (made.preset, made.view, made.config, "Apache-2.0")
+    assert card.training["samples"] == 12
+    assert read_words(tmp_path / "weights" / "small.safetensors").encode(["liver"])[0].shape[0] == 1
+    preset.write_text(json.dumps({"like": "nobody", "config": sizes, "view": view}))
+    with pytest.raises(CheckpointError, match="no preset 'nobody'; there are: nano"):
+        pretrain_foundation(out, PretrainOptions(preset=str(preset), name="small"))
 
 
 def test_the_card_names_the_command_with_every_option_that_has_a_value() -> None:
