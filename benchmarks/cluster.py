@@ -1,13 +1,13 @@
 """What the engines cost: start, cases per second, memory; and a simulation of very many cases.
 
-    python benchmarks/cluster.py engines [--cases 100] [--engine jobs ray slurm]
+    python benchmarks/cluster.py engines [--cases 100] [--engine jobs ray ray-here slurm]
     python benchmarks/cluster.py simulation [--units 100000]
 
-`engines` predicts small images with two workers: `--jobs 2` as it is without any engine, Ray with two cores, and
-submitit's stand-in for SLURM with two jobs. Start is the time until the first label map is there; cases per second are
-those after it; memory is the largest sum over all processes of what each has for itself. `simulation` has workers that
-do nothing but say that they are done: what is left is the command itself, in seconds of the processor, with 1,000,
-10,000, ... units.
+`engines` predicts small images with two workers: `--jobs 2` as it is without any engine, Ray with two cores that is
+there already (ray) or is started by the command (ray-here), and submitit's stand-in for SLURM with two jobs. Start is
+the time until the first label map is there; cases per second are those after it; memory is the largest sum over all
+processes of what each has for itself. `simulation` has workers that do nothing but say that they are done: what is left
+is the command itself, in seconds of the processor, with 1,000, 10,000, ... units.
 Run from the repository.
 """
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["engines", "simulation"])
     parser.add_argument("--cases", type=int, default=100)
-    parser.add_argument("--engine", nargs="+", default=["jobs", "ray", "slurm"])
+    parser.add_argument("--engine", nargs="+", default=["jobs", "ray", "ray-here", "slurm"])
     parser.add_argument("--units", type=int, default=100_000)
     chosen = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -105,8 +105,8 @@ def measured(place: Workspace, name: str, n_cases: int) -> str:
     with ray_of_two(name) as address:
         if name == "jobs":
             words += ["--jobs", "2"]
-        elif name == "ray":
-            words += ["--engine", "ray", "--ray-address", address]
+        elif name.startswith("ray"):
+            words += ["--engine", "ray", *(["--ray-address", address] if address else [])]
         else:
             words, program = [*words, "--engine", "slurm"], ["-c", _SLURM]
         began, peak = time.time(), 0.0

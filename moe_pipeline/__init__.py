@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moe_pipeline.commands.converting import convert
     from moe_pipeline.commands.learning import add_expert, finetune, plan, train_gate, update_expert
     from moe_pipeline.commands.using import evaluate, predict
     from moe_pipeline.errors import PipelineError
@@ -22,6 +23,7 @@ __all__ = [
     "Session",
     "__version__",
     "add_expert",
+    "convert",
     "evaluate",
     "finetune",
     "load_model",
@@ -39,6 +41,7 @@ _HOMES = {
     "Predictor": _API,
     "Session": "moe_pipeline.inference.session.session",
     "add_expert": _LEARNING,
+    "convert": "moe_pipeline.commands.converting",
     "evaluate": _USING,
     "finetune": _LEARNING,
     "load_model": _API,

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,6 @@ from moe_pipeline.cli.common import (
     show_report,
 )
 from moe_pipeline.workspace import Workspace
-
-if TYPE_CHECKING:
-    from moe_pipeline.cluster.engines import EngineOptions
-    from moe_pipeline.commands.convert import ConvertOnEngine
 
 app = typer.Typer()
 _MAX_REMARKS = 10
@@ -59,17 +55,13 @@ def convert(
     """Convert a raw dataset to nnU-Net v2's layout, or check it."""
     from dataset_conversion.checking.check import check as check_dataset
     from dataset_conversion.checking.findings_text import as_table
-    from dataset_conversion.checking.fixing import fixes_named
-    from dataset_conversion.convert import convert as convert_dataset
     from dataset_conversion.label_map import LabelMap
     from dataset_conversion.layout import Options
-    from dataset_conversion.naming import suggest_name
-    from moe_pipeline.cluster.engines import EngineOptions
+    from moe_pipeline.commands.converting import convert as convert_dataset
     from moe_pipeline.records.names import printable
 
     place = Workspace(workspace)
-    options = Options(images, masks, tuple(name.strip() for name in channels.split(",") if name.strip()), threshold)
-    label_map = LabelMap.load(labels) if labels else None
+    taken = tuple(name.strip() for name in channels.split(",") if name.strip())
     if check:
         name = Path(out).name or source.resolve().name
         with progress_bar() as progress:
@@ -78,8 +70,8 @@ def convert(
                 place.checks(name),
                 source_format,
                 progress,
-                options=options,
-                label_map=label_map,
+                options=Options(images, masks, taken, threshold),
+                label_map=LabelMap.load(labels) if labels else None,
                 patient_pattern=patients,
                 splits=place.splits(name),
             )
@@ -87,19 +79,25 @@ def convert(
         typer.echo(f"all of it: {place.checks(name) / 'check.txt'} and check.json")
         show_report(place.checks(name), report)
         raise typer.Exit(1 if found.errors else 0)
-    name = out or suggest_name(source)
-    target = Path(name) if "/" in name else place.raw(name)
-    fixes = fixes_named(fix or ())
-    run = _converter(EngineOptions(engine=engine, ray_address=ray_address), place, source)
-    if run is not None:  # a worker may stand in another folder
-        source, target = source.resolve(), target.resolve()
     with progress_bar() as progress:
         converted = convert_dataset(
-            source, target, source_format, progress, options=options, label_map=label_map, fixes=fixes, run=run
+            source,
+            out=out or None,
+            source_format=source_format,
+            labels=labels,
+            images=images or None,
+            masks=masks or None,
+            channels=taken,
+            threshold=threshold,
+            fix=fix or (),
+            engine=engine,
+            ray_address=ray_address,
+            workspace=workspace,
+            progress=progress,
         )
     sums = [f"  {line}" for one in converted.accounting for line in one.lines()]
     typer.echo("\n".join([converted.summary(), *(f"  {note}" for note in converted.notes), *sums]))
-    if fixes:
+    if fix:
         typer.echo(
             "\n".join(f"  {row.case_id}: {row.message}" for row in converted.changed) or "  nothing was repaired"
         )
@@ -112,15 +110,6 @@ def convert(
         typer.echo(f"warning: {warning}", err=True)
     if converted.failed:
         raise typer.Exit(1)
-
-
-def _converter(options: "EngineOptions", place: Workspace, source: Path) -> "ConvertOnEngine | None":
-    from moe_pipeline.cluster.engines import engine_file, open_engine
-    from moe_pipeline.commands.convert import ConvertOnEngine
-
-    if options.is_local:
-        return None
-    return ConvertOnEngine(open_engine(options), engine_file(place).of("convert"), source)
 
 
 @app.command()

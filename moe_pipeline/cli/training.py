@@ -123,17 +123,12 @@ def _folds(
     logger: str | None,
 ) -> None:
     """Train several folds, each a unit."""
-    from moe_pipeline.cluster.engines import engine_file, open_engine
-    from moe_pipeline.cluster.finetuning import finetune_folds
+    from moe_pipeline.cluster.finetuning import finetune_folds_on
 
     if logger is not None:
         raise typer.BadParameter("--logger is for one dataset and one fold")
-    there, engine = Workspace(place.root.resolve()), open_engine(chosen)
-    apart = not chosen.is_local or chosen.jobs > 1
     with progress_bar() as progress:
-        found = finetune_folds(
-            there, folds, options, engine, engine_file(place), progress, whole=whole, encode_apart=apart
-        )
+        found = finetune_folds_on(chosen, place, folds, options, progress, whole=whole)
     for one in found:
         typer.echo(f"{one.folder}: {one.text}", err=one.failed)
     if any(one.failed for one in found):

@@ -23,8 +23,11 @@ class CaseItem:
     """What a worker gets."""
 
     files: CaseFiles
-    """Of this case alone."""
+    """Of all cases; of this one alone when it is sent, so that a command with very many has them once."""
     task: CaseTask
+
+    def __reduce__(self) -> tuple[type["CaseItem"], tuple[CaseFiles, CaseTask]]:
+        return CaseItem, (self.files.only(self.task.case), self.task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class PredictCase:
 
     def __call__(self, item: CaseItem, notes: Path) -> Outcome:
         """Read, answer, write. What goes wrong with the case is its row."""
-        files = item.files
+        files = item.files.only(item.task.case)
         return do_case(self.model, files.apart(noting(files.own, notes)), item.task)
 
 
@@ -87,7 +90,7 @@ def _unit(description: str, files: CaseFiles, task: CaseTask) -> Unit[CaseItem]:
     except (PipelineError, OSError) as error:
         known = [(str(error), 0, 0)]  # reading the case will tell
     inputs = sha256_json([description, files.prompting.sha256(task.case), known])
-    return Unit(task.case, CaseItem(files.only(task.case), task), inputs)
+    return Unit(task.case, CaseItem(files, task), inputs)
 
 
 def _failed(unit: Unit[CaseItem], record: UnitRecord, board: Board) -> Outcome:

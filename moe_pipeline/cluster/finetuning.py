@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from moe_pipeline.cluster.engines import Engine
+from moe_pipeline.cluster.engines import Engine, EngineOptions, engine_file, open_engine
 from moe_pipeline.cluster.records import EngineFile
 from moe_pipeline.cluster.run import run_units
 from moe_pipeline.cluster.units import Board, Unit, stat_of
@@ -147,6 +147,26 @@ def finetune_folds(
         found[unit.key] = FoldOutcome(item.dataset, item.fold, files[unit.key][0].parent, text, record.status != "done")
     board.close(keep_done=True)
     return [found[unit.key] for unit in units]
+
+
+def finetune_folds_on(
+    chosen: EngineOptions,
+    place: Workspace,
+    folds: Sequence[tuple[str, int]],
+    options: FinetuneOptions,
+    progress: Progress,
+    *,
+    whole: bool,
+) -> list[FoldOutcome]:
+    """As `finetune_folds`, on the engine that is chosen.
+
+    Raises:
+        PipelineError: if the engine is not there.
+    """
+    there, engine = Workspace(place.root.resolve()), open_engine(chosen)
+    apart = not chosen.is_local or chosen.jobs > 1
+    resources = engine_file(place)
+    return finetune_folds(there, folds, options, engine, resources, progress, whole=whole, encode_apart=apart)
 
 
 def folds_of(place: Workspace, dataset: str, wanted: str) -> list[int]:

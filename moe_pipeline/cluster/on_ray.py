@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from moe_pipeline.cluster.worker import Job, carry_out
 from moe_pipeline.errors import PipelineError
 
 _WAITING = 512
-"""Tasks that Ray knows of at a time: enough for a cluster to see that it should grow, few enough to ask about."""
+"""Tasks that Ray knows of at least: enough for a cluster to see that it should grow, few enough to ask about."""
+_ROOM_SECONDS = 10.0  # for which the size of a cluster is not asked for again
 _STORE_BYTES = 100 << 20  # units go through files, so that the least is enough
 
 
@@ -42,20 +44,36 @@ class RayEngine:
         """
         with _connected(self.address, job.resources):
             task = ray.remote(carry_out).options(**_options(job.resources))
-            shared = ray.put(job)
-            upcoming = iter(units)
-            running = {task.remote(shared, unit): unit for unit in islice(upcoming, _WAITING)}
-            while running:
+            shared, upcoming, room = ray.put(job), iter(units), _Room(job.resources)
+            running: dict[Any, Unit[Any]] = {}
+            while True:
+                free = max(0, room.tasks() - len(running))
+                running |= {task.remote(shared, unit): unit for unit in islice(upcoming, free)}
+                if not running:
+                    return
                 refs = list(running)
                 first, _ = ray.wait(refs, num_returns=1)
-                ended = set(first) | set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
-                for ref in ended:
+                for ref in set(first) | set(ray.wait(refs, num_returns=len(refs), timeout=0)[0]):
                     yield _outcome(ref, running.pop(ref))
-                running |= {task.remote(shared, unit): unit for unit in islice(upcoming, len(ended))}
 
     def told(self) -> str:
         """As of `Engine`."""
         return f"Ray at {self.address}" if self.address else "Ray, started here"
+
+
+class _Room:
+    """How many tasks Ray is told of at a time: twice as many as run at once, so that no worker waits."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._cpus = resources.cpus
+        self._asked, self._tasks = -_ROOM_SECONDS, _WAITING
+
+    def tasks(self) -> int:
+        """As the cluster is now; it may have grown."""
+        if time.monotonic() - self._asked >= _ROOM_SECONDS:
+            self._asked = time.monotonic()
+            self._tasks = max(_WAITING, 2 * int(ray.cluster_resources().get("CPU", 0) / self._cpus))
+        return self._tasks
 
 
 def _options(resources: Resources) -> dict[str, Any]:

@@ -47,12 +47,14 @@ class ConvertOnEngine:
     engine: Engine
     resources: Resources
     source: Path
+    units: Path
+    """Folder for what workers say: none of the dataset, whose files are counted."""
 
     def __call__(
         self, described: SourceDataset, state: ConversionState, progress: Progress, stage: str
     ) -> list[ConversionRow]:
         """What has become of each case."""
-        board = Board(state.own.folder.resolve() / "units")
+        board = Board(self.units / f"{state.own.folder.name}.{sha256_json(str(state.own.folder.resolve()))[:8]}")
         board.take_notes(state.take)
         rows = {case.case_id: row_if_present(case, described, state) for case in described.cases}
         common = replace(described, cases=(), faults={}, left_out={}, notes=(), refusals=())

@@ -3,7 +3,7 @@
 What each needs is imported when it is called.
 """
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, get_args, overload
 
 from moe_pipeline.arguments import (
     AnyPath,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_pipeline.cluster.engines import EngineName
+    from moe_pipeline.cluster.finetuning import FoldOutcome
     from moe_pipeline.planning.plan_dataset import PlannedFiles
     from moe_pipeline.records.experts import ExpertCard
     from moe_pipeline.records.foundation import FoundationCard
@@ -36,6 +37,23 @@ if TYPE_CHECKING:
     from moe_pipeline.training.expert.session import FinetuneOptions
 
 ROOT = "moe_workspace"
+
+
+class FinetuneKeywords(TypedDict, total=False):
+    """Those of `finetune` that say how."""
+
+    epochs: int | None
+    max_minutes: float | None
+    patience: int | None
+    learning_rate: float | None
+    rehearsal: float
+    trainable: Literal["decoder", "all"]
+    click_proposer: bool
+    device: str
+    devices: int
+    precision: Literal["auto", "fp32", "bf16"]
+    continued: bool
+    overwrite: bool
 
 
 def plan(
@@ -90,10 +108,35 @@ def plan(
     )
 
 
+@overload
 def finetune(
     dataset: AnyPath | int,
     *,
     fold: int = 0,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+    **options: "Unpack[FinetuneKeywords]",
+) -> "ExpertCard | FoundationCard": ...
+
+
+@overload
+def finetune(
+    dataset: "list[AnyPath | int] | tuple[AnyPath | int, ...]",
+    *,
+    fold: int | Literal["all"] = 0,
+    jobs: int = 1,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
+    workspace: AnyPath = ROOT,
+    progress: Progress = silent,
+    **options: "Unpack[FinetuneKeywords]",
+) -> "list[FoldOutcome]": ...
+
+
+def finetune(
+    dataset: "AnyPath | int | list[AnyPath | int] | tuple[AnyPath | int, ...]",
+    *,
+    fold: int | Literal["all"] = 0,
     epochs: int | None = None,
     max_minutes: float | None = None,
     patience: int | None = None,
@@ -106,14 +149,19 @@ def finetune(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     continued: bool = False,
     overwrite: bool = False,
+    jobs: int = 1,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
     workspace: AnyPath = ROOT,
     progress: Progress = silent,
-) -> "ExpertCard | FoundationCard":
+) -> "ExpertCard | FoundationCard | list[FoldOutcome]":
     """Train one expert on a planned dataset, or to compare the whole network: `moe finetune`.
 
+    Of a list of datasets, be it of one, each fold is trained on its own, and one that fails is told with its reason.
+
     Args:
-        dataset: number, name, or the path of an nnU-Net raw folder.
-        fold: held out for validation.
+        dataset: number, name, or the path of an nnU-Net raw folder; or a list of them.
+        fold: held out for validation; of a list also `all`, each in turn.
         epochs: instead of the plan's.
         max_minutes: training stops after this time.
         patience: training stops after so many epochs without progress.
@@ -127,20 +175,26 @@ def finetune(
         precision: of the forward pass; auto is bf16 where the device is faster with it.
         continued: take in cases that were added since, and go on from the expert's weights: `--continue`.
         overwrite: start anew instead of going on with an earlier training.
+        jobs: folds at once, of a list.
+        engine: where folds are trained, of a list: local, slurm or ray.
+        ray_address: of a Ray cluster; one is started if not given.
         workspace: folder that holds everything moe writes.
         progress: told after each case and step.
 
     Returns:
-        The card of the expert, or of the network that was finetuned as a whole.
+        The card of the expert, or of the network that was finetuned as a whole; of a list, what has become of each
+        fold.
 
     Raises:
         PipelineError: if an argument is not what it should be, or as `training.expert.finetune`.
     """
+    from moe_pipeline.cluster.engines import EngineOptions, as_engine
+    from moe_pipeline.cluster.finetuning import finetune_folds_on, folds_of
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
 
     options = finetune_options(
-        fold=fold,
+        fold=0 if fold == "all" else fold,
         epochs=epochs,
         max_minutes=max_minutes,
         patience=patience,
@@ -154,8 +208,16 @@ def finetune(
         overwrite=overwrite,
     )
     place = workspace_of(workspace)
-    work = train if as_choice("trainable", trainable, ("decoder", "all")) == "decoder" else finetune_whole
-    return work(place, place.raw_folder(as_dataset("dataset", dataset)), options, progress)
+    chosen = EngineOptions(engine=as_engine(engine), ray_address=ray_address, jobs=as_least("jobs", jobs, 1))
+    whole = as_choice("trainable", trainable, ("decoder", "all")) == "all"
+    if isinstance(dataset, list | tuple):
+        names = dict.fromkeys(place.raw_folder(one).name for one in as_datasets("dataset", dataset))
+        folds = [(name, number) for name in names for number in folds_of(place, name, str(fold))]
+        return finetune_folds_on(chosen, place, folds, options, progress, whole=whole)
+    if fold == "all" or jobs != 1 or not chosen.is_local:
+        raise PipelineError("fold='all', jobs and engine are for a list of datasets; give [dataset]")
+    folder = place.raw_folder(as_dataset("dataset", dataset))
+    return (finetune_whole if whole else train)(place, folder, options, progress)
 
 
 def finetune_options(

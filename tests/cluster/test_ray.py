@@ -17,7 +17,9 @@ from tests.cluster.works import attempts, doubled
 if find_spec("ray") is None:
     pytest.skip("ray is not installed: pip install 'moe-pipeline[ray]'", allow_module_level=True)
 
+from moe_pipeline.cluster import on_ray
 from moe_pipeline.cluster.on_ray import RayEngine
+from moe_pipeline.cluster.records import Resources
 
 NUMBERS = range(24)  # the odd ones are bad
 COMMAND = """
@@ -84,3 +86,13 @@ def test_whatever_dies_nothing_is_lost_and_nothing_is_tried_twice(cluster: Any, 
     assert len(before) < len(NUMBERS)  # killed in the middle
     assert sum(attempts(tmp_path).values()) <= len(NUMBERS) + 3  # those at which node, worker and command were lost
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_large_cluster_is_told_of_enough_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"CPU": 0.0}
+    monkeypatch.setattr("ray.cluster_resources", lambda: size)
+    monkeypatch.setattr(on_ray, "_ROOM_SECONDS", 0.0)
+    room = on_ray._Room(Resources(cpus=4))
+    assert room.tasks() == 512  # none yet: enough to see that it should grow
+    size["CPU"] = 8000.0
+    assert room.tasks() == 4000

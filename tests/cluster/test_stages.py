@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import moe_pipeline
 from dataset_conversion.convert import convert
 from moe_pipeline.cluster import finetuning
 from moe_pipeline.cluster.comparing import ScoresOnEngine
@@ -20,11 +21,14 @@ from moe_pipeline.commands.convert import ConvertOnEngine
 from moe_pipeline.embeddings.cache import build_cache
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.evaluation.forgetting.compare import MatrixOptions, forgetting_report
+from moe_pipeline.model.sam.foundation import SamFoundation
 from moe_pipeline.planning.plan_dataset import plan_dataset
 from moe_pipeline.progress import silent
 from moe_pipeline.training.expert.finetune import FinetuneOptions
 from moe_pipeline.weights.tensors import load_tensors
 from moe_pipeline.workspace import Workspace
+from tests.phantoms.foundations import save_tiny
+from tests.phantoms.workspaces import PLANNED_VIEW
 
 SMALL = {"crops_per_case": 1, "copies_per_case": 2, "steps_per_epoch": 2, "batch_size": 2}
 
@@ -77,7 +81,7 @@ def test_a_plan(tmp_path: Path, here: Engine, make_phantom_dataset: Callable[...
 def test_a_conversion(tmp_path: Path, here: Engine, make_phantom_dataset: Callable[..., Path]) -> None:
     source = make_phantom_dataset(tmp_path / "Task04_One")
     (source / "labelsTr" / "p001.nii.gz").write_text("spoilt")
-    run = ConvertOnEngine(here, Resources(), source)
+    run = ConvertOnEngine(here, Resources(), source, tmp_path / "units")
     alone = convert(source, tmp_path / "alone" / "Dataset004_One")
     there = convert(source, tmp_path / "there" / "Dataset004_One", run=run)
     assert there.rows == alone.rows
@@ -85,6 +89,9 @@ def test_a_conversion(tmp_path: Path, here: Engine, make_phantom_dataset: Callab
     for name, content in files(tmp_path / "alone").items():
         if "conversion" not in name and "cases" not in name:
             assert files(tmp_path / "there")[name] == content, name
+    assert {path.relative_to(tmp_path / "there") for path in (tmp_path / "there").rglob("*")} == {
+        path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*")
+    }
     again = convert(source, tmp_path / "there" / "Dataset004_One", run=run)
     assert [row.status for row in again.rows] == ["present", "failed", "present"]
 
@@ -145,6 +152,31 @@ def test_a_fold_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeypa
 
 def _unit(_: Workspace, dataset: str, fold: int, *__: Any, **___: Any) -> Unit[FoldItem]:
     return Unit(dataset, FoldItem(dataset, fold), "")
+
+
+def test_the_functions_of_python_go_where_they_are_told(
+    tmp_path: Path,
+    here: Engine,
+    make_phantom_dataset: Callable[..., Path],
+    small_foundation: SamFoundation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting(here)
+    for module in ("engines", "finetuning"):
+        monkeypatch.setattr(f"moe_pipeline.cluster.{module}.open_engine", lambda _: counting)
+    source, place = make_phantom_dataset(tmp_path / "Task01_One", 4), Workspace(tmp_path / "ws")
+    save_tiny(small_foundation, place.weights, PLANNED_VIEW)
+    on: Any = {"engine": "slurm", "workspace": place.root}
+    assert len(moe_pipeline.convert(source, **on).rows) == 4
+    made = moe_pipeline.plan(1, foundation="tiny", **on).plan
+    made.model_copy(update=SMALL).save(place.plan(made.dataset))
+    (fold,) = moe_pipeline.finetune([1], epochs=1, click_proposer=False, **on)
+    assert (fold.dataset, fold.fold, fold.failed) == (made.dataset, 0, False)
+    assert (fold.folder / "expert.safetensors").is_file()
+    cases = [f"p{number:03d}" for number in range(4)]
+    assert counting.names == [*cases, *cases, *counting.names[8:12], f"{made.dataset}.fold_0"]
+    with pytest.raises(PipelineError, match=r"are for a list of datasets; give \[dataset\]"):
+        moe_pipeline.finetune(1, **on)
 
 
 def test_a_matrix(place: Workspace, tmp_path: Path, here: Engine) -> None:
