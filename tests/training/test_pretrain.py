@@ -71,8 +71,9 @@ def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set
 
 
 def test_the_card_names_the_command_with_every_option_that_has_a_value() -> None:
-    assert _command(PretrainOptions(max_minutes=5, steps=9, frozen_encoder=True, start="nano")) == (
+    options = PretrainOptions(max_minutes=5, steps=9, frozen_encoder=True, start="nano", label_maps=Path("/here/maps"))
+    assert _command(options) == (
         "moe pretrain --preset nano --name nano --max-minutes 5 --steps 9 --learning-rate 0.0008 --precision bf16 "
-        "--seed 0 --device cpu --start nano --frozen-encoder"
+        "--seed 0 --device cpu --start nano --frozen-encoder --label-maps maps --painters 1"
     )
-    assert _command(PretrainOptions()).endswith("--seed 0 --device cpu")
+    assert _command(PretrainOptions()).endswith("--seed 0 --device cpu --painters 1")
