@@ -200,6 +200,7 @@ def pretrain(
     label_maps: Annotated[
         Path | None, typer.Option(help="Folder with label maps to paint most volumes on.", exists=True, file_okay=False)
     ] = None,
+    volumes: Annotated[int | None, typer.Option(help="Volumes per step; else 3.", min=1)] = None,
     painters: Annotated[int, typer.Option(help="Processes that paint; 0: paint on the device.", min=0)] = 1,
     device: Device = "cpu",
     overwrite: Overwrite = False,
@@ -222,6 +223,7 @@ def pretrain(
         start=start,
         frozen_encoder=frozen_encoder,
         label_maps=label_maps,
+        volumes=volumes,
         painters=painters,
     )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run

@@ -27,6 +27,10 @@ class Painting:
     upright: tuple[bool, ...]
     """Of each volume, whether it may only be mirrored across."""
 
+    def to(self, device: torch.device) -> "Painting":
+        """The same on a device."""
+        return Painting(SyntheticBatch(self.batch.image.to(device), self.batch.target.to(device)), self.upright)
+
 
 @dataclass(frozen=True, slots=True)
 class PainterSettings:
@@ -113,8 +117,7 @@ class PaintingProcesses:
         for one in wanted:
             if one not in self._asked:
                 self._asked[one] = self._pool.submit(_paint, one)
-        image, target, upright = self._asked.pop(number).result()
-        return Painting(SyntheticBatch(torch.from_numpy(image), torch.from_numpy(target)), upright)
+        return _unpacked(self._asked.pop(number).result())
 
     def close(self) -> None:
         """End the processes."""
@@ -123,8 +126,11 @@ class PaintingProcesses:
         self._open.close()
 
 
-_Sent: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_], tuple[bool, ...]]
-"""A painting on its way between processes: torch would share memory for its tensors, of which there may be little."""
+_Sent: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8], tuple[bool, ...]]
+"""A painting on its way between processes, with the bits of its targets along the last axis.
+
+torch would share memory for its tensors, of which a container may have little.
+"""
 _mine: list[OwnPainter] = []  # of a painting process
 
 
@@ -135,7 +141,13 @@ def _begin(settings: PainterSettings) -> None:
 
 def _paint(number: int) -> _Sent:
     painting = _mine[-1].paint(number)
-    return painting.batch.image.numpy(), painting.batch.target.numpy(), painting.upright
+    return painting.batch.image.numpy(), np.packbits(painting.batch.target.numpy(), axis=-1), painting.upright
+
+
+def _unpacked(sent: _Sent) -> Painting:
+    image, bits, upright = sent
+    target = np.unpackbits(bits, axis=-1, count=image.shape[-1]).view(np.bool_)
+    return Painting(SyntheticBatch(torch.from_numpy(image), torch.from_numpy(target)), upright)
 
 
 def open_painter(settings: PainterSettings, processes: int, device: torch.device) -> Painter:

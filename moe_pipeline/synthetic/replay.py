@@ -59,7 +59,7 @@ class Replay:
         s = self.settings
         newest = step // s.shows
         numbers = range(max(0, newest - _POOL + 1), newest + 1)
-        self._pool = {number: self._pool.get(number) or self._painter.paint(number) for number in numbers}
+        self._pool = {number: self._pool.get(number) or self._painted(number) for number in numbers}
         generator = torch.Generator().manual_seed(s.seed * 1_000_003 + step)
         drawn = torch.randperm(len(numbers) * s.volumes, generator=generator)[: s.volumes].tolist()
         images, targets = [], []
@@ -73,12 +73,15 @@ class Replay:
             if largest:
                 some = target.flatten(1).sum(1).argsort(descending=True)[: s.targets].cpu()
             images.append(_turned(image, turn))
-            targets.append(_turned(target[some.to(target.device)], turn))
-        return SyntheticBatch(torch.stack(images).to(self.device), torch.stack(targets).to(self.device))
+            targets.append(_turned(target[some.to(self.device)], turn))
+        return SyntheticBatch(torch.stack(images), torch.stack(targets))
 
     def close(self) -> None:
         """Let the painter go."""
         self._painter.close()
+
+    def _painted(self, number: int) -> Painting:
+        return self._painter.paint(number).to(self.device)
 
 
 def _mirrored_across(turn: Turn) -> Turn:

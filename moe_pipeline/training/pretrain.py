@@ -231,11 +231,15 @@ class PretrainOptions:
     """Train all but the image encoder, several times as many steps in the same time; needs `start`."""
     label_maps: Path | None = None
     """Folder with label maps to paint most volumes on."""
+    volumes: int | None = None
+    """Volumes per step; if None 3, which suits a CPU, or 2 with `frozen_encoder`."""
     painters: int = 1
     """Processes that paint, each with one thread; 0 paints on `device`, between the steps."""
 
     def __post_init__(self) -> None:
-        check_positive(max_minutes=self.max_minutes, steps=self.steps, learning_rate=self.learning_rate)
+        check_positive(
+            max_minutes=self.max_minutes, steps=self.steps, learning_rate=self.learning_rate, volumes=self.volumes
+        )
         if self.painters < 0:
             raise PipelineError(f"--painters must be 0 or more, got {self.painters}")
         if self.frozen_encoder and self.start is None:
@@ -269,6 +273,8 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         if options.frozen_encoder:
             settings = replace(settings, volumes=2, shows=_SHOWS_OF_SEQUENCES)
         settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
+    if options.volumes is not None:
+        settings = replace(settings, volumes=options.volumes)
     if options.label_maps is not None:
         settings = replace(settings, label_maps=fingerprint(options.label_maps), validation_volumes=12)
     loop = LoopSettings(

@@ -180,7 +180,8 @@ def _cut(array: NDArray[np.uint8 | np.uint16], margin: int) -> tuple[NDArray[np.
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         filled = np.flatnonzero(array.any(axis=others))
-        low = max(0, int(filled.min(initial=0)) - margin)
-        box.append(slice(low, int(filled.max(initial=0)) + 1 + margin))
+        low, high = (int(filled[0]), int(filled[-1])) if len(filled) else (0, 0)
+        low = max(0, low - margin)
+        box.append(slice(low, high + 1 + margin))
         first.append(low)
     return np.ascontiguousarray(array[tuple(box)]), first
