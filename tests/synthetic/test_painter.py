@@ -1,20 +1,18 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from moe_pipeline.synthetic.painter import OwnPainter, PainterSettings, Painting, PaintingProcesses, held_out_volumes
 from moe_pipeline.synthetic.replay import Replay, ReplaySettings
-from tests.synthetic.anatomy.conftest import write_heads
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> PainterSettings:
-    folder = tmp_path_factory.mktemp("label_maps")
-    write_heads(folder)
-    return PainterSettings(seed=2, volumes=3, size=32, targets=2, label_maps=folder)
+def settings(label_maps: Path) -> PainterSettings:
+    return PainterSettings(seed=2, volumes=3, size=32, targets=2, label_maps=label_maps)
 
 
 def equal(left: Painting, right: Painting) -> bool:

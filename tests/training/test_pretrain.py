@@ -10,12 +10,16 @@ from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.training.engine.loop import LoopSettings
 from moe_pipeline.training.pretrain import (
     DecoderPretrainTask,
+    PaintingSources,
     PretrainOptions,
     PretrainSettings,
     PretrainTask,
     _command,
+    _credits,
+    _licence,
     pretrain,
 )
+from tests.phantoms.label_maps import write_heads
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(
@@ -49,11 +53,22 @@ def moved(before: dict[str, Tensor], foundation: SamFoundation) -> set[str]:
     return {name for name, tensor in foundation.named_parameters() if not torch.equal(tensor, before[name])}
 
 
-@pytest.mark.parametrize("kind", [PretrainTask, DecoderPretrainTask])
+@pytest.fixture(scope="module")
+def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("label_maps")
+    write_heads(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "on_maps"), [(PretrainTask, True), (DecoderPretrainTask, False)])
 def test_a_resumed_pretraining_ends_with_the_same_weights(
-    kind: type[PretrainTask], whole_and_in_parts: Callable[..., tuple[dict[str, Tensor], ...]]
+    kind: type[PretrainTask],
+    on_maps: bool,
+    label_maps: Path,
+    whole_and_in_parts: Callable[..., tuple[dict[str, Tensor], ...]],
 ) -> None:
-    expected, resumed = whole_and_in_parts(lambda: kind(like_nano(), SETTINGS, CPU), LOOP, 2)
+    sources = PaintingSources(label_maps if on_maps else None)
+    expected, resumed = whole_and_in_parts(lambda: kind(like_nano(), SETTINGS, CPU, sources), LOOP, 2)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.items())
 
 
@@ -70,7 +85,28 @@ def test_a_frozen_encoder_stays_bit_for_bit(kind: type[PretrainTask], parts: set
     assert {"dice_1", "dice_2", "iou_r"} <= set(result.rows[-1])
 
 
-def test_the_card_names_the_command_with_every_option_that_has_a_value() -> None:
+def test_validation_is_the_mean_over_drawn_volumes_and_held_out_label_maps(label_maps: Path) -> None:
+    foundation = like_nano()
+    of_both = PretrainTask(foundation, SETTINGS, CPU, PaintingSources(label_maps)).validate()
+    of_drawn = PretrainTask(foundation, SETTINGS, CPU).validate()
+    assert of_both["drawn_1"] == of_drawn["dice_1"]
+    for click in (1, 2):
+        mean = (of_both[f"drawn_{click}"] + of_both[f"anatomy_{click}"]) / 2
+        assert of_both[f"dice_{click}"] == pytest.approx(mean)
+    assert of_both["score"] == pytest.approx((of_both["dice_1"] + of_both["dice_2"]) / 2)
+    assert "drawn_1" not in of_drawn
+
+
+def test_the_card_names_whose_label_maps_it_learnt_from(label_maps: Path) -> None:
+    assert _credits(label_maps) == [
+        {"title": "boxes", "licence": "CC0-1.0"},
+        {"title": "cubes", "licence": "MIT"},
+    ]
+    assert _licence(label_maps) == "Apache-2.0; learnt from label maps under CC0-1.0, MIT"
+    assert _licence(None) == "Apache-2.0"
+
+
+def test_the_card_names_the_command_the_command_with_every_option_that_has_a_value() -> None:
     options = PretrainOptions(max_minutes=5, steps=9, frozen_encoder=True, start="nano", label_maps=Path("/here/maps"))
     assert _command(options) == (
         "moe pretrain --preset nano --name nano --max-minutes 5 --steps 9 --learning-rate 0.0008 --precision bf16 "

@@ -1,7 +1,8 @@
+"""Small label maps to paint on."""
+
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_label_map
@@ -59,10 +60,3 @@ def write_heads(folder: Path) -> None:
         source.save(folder / name / "label_maps.json")
         for number in range(count):
             write_label_map(volume, folder / name / f"{number:02}.nii.gz", volume.geometry)
-
-
-@pytest.fixture(scope="session")
-def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("label_maps")
-    write_heads(folder)
-    return folder
