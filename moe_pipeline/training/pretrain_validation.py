@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.model.sam.foundation import SamFoundation
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.synthetic import SyntheticBatch, make_batch
 from moe_pipeline.synthetic.painter import held_out_volumes
 from moe_pipeline.training.interactive.simulated_clicks import click_sequence, full_size
@@ -31,7 +31,7 @@ class ValidationVolumes:
     """Folder of a second set's label maps."""
     _sets: dict[str, list[SyntheticBatch]] = field(default_factory=dict)
 
-    def score(self, foundation: SamFoundation) -> dict[str, float]:
+    def score(self, foundation: Foundation) -> dict[str, float]:
         """Mean Dice after each click, over the sets; "score" is the mean of first and last.
 
         With label maps also first and last of each set, drawn and anatomy. "iou_r" is the correlation of the IoU head's
@@ -60,7 +60,7 @@ class ValidationVolumes:
         return {"drawn": drawn, "anatomy": held_out} if held_out else {"drawn": drawn}
 
     def _means(
-        self, foundation: SamFoundation, batches: list[SyntheticBatch], pairs: list[tuple[float, float]]
+        self, foundation: Foundation, batches: list[SyntheticBatch], pairs: list[tuple[float, float]]
     ) -> list[float]:
         """Mean Dice after each click; estimate and truth of each answer go to `pairs`."""
         scores: list[list[float]] = [[] for _ in range(self.clicks)]

@@ -7,7 +7,7 @@ import numpy as np
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.io.files import write_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.label_maps import LabelMapSource, LesionHost
+from moe_pipeline.synthetic.anatomy.source import LabelMapSource, LesionHost
 
 HEADS, LESIONS = 11, 3
 LEFT, RIGHT, FRONT, FOLDED = 3, 42, 700, 12  # numbers in the files

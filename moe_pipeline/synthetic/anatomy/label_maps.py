@@ -13,8 +13,8 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.imaging.io.files import list_label_maps, read_label_map
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.records.label_maps import LabelMapSource, LesionHost
 from moe_pipeline.synthetic import labels
+from moe_pipeline.synthetic.anatomy.source import LabelMapSource, LesionHost
 
 SOURCE_FILE = "label_maps.json"
 _HELD_OUT_EVERY = 10
@@ -23,7 +23,7 @@ _MARGIN = 8  # voxels around what a map shows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LabelMap:
+class StructureMap:
     """One patient, R, A and S along the axes."""
 
     name: str
@@ -65,12 +65,12 @@ class Lesion:
 class Atlas:
     """What is painted on."""
 
-    sources: tuple[tuple[LabelMap, ...], ...]
+    sources: tuple[tuple[StructureMap, ...], ...]
     """Label maps, folder by folder; none is empty."""
     lesions: tuple[Lesion, ...]
     """For whichever maps have their host's tissues."""
 
-    def lesions_for(self, label_map: LabelMap) -> tuple[Lesion, ...]:
+    def lesions_for(self, label_map: StructureMap) -> tuple[Lesion, ...]:
         """Those whose host this map has."""
         return tuple(lesion for lesion in self.lesions if set(lesion.host.tissues) <= set(label_map.source.tissues))
 
@@ -127,7 +127,7 @@ def _part(files: list[tuple[str, Path]], held_out: bool) -> list[tuple[str, Path
     return [file for at, file in enumerate(files, start=1) if (at % _HELD_OUT_EVERY == 0) == held_out]
 
 
-def _label_map(name: str, source: LabelMapSource, volume: Volume) -> LabelMap:
+def _label_map(name: str, source: LabelMapSource, volume: Volume) -> StructureMap:
     array, _ = _cut(volume.array, _MARGIN)
     numbers = [int(number) for number in np.unique(array) if number]
     if not 1 <= len(numbers) <= len(labels.STRUCTURES):
@@ -136,7 +136,7 @@ def _label_map(name: str, source: LabelMapSource, volume: Volume) -> LabelMap:
     table[numbers] = np.arange(1, len(numbers) + 1)
     voxels = table[array]
     places = _places(voxels, len(numbers))
-    return LabelMap(
+    return StructureMap(
         name=name,
         source=source,
         voxels=torch.from_numpy(voxels),

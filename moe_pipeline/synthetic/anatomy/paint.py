@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.synthetic import labels
-from moe_pipeline.synthetic.anatomy.label_maps import Atlas, LabelMap
+from moe_pipeline.synthetic.anatomy.label_maps import Atlas, StructureMap
 from moe_pipeline.synthetic.anatomy.parts import choices_of, cut_some
 from moe_pipeline.synthetic.anatomy.pose import draw_pose, look_up, paint_lesion, places_in_map, voxel_of_lesion
 from moe_pipeline.synthetic.anatomy.tissues import draw_look
@@ -54,7 +54,7 @@ def paint_anatomy(
     return SyntheticBatch(image[:, None], cut_some(random, chosen[0])[None])
 
 
-def _draw_map(random: np.random.Generator, atlas: Atlas) -> LabelMap:
+def _draw_map(random: np.random.Generator, atlas: Atlas) -> StructureMap:
     """Sources with more maps more often, but less than in proportion."""
     shares = np.sqrt([len(maps) for maps in atlas.sources])
     maps = atlas.sources[int(random.choice(len(shares), p=shares / shares.sum()))]
@@ -62,7 +62,7 @@ def _draw_map(random: np.random.Generator, atlas: Atlas) -> LabelMap:
 
 
 def _lay_out(
-    random: np.random.Generator, label_map: LabelMap, atlas: Atlas, draws: Draws, frame: FieldOfView
+    random: np.random.Generator, label_map: StructureMap, atlas: Atlas, draws: Draws, frame: FieldOfView
 ) -> Tensor:
     """Structures, perhaps a lesion, and what is between them: (1, S, S, S) uint8 labels."""
     lesions = atlas.lesions_for(label_map)
@@ -104,7 +104,7 @@ def _with_objects(
     return torch.where(shown.to(painted.device)[with_objects.long()], with_objects, painted), around
 
 
-def _looks(random: np.random.Generator, draws: Draws, label_map: LabelMap, around: Tensor) -> tuple[Tensor, Tensor]:
+def _looks(random: np.random.Generator, draws: Draws, label_map: StructureMap, around: Tensor) -> tuple[Tensor, Tensor]:
     """Mean intensity of each label and the label whose texture it has, (1, N_LABELS) each."""
     look = draw_look(random, label_map)
     numbers = draws.section("table")

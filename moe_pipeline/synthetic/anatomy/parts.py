@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moe_pipeline.synthetic import labels
-from moe_pipeline.synthetic.anatomy.label_maps import LabelMap
+from moe_pipeline.synthetic.anatomy.label_maps import StructureMap
 from moe_pipeline.synthetic.targets import SMALLEST, TargetChoices, object_candidates
 
 _FOLDED, _SOLID, _TISSUE, _PAIR, _ORGAN, _EVERYTHING, _LESION = 0.15, 1.0, 0.15, 0.15, 0.15, 0.1, 4.0  # weights
@@ -16,7 +16,7 @@ _AWRY = 0.15  # standard deviation of the normal's components
 _KEPT = (0.3, 0.7)  # of the object
 
 
-def choices_of(label_map: LabelMap) -> TargetChoices:
+def choices_of(label_map: StructureMap) -> TargetChoices:
     """All that may be chosen in a volume painted on this map."""
     structures = list(range(1, len(label_map.numbers) + 1))
     place = dict(zip(label_map.numbers, structures, strict=True))

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moe_pipeline.records.label_maps import LesionHost
 from moe_pipeline.synthetic import labels
-from moe_pipeline.synthetic.anatomy.label_maps import LabelMap, Lesion
+from moe_pipeline.synthetic.anatomy.label_maps import Lesion, StructureMap
+from moe_pipeline.synthetic.anatomy.source import LesionHost
 from moe_pipeline.synthetic.frame import FieldOfView
 
 _SPACINGS_MM = (0.6, 3.0)
@@ -29,7 +29,7 @@ class Pose:
     """(3,): the voxel in the middle of the field of view."""
 
 
-def draw_pose(random: np.random.Generator, size: int, label_map: LabelMap, near: NDArray[np.float64]) -> Pose:
+def draw_pose(random: np.random.Generator, size: int, label_map: StructureMap, near: NDArray[np.float64]) -> Pose:
     """Tilt a little, mirror half of them across, and look near a voxel.
 
     Args:
@@ -67,7 +67,7 @@ def look_up(grid: Tensor, places: Tensor) -> Tensor:
 
 
 @cache
-def host_box(host: LesionHost, label_map: LabelMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def host_box(host: LesionHost, label_map: StructureMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest voxel (3,) of the tissues that lesions lie in."""
     members = torch.zeros(labels.N_LABELS, dtype=torch.bool)
     members[_members(host, label_map)] = True
@@ -76,7 +76,7 @@ def host_box(host: LesionHost, label_map: LabelMap) -> tuple[NDArray[np.float64]
     return np.array([side[0] for side in sides], float), np.array([side[-1] for side in sides], float)
 
 
-def paint_lesion(painted: Tensor, places: Tensor, lesion: Lesion, label_map: LabelMap) -> Tensor:
+def paint_lesion(painted: Tensor, places: Tensor, lesion: Lesion, label_map: StructureMap) -> Tensor:
     """Paint a lesion over its host: (S, S, S) uint8 labels, and (3, S**3) places in the map, to (S, S, S)."""
     box = host_box(lesion.host, label_map)
     low, high = (torch.tensor(corner, dtype=places.dtype, device=places.device) for corner in box)
@@ -88,7 +88,7 @@ def paint_lesion(painted: Tensor, places: Tensor, lesion: Lesion, label_map: Lab
     return torch.where(inside & allowed[painted.long()], torch.full_like(painted, labels.LESION), painted)
 
 
-def voxel_of_lesion(random: np.random.Generator, lesion: Lesion, label_map: LabelMap) -> NDArray[np.float64]:
+def voxel_of_lesion(random: np.random.Generator, lesion: Lesion, label_map: StructureMap) -> NDArray[np.float64]:
     """Some voxel (3,) of the map that a lesion covers."""
     voxels = lesion.mask.nonzero().numpy()
     share = np.array(lesion.low) + voxels[random.integers(len(voxels))] * np.array(lesion.step)
@@ -97,7 +97,7 @@ def voxel_of_lesion(random: np.random.Generator, lesion: Lesion, label_map: Labe
     return voxel
 
 
-def _members(host: LesionHost, label_map: LabelMap) -> list[int]:
+def _members(host: LesionHost, label_map: StructureMap) -> list[int]:
     return [structure for tissue in host.tissues for structure in label_map.structures(tissue)]
 
 

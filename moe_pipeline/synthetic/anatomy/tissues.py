@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe_pipeline.synthetic import labels
-from moe_pipeline.synthetic.anatomy.label_maps import LabelMap
+from moe_pipeline.synthetic.anatomy.label_maps import StructureMap
 
 _BY_TISSUE, _AS_IN_AN_IMAGE = 0.75, 0.4  # of all volumes; of those, with a contrast that the source names
 _ALIKE_PAIR = 0.9
@@ -24,7 +24,7 @@ class Look:
     """(N_LABELS,): label whose texture each label has."""
 
 
-def draw_look(random: np.random.Generator, label_map: LabelMap) -> Look:
+def draw_look(random: np.random.Generator, label_map: StructureMap) -> Look:
     """Structures of one tissue alike, left and right too, in a part of the volumes each on its own.
 
     Args:
@@ -48,7 +48,7 @@ def draw_look(random: np.random.Generator, label_map: LabelMap) -> Look:
     return Look(means, textured_as)
 
 
-def _tissue_means(random: np.random.Generator, label_map: LabelMap) -> dict[str, float]:
+def _tissue_means(random: np.random.Generator, label_map: StructureMap) -> dict[str, float]:
     """Any brightness, often near that of another tissue; or as in some kind of image, a little off."""
     source, low_high = label_map.source, _BRIGHTNESS
     means = {tissue: random.uniform(*low_high) for tissue in source.tissues}
@@ -62,7 +62,7 @@ def _tissue_means(random: np.random.Generator, label_map: LabelMap) -> dict[str,
 
 
 def _same_on_both_sides(
-    random: np.random.Generator, label_map: LabelMap, means: NDArray[np.float64], textured_as: NDArray[np.int64]
+    random: np.random.Generator, label_map: StructureMap, means: NDArray[np.float64], textured_as: NDArray[np.int64]
 ) -> None:
     """Write the mean of one side, drawn here if there is none yet, over that of the other."""
     place = {number: at for at, number in enumerate(label_map.numbers, start=1)}

@@ -6,8 +6,8 @@ import torch
 
 from moe_pipeline.errors import PipelineError, RecordError
 from moe_pipeline.imaging.io.files import write_label_map
-from moe_pipeline.records.label_maps import LabelMapSource
 from moe_pipeline.synthetic.anatomy.label_maps import find_sources, fingerprint, read_atlas
+from moe_pipeline.synthetic.anatomy.source import LabelMapSource
 from tests.phantoms.label_maps import FOLDED, FRONT, HEADS, LEFT, LESIONS, RIGHT, SPACING, head
 
 ROOT = Path(__file__).parents[3]
