@@ -1,8 +1,10 @@
 """Who paints the volumes that a run is shown: drawn scenes, and a share of real label maps."""
 
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.parallel import process_pool
 from moe_pipeline.synthetic.anatomy.label_maps import Atlas, read_atlas
 from moe_pipeline.synthetic.anatomy.paint import paint_anatomy
@@ -110,14 +113,22 @@ class PaintingProcesses:
         self._asked: dict[int, Future[_Sent]] = {}
 
     def paint(self, number: int) -> Painting:
-        """See `Painter`; those that follow are asked for, too."""
+        """See `Painter`; those that follow are asked for, too.
+
+        Raises:
+            PipelineError: as `read_atlas` does, or if a process has ended.
+        """
         wanted = range(number, number + self._ahead + 1)
         for dropped in set(self._asked) - set(wanted):
             self._asked.pop(dropped).cancel()
         for one in wanted:
             if one not in self._asked:
                 self._asked[one] = self._pool.submit(_paint, one)
-        return _unpacked(self._asked.pop(number).result())
+        try:
+            return _unpacked(self._asked.pop(number).result())
+        except BrokenProcessPool as error:
+            reason = "a process that paints has ended, perhaps for want of memory; give fewer --painters, or 0"
+            raise PipelineError(reason) from error
 
     def close(self) -> None:
         """End the processes."""
@@ -131,16 +142,22 @@ _Sent: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8], tuple[bool, ...
 
 torch would share memory for its tensors, of which a container may have little.
 """
-_mine: list[OwnPainter] = []  # of a painting process
+_settings: list[PainterSettings] = []  # of a painting process
 
 
 def _begin(settings: PainterSettings) -> None:
     torch.set_num_threads(1)
-    _mine.append(OwnPainter(settings, torch.device("cpu")))
+    _settings.append(settings)
+
+
+@cache
+def _own_painter() -> OwnPainter:
+    """Made for the first painting, so that what is wrong with the label maps reaches whoever asked for it."""
+    return OwnPainter(_settings[-1], torch.device("cpu"))
 
 
 def _paint(number: int) -> _Sent:
-    painting = _mine[-1].paint(number)
+    painting = _own_painter().paint(number)
     return painting.batch.image.numpy(), np.packbits(painting.batch.target.numpy(), axis=-1), painting.upright
 
 

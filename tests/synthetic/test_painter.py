@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.synthetic.painter import OwnPainter, PainterSettings, Painting, PaintingProcesses, held_out_volumes
 from moe_pipeline.synthetic.replay import Replay, ReplaySettings
 
@@ -34,6 +35,15 @@ def test_other_processes_paint_the_same_bit_for_bit(settings: PainterSettings) -
     finally:
         others.close()
         torch.set_num_threads(threads)
+
+
+def test_what_is_wrong_with_label_maps_is_said_by_whoever_asked(settings: PainterSettings, tmp_path: Path) -> None:
+    others = PaintingProcesses(replace(settings, label_maps=tmp_path), 1)
+    try:
+        with pytest.raises(PipelineError, match=r"no label_maps\.json"):
+            others.paint(0)
+    finally:
+        others.close()
 
 
 def test_so_large_a_share_is_painted_on_label_maps(settings: PainterSettings) -> None:
