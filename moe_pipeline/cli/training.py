@@ -197,9 +197,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
     start: Annotated[str | None, typer.Option(help="Foundation to go on from; else random weights.")] = None,
     frozen_encoder: Annotated[bool, typer.Option("--frozen-encoder", help="Train all but the image encoder.")] = False,
-    label_maps: Annotated[
-        Path | None, typer.Option(help="Folder with label maps to paint most volumes on.", exists=True, file_okay=False)
-    ] = None,
+    label_maps: Annotated[Path | None, typer.Option(help="Folder with label maps to paint most volumes on.")] = None,
     volumes: Annotated[int | None, typer.Option(help="Volumes per step; else 3.", min=1)] = None,
     painters: Annotated[int, typer.Option(help="Processes that paint; 0: paint on the device.", min=0)] = 1,
     device: Device = "cpu",
