@@ -1,5 +1,7 @@
 """What this machine can do, and how busy it is: every figure of a benchmark needs both beside it."""
 
+import ctypes
+import ctypes.util
 import gc
 import os
 import platform
@@ -71,12 +73,21 @@ def peak_mib(work: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / _MIB
+    _give_back_freed_memory()
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # sets the process's peak back to what it holds now
     work()
     lines = Path("/proc/self/status").read_text().splitlines()
     peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     return peak_kib / 1024 - before / _MIB
+
+
+def _give_back_freed_memory() -> None:
+    """What was freed while inputs were made would hide as much of what the run takes."""
+    library = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def describe(device: torch.device) -> str:

@@ -29,7 +29,7 @@ from moe_pipeline.imaging.io.files import read_label_map, write_label_map
 from moe_pipeline.imaging.io.native import read_channels, read_geometry
 from moe_pipeline.imaging.volume import Volume, to_canonical
 
-_MOST_CLASSES = 8
+_MOST_CLASSES = 16
 """Of a never finetuned image."""
 
 

@@ -11,10 +11,7 @@ clock.
 """
 
 import argparse
-import http.client
-import json
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +23,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-import uvicorn
+from clicking import Client, running
 from machine import describe, markdown_table
 
 from moe_pipeline.imaging.geometry import Geometry
@@ -38,30 +35,11 @@ from moe_pipeline.mixture.model import Mixture, load_foundation_alone
 from moe_pipeline.model.sam.foundation import build_foundation
 from moe_pipeline.presets import load_preset, preset_names
 from moe_pipeline.server.options import ServeOptions
-from moe_pipeline.server.serve import server_config
 from moe_pipeline.server.service import Service
 
 GRID = Geometry((256, 256, 160), (1.0, 1.0, 1.0))
-SEGMENT = SegmentOptions(max_crops=1, own_crops=True)
+SEGMENT = SegmentOptions(max_crops=1)
 Numbers = dict[str, list[float]]
-
-
-class Client:
-    """One connection with a session."""
-
-    def __init__(self, port: int, case: str) -> None:
-        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-        self._headers = {"Content-Type": "application/json"}
-        self._headers["X-Lease-Token"] = self.post(f"/api/scans/{case}/session", take=True)["lease_token"]
-
-    def post(self, path: str, **body: Any) -> Any:
-        """An answer's JSON."""
-        self._http.request("POST", path, json.dumps(body), self._headers)
-        answer = self._http.getresponse()
-        content = answer.read()
-        self._http.close()  # the server would not keep it while a prediction takes its time
-        assert answer.status == 200, content
-        return json.loads(content)
 
 
 def main() -> None:
@@ -77,7 +55,7 @@ def main() -> None:
     print(describe(torch.device("cpu")) + "\n")
     for preset in arguments.preset:
         mixture = model_of(preset)
-        with tempfile.TemporaryDirectory() as folder, running(mixture, Path(folder), arguments.sessions) as port:
+        with tempfile.TemporaryDirectory() as folder, served(mixture, Path(folder), arguments.sessions) as port:
             numbers = one_session(Predictor(mixture, SEGMENT), port, arguments)
             print(f"{preset}, one session, milliseconds:\n\n{table(numbers)}\n")
             print(f"{preset}, {arguments.sessions} sessions at once:\n\n{many_sessions(port, arguments)}\n")
@@ -94,24 +72,14 @@ def model_of(preset: str) -> Mixture:
 
 
 @contextmanager
-def running(mixture: Mixture, folder: Path, sessions: int) -> Iterator[int]:
+def served(mixture: Mixture, folder: Path, sessions: int) -> Iterator[int]:
     """The port of a server with a scan for each session."""
     for number in range(sessions):
         voxels = np.random.default_rng(number).normal(100, 20, GRID.shape).astype(np.float32)
         write_native(Volume(voxels, GRID), folder / "scans" / f"scan{number}.nii")
     options = ServeOptions(images=folder / "scans", dataset=folder / "Dataset900_Noise", max_sessions=sessions)
-    config = server_config(Service(mixture, SEGMENT, options))
-    config.port = 0
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
+    with running(Service(mixture, SEGMENT, options)) as port:
+        yield port
 
 
 def clicks_of(number: int, n: int) -> list[list[int]]:
@@ -135,9 +103,9 @@ def one_session(predictor: Predictor, port: int, arguments: argparse.Namespace) 
     numbers: Numbers = {}
     for number in range(arguments.rounds + 1):
         places = clicks_of(number, arguments.clicks)
-        client.post("/api/session/objects", class_name=f"object {number}")
+        client.post("/objects", class_name=f"object {number}")
         for n, place in enumerate(places):
-            change, wall, cpu = timed(client.post, "/api/session/click", point=place)
+            change, wall, cpu = timed(client.click, place)
             what = "first click" if n == 0 else "further click"
             if number:
                 numbers.setdefault(f"{what}, over HTTP", []).append(wall)
@@ -148,7 +116,7 @@ def one_session(predictor: Predictor, port: int, arguments: argparse.Namespace) 
         if number:
             numbers.setdefault("all clicks predicted anew", []).append(wall)
             numbers.setdefault("all clicks predicted anew, processor", []).append(cpu)
-        client.post("/api/session/undo", steps=arguments.clicks + 1)
+        client.post("/undo", steps=arguments.clicks + 1)
     return numbers
 
 
@@ -159,9 +127,9 @@ def many_sessions(port: int, arguments: argparse.Namespace) -> str:
 
     def work(number: int) -> list[float]:
         client, seconds = clients[number], []
-        client.post("/api/session/objects", class_name="object")
+        client.post("/objects", class_name="object")
         for place in clicks_of(number, arguments.clicks):
-            seconds.append(timed(client.post, "/api/session/click", point=place)[1])
+            seconds.append(timed(client.click, place)[1])
         return seconds
 
     with ThreadPoolExecutor(arguments.sessions) as pool:

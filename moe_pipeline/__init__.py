@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_pipeline.commands.functions import evaluate, finetune, plan, predict, train_gate, update_expert
+    from moe_pipeline.commands.learning import add_expert, finetune, plan, train_gate, update_expert
+    from moe_pipeline.commands.using import evaluate, predict
     from moe_pipeline.errors import PipelineError
     from moe_pipeline.inference.api import Prediction, Predictor, load_model
     from moe_pipeline.inference.session.session import Session
@@ -20,6 +21,7 @@ __all__ = [
     "Predictor",
     "Session",
     "__version__",
+    "add_expert",
     "evaluate",
     "finetune",
     "load_model",
@@ -29,20 +31,21 @@ __all__ = [
     "update_expert",
 ]
 
-_FUNCTIONS = "moe_pipeline.commands.functions"
+_LEARNING, _USING = "moe_pipeline.commands.learning", "moe_pipeline.commands.using"
 _API = "moe_pipeline.inference.api"
 _HOMES = {
     "PipelineError": "moe_pipeline.errors",
     "Prediction": _API,
     "Predictor": _API,
     "Session": "moe_pipeline.inference.session.session",
-    "evaluate": _FUNCTIONS,
-    "finetune": _FUNCTIONS,
+    "add_expert": _LEARNING,
+    "evaluate": _USING,
+    "finetune": _LEARNING,
     "load_model": _API,
-    "plan": _FUNCTIONS,
-    "predict": _FUNCTIONS,
-    "train_gate": _FUNCTIONS,
-    "update_expert": _FUNCTIONS,
+    "plan": _LEARNING,
+    "predict": _USING,
+    "train_gate": _LEARNING,
+    "update_expert": _LEARNING,
 }
 
 

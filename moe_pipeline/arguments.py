@@ -113,6 +113,35 @@ def as_number(name: str, value: object) -> float:
     raise _refused(name, "a number", value)
 
 
+def as_dataset(name: str, value: object) -> str:
+    """Number, name or path of one dataset, as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return str(as_path(name, value))
+
+
+def as_datasets(name: str, value: Any) -> tuple[str, ...]:
+    """Several datasets, or one alone."""
+    alone = not isinstance(value, list | tuple | set)
+    return tuple(as_dataset(name, one) for one in ([value] if alone else value))
+
+
+def as_least(name: str, value: object, least: int) -> int:
+    """A whole number that is not below another."""
+    number = as_whole(name, value)
+    if number < least:
+        raise PipelineError(f"{name}: expected at least {least}, found {number}")
+    return number
+
+
+def as_positive(name: str, value: object) -> float:
+    """A finite number above 0."""
+    number = as_number(name, value)
+    if number <= 0:
+        raise PipelineError(f"{name}: expected more than 0, found {number:g}")
+    return number
+
+
 def as_several(name: str, value: Any, each: Callable[[str, Any], Value]) -> tuple[Value, ...]:
     """Several values, or one alone."""
     several = isinstance(value, Iterable) and not isinstance(value, str | os.PathLike)

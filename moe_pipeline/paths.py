@@ -1,11 +1,23 @@
 """Names of the files in the folders that we write and read, each of them once."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 RUN_JSON = "run.json"
 """What a command did; beside whatever it wrote."""
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+
+
+def remote_url(path: Path) -> str | None:
+    """The address that a path was written as, `s3://bucket/scans`; None for a path."""
+    found = _URL.fullmatch(path.as_posix())
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+LOG_CSV = "log.csv"
+"""How a training went, a row per validation; beside its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +176,21 @@ class PredictionFolder:
     FINISHED: ClassVar = "finished.jsonl"
     CLICKS: ClassVar = "clicks"
     EVALUATION: ClassVar = "evaluation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixFolder:
+    """What a comparison of models wrote: three tables for each number of clicks."""
+
+    root: Path
+
+    MATRICES: ClassVar = "matrix_*_click*.csv"
+
+    @property
+    def matrices(self) -> dict[int, Path]:
+        """The forgetting matrices by clicks, the fewest first."""
+        named = {path: _N_CLICKS.fullmatch(path.name) for path in self.root.glob(self.MATRICES)}
+        return dict(sorted((int(match[1]), path) for path, match in named.items() if match))
+
+
+_N_CLICKS = re.compile(r"matrix_(\d+)_clicks?\.csv")

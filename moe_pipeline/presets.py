@@ -4,9 +4,10 @@ Nothing else reads it.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -94,6 +95,8 @@ class ViewRules(Part):
 class PresetRules(Part):
     """How datasets are planned for foundations of one preset; plans/defaults.json."""
 
+    used_for: str
+    """What it is good for, in words."""
     limits: Limits
     """Rules that go with it."""
     costs: Costs
@@ -212,15 +215,30 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """One preset by name.
+    """One preset by name, or from a file.
+
+    Args:
+        name: one of `preset_names`; or a JSON file of the same form, which names under `like` the preset whose rules
+            and costs hold for it, too.
 
     Raises:
-        CheckpointError: if there is none of that name; lists those there are.
+        CheckpointError: if there is none of that name; lists those there are. Or if the file is none.
     """
+    if name.endswith(".json"):
+        return _read_preset(Path(name))
     if name not in preset_names():
         raise CheckpointError(f"no preset {name!r}; there are: {', '.join(preset_names())}")
     values = _read(f"foundations/{name}.json")
     return Preset(name, read_sizes(values["config"]), View.model_validate(values["view"]))
+
+
+def _read_preset(path: Path) -> Preset:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        preset = Preset(values["like"], read_sizes(values["config"]), View.model_validate(values["view"]))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: no preset; expected JSON with like, config and view: {error}") from error
+    return replace(load_preset(preset.name), sizes=preset.sizes, view=preset.view)  # which knows that name
 
 
 @cache

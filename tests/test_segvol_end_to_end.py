@@ -6,6 +6,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,23 +18,26 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_geometry, read_label_map
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.mixture.model import load_mixture
-from moe_pipeline.mixture.share import export_model
+from moe_pipeline.mixture.share import export_model, import_model
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.foundation import SegVolFoundation
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.planning import Plan
 from moe_pipeline.training.claims.learn_claims import ClaimSettings
+from moe_pipeline.training.click_proposer.train import ClickProposerSettings
 from moe_pipeline.training.expert.finetune import FinetuneOptions, finetune
+from moe_pipeline.training.expert.full_finetune import finetune_whole
 from moe_pipeline.training.expert.task import ExpertTask
+from moe_pipeline.training.gate.add_expert import add_expert, remove_expert
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
-from moe_pipeline.weights import import_checkpoint
+from moe_pipeline.weights import import_checkpoint, load_foundation
 from moe_pipeline.weights.words import read_words
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.segvol import write_vocabulary
 from tests.phantoms.workspaces import SMALL_PLAN, add_planned
 
-NAME = "Dataset001_One"
+NAME, SECOND = "Dataset001_One", "Dataset002_Two"
 OPTIONS = FinetuneOptions(epochs=2, click_proposer=None)
 
 
@@ -100,11 +104,56 @@ def test_its_decoder_learns(finetuned: Workspace, tmp_path: Path) -> None:
     assert validation["dice_5"] > validation["general_dice_5"] + 0.3
 
 
-def test_boxes_and_words_are_answered_by_gate_and_experts(
-    finetuned: Workspace, tmp_path: Path, cheap_claims: ClaimSettings, caplog: pytest.LogCaptureFixture
+@pytest.fixture(scope="module")
+def gated(finetuned: Workspace, cheap_claims: ClaimSettings) -> Workspace:
+    """With a gate, too."""
+    train_gate(finetuned, [finetuned.raw(NAME)], [], GateOptions(synthetic=2, claims=cheap_claims))
+    return finetuned
+
+
+def answers(place: Workspace, out: Path, **asked: Any) -> dict[str, bytes]:
+    """Label maps of the first dataset's training images, as files have them; clicks unless something else is asked."""
+    raw = place.raw(NAME)
+    report = predict_and_score(place, predict_options(raw / "imagesTr", out, **(asked or {"labels": raw / "labelsTr"})))
+    assert not report.failed, report.text
+    return {path.name: read_label_map(path).array.tobytes() for path in sorted(out.glob("*.nii.gz"))}
+
+
+def test_a_second_expert_joins_looks_for_its_classes_and_leaves(
+    gated: Workspace, tmp_path: Path, cheap_claims: ClaimSettings
 ) -> None:
+    shutil.copytree(gated.root, tmp_path / "ws", symlinks=True)
+    place = Workspace(tmp_path / "ws")
+    before = answers(place, tmp_path / "before")
+    add_planned(place, SECOND, 4, seed=3, **SMALL_PLAN)
+    proposer = ClickProposerSettings(steps=12, hidden=8, depth=1, search_crops=6, synthetic=2)
+    finetune(place, place.raw(SECOND), replace(OPTIONS, epochs=1, click_proposer=proposer))
+    add_expert(place, place.model, place.raw(SECOND), claims=cheap_claims)
+    assert len(answers(place, tmp_path / "searched", experts=[SECOND])) == len(before)
+    export_model(place.model, tmp_path / "given.zip", place.weights)
+    import_model(tmp_path / "given.zip", tmp_path / "taken")
+    assert [entry.name for entry in load_mixture(tmp_path / "taken", weights_root=place.weights).experts] == [
+        NAME,
+        SECOND,
+    ]
+    remove_expert(place.model, SECOND)
+    assert answers(place, tmp_path / "after") == before
+
+
+def test_the_whole_network_is_finetuned_but_its_words(finetuned: Workspace) -> None:
     place = finetuned
-    train_gate(place, [place.raw(NAME)], [], GateOptions(synthetic=2, claims=cheap_claims))
+    finetune_whole(place, place.raw(NAME), replace(OPTIONS, epochs=1))
+    file = place.sft(NAME) / "foundation.safetensors"
+    start, end = (load_foundation(source, weights_root=place.weights).state_dict() for source in ("tiny", file))
+    moved = {name.partition(".")[0] for name, tensor in start.items() if not torch.equal(tensor, end[name])}
+    assert moved == {"image_encoder", "prompt_encoder", "mask_decoder"}
+    assert len(read_words(file).encode(["ball"])[0]) == 1
+
+
+def test_boxes_and_words_are_answered_by_gate_and_experts(
+    gated: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = gated
     images = place.raw(NAME) / "imagesTr"
     one = sorted(images.glob("*_0000.nii.gz"))[0]
     (tmp_path / "in").mkdir()
@@ -122,7 +171,15 @@ def test_boxes_and_words_are_answered_by_gate_and_experts(
         assert "this foundation takes none" not in report.text
         labels = read_label_map(tmp_path / name / f"{case}.nii.gz")
         assert labels.geometry.shape == read_geometry(one).canonical().shape
-    assert ("foundations", "nano (mask, points); tiny (boxes, points, text)") in examine(place)
+    told = dict(examine(place))
+    assert told["foundation nano"].startswith(
+        "for learning the tool, tests; takes mask, points; 1.5 mm, 64 voxels; lic"
+    )
+    assert "GB and" in told["foundation nano"]
+    licence = "licence: none stated"
+    assert told["foundation tiny"].startswith(
+        f"takes boxes, points, text; the whole image as 32 x 32 x 16 voxels; {licence}"
+    )
     export_model(place.model, tmp_path / "given", place.weights, with_foundation=True)
     mixture = load_mixture(tmp_path / "given")
     assert mixture.weights_file is not None

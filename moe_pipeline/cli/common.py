@@ -11,11 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from moe_pipeline.paths import remote_url
+
 if TYPE_CHECKING:
     from moe_pipeline.progress import Progress
     from moe_pipeline.records.moe import GateCard
 
-Root = Annotated[Path, typer.Option("--workspace", help="Folder that holds everything moe writes.")]
+
+def local_root(root: Path) -> Path:
+    """Refuse a workspace in a store."""
+    if (url := remote_url(root)) is not None:
+        raise typer.BadParameter(f"{url}: only moe predict works with a store; mount it as a folder")
+    return root
+
+
+Root = Annotated[
+    Path, typer.Option("--workspace", help="Folder that holds everything moe writes.", callback=local_root)
+]
+RootOrStore = Annotated[
+    Path, typer.Option("--workspace", help="Folder that holds everything moe writes; or an address in a store.")
+]
 Dataset = Annotated[str, typer.Argument(help="Dataset number, name, or the path of an nnU-Net raw folder.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Engine = Annotated[

@@ -143,7 +143,7 @@ def plan(
     workspace: Root = ROOT,
 ) -> None:
     """Check a dataset, take its fingerprint, plan views, crops and training, split it into folds."""
-    from moe_pipeline.commands.functions import plan as plan_dataset
+    from moe_pipeline.commands.learning import plan as plan_dataset
 
     with progress_bar() as progress:
         made = plan_dataset(

@@ -48,14 +48,21 @@ def experts_add(
     workspace: Root = ROOT,
 ) -> None:
     """Let a finetuned expert join a model, without the data of the others; their answers stay what they are."""
-    from moe_pipeline.training.claims.learn_claims import ClaimSettings
-    from moe_pipeline.training.gate.add_expert import add_expert
+    from moe_pipeline.commands import learning
 
-    place, claims = Workspace(workspace), ClaimSettings(risk=risk, confidence=confidence)
     with progress_bar() as progress:
-        folder, to = place.raw_folder(dataset), model or place.model
-        card = add_expert(place, to, folder, device, claims=claims, progress=progress, fold=fold)
-    typer.echo(f"{model or place.model}: {card.outputs[1]} joined; it speaks where its weight is above {card.tau:g}")
+        card = learning.add_expert(
+            dataset,
+            model=model,
+            risk=risk,
+            confidence=confidence,
+            fold=fold,
+            device=device,
+            workspace=workspace,
+            progress=progress,
+        )
+    folder = model or Workspace(workspace).model
+    typer.echo(f"{folder}: {card.outputs[1]} joined; it speaks where its weight is above {card.tau:g}")
     show_routing(card)
     show_claims(card)
 
@@ -71,10 +78,10 @@ def experts_update(
     workspace: Root = ROOT,
 ) -> None:
     """Renew an expert that was finetuned again, and its gate, without the data of the others."""
-    from moe_pipeline.commands import functions
+    from moe_pipeline.commands import learning
 
     with progress_bar() as progress:
-        card = functions.update_expert(
+        card = learning.update_expert(
             dataset,
             model=model,
             risk=risk,

@@ -13,11 +13,14 @@ from moe_pipeline.cli.common import (
     Overwrite,
     RayAddress,
     Root,
+    RootOrStore,
     WithReport,
+    local_root,
     progress_bar,
     show_report,
 )
 from moe_pipeline.errors import PipelineError
+from moe_pipeline.paths import remote_url
 from moe_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def predict(
     max_crops: Annotated[int, typer.Option(help="Crops one object may take; 1: never leave the first.", min=1)] = 64,
     tta: Annotated[bool, typer.Option("--tta", help="Also look at mirror images: four times the work.")] = False,
     own_crops: Annotated[
-        bool, typer.Option("--own-crops", help="Share no crops between objects: masks as in a session.")
+        bool, typer.Option("--own-crops", help="Share no crops between objects, as a session does.")
     ] = False,
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Write a map per class.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Write where to look twice.")] = False,
@@ -86,7 +89,7 @@ def predict(
     overwrite: Overwrite = False,
     report: WithReport = True,
     device: Device = "cpu",
-    workspace: Root = ROOT,
+    workspace: RootOrStore = ROOT,
 ) -> None:
     """Segment a folder of images: one label map each, cases.csv, and dice.csv where there are references.
 
@@ -95,7 +98,6 @@ def predict(
     """
     from moe_pipeline.commands.container import predict_container
     from moe_pipeline.commands.predict import predict_and_score
-    from moe_pipeline.commands.remote import remote_url
     from moe_pipeline.commands.replay import replay_journals
     from moe_pipeline.inference.options import ModelOptions, OutputOptions, PredictOptions, PromptOptions, RunOptions
 
@@ -134,9 +136,9 @@ def predict(
         raise typer.BadParameter("--interactive-log and --preset contradict each other")
     with progress_bar() as progress:
         if interactive_log is not None:
-            done = replay_journals(Workspace(workspace), options, interactive_log, progress)
+            done = replay_journals(Workspace(local_root(workspace)), options, interactive_log, progress)
         elif preset is not None:
-            done = predict_container(Workspace(workspace), options, preset, progress)
+            done = predict_container(Workspace(local_root(workspace)), options, preset, progress)
         else:
             done = predict_and_score(Workspace(workspace), options, progress)
     typer.echo(done.text)
@@ -245,7 +247,7 @@ def _forgetting(
 
 
 def _folder(predictions: Path, references: Path, out: Path | None, *, report: bool) -> None:
-    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.commands.using import evaluate as evaluate_folders
     from moe_pipeline.evaluation.summary import summarise
     from moe_pipeline.report.tables import as_text
 
@@ -258,7 +260,7 @@ def _folder(predictions: Path, references: Path, out: Path | None, *, report: bo
 
 
 def _challenge(predictions: Path, references: Path, out: Path | None, preset: str) -> None:
-    from moe_pipeline.commands.functions import evaluate as evaluate_folders
+    from moe_pipeline.commands.using import evaluate as evaluate_folders
     from moe_pipeline.presets import load_challenge
     from moe_pipeline.report.tables import as_text
 

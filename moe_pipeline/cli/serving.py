@@ -66,7 +66,7 @@ def serve(
         max_upload_mb=max_upload_mb,
     )
     chosen = ModelOptions(
-        model=model, foundation=foundation, max_crops=max_crops, precision=precision, device=device, own_crops=True
+        model=model, foundation=foundation, max_crops=max_crops, precision=precision, device=device
     ).within(place)
     logging.getLogger("moe_pipeline.server").setLevel(logging.INFO)
     try:

@@ -44,6 +44,9 @@ def finetune(
     max_minutes: Annotated[float | None, typer.Option(help="Stop training after this time.", callback=positive)] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", callback=positive)] = None,
+    rehearsal: Annotated[
+        float, typer.Option(help="Share of an expert's training on synthetic scans; see docs/finetune.md.")
+    ] = 0.2,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,
     device: Device = "cpu",
@@ -65,27 +68,27 @@ def finetune(
     """Train one expert mask decoder on the cached embeddings of each dataset; or, to compare, the whole network."""
     from moe_pipeline.cluster.engines import EngineOptions
     from moe_pipeline.cluster.finetuning import folds_of
-    from moe_pipeline.training.click_proposer.train import ClickProposerSettings
+    from moe_pipeline.commands.learning import finetune_options
     from moe_pipeline.training.engine.loggers import named_loggers
-    from moe_pipeline.training.expert.finetune import FinetuneOptions
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
 
     place, chosen = Workspace(workspace), EngineOptions(engine=engine, ray_address=ray_address, jobs=jobs)
     folders = list(dict.fromkeys(place.raw_folder(dataset) for dataset in datasets))
     folds = [(folder.name, number) for folder in folders for number in folds_of(place, folder.name, fold)]
-    options = FinetuneOptions(
-        folds[0][1],
-        epochs,
-        max_minutes,
-        patience,
-        learning_rate,
-        device,
-        devices,
-        precision,
-        overwrite=overwrite,
+    options = finetune_options(
+        fold=folds[0][1],
+        epochs=epochs,
+        max_minutes=max_minutes,
+        patience=patience,
+        learning_rate=learning_rate,
+        rehearsal=rehearsal,
+        click_proposer=click_proposer,
+        device=device,
+        devices=devices,
+        precision=precision,
         continued=continued,
-        click_proposer=ClickProposerSettings() if click_proposer else None,
+        overwrite=overwrite,
     )
     if len(folds) > 1 or not chosen.is_local:
         _folds(place, folds, options, chosen, whole=trainable == "all", logger=logger)
@@ -160,11 +163,11 @@ def train_gate(
     workspace: Root = ROOT,
 ) -> None:
     """Train the gate on the mixed embeddings of all datasets and write the model folder."""
-    from moe_pipeline.commands import functions
+    from moe_pipeline.commands import learning
 
     place = Workspace(workspace)
     with progress_bar() as progress:
-        card = functions.train_gate(
+        card = learning.train_gate(
             datasets,
             general=general or [],
             fold=fold,
@@ -188,7 +191,7 @@ def train_gate(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")] = Path("pretraining"),
-    preset: Annotated[str, typer.Option(help="Sizes and view, one of plans/foundations.")] = "nano",
+    preset: Annotated[str, typer.Option(help="Sizes and view: one of plans/foundations, or a JSON file.")] = "nano",
     name: Annotated[str | None, typer.Option(help="Name of the weights; else the preset's.")] = None,
     max_minutes: Annotated[float, typer.Option(help="Time limit, resumed parts together.", callback=positive)] = 60.0,
     steps: Annotated[int, typer.Option(help="Steps at most.", min=1)] = 20_000,
@@ -209,9 +212,10 @@ def pretrain(
     from moe_pipeline.weights.device import open_device
     from moe_pipeline.weights.training_state import remove_training_state
 
+    name = name or Path(preset).stem
     options = PretrainOptions(
         preset=preset,
-        name=name or preset,
+        name=name,
         max_minutes=max_minutes,
         steps=steps,
         learning_rate=learning_rate,

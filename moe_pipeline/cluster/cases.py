@@ -36,8 +36,7 @@ class PredictCase:
     def __call__(self, item: CaseItem, notes: Path) -> Outcome:
         """Read, answer, write. What goes wrong with the case is its row."""
         files = item.files
-        own = noting(files.own, notes, files.names(item.task.case))
-        return do_case(self.model, files.apart(own), item.task)
+        return do_case(self.model, files.apart(noting(files.own, notes)), item.task)
 
 
 @dataclass(frozen=True, slots=True)

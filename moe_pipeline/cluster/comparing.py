@@ -53,7 +53,7 @@ class ScoreCase:
         """Every object as every model segments it; what its record has already is not done again."""
         name = record_name(item.of, item.case)
         models = _models(self.place, self.model, self.device, self.experts_everywhere)
-        return score_case(item.case, item.of, models, self.clickings, noting(item.own, notes, [name]), name)
+        return score_case(item.case, item.of, models, self.clickings, noting(item.own, notes), name)
 
 
 @lru_cache(maxsize=1)

@@ -125,18 +125,20 @@ def stat_of(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def noting(own: Written, notes: Path, names: Iterable[str]) -> Written:
+def noting(own: Written, notes: Path) -> Written:
     """What is ours in an output folder, for a worker that writes some of its files.
 
     Args:
         own: what the command knows.
         notes: where this worker notes what it writes.
-        names: of the files, relative to the output folder.
     """
-    part = own.apart(notes)
-    if any(part.is_foreign(name) for name in names):  # perhaps of a worker that was lost
-        for path in _notes_in(notes.parent, notes.name.rsplit(".", 2)[0] + "."):
+    part, unit = own.apart(notes), notes.name.rsplit(".", 2)[0] + "."
+
+    def ask() -> None:  # what another worker at this unit has written meanwhile, that was lost or only thought lost
+        for path in _notes_in(notes.parent, unit):
             part.take(path)
+
+    part.ask = ask
     return part
 
 

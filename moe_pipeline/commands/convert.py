@@ -36,7 +36,7 @@ class ConvertCase:
 
     def __call__(self, item: ConvertItem, notes: Path) -> ConversionRow:
         """Check, repair, write."""
-        own = noting(item.own, notes, target_names(item.case, len(self.dataset.channel_names)))
+        own = noting(item.own, notes)
         return convert_case(item.case, self.dataset, ConversionState(notes, self.source, self.dataset, own))
 
 

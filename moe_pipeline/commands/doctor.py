@@ -12,8 +12,12 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import read_geometry
 from moe_pipeline.inference.memory import estimate_memory
 from moe_pipeline.inference.options import ModelOptions
+from moe_pipeline.model.sizes import read_sizes
 from moe_pipeline.paths import ExpertFolder, ModelFolder
+from moe_pipeline.planning.machine import Machine, this_machine
+from moe_pipeline.presets import load_preset, planning_defaults
 from moe_pipeline.records.experts import ExpertCard
+from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.records.moe import ModelCard
 from moe_pipeline.records.run import library_versions
 from moe_pipeline.weights.load import prompts_of
@@ -41,9 +45,9 @@ def examine(place: Workspace) -> list[tuple[str, str]]:
         ("disk", _disk(place.root)),
     ]
     rows += [(f"optional {name}", _optional(name, use)) for name, use in _OPTIONAL.items()]
-    stored = list_foundations(place.weights)
-    known = [f"{entry.card.name} ({', '.join(prompts_of(entry.card))})" for entry in stored]
-    rows.append(("foundations", "; ".join(known) or "none: run `moe weights import`"))
+    cards = [stored.card for stored in list_foundations(place.weights)]
+    machine = this_machine()
+    rows += [(f"foundation {card.name}", _foundation(card, machine)) for card in cards]
     for stage in ("raw", "plans"):
         found = sorted(path.name for path in (place.root / stage).glob("Dataset*"))
         rows.append((f"workspace {stage}", ", ".join(found) or "none"))
@@ -70,6 +74,17 @@ def expect(case: Path, model: ModelOptions) -> list[tuple[str, str]]:
         ("in a folder", f"{found.total / _GIB:.2f} GiB where the cases before and after are as large; times --jobs"),
         ("memory", f"{free / _GIB:.1f} GiB free: {'enough' if found.total < free else 'NOT enough'}"),
     ]
+
+
+def _foundation(card: FoundationCard, machine: Machine) -> str:
+    """What it takes; of networks of the published sizes also what they are for, and what they cost."""
+    told = [f"takes {', '.join(prompts_of(card))}", card.view.in_words, f"licence: {card.licence}"]
+    rules = planning_defaults().foundations.get(card.preset)
+    if rules and read_sizes(card.config) == load_preset(card.preset).sizes:
+        told.insert(0, f"for {rules.used_for}")
+        seconds = rules.costs.encode_seconds * rules.costs.product_gflops / machine.speed
+        told.append(f"about {rules.costs.fixed_memory_mb / 1000:.1f} GB and {seconds:.1g} s a crop")
+    return "; ".join(told)
 
 
 def _model(folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moe_pipeline.cluster.cases import CasesOnEngine, absolute
 from moe_pipeline.cluster.engines import EngineOptions, as_engine, engine_file, open_engine
-from moe_pipeline.commands.remote import local_copies, remote_url
+from moe_pipeline.commands.remote import local_copies
 from moe_pipeline.datasets.classes import scored_classes_beside
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.evaluation.folder import evaluate_folder
@@ -20,7 +20,7 @@ from moe_pipeline.inference.batch.tally import Tally
 from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.journal.written import Written, refuse_unwritable
 from moe_pipeline.mixture.model import Mixture
-from moe_pipeline.paths import RUN_JSON, PredictionFolder
+from moe_pipeline.paths import RUN_JSON, PredictionFolder, remote_url
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.records.run import RunRecord, library_versions
@@ -46,14 +46,14 @@ class PredictReport:
 def predict_and_score(place: Workspace, options: PredictOptions, progress: Progress = silent) -> PredictReport:
     """Predict, write cases.csv and run.json, and dice.csv if there are references.
 
-    References never reach the prediction, unless clicks are to be simulated from them. Images and outputs may be
-    addresses of a store, such as s3://bucket/scans.
+    References never reach the prediction, unless clicks are to be simulated from them. Images, outputs and
+    the workspace may be addresses of a store, such as s3://bucket/scans.
 
     Raises:
         PipelineError: if options, model or folders do not fit; before anything is predicted.
     """
-    with local_copies(place, options, progress) as here:
-        report = _predict(place, here, progress)
+    with local_copies(place, options, progress) as (there, here):
+        report = _predict(there, here, progress)
     if (url := remote_url(options.outputs.out)) is not None:
         return replace(report, text=report.text.replace(str(here.outputs.out), url))
     return report

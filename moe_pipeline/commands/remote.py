@@ -5,7 +5,6 @@ They stay if the command is killed, and the same command goes on with them.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,25 +19,39 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.inference.options import PredictOptions
 from moe_pipeline.journal.written import files_below
-from moe_pipeline.paths import PredictionFolder
+from moe_pipeline.paths import PredictionFolder, remote_url
 from moe_pipeline.progress import Progress, track
 from moe_pipeline.workspace import Workspace
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")
+_HERE = Path("moe_workspace")  # where the workspace would be if none were named
+_SCRATCH = "scratch"
 
 
-def remote_url(path: Path) -> str | None:
-    """The address that a path was written as, `s3://bucket/scans`; None for a path."""
-    found = _URL.fullmatch(path.as_posix())
-    return f"{found[1]}://{found[2]}" if found else None
+def local_workspace(place: Workspace, progress: Progress) -> Workspace:
+    """The same; or of one in a store a copy of what predictions need of it, which later ones find and bring up to date.
+
+    Raises:
+        PipelineError: if the store cannot be reached, or there is neither a model nor a foundation.
+    """
+    url = remote_url(place.root)
+    if url is None:
+        return place
+    here = Workspace(_HERE / _SCRATCH / sha256_json(url)[:16])
+    for folder in (here.model, here.weights):
+        _Store.open(f"{url}/{folder.name}").fetch(folder, progress)
+    if not any(path.is_file() for path in here.root.rglob("*")):
+        raise PipelineError(f"{url}: expected a workspace with a folder model or weights, found neither")
+    return here
 
 
 @contextmanager
-def local_copies(place: Workspace, options: PredictOptions, progress: Progress) -> Iterator[PredictOptions]:
-    """The same options with paths of this machine; at a good end of the block the outputs are copied to their store.
+def local_copies(
+    given: Workspace, options: PredictOptions, progress: Progress
+) -> Iterator[tuple[Workspace, PredictOptions]]:
+    """The same with paths of this machine; at a good end of the block the outputs are copied to their store.
 
     Args:
-        place: the workspace, for scratch files.
+        given: the workspace, which may be an address.
         options: whose images or outputs may be addresses.
         progress: told after each file.
 
@@ -46,26 +59,28 @@ def local_copies(place: Workspace, options: PredictOptions, progress: Progress) 
         PipelineError: if a store cannot be reached, or cases are to be done on machines that do not see these copies.
     """
     images, out = remote_url(options.run.images), remote_url(options.outputs.out)
-    if images is None and out is None:
-        yield options
-        return
-    if options.run.engine != "local":
+    remote = [url for url in (images, out, remote_url(given.root)) if url is not None]
+    if remote and options.run.engine != "local":
         raise PipelineError(
-            f"--engine {options.run.engine} needs folders that all machines see, not {images or out}: mount the store, "
+            f"--engine {options.run.engine} needs folders that all machines see, not {remote[0]}: mount the store, "
             "or use --engine local"
         )
-    scratch = place.root / "scratch" / sha256_json([images, out])[:16]
+    place = local_workspace(given, progress)
+    if images is None and out is None:
+        yield place, options
+        return
+    scratch = place.root / _SCRATCH / sha256_json([images, out])[:16]
     run, outputs = options.run, options.outputs
     if images is not None:
         run = replace(run, images=scratch / "images")
         _Store.open(images).fetch(run.images, progress)
     if out is None:
-        yield replace(options, run=run)
+        yield place, replace(options, run=run)
     else:
         outputs, store = replace(outputs, out=scratch / "out"), _Store.open(out)
         if not outputs.out.is_dir():  # else it is what a killed command has left
             store.fetch(outputs.out, progress)
-        yield replace(options, run=run, outputs=outputs)
+        yield place, replace(options, run=run, outputs=outputs)
         store.put(outputs.out, progress)
     shutil.rmtree(scratch)
 

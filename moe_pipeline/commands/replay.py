@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +83,8 @@ def replay_journals(
     refuse_unwritable(out)
     model = options.model.within(place).load()
     wanted = options.outputs.references or options.prompts.labels
-    segment = replace(options.segment, own_crops=True)
     references = None if wanted is None else dict(label_maps_in(wanted).files)
-    folder = _JournalFolder(model, segment, dict(list_images(options.run.images)), references)
+    folder = _JournalFolder(model, options.segment, dict(list_images(options.run.images)), references)
     own = Written(out / FINISHED)
     own.check([OBJECTS_CSV, STEPS_CSV, RUN_JSON, *(f"{case}{ENDING}" for case in journals)], options.reads)
     objects: list[ReplayedObject] = []

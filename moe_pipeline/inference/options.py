@@ -40,8 +40,8 @@ class SegmentOptions:
     tta: bool = False
     """Average over the crop and its three mirror images, an expert only along the axes it was trained with."""
     own_crops: bool = False
-    """Give each object first crops of its own, as a session does; else objects that lie close together share one, which
-    is quicker, and their masks depend a little on each other."""
+    """Give each object first crops of its own, also where its prompt does not ask for that; else objects that lie close
+    together share one, which is quicker, and their masks depend a little on each other."""
     uncertainty: bool = False
     """Also make a map of how far the answers can be trusted, and ask the general expert for it also where its answer
     has no weight."""
@@ -80,7 +80,7 @@ class ModelOptions:
     tta: bool = False
     """Also look at mirror images."""
     own_crops: bool = False
-    """Give each object first crops of its own, as a session does."""
+    """Give each object first crops of its own, also where its prompt does not ask for that."""
     weights_root: Path | None = None
     """A workspace's weights folder, for imported foundations."""
 

@@ -97,6 +97,7 @@ class Prompt:
         dense: an earlier mask of the object, which the decoders begin with.
         box: the same box as a prompt of its own; None where it is flat, which says nothing of the other slices.
         text: what is wanted, as the foundation's text encoder gives it, (1, C); None without.
+        own_crop: whether its first crop is chosen for it alone.
     """
 
     class_id: int
@@ -108,6 +109,7 @@ class Prompt:
     dense: DensePrompt | None = None
     box: BoxPrompt | None = None
     text: NDArray[np.float32] | None = None
+    own_crop: bool = False
 
 
 def objects_in_world(objects: Sequence[ObjectPrompt], space: Space, native: Geometry, where: str) -> list[Prompt]:
@@ -171,7 +173,16 @@ def _in_world(prompt: ObjectPrompt, space: Space, native: Geometry, where: str) 
     whole = None
     if prompt.box is not None and all(low != high for low, high in zip(*prompt.box, strict=True)):
         whole = BoxPrompt(box, None if 1 in prompt.labels else world[0])
-    return Prompt(prompt.class_id, prompt.class_name, world, np.asarray(labels), "prompts", box, box=whole)
+    return Prompt(
+        prompt.class_id,
+        prompt.class_name,
+        world,
+        np.asarray(labels),
+        "prompts",
+        box,
+        box=whole,
+        own_crop=prompt.own_crop,
+    )
 
 
 def _check_box(prompt: ObjectPrompt, space: Space, box: NDArray[np.float64], native: Geometry, where: str) -> None:

@@ -119,7 +119,11 @@ class View(Part):
 
     @property
     def in_words(self) -> str:
-        """Both for people: 1.5 mm, 64 voxels."""
+        """Both for people: 1.5 mm, 64 voxels; or the whole image as 256 x 256 x 32 voxels."""
+        if self.spacing_mm == "fitted":
+            return f"the whole image as {self.size_in_words}"
+        if self.spacing_mm == "native":
+            return f"{by_axis(self.size_voxels)} of the image's own voxels"
         return f"{self.spacing_in_words}, {self.size_in_words}"
 
     @property

@@ -35,6 +35,9 @@ class ObjectPrompt(Part):
     box: tuple[Point, Point] | None = None
     """Two opposite corners of a box around the object, whose sides run along the axes of the file's space; of indices
     the first and the last voxel. It places the crop, and its centre is the click inside where points has none."""
+    own_crop: bool = False
+    """Whether the object's first crop is chosen for it alone, as a session does, whose masks come again only so; else
+    objects that lie close together share one, which is quicker."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -10,6 +10,18 @@ if TYPE_CHECKING:
 
 Colour: TypeAlias = tuple[int, int, int]
 
+PALETTE: tuple[Colour, ...] = (
+    (230, 80, 60),
+    (86, 180, 233),
+    (240, 228, 66),
+    (60, 190, 120),
+    (204, 121, 240),
+    (245, 160, 30),
+    (120, 140, 255),
+    (255, 170, 190),
+)
+"""Colours of the labels 1, 2, ...; they repeat."""
+
 _GAP_PX = 6
 _CAPTION_PX = 22
 _FONT_PX = 14

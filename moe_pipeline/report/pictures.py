@@ -12,23 +12,11 @@ from moe_pipeline.errors import GeometryError
 from moe_pipeline.files import atomic_path
 from moe_pipeline.imaging.geometry import Box
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.report.layout import Colour, below, beside, caption
+from moe_pipeline.report.layout import PALETTE, below, beside, caption
 from moe_pipeline.report.slices import Plane, Slice, middle_voxel, normal_index, outlines, take_slice
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-PALETTE: tuple[Colour, ...] = (
-    (230, 80, 60),
-    (86, 180, 233),
-    (240, 228, 66),
-    (60, 190, 120),
-    (204, 121, 240),
-    (245, 160, 30),
-    (120, 140, 255),
-    (255, 170, 190),
-)
-"""Colours of the labels 1, 2, ...; they repeat."""
 
 _THICKNESS_PX = 2
 _WINDOW_PERCENT = (0.5, 99.5)

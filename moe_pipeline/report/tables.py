@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-UNKNOWN = "-"
-"""Stands for a value that does not exist."""
+from moe_pipeline.report.page.blocks import UNKNOWN
 
 
 def as_text(table: pd.DataFrame, decimals: int = 3) -> str:

@@ -9,18 +9,11 @@ from pathlib import Path
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import write_text
 from moe_pipeline.journal.written import Written
-from moe_pipeline.paths import CheckFolder, GateFolder, PlanFolder, PredictionFolder
+from moe_pipeline.paths import LOG_CSV, CheckFolder, GateFolder, MatrixFolder, PlanFolder, PredictionFolder
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.report.options import MEGABYTE, ReportOptions
 from moe_pipeline.report.page.blocks import Page, Viewer
 from moe_pipeline.report.page.render import as_html
-from moe_pipeline.report.runs.checks import check_page
-from moe_pipeline.report.runs.gates import gate_page
-from moe_pipeline.report.runs.matrix import matrix_files, matrix_page
-from moe_pipeline.report.runs.plans import plan_page
-from moe_pipeline.report.runs.predictions import prediction_page
-from moe_pipeline.report.runs.results import read_results
-from moe_pipeline.report.runs.trainings import LOG, read_training, training_page
 
 REPORT_HTML = "report.html"
 _JOURNALS = (PredictionFolder.FINISHED, "written.jsonl")
@@ -69,7 +62,43 @@ def page_of(runs: Sequence[Path], options: ReportOptions, progress: Progress = s
     alone = [_single(folder, options, progress) for folder in runs] if not all(map(_is_training, runs)) else []
     if alone and all(alone):
         return joined([page for page in alone if page is not None])
-    trainings = [(log.parent, folder) for folder in runs for log in sorted(folder.rglob(LOG))]
+    return _of_trainings(runs, options)
+
+
+def _single(folder: Path, options: ReportOptions, progress: Progress) -> Page | None:
+    """The page of one folder; None if it holds trainings, or nothing.
+
+    What a kind of page needs is imported where there is such a run: the page of a plan waits neither for torch nor for
+    pandas.
+    """
+    anonymous = options.anonymous
+    if (folder / PredictionFolder.CASES).is_file() or (folder / PredictionFolder.METRICS).is_file():
+        from moe_pipeline.report.runs.predictions import prediction_page
+        from moe_pipeline.report.runs.results import read_results
+
+        return prediction_page(read_results(folder, options), options, progress)
+    if MatrixFolder(folder).matrices:
+        from moe_pipeline.report.runs.matrix import matrix_page
+
+        return matrix_page(folder, anonymous=anonymous)
+    if GateFolder(folder).card.is_file():
+        from moe_pipeline.report.runs.gates import gate_page
+
+        return gate_page(folder, anonymous=anonymous)
+    if PlanFolder(folder).plan.is_file():
+        from moe_pipeline.report.runs.plans import plan_page
+
+        return plan_page(folder, anonymous=anonymous)
+    if (folder / CheckFolder.REPORT).is_file():
+        from moe_pipeline.report.runs.checks import check_page
+
+        return check_page(folder, anonymous=anonymous)
+    return None
+
+
+def _of_trainings(runs: Sequence[Path], options: ReportOptions) -> Page:
+    """The page of all trainings in some folders."""
+    trainings = [(log.parent, folder) for folder in runs for log in sorted(folder.rglob(LOG_CSV))]
     if not trainings:
         raise PipelineError(
             f"{', '.join(map(str, runs))}: no run that can be shown; expected the folder of a prediction, an "
@@ -77,27 +106,13 @@ def page_of(runs: Sequence[Path], options: ReportOptions, progress: Progress = s
         )
     if len(trainings) > _MOST_TRAININGS:
         raise PipelineError(f"{len(trainings)} trainings are too many for one page; name at most {_MOST_TRAININGS}")
-    anonymous = options.anonymous
-    return training_page([read_training(folder, root) for folder, root in trainings], anonymous=anonymous)
+    from moe_pipeline.report.runs.trainings import read_training, training_page
 
-
-def _single(folder: Path, options: ReportOptions, progress: Progress) -> Page | None:
-    """The page of one folder; None if it holds trainings, or nothing."""
-    if (folder / PredictionFolder.CASES).is_file() or (folder / PredictionFolder.METRICS).is_file():
-        return prediction_page(read_results(folder, options), options, progress)
-    if matrix_files(folder):
-        return matrix_page(folder, anonymous=options.anonymous)
-    if GateFolder(folder).card.is_file():
-        return gate_page(folder, anonymous=options.anonymous)
-    if PlanFolder(folder).plan.is_file():
-        return plan_page(folder, anonymous=options.anonymous)
-    if (folder / CheckFolder.REPORT).is_file():
-        return check_page(folder, anonymous=options.anonymous)
-    return None
+    return training_page([read_training(folder, root) for folder, root in trainings], anonymous=options.anonymous)
 
 
 def _is_training(folder: Path) -> bool:
-    return (folder / LOG).is_file()
+    return (folder / LOG_CSV).is_file()
 
 
 def joined(pages: Sequence[Page]) -> Page:
@@ -115,7 +130,13 @@ def joined(pages: Sequence[Page]) -> Page:
 
 def _inside(folder: Path) -> str:
     """Where in a workspace there is one."""
-    names = (PredictionFolder.CASES, GateFolder.CARD, PlanFolder(Path()).plan.name, CheckFolder.REPORT, "matrix_*.csv")
+    names = (
+        PredictionFolder.CASES,
+        GateFolder.CARD,
+        PlanFolder(Path()).plan.name,
+        CheckFolder.REPORT,
+        MatrixFolder.MATRICES,
+    )
     found = sorted({path.parent for name in names for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{name}")})
     return f". In it there are: {', '.join(map(str, found[:8]))}" if found else ""
 

@@ -16,7 +16,8 @@ from moe_pipeline.imaging.io.files import label_values
 from moe_pipeline.imaging.io.native import read_native, write_native
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.session.accepted import ENDING
-from moe_pipeline.inference.session.session import Session, SessionChange
+from moe_pipeline.inference.session.change import SessionChange
+from moe_pipeline.inference.session.session import Session
 from moe_pipeline.records.prompts import PromptFile
 from moe_pipeline.server.bodies import (
     BoxBody,

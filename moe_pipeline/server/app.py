@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from moe_pipeline.records.run import package_version
 from moe_pipeline.server.access import Access
 from moe_pipeline.server.api import api_routes
-from moe_pipeline.server.nninteractive import protocol_routes
+from moe_pipeline.server.nninteractive.routes import protocol_routes
 from moe_pipeline.server.service import Service, add_error_answers
 from moe_pipeline.web.viewer import HOW_TO_ADD, viewer_path
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 
 from moe_pipeline.imaging.geometry import Box
-from moe_pipeline.inference.session.session import Session, SessionChange
+from moe_pipeline.inference.session.change import SessionChange
+from moe_pipeline.inference.session.session import Session
 from moe_pipeline.inference.session.state import SessionObject
 from moe_pipeline.records.base import Part
 from moe_pipeline.records.prompts import Point, Space, WhoAnswered

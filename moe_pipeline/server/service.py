@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import load_image
 from moe_pipeline.inference.options import SegmentOptions
-from moe_pipeline.inference.session.session import Session, SessionChange
+from moe_pipeline.inference.session.change import SessionChange
+from moe_pipeline.inference.session.session import Session
 from moe_pipeline.journal.case_errors import is_full
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.server.access import UploadTooLargeError, refused_upload

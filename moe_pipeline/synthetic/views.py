@@ -22,20 +22,32 @@ def make_crop(seed: int, view: View, *, targets: int = 1, first: int = 0) -> Syn
         first: which of the set.
     """
     size = view.size_voxels
-    if len(set(size)) == 1:
-        return make_batch(seed, 1, size[0], targets_per_image=targets, first=first)
-    edge = min(max(*size, _SMALLEST), _LARGEST) // 2 * 2
-    cube = make_batch(seed, 1, edge, targets_per_image=targets, first=first)
+    return stretched(make_batch(seed, 1, cube_edge(size), targets_per_image=targets, first=first), size)
+
+
+def cube_edge(size: Sides) -> int:
+    """Edge of the generator's cube from which crops of these sides are made."""
+    return size[0] if len(set(size)) == 1 else min(max(*size, _SMALLEST), _LARGEST) // 2 * 2
+
+
+def stretched(cubes: SyntheticBatch, size: Sides) -> SyntheticBatch:
+    """The same volumes with other sides; as they are where those are theirs.
+
+    Args:
+        cubes: as the generator makes them.
+        size: voxels along x, y and z.
+    """
+    if cubes.image.shape[2:] == size:
+        return cubes
     return SyntheticBatch(
-        functional.interpolate(cube.image, size=size, mode="trilinear"),
-        _stretched(cube.target, size),
+        functional.interpolate(cubes.image, size=size, mode="trilinear"), _stretched(cubes.target, size)
     )
 
 
 def _stretched(target: Tensor, size: Sides) -> Tensor:
-    """Masks (1, k, S, S, S) on a grid of other sides; one that falls between its voxels keeps its middle voxel."""
+    """Masks (n, k, S, S, S) on a grid of other sides; one that falls between its voxels keeps its middle voxel."""
     stretched = functional.interpolate(target.float(), size=size, mode="nearest-exact") > 0.5
-    for mask, whole in zip(stretched[0], target[0], strict=True):
+    for mask, whole in zip(stretched.flatten(0, 1), target.flatten(0, 1), strict=True):
         if not mask.any():
             middle = whole.nonzero().float().mean(0)  # (3,)
             voxel = (middle + 0.5) / whole.shape[0] * torch.tensor(size)

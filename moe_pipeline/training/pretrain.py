@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
+from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.foundation import FoundationCard
@@ -17,6 +17,7 @@ from moe_pipeline.records.run import library_versions
 from moe_pipeline.synthetic.anatomy.label_maps import find_sources, fingerprint
 from moe_pipeline.synthetic.painter import PainterSettings, open_painter
 from moe_pipeline.synthetic.replay import Replay, ReplaySettings
+from moe_pipeline.synthetic.views import cube_edge, stretched
 from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 from moe_pipeline.training.engine.ema import copy_into
 from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, run_loop
@@ -30,10 +31,12 @@ from moe_pipeline.training.interactive.click_sequences import (
     PromptBatch,
     SequenceSettings,
     as_it_is,
+    hints_of,
 )
-from moe_pipeline.training.interactive.simulated_clicks import click_sequence
+from moe_pipeline.training.interactive.simulated_clicks import BatchPart, click_sequence
 from moe_pipeline.training.pretrain_validation import ValidationVolumes
 from moe_pipeline.weights.device import open_device
+from moe_pipeline.weights.load import BUILDERS
 from moe_pipeline.weights.store import check_ours, find_foundation, save_foundation, weights_path
 from moe_pipeline.weights.tensors import load_tensors
 
@@ -94,7 +97,7 @@ class PretrainTask:
 
     def __init__(
         self,
-        foundation: SamFoundation,
+        foundation: Foundation,
         settings: PretrainSettings,
         device: torch.device,
         painting: PaintingSources = PaintingSources(),
@@ -102,11 +105,16 @@ class PretrainTask:
         self.module = foundation
         self.settings = settings
         self.device = device
-        self.size = foundation.config.encoder.img_size
+        self.size = foundation.geometry.crop_size
         self.identity = sha256_json({"config": foundation.sizes, "settings": asdict(settings)})
         shown = {name: getattr(settings, name) for name in ("seed", "volumes", "targets", "painted_targets", "shows")}
         painted = PainterSettings(
-            settings.seed, settings.volumes, self.size, settings.painted_targets, painting.label_maps, settings.anatomy
+            seed=settings.seed,
+            volumes=settings.volumes,
+            size=cube_edge(self.size),
+            targets=settings.painted_targets,
+            label_maps=painting.label_maps,
+            anatomy=settings.anatomy,
         )
         painter = open_painter(painted, painting.processes, device)
         self._replay = Replay(ReplaySettings(**shown), painter, device)
@@ -121,14 +129,16 @@ class PretrainTask:
         green = self._green(step)
         easy = float(torch.rand((), generator=generator)) < green
         n_clicks = 2 if green > 0.5 else 1 + int(s.max_clicks * torch.rand((), generator=generator) ** 2)
-        batch = self._replay.batch(step, largest=easy)
-        target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, S, S, S)
-        embedding = self.module.encode(batch.image)  # (B, C, g, g, g)
-        embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, g, g, g)
+        batch = stretched(self._replay.batch(step, largest=easy), self.size)
+        target = batch.target.flatten(0, 1)[:, None]  # (B*k, 1, *crop)
+        embedding = self.module.encode(batch.image)  # (B, C, *grid)
+        embedding = embedding.repeat_interleave(s.targets, dim=0)  # (B*k, C, *grid)
         truth = occupancy(target, self.module.geometry.low_resolution_size)
         turns = range(n_clicks) if s.learn_from_all else sorted({0, n_clicks - 1})
         total = torch.zeros((), device=self.device)
-        sequence = click_sequence(self.module, self.module.decoder, embedding, target, n_clicks, generator)
+        prompted = PromptBatch(embedding, target)
+        hints = hints_of(self.module, prompted, (s.seed, step), BatchPart(0, len(target)))
+        sequence = click_sequence(self.module, self.module.decoder, embedding, target, n_clicks, generator, hints=hints)
         for turn in range(n_clicks):
             with torch.set_grad_enabled(turn in turns):
                 answer = next(sequence)
@@ -158,7 +168,7 @@ class DecoderPretrainTask(PretrainTask):
 
     def __init__(
         self,
-        foundation: SamFoundation,
+        foundation: Foundation,
         settings: PretrainSettings,
         device: torch.device,
         painting: PaintingSources = PaintingSources(),
@@ -199,9 +209,9 @@ class DecoderPretrainTask(PretrainTask):
 
     @torch.no_grad()
     def _read(self, began: int) -> PromptBatch:
-        batch = self._replay.batch(began)
-        embedding = self.module.encode(batch.image)  # (B, C, g, g, g)
-        embedding = embedding.repeat_interleave(self.settings.targets, dim=0)  # (B*k, C, g, g, g)
+        batch = stretched(self._replay.batch(began), self.size)
+        embedding = self.module.encode(batch.image)  # (B, C, *grid)
+        embedding = embedding.repeat_interleave(self.settings.targets, dim=0)  # (B*k, C, *grid)
         return PromptBatch(embedding, batch.target.flatten(0, 1)[:, None])
 
 
@@ -210,7 +220,7 @@ class PretrainOptions:
     """What the user may choose."""
 
     preset: str = "nano"
-    """Sizes and view, one of plans/foundations."""
+    """Sizes and view: one of plans/foundations, or a JSON file, as `load_preset` reads them."""
     name: str = "nano"
     """Name of the weights."""
     max_minutes: float = 60.0
@@ -266,7 +276,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
     check_ours(weights_path(out, options.name))  # a bad name, or one that is taken, is an error now, not after hours
     device = open_device(options.device)
     torch.manual_seed(options.seed)
-    foundation = build_foundation(chosen.config).to(device)
+    foundation = BUILDERS[chosen.sizes.network](chosen.sizes).to(device)
     settings = PretrainSettings(seed=options.seed)
     if options.start is not None:
         _go_on_from(foundation, options.start)
@@ -371,7 +381,7 @@ def _licence(label_maps: Path | None) -> str:
     return "Apache-2.0" + (f"; learnt from label maps under {', '.join(others)}" if others else "")
 
 
-def _go_on_from(foundation: SamFoundation, start: str) -> None:
+def _go_on_from(foundation: Foundation, start: str) -> None:
     """Take over what fits by name and shape; parts that the earlier network did not have stay as they are drawn."""
     stored = find_foundation(start)
     known = load_tensors(stored.path, stored.card.weights_sha256)

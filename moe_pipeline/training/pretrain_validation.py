@@ -7,8 +7,10 @@ import torch
 
 from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
+from moe_pipeline.model.geometry import Sides
 from moe_pipeline.synthetic import SyntheticBatch, make_batch
 from moe_pipeline.synthetic.painter import held_out_volumes
+from moe_pipeline.synthetic.views import cube_edge, stretched
 from moe_pipeline.training.interactive.simulated_clicks import click_sequence, full_size
 
 _SEED = 1_000_000_007  # far from every training step's seed
@@ -23,8 +25,8 @@ class ValidationVolumes:
     """In each set."""
     clicks: int
     """Per object."""
-    size: int
-    """Voxels per edge."""
+    size: Sides
+    """Voxels of a crop along each axis."""
     device: torch.device
     """Where to compute."""
     label_maps: Path | None
@@ -50,14 +52,16 @@ class ValidationVolumes:
         return {"score": (over_sets[0] + over_sets[-1]) / 2, **columns, "iou_r": _correlation(pairs)}
 
     def _paint(self) -> dict[str, list[SyntheticBatch]]:
+        edge = cube_edge(self.size)
         drawn = [
-            make_batch(_SEED + index, 1, self.size, device=self.device, targets_per_image=_TARGETS)
+            make_batch(_SEED + index, 1, edge, device=self.device, targets_per_image=_TARGETS)
             for index in range(self.volumes)
         ]
-        if self.label_maps is None:
-            return {"drawn": drawn}
-        held_out = held_out_volumes(self.label_maps, _SEED, self.volumes, self.size, self.device, targets=_TARGETS)
-        return {"drawn": drawn, "anatomy": held_out} if held_out else {"drawn": drawn}
+        sets = {"drawn": drawn}
+        if self.label_maps is not None:
+            held_out = held_out_volumes(self.label_maps, _SEED, self.volumes, edge, self.device, targets=_TARGETS)
+            sets |= {"anatomy": held_out} if held_out else {}
+        return {name: [stretched(batch, self.size) for batch in batches] for name, batches in sets.items()}
 
     def _means(
         self, foundation: Foundation, batches: list[SyntheticBatch], pairs: list[tuple[float, float]]
@@ -66,7 +70,7 @@ class ValidationVolumes:
         scores: list[list[float]] = [[] for _ in range(self.clicks)]
         for index, batch in enumerate(batches):
             embedding = foundation.encode(batch.image)
-            target = batch.target.flatten(0, 1)[:, None]  # (k, 1, S, S, S)
+            target = batch.target.flatten(0, 1)[:, None]  # (k, 1, *crop)
             generator = torch.Generator().manual_seed(index)
             answers = click_sequence(foundation, foundation.decoder, embedding, target, self.clicks, generator)
             for click, answer in enumerate(answers):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_file
@@ -21,8 +22,15 @@ from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.official import load_strictly
 from moe_pipeline.weights.published import read_published
-from moe_pipeline.weights.store import check_view, find_foundation, refuse_builtin, save_foundation, weights_path
-from moe_pipeline.weights.tensors import load_tensors
+from moe_pipeline.weights.store import (
+    card_path,
+    check_view,
+    find_foundation,
+    refuse_builtin,
+    save_foundation,
+    weights_path,
+)
+from moe_pipeline.weights.tensors import check_sha256, load_tensors
 from moe_pipeline.weights.words import import_words, words_path
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt")
@@ -100,7 +108,8 @@ def import_checkpoint(
     """Turn an official checkpoint into safetensors with a card.
 
     Args:
-        source: official file of SAM-Med3D or SegVol, or .safetensors file with the same names.
+        source: official file of SAM-Med3D or SegVol, or .safetensors file with the same names. A card beside it, as
+            `moe pretrain` writes one, says what else is not stated.
         weights_root: a workspace's weights folder.
         name: what to call it; else the file's name.
         config: sizes; else those of the published network of its kind.
@@ -118,8 +127,11 @@ def import_checkpoint(
     if weights_path(weights_root, wanted).exists() and not overwrite:
         raise CheckpointError(f"{wanted} exists already in {weights_root}; choose another name or overwrite it")
     kind, weights = read_published(source)
-    preset = load_preset(kind.preset)
-    sizes = preset.sizes if config is None else as_config(config, str(source))
+    card = _card_beside(source)
+    preset = load_preset(card.preset if card else kind.preset)
+    stated = card.config if card and config is None else config
+    sizes = preset.sizes if stated is None else as_config(stated, str(source))
+    known = card.view if card else preset.view.model_copy(update={"size_voxels": sizes.geometry.crop_size})
     foundation = _fill(sizes, weights, str(source))
     if tokenizer is not None:
         import_words(tokenizer, words_path(weights_path(weights_root, wanted)), _vocabulary_of(sizes, source))
@@ -127,11 +139,12 @@ def import_checkpoint(
         foundation,
         weights_root,
         name=wanted,
-        source=origin or str(source),
+        source=origin or (card.source if card else str(source)),
         source_sha256=sha256_file(source),
-        licence=licence or kind.licence,
+        licence=licence or (card.licence if card else kind.licence),
         preset=preset.name,
-        view=view or preset.view.model_copy(update={"size_voxels": sizes.geometry.crop_size}),
+        view=view or known,
+        training=card.training if card else None,
         overwrite=overwrite,
     )
 
@@ -194,14 +207,32 @@ def as_config(config: ConfigLike, origin: str) -> NetworkSizes:
         raise CheckpointError(f"{origin}: invalid configuration: {error}") from error
 
 
+def _card_beside(source: Path) -> FoundationCard | None:
+    """Of a safetensors file of ours; what is no card, or that of other weights, is an error."""
+    if source.suffix != ".safetensors" or not card_path(source).is_file():
+        return None
+    card = find_foundation(source).card
+    check_sha256(source, card.weights_sha256)
+    return card
+
+
 def _vocabulary_of(sizes: NetworkSizes, source: Path) -> int:
     if not isinstance(sizes, SegVolConfig):
         raise CheckpointError(f"{source}: this network has no text encoder, so it needs no tokenizer")
     return sizes.text.vocab_size
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves out normal numbers: to draw them on the meta device torch loads its compiler, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nn.init.normal_:
+            return kwargs["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
 def _fill(sizes: NetworkSizes, weights: Mapping[str, Any], origin: str) -> Foundation:
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with torch.device("meta"), _Undrawn():  # neither memory nor random numbers for weights that are replaced at once
         foundation = BUILDERS[sizes.network](sizes)
     load_strictly(foundation, weights, origin)
     return foundation

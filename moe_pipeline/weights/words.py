@@ -1,5 +1,6 @@
 """The vocabulary of a text encoder: one file beside its weights, made once from what CLIP's authors publish."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,18 @@ def import_words(source: Path, target: Path, vocab_size: int) -> None:
     _check(found, source, vocab_size)
     with atomic_path(target) as temporary:
         temporary.write_text(found.to_str(), encoding="utf-8")
+
+
+def copy_words(weights: Path, others: Path) -> None:
+    """Give weights that were made from others their vocabulary, if they have one.
+
+    Args:
+        weights: safetensors file that may have one beside it.
+        others: those made from them.
+    """
+    if words_path(weights).is_file():
+        with atomic_path(words_path(others)) as temporary:
+            shutil.copyfile(words_path(weights), temporary)
 
 
 def read_words(weights: Path) -> Words:

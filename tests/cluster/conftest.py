@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from moe_pipeline.cluster.engines import Engine, Lost
-from moe_pipeline.cluster.records import Resources, UnitRecord
-from moe_pipeline.cluster.run import run_units
-from moe_pipeline.cluster.units import Board, Unit
+from moe_pipeline.cluster.records import UnitRecord
+from moe_pipeline.cluster.units import Unit
 from moe_pipeline.cluster.worker import Job, carry_out
-from tests.cluster.works import Doubling
+from tests.cluster.works import doubled
 
 
 class Here:
@@ -36,13 +35,6 @@ def run(tmp_path: Path) -> Callable[..., dict[int, UnitRecord]]:
     """Doubles some numbers on an engine, and gives what has become of each."""
 
     def running(engine: Engine, numbers: Sequence[int], **of_work: Any) -> dict[int, UnitRecord]:
-        found: dict[int, UnitRecord] = {}
-        job = Job(Doubling(tmp_path, **of_work), int, Board(tmp_path / "units"), Resources())
-        units = [Unit(str(number), number, "of no importance") for number in numbers]
-
-        for unit, record in run_units(engine, job, units):
-            assert unit.item not in found
-            found[unit.item] = record
-        return found
+        return doubled(engine, tmp_path, numbers, **of_work)
 
     return running

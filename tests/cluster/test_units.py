@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from moe_pipeline.cluster.records import Resources, UnitRecord
-from moe_pipeline.cluster.units import Board, Unit, stat_of
+from moe_pipeline.cluster.units import Board, Unit, noting, stat_of
 from moe_pipeline.cluster.worker import Job, carry_out
+from moe_pipeline.errors import PipelineError
 from moe_pipeline.journal.written import Written
 from tests.cluster.works import Doubling
 
@@ -52,6 +55,18 @@ def test_two_writers_of_the_same_units_leave_what_one_would(tmp_path: Path) -> N
     board.take_notes(own.take)
     assert not any(own.is_foreign(f"{unit.item}.txt") for unit in units(40))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_worker_that_was_only_thought_lost_is_not_in_the_way(tmp_path: Path) -> None:
+    """Both have begun before either writes."""
+    board, own = Board(tmp_path / "units"), Written(tmp_path / "finished.jsonl")
+    board.folder.mkdir()
+    first, second = (noting(own, board.folder / f"case.host-{number}.notes") for number in (1, 2))
+    for worker in (first, second):
+        worker.write_text("case.txt", "the same")
+    (tmp_path / "case.txt").write_text("by hand")
+    with pytest.raises(PipelineError, match=r"case.txt: is in the way"):
+        second.write_text("case.txt", "the same")
 
 
 def test_a_unit_that_has_ended_is_not_done_again_and_a_torn_record_is_none(tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from moe_pipeline.cluster.units import noting
+from moe_pipeline.cluster.engines import Engine
+from moe_pipeline.cluster.records import Resources, UnitRecord
+from moe_pipeline.cluster.run import run_units
+from moe_pipeline.cluster.units import Board, Unit, noting
+from moe_pipeline.cluster.worker import Job
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.files import append_line
 from moe_pipeline.journal.written import Written
@@ -29,11 +35,22 @@ class Doubling:
         time.sleep(self.seconds)
         if number % 2:
             raise PipelineError(f"{number} is odd")
-        own = noting(Written(self.out / "finished.jsonl"), notes, [f"{number}.txt"])
+        own = noting(Written(self.out / "finished.jsonl"), notes)
         own.write_text(f"{number}.txt", f"{2 * number}")
         if first and number == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         return 2 * number
+
+
+def doubled(engine: Engine, out: Path, numbers: Sequence[int], **of_work: Any) -> dict[int, UnitRecord]:
+    """What has become of each number."""
+    found: dict[int, UnitRecord] = {}
+    job = Job(Doubling(out, **of_work), int, Board(out / "units"), Resources())
+    units = [Unit(str(number), number, "of no importance") for number in numbers]
+    for unit, record in run_units(engine, job, units):
+        assert unit.item not in found
+        found[unit.item] = record
+    return found
 
 
 def attempts(out: Path) -> dict[int, int]:

@@ -39,6 +39,8 @@ ONE, TWO = "Dataset001_One", "Dataset002_Two"
         ("train_gate", {"datasets": 1, "general": 2.5}, "general: expected a path, found float 2.5"),
         ("train_gate", {"datasets": 1, "rule": "best"}, "rule: no rule 'best'; there are: moe, paper"),
         ("train_gate", {"datasets": 1, "synthetic": -1}, "synthetic: expected at least 0, found -1"),
+        ("add_expert", {"dataset": 1, "fold": -1}, "fold: expected at least 0, found -1"),
+        ("update_expert", {"dataset": 1, "risk": "low"}, "risk: expected a number, found str 'low'"),
         ("predict", {"images": "nowhere", "out": "out"}, "images: nowhere: no such folder; expected images to segment"),
         ("predict", {"images": ".", "out": "out", "clicks": "3"}, "clicks: expected a whole number, found str '3'"),
         ("predict", {"images": ".", "out": "out", "tau": 2}, "tau: expected a number from 0 to 1, found 2"),

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from typer.testing import CliRunner
 
+import moe_pipeline
+from moe_pipeline.cli import app
 from moe_pipeline.commands.predict import PredictReport, predict_and_score
-from moe_pipeline.commands.remote import remote_url
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.inference.keywords import predict_options
 from moe_pipeline.model.sam.foundation import SamFoundation
+from moe_pipeline.paths import remote_url
 from moe_pipeline.records.foundation import View
 from moe_pipeline.workspace import Workspace
 from tests.phantoms.foundations import save_tiny
@@ -32,22 +36,30 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_foundation: SamFoundati
     return place
 
 
-@pytest.fixture(params=["memory", "s3"])
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of an empty folder."""
-    if request.param == "memory":
-        fsspec.filesystem("memory").store.clear()
-        yield "memory://bucket"
-        return
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of a bucket; fsspec keeps the connection."""
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'moe-pipeline[s3]'")
-    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer(port=0)
+    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    fsspec.filesystem("s3").mkdir("bucket")
-    yield "s3://bucket"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x")):
+            patch.setenv(f"AWS_{name}", value)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
     server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> str:
+    """Address of an empty folder."""
+    address = "memory://bucket" if request.param == "memory" else request.getfixturevalue("s3")
+    system, root = fsspec.url_to_fs(address)
+    for path in system.find(root):
+        system.rm_file(path)
+    return str(address)
 
 
 def predict(place: Workspace, images: str | Path, out: str | Path, **more: object) -> PredictReport:
@@ -70,6 +82,28 @@ def test_a_store_gets_what_a_folder_would(place: Workspace, store: str, tmp_path
     system.rm_file(f"{store}/out/two.nii.gz")
     assert "1 done + 1 finished before" in predict(place, f"{store}/scans", f"{store}/out").text
     assert not list((place.root / "scratch").iterdir())
+
+
+def test_the_workspace_may_be_in_the_store_too(
+    place: Workspace, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    system, _ = fsspec.url_to_fs(store)
+    with pytest.raises(PipelineError, match=f"{store}/ws: expected a workspace with a folder model or weights"):
+        predict(Workspace(Path(f"{store}/ws")), place.root / "scans", "out", prompts=place.root / "clicks.json")
+    for path in place.weights.iterdir():
+        system.put_file(str(path), f"{store}/ws/weights/{path.name}")
+    (tmp_path / "scans").symlink_to(place.root / "scans")
+    given: Any = {"prompts": place.root / "clicks.json", "foundation": "tiny", "workspace": f"{store}/ws"}
+    for _ in range(2):
+        assert moe_pipeline.predict("scans", "out", **given).text.startswith("out: 2 label maps, 0 failed cases")
+    monkeypatch.setattr(system, "get_file", None)  # nothing is fetched again
+    moe_pipeline.predict("scans", "out", **given, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"moe_workspace", "out", "scans"}
+    with pytest.raises(PipelineError, match=f"workspace: {store}/ws: only predict works with a store"):
+        moe_pipeline.plan(1, workspace=f"{store}/ws")
+    refused = CliRunner().invoke(app, ["plan", "1", "--workspace", f"{store}/ws"])
+    assert (refused.exit_code, "only moe predict" in " ".join(refused.output.split())) == (2, True)
 
 
 def test_a_store_is_for_this_machine_alone(place: Workspace, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import moe_pipeline
 from moe_pipeline.errors import PipelineError
 from moe_pipeline.imaging.io.files import load_image
 from moe_pipeline.imaging.overlap import dice
-from moe_pipeline.inference.options import ModelOptions, SegmentOptions
+from moe_pipeline.inference.options import ModelOptions
 from moe_pipeline.inference.session.session import Session
 from moe_pipeline.mixture.model import Mixture
 from moe_pipeline.records.prompts import SessionEvent
@@ -76,7 +76,7 @@ def test_a_journal_becomes_an_evaluation(folder: Path, follower: Mixture) -> Non
     assert third["status"] == "removed"
     assert failed["status"] == "failed"
 
-    session = Session(follower, load_image(folder / "images" / "a.nii.gz"), "a", SegmentOptions(own_crops=True))
+    session = Session(follower, load_image(folder / "images" / "a.nii.gz"), "a")
     session.new_object(2, "ball")
     session.add_click(BALLS[0])
     session.new_object(2, "ball")

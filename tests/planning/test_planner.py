@@ -160,7 +160,9 @@ def test_a_fitted_view_stays_or_gives_way_to_the_images_own_voxels() -> None:
     fitted = flat_preset("fitted")
     view, reason = choose_view(fitted, [lying((80, 70, 60), 55)], ISOTROPIC)
     assert view == fitted.view
-    assert reason.startswith("fitted to the image, 64 x 64 x 16 voxels, 100 mm over a typical image: the foundation's")
+    assert reason.startswith(
+        "the whole image as 64 x 64 x 16 voxels, 100 mm over a typical image: the foundation's own"
+    )
     view, reason = choose_view(fitted, [lying((40, 36, 12), 33)], ISOTROPIC)
     assert view == fitted.view.model_copy(update={"spacing_mm": "native"})
     assert "since, fitted to the image, bar (5.3 low-resolution voxels) would be thin" in reason

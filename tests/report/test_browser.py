@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from moe_pipeline.report.pictures import PALETTE
+from moe_pipeline.report.layout import PALETTE
 from moe_pipeline.report.write import write_report
 from moe_pipeline.web.viewer import HOW_TO_ADD, viewer_script
 from tests.phantoms.predictions import CASES, CLASS, FAILED, GRID, LESION, write_prediction

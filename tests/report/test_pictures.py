@@ -11,7 +11,8 @@ from PIL import Image
 from moe_pipeline.errors import GeometryError
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.report.pictures import PALETTE, PictureRow, side_by_side
+from moe_pipeline.report.layout import PALETTE
+from moe_pipeline.report.pictures import PictureRow, side_by_side
 
 GRID = Geometry((40, 30, 10), (1.0, 1.0, 4.0))
 

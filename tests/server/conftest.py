@@ -26,7 +26,7 @@ from tests.phantoms.foundations import foundation_alone
 
 KEY = "a-key-of-the-tests"
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
-SEGMENT = SegmentOptions(max_crops=3, own_crops=True)
+SEGMENT = SegmentOptions(max_crops=3)
 GRID = Geometry((24, 20, 16), (1.5, 1.0, 2.5), (10.0, 5.0, 3.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
 
 

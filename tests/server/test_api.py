@@ -102,6 +102,8 @@ def test_a_scan_from_untouched_to_accepted(server: Running, client: httpx.Client
     dataset = open_dataset(server.dataset)
     assert dataset.classes == {1: "Lésion", 2: "node"}
     assert np.array_equal(read_native(server.dataset / "labelsTr" / "one.nii.gz").array, shown)
+    prompts = server.dataset / "prompts" / "one.json"
+    assert np.array_equal(server.predictor.predict(server.images / "one.nii.gz", prompts).labels.array, shown)
     assert client.get("/api/scans/one/labels").content == (server.dataset / "labelsTr" / "one.nii.gz").read_bytes()
     again = opened(client, "one", take=True)  # as a browser that was closed
     assert again["state"] == "accepted"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.server import wire
+from moe_pipeline.server.nninteractive import wire
 from tests.server.conftest import GRID, KEY, Running, noise
 
 SIDES = (16, 20, 24)  # k, j, i

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,15 @@ def test_loading_draws_no_random_numbers(tiny: SamFoundation, tmp_path: Path) ->
     torch.manual_seed(5)
     load_sam(path)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_loading_does_not_load_torchs_compiler() -> None:
+    code = (
+        "import sys, moe_pipeline\n"
+        "moe_pipeline.load_model(foundation='nano')\n"
+        "sys.exit('sympy' in sys.modules or 'torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_changed_file_is_refused(tiny: SamFoundation, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ _SLOPE_AT_BYTE = 112
 _LONGEST_HEADER = 8192  # with extensions, of either version
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
 _SMALL_BYTES = 1 << 17  # of a file that is quicker in one piece than as a stream
 _MOST_GZIP_CAN = 1032  # bytes out of one byte; only a damaged header promises more, and memory is taken beforehand
 
@@ -103,10 +104,21 @@ def _reading(path: Path, look: Callable[[NiftiHeader], _Seen]) -> tuple[NDArray[
                 stream: Any = io.BytesIO(gzip.decompress(start) if compressed else start)
             else:
                 file.seek(0)
-                stream = gzip.GzipFile(fileobj=file) if compressed else file
+                stream = gzip.GzipFile(fileobj=_LargeReads(file)) if compressed else file  # type: ignore[call-overload]
             return _read(stream, path, size * (_MOST_GZIP_CAN if compressed else 1), look)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise _damaged(path, error) from error
+
+
+class _LargeReads:
+    """A file that gzip reads in large pieces: it asks for 8 kB at a time, which takes as long as unpacking them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, n_bytes: int) -> bytes:
+        """Some bytes; more than asked for where it is the compressed content that is read, and not a field."""
+        return self._file.read(n_bytes if n_bytes < io.DEFAULT_BUFFER_SIZE else max(n_bytes, _READ_BYTES))
 
 
 def _damaged(path: Path, error: Exception) -> ImageError:

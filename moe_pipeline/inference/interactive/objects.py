@@ -96,6 +96,11 @@ class CaseObject:
         return self.prompt.text if self.prompt is not None else None
 
     @property
+    def own_crop(self) -> bool:
+        """Whether its first crop is chosen for it alone."""
+        return self.prompt is not None and self.prompt.own_crop
+
+    @property
     def shown_mm(self) -> NDArray[np.float64]:
         """What the first crop shall show, (n, 3): the clicks, and the corners of a box."""
         assert self.known is not None, "an object without clicks has no crop"

@@ -146,10 +146,13 @@ def _objects(model: Mixture, bank: CropBank, request: Request) -> tuple[list[Cas
 
 
 def _plan(model: Mixture, bank: CropBank, objects: list[CaseObject], *, own_crops: bool) -> Iterator[FirstLook]:
-    """The first looks at all objects with clicks, in their order."""
+    """The first looks at all objects with clicks, in their order; at those that share crops all at once."""
     clicked = [wanted for wanted in objects if wanted.known is not None]
-    groups = [[wanted] for wanted in clicked] if own_crops else [clicked]
-    return (look for group in groups for look in first_looks(model, bank, group))
+    sharing = [wanted for wanted in clicked if not own_crops and not wanted.own_crop]
+    shared = iter(first_looks(model, bank, sharing) if sharing else ())
+    for wanted in clicked:
+        alone = own_crops or wanted.own_crop
+        yield first_looks(model, bank, [wanted])[0] if alone else next(shared)
 
 
 def first_looks(model: Mixture, bank: CropBank, objects: list[CaseObject]) -> list[FirstLook]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from moe_pipeline.imaging.geometry import Box, Geometry
 from moe_pipeline.inference.interactive.mixture_mask import MixtureMask
-from moe_pipeline.inference.session.state import SessionObject, SessionState
+from moe_pipeline.inference.session.state import SessionObject
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,34 +46,26 @@ class ObjectParts:
         return known[1]
 
 
-def numbers_in(objects: Iterable[SessionObject], parts: ObjectParts, box: Box) -> NDArray[np.uint16]:
-    """Number of the object that each voxel of a box of the canonical grid belongs to, 0 for none.
+def labels_in(objects: Iterable[SessionObject], parts: ObjectParts, box: Box) -> NDArray[np.uint8 | np.uint16]:
+    """Class id of the object that each voxel of a box of the canonical grid belongs to, 0 for none.
 
-    Where masks overlap the higher probability wins, and of equals the first object.
+    Where masks overlap the higher probability wins, and of equals the first object. uint16 where an id is above 255.
     """
+    held = [(wanted.class_id, parts.of(wanted)) for wanted in objects]
+    dtype = np.uint8 if max((class_id for class_id, _ in held), default=0) <= np.iinfo(np.uint8).max else np.uint16
     shape = tuple(stop - start for start, stop in box)
-    numbers = np.zeros(shape, np.uint16, order="F")
+    labels: NDArray[np.uint8 | np.uint16] = np.zeros(shape, dtype, order="F")
     highest: NDArray[np.float32] | None = None
-    held = [(wanted.number, parts.of(wanted)) for wanted in objects]
-    for index, (number, part) in enumerate(held):
+    for index, (class_id, part) in enumerate(held):
         here, there = _shared(box, part.box)
         mask = part.probability[there]
-        wins = mask > (0 if highest is None else highest[here])
-        np.copyto(numbers[here], number, where=wins)
-        if index + 1 < len(held):
-            highest = np.zeros(shape, np.float32, order="F") if highest is None else highest
+        if index == 0:
+            np.multiply(mask > 0, dtype(class_id), out=labels[here])
+        else:
+            highest = _first(shape, held[0][1], box) if highest is None else highest
+            np.copyto(labels[here], class_id, where=mask > highest[here])
             np.maximum(highest[here], mask, out=highest[here])
-    return numbers
-
-
-def class_ids(state: SessionState, numbers: NDArray[np.uint16]) -> NDArray[np.uint8 | np.uint16]:
-    """Class ids, (x, y, z), from numbers of objects; uint16 where the state has an id above 255."""
-    ids = {number: one.class_id for number, one in state.objects.items()}
-    dtype = np.uint8 if max(ids.values(), default=0) <= np.iinfo(np.uint8).max else np.uint16
-    table: NDArray[np.uint8 | np.uint16] = np.zeros(max(ids, default=0) + 1, dtype)
-    for number, class_id in ids.items():
-        table[number] = class_id
-    return np.asarray(table[numbers])
+    return labels
 
 
 def whole(grid: Geometry) -> Box:
@@ -119,8 +111,16 @@ def _of_answer(answer: MixtureMask) -> MaskPart:
     probability = np.zeros([stop - start for start, stop in box], np.float32, order="F")
     for slab in slabs:
         place = tuple(slice(a - first, b - first) for (a, b), first in zip(slab.box, corner, strict=True))
-        probability[place] = np.where(slab.probability > 0.5, slab.probability, 0)
+        np.multiply(slab.probability, slab.probability > 0.5, out=probability[place])
     return MaskPart(box, probability)
+
+
+def _first(shape: tuple[int, ...], part: MaskPart, box: Box) -> NDArray[np.float32]:
+    """The probability of the first object in a box."""
+    highest = np.zeros(shape, np.float32, order="F")
+    here, there = _shared(box, part.box)
+    highest[here] = part.probability[there]
+    return highest
 
 
 Slices = tuple[slice, slice, slice]

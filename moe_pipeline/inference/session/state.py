@@ -110,6 +110,7 @@ class SessionObject:
                 points=tuple(place for place, _ in points),
                 labels=tuple(1 if inside else 0 for _, inside in points),
                 box=self.box,
+                own_crop=True,
             )
         except ValidationError as error:
             told = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())

@@ -115,7 +115,7 @@ def evidence(
     ratio = torch.tensor(expert.volume_ml + 1e-4).log() - torch.tensor(general.volume_ml + 1e-4).log()
     own = [expert.at_click, expert.certainty, expert.iou]
     theirs = [general.at_click, general.certainty, general.iou]
-    distances = (torch.tensor(ood_scores) + _LITTLE).log().tolist()
+    distances = torch.tensor(ood_scores).clamp(min=_LITTLE).log().tolist()
     return torch.tensor([*heat, *own, *theirs, overlap, float(ratio), *distances])
 
 

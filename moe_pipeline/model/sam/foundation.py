@@ -38,7 +38,8 @@ class SamFoundation(Foundation):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
-        self.bind_positions()
+        if not prompt_encoder.no_mask_embed.weight.is_meta:  # without values yet; they are bound when loaded
+            self.bind_positions()
         self.register_load_state_dict_post_hook(_bind_after_load)  # type: ignore[no-untyped-call]
 
     @property

@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module):
         else:
             self.patch_embed = PatchStem(in_chans=config.in_chans, width=width, patch_size=config.patch_size)
         if config.use_abs_pos:
-            self.pos_embed = nn.Parameter(0.02 * torch.randn(1, grid, grid, grid, width))
+            self.pos_embed = nn.Parameter(nn.init.normal_(torch.empty(1, grid, grid, grid, width), std=0.02))
         self.blocks = nn.ModuleList(EncoderBlock(config, layer) for layer in range(config.depth))
         self.neck = nn.ModuleList(
             [

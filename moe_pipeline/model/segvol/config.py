@@ -81,10 +81,14 @@ class SegVolConfig:
     """The mask decoder."""
     text: TextConfig = field(default_factory=TextConfig)
     """The text encoder."""
+    published_positions: bool = True
+    """Whether tokens and prompts exchange axes as the published weights were trained with, each in another way."""
 
     def __post_init__(self) -> None:
         widths = (self.encoder.width, self.decoder.transformer_dim)
         require(widths[0] == widths[1], f"widths of encoder and decoder differ: {widths}")
+        told = self.published_positions
+        require(isinstance(told, bool), f"published_positions must be true or false, got {told!r}")
         require(self.decoder.ranked_clicks == 0, "ranked_clicks needs a decoder with high_res_chans")
 
     @property
@@ -106,7 +110,8 @@ class SegVolConfig:
             encoder[name] = list(encoder[name])
         decoder = asdict(self.decoder)
         del decoder["ranked_clicks"]
-        return {"network": self.network, "encoder": encoder, "decoder": decoder, "text": asdict(self.text)}
+        parts = {"encoder": encoder, "decoder": decoder, "text": asdict(self.text)}
+        return {"network": self.network, **parts, "published_positions": self.published_positions}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -115,13 +120,14 @@ class SegVolConfig:
         Raises:
             ValueError: if a key is unknown or missing, or sizes contradict each other.
         """
-        unknown = sorted(set(values) - {"network", "encoder", "decoder", "text"})
+        unknown = sorted(set(values) - {"network", "encoder", "decoder", "text", "published_positions"})
         require(not unknown, f"unknown keys: {', '.join(unknown)}")
         require(values.get("network") == cls.network, f"network must be {cls.network}, got {values.get('network')!r}")
         return cls(
             encoder=build_config(SegVolEncoderConfig, "encoder", values.get("encoder", {})),
             decoder=build_config(DecoderConfig, "decoder", {"transformer_dim": 768, **values.get("decoder", {})}),
             text=build_config(TextConfig, "text", values.get("text", {})),
+            published_positions=values.get("published_positions", True),
         )
 
 

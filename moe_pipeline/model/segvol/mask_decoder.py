@@ -1,29 +1,15 @@
 """The mask decoder: SAM's two-way transformer on SegVol's grid, and what its words have in common with the image."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from moe_pipeline.model.cpu_kernels import affine
 from moe_pipeline.model.foundation import Candidates, Decoder, PromptEmbedding
-from moe_pipeline.model.layers import ReluMlp, channels_last, octants
+from moe_pipeline.model.layers import ReluMlp, channels_last
 from moe_pipeline.model.octants import low_resolution_masks
+from moe_pipeline.model.sam.mask_decoder import PreparedEmbedding
 from moe_pipeline.model.sam.two_way import TwoWayTransformer
 from moe_pipeline.model.segvol.config import SegVolConfig
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedVolume:
-    """What all prompts on one crop share."""
-
-    tokens: Tensor
-    """The embedding as the transformer takes it, (B, d * h * w, C)."""
-
-    def of_prompt(self, index: int) -> "PreparedVolume":
-        """The part for one prompt; all of it if they share one embedding."""
-        return self if len(self.tokens) == 1 else PreparedVolume(self.tokens[index : index + 1])
+from moe_pipeline.model.segvol.upscaling import OctantUpscaling, Upscaling
 
 
 class SegVolMaskDecoder(Decoder):
@@ -41,13 +27,7 @@ class SegVolMaskDecoder(Decoder):
         self.transformer = TwoWayTransformer(sizes)
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(self.n_masks, width)
-        self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose3d(width, width // 4, kernel_size=2, stride=2),
-            nn.LayerNorm((width // 4, 2 * d, 2 * h, 2 * w)),
-            nn.GELU(),
-            nn.ConvTranspose3d(width // 4, width // 8, kernel_size=2, stride=2),
-            nn.GELU(),
-        )
+        self.output_upscaling = Upscaling(width, self.grid)
         self.output_hypernetworks_mlps = nn.ModuleList(
             ReluMlp(n_in=width, hidden=width, n_out=width // 8, depth=3) for _ in range(self.n_masks)
         )
@@ -62,7 +42,7 @@ class SegVolMaskDecoder(Decoder):
         """Take over the prompt encoder's dense positional encoding, (1, C, d, h, w)."""
         self.positions = channels_last(dense).flatten(1, 3).contiguous()  # (1, d * h * w, C)
 
-    def prepare(self, embedding: Tensor) -> PreparedVolume:
+    def prepare(self, embedding: Tensor) -> PreparedEmbedding:
         """Do once what all prompts on one embedding share.
 
         Args:
@@ -70,7 +50,7 @@ class SegVolMaskDecoder(Decoder):
         """
         return self._tokens(embedding.transpose(2, 4))
 
-    def decode(self, prepared: PreparedVolume, prompts: PromptEmbedding) -> Candidates:
+    def decode(self, prepared: PreparedEmbedding, prompts: PromptEmbedding) -> Candidates:
         """Answer P prompts, at least one, on what `prepare` gave; logits (P, 1, 4 w, 4 h, 4 d)."""
         logits, iou = self._decode_wanted(prepared, prompts.sparse, prompts.dense, prompts.text, range(1))
         first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
@@ -99,58 +79,43 @@ class SegVolMaskDecoder(Decoder):
         wanted = range(1, self.n_masks) if multimask_output else range(1)
         return self._decode_wanted(self._tokens(embedding), sparse, dense, text, wanted)
 
-    def _tokens(self, embedding: Tensor) -> PreparedVolume:
+    def _tokens(self, embedding: Tensor) -> PreparedEmbedding:
         expected = (self.positions.shape[2], *self.grid)
         if embedding.ndim != 5 or embedding.shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"embedding must have shape (B, {wanted}) as (z, y, x), got {tuple(embedding.shape)}")
-        return PreparedVolume(channels_last(embedding).flatten(1, 3).contiguous())
+        return PreparedEmbedding(channels_last(embedding).flatten(1, 3).contiguous())
 
     def _decode_wanted(
-        self, image: PreparedVolume, sparse: Tensor, dense: Tensor, text: Tensor | None, wanted: range
+        self, image: PreparedEmbedding, sparse: Tensor, dense: Tensor, text: Tensor | None, wanted: range
     ) -> tuple[Tensor, Tensor]:
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
         prompts = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
         wording = None if text is None else self.txt_align_upscaled_embedding(text)  # (P, C/8)
+        upscaling = self.output_upscaling.by_octants()
         if torch.is_grad_enabled() or prompts.device.type != "cpu":
-            return self._decode(prompts, image.tokens, dense, wording, wanted)
+            return self._decode(prompts, image.tokens, dense, wording, wanted, upscaling)
         parts = []  # for a CPU: larger tensors win nothing there, and each prompt gets the same bits in any company
         for i in range(len(prompts)):
-            own_text = None if wording is None else wording[i : i + 1]
-            parts.append(
-                self._decode(prompts[i : i + 1], image.of_prompt(i).tokens, dense[i : i + 1], own_text, wanted)
-            )
+            one = slice(i, i + 1)
+            text_of_one = None if wording is None else wording[one]
+            tokens = image.of_prompt(i).tokens
+            parts.append(self._decode(prompts[one], tokens, dense[one], text_of_one, wanted, upscaling))
         logits, iou = zip(*parts, strict=True)
         return torch.cat(logits), torch.cat(iou)
 
     def _decode(
-        self, prompts: Tensor, image: Tensor, dense: Tensor, wording: Tensor | None, wanted: range
+        self,
+        prompts: Tensor,
+        image: Tensor,
+        dense: Tensor,
+        wording: Tensor | None,
+        wanted: range,
+        upscaling: OctantUpscaling,
     ) -> tuple[Tensor, Tensor]:
         tokens, image = self.transformer(prompts, image + channels_last(dense).flatten(1, 3), self.positions)
         kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         if wording is not None:  # words times the same features are added to every mask
             kernels = kernels + wording[:, None]  # (P, m, C/8)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
-        features = self._doubled(image).flatten(2)
-        return low_resolution_masks(features, kernels, self.grid, self._doubled_again), iou
-
-    def _doubled(self, image: Tensor) -> Tensor:
-        """Tokens (P, n, C) to normalised features of their octants, (P, n, 8, C/4)."""
-        convolution, norm, _, _, _ = self.output_upscaling
-        assert isinstance(norm, nn.LayerNorm)
-        features = affine(image, *octants(convolution)).reshape(*image.shape[:2], 8, -1)  # (P, n, 8, C/4)
-        gain, bias = self._by_octant(norm.weight), self._by_octant(norm.bias)
-        return F.layer_norm(features, features.shape[1:], gain, bias, norm.eps)
-
-    def _doubled_again(self, features: Tensor) -> Tensor:
-        """Normalised features of octants (P, n, 8 * C/4) to features of octants of octants, (P, 8 * n, 8 * C/8)."""
-        _, _, act, convolution, _ = self.output_upscaling
-        voxels = act(features.reshape(len(features), 8 * features.shape[1], -1))  # (P, 8 * n, C/4)
-        finer: Tensor = act(affine(voxels, *octants(convolution)))
-        return finer
-
-    def _by_octant(self, values: Tensor) -> Tensor:
-        """Order values of voxels (C/4, 2 d, 2 h, 2 w) by token and octant, (n, 8, C/4)."""
-        d, h, w = self.grid
-        ordered = values.reshape(-1, d, 2, h, 2, w, 2).permute(1, 3, 5, 2, 4, 6, 0)  # (d, h, w, 2, 2, 2, C/4)
-        return ordered.reshape(d * h * w, 8, -1)
+        return low_resolution_masks(upscaling.doubled(image), kernels, self.grid, upscaling.doubled_again), iou

@@ -21,6 +21,7 @@ class SegVolPromptEncoder(nn.Module):
         super().__init__()
         width = config.encoder.width
         self.image_size, self.grid = config.encoder.image_size, config.encoder.grid
+        self.published_positions = config.published_positions
         self.pe_layer = RandomPositions(width, waves=2)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(4))  # out, in, low, high corner
         self.not_a_point_embed = nn.Embedding(1, width)
@@ -58,16 +59,18 @@ class SegVolPromptEncoder(nn.Module):
         return torch.cat(tokens, dim=1), dense
 
     def dense_positions(self) -> Tensor:
-        """Positional encoding of the tokens, (1, C, d, h, w); its first two columns are swapped, as published."""
+        """Positional encoding of the tokens, (1, C, d, h, w); as published, its first two columns are swapped."""
         device = self.no_mask_embed.weight.device
         z, y, x = torch.meshgrid(*((torch.arange(n, device=device) + 0.5) / n for n in self.grid), indexing="ij")
-        encoded: Tensor = self.pe_layer(torch.stack([y, z, x], dim=-1))  # (d, h, w, C)
+        axes = [y, z, x] if self.published_positions else [z, y, x]
+        encoded: Tensor = self.pe_layer(torch.stack(axes, dim=-1))  # (d, h, w, C)
         return encoded.permute(3, 0, 1, 2)[None]
 
     def _place(self, voxels: Tensor) -> Tensor:
-        """Encode voxels (z, y, x): z is divided by the height and y by the depth, as published."""
+        """Encode voxels (z, y, x): as published, z is divided by the height and y by the depth."""
         depth, height, width = self.image_size
-        size = torch.tensor([height, depth, width], dtype=torch.float32, device=voxels.device)
+        sides = [height, depth, width] if self.published_positions else [depth, height, width]
+        size = torch.tensor(sides, dtype=torch.float32, device=voxels.device)
         encoded: Tensor = self.pe_layer((voxels.float() + 0.5) / size)
         return encoded
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from moe_pipeline.report.tables import UNKNOWN
+UNKNOWN = "-"
+"""Stands for a value that does not exist."""
 
 Tone = Literal["", "good", "warn", "bad"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from moe_pipeline.records.run import package_version
+from moe_pipeline.report.layout import PALETTE
 from moe_pipeline.report.page.blocks import Page, Viewer
-from moe_pipeline.report.pictures import PALETTE
 from moe_pipeline.web.viewer import HOW_TO_ADD, LICENCES, VENDOR, viewer_script, viewer_version
 
 _FOLDER = Path(__file__).parent / "templates"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from moe_pipeline.journal.case_errors import CaseError
 from moe_pipeline.records.cases import CaseRow
 from moe_pipeline.report.page.blocks import (
+    UNKNOWN,
     Block,
     Cell,
     Column,
@@ -20,7 +21,6 @@ from moe_pipeline.report.runs.ranked import RankedCase, score_cell, who
 from moe_pipeline.report.runs.results import Results
 from moe_pipeline.report.scans.gather import Found
 from moe_pipeline.report.scans.scan import SmallScan
-from moe_pipeline.report.tables import UNKNOWN
 
 _OBJECTS = (
     Column("Object"),

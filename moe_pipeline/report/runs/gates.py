@@ -7,6 +7,7 @@ from moe_pipeline.records.moe import Claims, GateCard
 from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.drawings.gates import draw_reliability, draw_sweep
 from moe_pipeline.report.page.blocks import (
+    UNKNOWN,
     Beside,
     Block,
     Cell,
@@ -21,7 +22,6 @@ from moe_pipeline.report.page.blocks import (
 )
 from moe_pipeline.report.page.names import Names
 from moe_pipeline.report.runs.facts import facts_of
-from moe_pipeline.report.tables import UNKNOWN
 
 _FEW = 100
 _OFTEN_ENOUGH = 0.5

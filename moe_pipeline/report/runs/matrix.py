@@ -1,7 +1,6 @@
 """The page of the forgetting matrix: what was learnt where, what was lost elsewhere, and the cases behind it."""
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import pandas as pd
 
 from moe_pipeline.errors import RecordError
 from moe_pipeline.evaluation.forgetting.matrix import BEST, GENERAL, GENERAL_IN_EXPERT_VIEW, KEYS, MEAN, MOE
-from moe_pipeline.paths import RUN_JSON
+from moe_pipeline.paths import RUN_JSON, MatrixFolder
 from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.page.blocks import Block, Cell, Column, Figures, Folded, Page, PageSection, Prose, Table, Tone
 from moe_pipeline.report.page.names import Names
 from moe_pipeline.report.runs.facts import facts_of
 
-_TABLE = re.compile(r"matrix_(\d+)_clicks?\.csv")
 _ORDER = ("finetuned", "general", "unseen")
 _KINDS = {"finetuned": "has an expert", "general": "learnt as the foundation's", "unseen": "never seen"}
 _TITLES = {
@@ -67,12 +65,6 @@ def matrix_page(folder: Path, *, anonymous: bool = False) -> Page:
     )
 
 
-def matrix_files(folder: Path) -> dict[int, Path]:
-    """The matrices of a folder by clicks."""
-    found = {int(match[1]): path for path in folder.glob("matrix_*.csv") if (match := _TABLE.fullmatch(path.name))}
-    return dict(sorted(found.items()))
-
-
 def read_matrix(folder: Path) -> list[MatrixTables]:
     """The tables, fewest clicks first.
 
@@ -84,7 +76,7 @@ def read_matrix(folder: Path) -> list[MatrixTables]:
             n_clicks,
             *(_read(path.with_name(path.name.replace("matrix", name, 1))) for name in ("matrix", "sets", "prompts")),
         )
-        for n_clicks, path in matrix_files(folder).items()
+        for n_clicks, path in MatrixFolder(folder).matrices.items()
     ]
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from moe_pipeline.records.cases import CaseRow
-from moe_pipeline.report.page.blocks import Cell
+from moe_pipeline.report.page.blocks import UNKNOWN, Cell
 from moe_pipeline.report.runs.results import Results
-from moe_pipeline.report.tables import UNKNOWN
 
 GENERAL = "general"
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from moe_pipeline.errors import RecordError
-from moe_pipeline.paths import RUN_JSON, ExpertFolder
+from moe_pipeline.paths import LOG_CSV, RUN_JSON, ExpertFolder
 from moe_pipeline.records.experts import ExpertCard
 from moe_pipeline.records.run import RunRecord
 from moe_pipeline.report.drawings.lines import Axis, DrawnLine, draw_lines
 from moe_pipeline.report.page.blocks import (
+    UNKNOWN,
     Beside,
     Block,
     Cell,
@@ -26,9 +27,7 @@ from moe_pipeline.report.page.blocks import (
 )
 from moe_pipeline.report.page.names import Names
 from moe_pipeline.report.runs.facts import facts_of
-from moe_pipeline.report.tables import UNKNOWN
 
-LOG = "log.csv"
 _AXES = ("step", "seconds", "loss", "score")
 _MINUTE = 60
 _TITLES = {"dice_1": "Dice, 1 click", "hit": "clicks in their object", "accuracy": "accuracy"}
@@ -74,7 +73,7 @@ def read_training(folder: Path, root: Path | None = None) -> Training:
     Raises:
         RecordError: if the table is damaged.
     """
-    path = folder / LOG
+    path = folder / LOG_CSV
     try:
         log = pd.read_csv(path, dtype="float64")
     except (ValueError, pd.errors.ParserError) as error:

@@ -21,6 +21,8 @@ _BYTES_PER_VOXEL = 0.75
 _TOO_MANY = 1.1
 _INTENSITY_PERCENT = (0.1, 99.9)
 _HEADER_BYTES, _VOXELS_AT = 348, 352
+_LEVEL = 4
+"""Of gzip: as small as with 6 for such numbers, in a quarter of the time."""
 _UINT8, _INT16, _UINT16 = 2, 4, 512
 
 
@@ -81,7 +83,9 @@ def coarser(cut: Cut, source: Geometry, by: float) -> Cut:
 def image_copy(image: Volume, cut: Cut) -> Volume:
     """Means over the voxels of the image in each one of the copy; float32."""
     part = image.array[tuple(slice(*side) for side in cut.box)]
-    for axis, step in enumerate(cut.steps):  # one axis after the other, so that the array shrinks early
+    slow_first = sorted(range(3), key=lambda axis: -abs(part.strides[axis]))
+    for axis in slow_first:  # one after the other, so that the array shrinks early; whole planes add up fastest
+        step = cut.steps[axis]
         if step > 1:
             sides = (*part.shape[:axis], part.shape[axis] // step, step, *part.shape[axis + 1 :])
             part = part.reshape(sides).mean(axis=axis + 1, dtype=np.float32)
@@ -133,7 +137,7 @@ def packed(array: NDArray[Any], grid: Geometry, slope: float = 1.0, intercept: f
     struct.pack_into("<12f", header, 280, *grid.affine[:3].ravel())
     header[344:348] = b"n+1\0"
     voxels = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
-    return gzip.compress(bytes(header) + voxels, compresslevel=6, mtime=0)
+    return gzip.compress(bytes(header) + voxels, compresslevel=_LEVEL, mtime=0)
 
 
 def _cut(source: Geometry, box: Box, steps: Sequence[int], *, whole: bool) -> Cut:

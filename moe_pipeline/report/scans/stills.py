@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_pipeline.imaging.volume import Volume
-from moe_pipeline.report.layout import beside
-from moe_pipeline.report.pictures import PALETTE
+from moe_pipeline.report.layout import PALETTE, beside
 from moe_pipeline.report.slices import Plane, Slice, middle_voxel, normal_index, outlines, take_slice
 
 if TYPE_CHECKING:

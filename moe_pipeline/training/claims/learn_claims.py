@@ -16,10 +16,10 @@ from moe_pipeline.training.claims.claim_samples import ClaimSample, samples_on
 from moe_pipeline.training.claims.heads import claim_of, fit_heads
 from moe_pipeline.training.claims.kept_outcomes import KeptOutcomes
 from moe_pipeline.training.claims.panel import Panel
-from moe_pipeline.training.claims.prompted_images import SYNTHETIC, DatasetPrompts, scan_image
+from moe_pipeline.training.claims.prompted_images import DatasetPrompts, scan_image
 from moe_pipeline.training.claims.risk import samples_needed
-from moe_pipeline.training.claims.synthetic_scans import CALIBRATION, TRAINING
 from moe_pipeline.training.claims.thresholds import Calibration, set_thresholds
+from moe_pipeline.training.interactive.synthetic_scans import CALIBRATION, SYNTHETIC, TRAINING
 
 BACKGROUND_CLICKS = "-background_clicks"
 """Behind a dataset's name: prompts on what is not labelled in its images."""

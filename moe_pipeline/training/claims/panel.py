@@ -13,7 +13,7 @@ from moe_pipeline.model.moe.claim import FirstMask
 from moe_pipeline.model.moe.gate import OODDetector, image_features
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.records.foundation import View
-from moe_pipeline.training.claims.case_windows import CaseWindows, Click
+from moe_pipeline.training.interactive.case_windows import CaseWindows, Click
 
 
 @dataclass(frozen=True, slots=True)

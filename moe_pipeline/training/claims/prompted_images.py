@@ -13,12 +13,9 @@ from moe_pipeline.model.foundation import Decoder
 from moe_pipeline.model.moe.claim import FirstMask
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.records.foundation import View
-from moe_pipeline.training.claims.case_windows import CaseWindows, Click, background_clicks_in, clicks_in
 from moe_pipeline.training.claims.panel import Panel
-from moe_pipeline.training.claims.synthetic_scans import synthetic_scan
-
-SYNTHETIC = "synthetic"
-"""Name of the synthetic scans."""
+from moe_pipeline.training.interactive.case_windows import CaseWindows, Click, background_clicks_in, clicks_in
+from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC, synthetic_scan
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.training.claims.claim_samples import ClaimSample
 from moe_pipeline.training.claims.heads import claim_of
-from moe_pipeline.training.claims.prompted_images import SYNTHETIC
 from moe_pipeline.training.claims.risk import steps_that_hold, upper_bound
+from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
 
 THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99, 0.995, 0.999)
 """That are tried; below one half nobody claims anything."""

@@ -13,7 +13,7 @@ from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.files import sha256_json
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.model.moe.click_proposer import ClickProposer, ClickProposerConfig, best_place, heat_maps
-from moe_pipeline.paths import RUN_JSON, ExpertFolder
+from moe_pipeline.paths import LOG_CSV, RUN_JSON, ExpertFolder
 from moe_pipeline.planning.views import typical_view
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.experts import ClickProposerCard, ExpertCard
@@ -220,7 +220,7 @@ def add_click_proposer(
         inputs={"plan": data.plan.sha256(), "foundation": data.foundation_sha256},
         seconds=round(result.seconds, 1),
         results={"steps": result.steps, "stopped_by": result.stopped_by, **click_proposer.validation},
-        files=["../click_proposer.safetensors", "../expert.json", "log.csv", "curve.png"],
+        files=["../click_proposer.safetensors", "../expert.json", LOG_CSV, "curve.png"],
     ).save(ExpertFolder(out).click_proposer_training / RUN_JSON)
     card.save(ExpertFolder(out).card)
     return card

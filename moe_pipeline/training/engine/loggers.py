@@ -1,6 +1,7 @@
 """Where a run is told about: a table and a curve always, TensorBoard or anything else on request."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -10,6 +11,7 @@ from moe_pipeline.files import csv_text, write_text
 
 LoggerName = Literal["tensorboard"]
 Row = dict[str, float]
+_REDRAWN_AFTER_S = 30.0
 
 
 class RunLogger(Protocol):
@@ -48,20 +50,41 @@ class CsvLogger:
 
 
 class CurveLogger:
-    """curve.png: loss and validation over the steps, the best one marked; arguments as of `CsvLogger`."""
+    """curve.png: loss and validation over the steps, the best one marked.
 
-    def __init__(self, path: Path, rows: Sequence[Mapping[str, float]] = ()) -> None:
+    Drawing takes a fifth of a second, so it is drawn twice a minute at most, and in the end.
+
+    Args:
+        path: as of `CsvLogger`.
+        rows: likewise.
+        clock: tells seconds.
+    """
+
+    def __init__(
+        self, path: Path, rows: Sequence[Mapping[str, float]] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.path = path
         self._rows: list[Row] = [dict(row) for row in rows]
+        self._clock = clock
+        self._next_s = clock() + _REDRAWN_AFTER_S
+        self._is_old = bool(rows)  # who was killed may have drawn less
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Draw the curve anew."""
+        """Take the values over; draw the curve anew if the last time is long ago."""
         self._rows.append({"step": step, **values})
-        best = max(self._rows, key=_score)  # the first of equal ones, as the loop keeps it
-        draw_learning_curve(self._rows, int(best["step"]), self.path)
+        self._is_old = True
+        if self._clock() >= self._next_s:
+            self._draw()
 
     def close(self) -> None:
-        """All is drawn already."""
+        """Draw what is not drawn yet."""
+        if self._is_old:
+            self._draw()
+
+    def _draw(self) -> None:
+        best = max(self._rows, key=_score)  # the first of equal ones, as the loop keeps it
+        draw_learning_curve(self._rows, int(best["step"]), self.path)
+        self._is_old, self._next_s = False, self._clock() + _REDRAWN_AFTER_S
 
 
 class TensorBoardLogger:

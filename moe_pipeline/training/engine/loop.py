@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_pipeline.errors import PipelineError
+from moe_pipeline.paths import LOG_CSV
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.training.engine.checkpoint import Run, State, resume_run, save_run
 from moe_pipeline.training.engine.ema import WeightAverage
@@ -96,7 +97,7 @@ def run_loop(
     state = run.state
     if settings.validate_first and not state.rows:
         _validate(run, (), processes)
-    told: list[RunLogger] = [CsvLogger(folder / "log.csv", state.rows), CurveLogger(folder / "curve.png", state.rows)]
+    told: list[RunLogger] = [CsvLogger(folder / LOG_CSV, state.rows), CurveLogger(folder / "curve.png", state.rows)]
     told += loggers
     with ExitStack() as open_loggers, _graceful_interrupt() as interrupted:
         for logger in told:

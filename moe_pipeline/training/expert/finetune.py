@@ -13,21 +13,26 @@ from moe_pipeline.training.click_proposer.train import ClickProposerData, add_cl
 from moe_pipeline.training.engine.loggers import RunLogger
 from moe_pipeline.training.engine.muon import kernel_rate
 from moe_pipeline.training.expert.added_cases import ContinuedTask, find_start
+from moe_pipeline.training.expert.rehearsal import RehearsedPrompts, rehearsed_prompts
 from moe_pipeline.training.expert.session import (
     FinetuneOptions,
     FinetuneSession,
     Trained,
+    loop_settings,
     open_session,
     save_run_record,
     train,
 )
 from moe_pipeline.training.expert.task import ExpertTask
+from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
+from moe_pipeline.weights.store import find_foundation
 from moe_pipeline.weights.tensors import save_tensors
 from moe_pipeline.workspace import Workspace
 
 __all__ = ["FinetuneOptions", "finetune"]
 
 _LEARNING_RATE = 1.5e-3
+_MOST_REHEARSED = 128  # prompts; a training of a thousand steps asks for about as many
 
 
 def finetune(
@@ -60,8 +65,21 @@ def finetune(
         if session.options.continued:
             start = session.processes.from_first(lambda: find_start(session.out, session.planned.plan))
             kind = partial(ContinuedTask, start)
-        task, trained = train(session, kind, _LEARNING_RATE, kernels)
+        rehearsed = session.processes.from_first(lambda: _rehearsed(session)) if session.options.rehearsal else None
+        task, trained = train(session, kind, _LEARNING_RATE, kernels, rehearsed)
         return session.processes.from_first(lambda: _with_click_proposer(session, _save(session, task, trained)))
+
+
+def _rehearsed(session: FinetuneSession) -> RehearsedPrompts:
+    planned, place = session.planned, session.place
+    general = find_foundation(planned.plan.foundation, place.weights).card.view
+    folder = place.embeddings(SYNTHETIC) / "rehearsal"
+    steps = loop_settings(planned.plan, session.options, _LEARNING_RATE).steps
+    asked_for = round(steps * planned.plan.batch_size * session.options.rehearsal)
+    count = min(asked_for, _MOST_REHEARSED)
+    return rehearsed_prompts(
+        count, planned.plan.view, general, planned.foundation, planned.foundation_sha256, folder, session.progress
+    )
 
 
 def _with_click_proposer(session: FinetuneSession, card: ExpertCard) -> ExpertCard:

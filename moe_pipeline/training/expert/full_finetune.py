@@ -16,7 +16,8 @@ from moe_pipeline.training.expert.session import (
     train,
 )
 from moe_pipeline.training.expert.task import WholeTask
-from moe_pipeline.weights.store import find_foundation, save_foundation
+from moe_pipeline.weights.store import find_foundation, save_foundation, weights_path
+from moe_pipeline.weights.words import copy_words
 from moe_pipeline.workspace import Workspace
 
 _LEARNING_RATE = 1e-4
@@ -56,7 +57,9 @@ def finetune_whole(
 def _save(session: FinetuneSession, task: WholeTask, trained: Trained) -> FoundationCard:
     planned, plan, result, out = session.planned, session.planned.plan, trained.result, session.out
     copy_into(task.module, result.best)
-    start = find_foundation(plan.foundation, session.place.weights).card
+    stored = find_foundation(plan.foundation, session.place.weights)
+    start = stored.card
+    copy_words(stored.path, weights_path(out, NAME))
     card = save_foundation(
         task.module,
         out,

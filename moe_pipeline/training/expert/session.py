@@ -11,7 +11,7 @@ from moe_pipeline.datasets.dataset import open_dataset
 from moe_pipeline.embeddings.cache import EmbeddingCache
 from moe_pipeline.errors import DatasetError, PipelineError
 from moe_pipeline.journal.lock import release_lock, take_lock
-from moe_pipeline.paths import RUN_JSON, ExpertFolder
+from moe_pipeline.paths import LOG_CSV, RUN_JSON, ExpertFolder
 from moe_pipeline.planning.plan_files import load_fingerprint, load_splits
 from moe_pipeline.planning.splits import classes_not_learnt, not_learnt_warning
 from moe_pipeline.progress import Progress, silent
@@ -23,6 +23,7 @@ from moe_pipeline.training.engine.loop import LoopResult, LoopSettings, RunLogge
 from moe_pipeline.training.engine.processes import Processes, open_processes
 from moe_pipeline.training.engine.task import Precision, check_positive
 from moe_pipeline.training.expert.added_cases import take_in_added
+from moe_pipeline.training.expert.rehearsal import RehearsedPrompts
 from moe_pipeline.training.expert.task import ExpertSettings, ExpertTask
 from moe_pipeline.training.planned import PlannedDataset, cache_of, names_of_classes, open_planned
 from moe_pipeline.weights.device import multiplies_bf16
@@ -50,6 +51,8 @@ class FinetuneOptions:
     """Training stops after so many validations without a better score."""
     learning_rate: float | None = None
     """Peak of the schedule; 1.5e-3 for an expert, 1e-4 for a whole network if None."""
+    rehearsal: float = 0.2
+    """Share of an expert's training on synthetic scans, so that it harms little where it is asked by mistake."""
     device: str = "cpu"
     """Where to compute."""
     devices: int = 1
@@ -71,6 +74,8 @@ class FinetuneOptions:
             learning_rate=self.learning_rate,
             devices=self.devices,
         )
+        if not 0 <= self.rehearsal < 1:
+            raise PipelineError(f"--rehearsal is a share of the training from 0 to below 1, got {self.rehearsal:g}")
         if self.continued and self.overwrite:
             raise PipelineError("--continue goes on from the expert that is there, --overwrite begins anew; give one")
 
@@ -158,7 +163,11 @@ def open_session(
 
 
 def train(
-    session: FinetuneSession, kind: Callable[..., _Task], learning_rate: float, kernels: float = 0.0
+    session: FinetuneSession,
+    kind: Callable[..., _Task],
+    learning_rate: float,
+    kernels: float = 0.0,
+    rehearsed: RehearsedPrompts | None = None,
 ) -> tuple[_Task, Trained]:
     """Train a task of some kind on a session's cache; the checkpoint in its folder is gone on with.
 
@@ -167,16 +176,19 @@ def train(
         kind: of task.
         learning_rate: where the user chose none.
         kernels: by how much faster Muon moves the kernels of convolutions; 0 leaves them to AdamW.
+        rehearsed: prompts that are mixed into the training; none if None.
 
     Raises:
         PipelineError: if an older checkpoint does not fit, or Ctrl-C ended the training.
         DatasetError: if the fold has nothing to train on or to validate with.
     """
     plan, fold, options, processes = session.planned.plan, session.planned.fold, session.options, session.processes
-    settings, out = ExpertSettings(batch_size=plan.batch_size, seed=plan.seed), session.out
+    share = options.rehearsal if rehearsed else 0.0
+    settings = ExpertSettings(batch_size=plan.batch_size, rehearsed=share, seed=plan.seed)
+    out = session.out
     cases, device = (list(fold.train), list(fold.validation)), processes.device
     names = names_of_classes(session.planned, session.place)
-    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes, names)
+    task = kind(session.planned.foundation, session.cache, *cases, settings, device, processes, names, rehearsed)
     try:
         _check_prompts(task, plan, options.fold)
         processes.from_first(lambda: _forget_earlier(task, options, out))
@@ -210,7 +222,7 @@ def save_run_record(session: FinetuneSession, trained: Trained, files: list[str]
         inputs={"plan": plan.sha256(), "foundation": foundation, "dataset": plan.dataset_sha256},
         seconds=round(trained.result.seconds + encoding, 1),
         results={"encoding_seconds": encoding, "training_seconds": round(trained.result.seconds, 1)},
-        files=[*files, "log.csv", "curve.png"],
+        files=[*files, LOG_CSV, "curve.png"],
     ).save(session.out / RUN_JSON)
 
 

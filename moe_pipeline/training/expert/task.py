@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
@@ -14,6 +15,7 @@ from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
 from moe_pipeline.training.engine.processes import Processes
+from moe_pipeline.training.expert.rehearsal import RehearsedPrompts
 from moe_pipeline.training.interactive.click_sequences import (
     ClickSequences,
     InteractiveModel,
@@ -43,6 +45,8 @@ class ExpertSettings:
     """Prompts in validation at most, spread over the cases."""
     iou_weight: float = 0.2
     """Weight of the IoU head's loss."""
+    rehearsed: float = 0.2
+    """Share of click sequences on synthetic scans, where there are any."""
     seed: int = 0
     """Of the order of samples and of the clicks."""
 
@@ -81,6 +85,7 @@ class ExpertTask:
         device: where to compute.
         processes: who shares the batches; this process alone if None.
         names: of the classes, as the foundation's text encoder gives them, (C,) each.
+        rehearsed: prompts on synthetic scans that are mixed into the training; none if None.
     """
 
     module: nn.Module
@@ -95,9 +100,11 @@ class ExpertTask:
         device: torch.device,
         processes: Processes | None = None,
         names: Mapping[int, Tensor] | None = None,
+        rehearsed: RehearsedPrompts | None = None,
     ) -> None:
         self.cache = cache
         self.names = names
+        self.rehearsed = rehearsed
         self.settings = settings
         self.device = device
         self.train_numbers = cache.of_cases(train_cases, augmented=True)
@@ -107,6 +114,7 @@ class ExpertTask:
         self.identity = sha256_json(
             {"settings": asdict(settings), "cache": keys, "train": train_cases, "val": validation_cases}
             | ({"named": sorted(names)} if names else {})
+            | ({"rehearsed": rehearsed.key} if rehearsed else {})
         )
         turns = SequenceSettings(
             self.batch_size, settings.max_clicks, settings.sequences, settings.iou_weight, settings.seed
@@ -187,10 +195,17 @@ class ExpertTask:
 
     def _read(self, began: int) -> PromptBatch:
         """This process's part of the batch of the click sequence that begins in a step."""
-        random = np.random.default_rng((self.settings.seed, began, 0))
+        random, part = np.random.default_rng((self.settings.seed, began, 0)), self.processes.part_of(self.batch_size)
         numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
-        return load_prompts(self.cache, chosen[self.processes.part_of(self.batch_size)], self.device, self.names)
+        if self.rehearsed is not None and random.random() < self.settings.rehearsed:
+            return self._read_rehearsed(self.rehearsed, random.choice(len(self.rehearsed), self.batch_size)[part])
+        return load_prompts(self.cache, chosen[part], self.device, self.names)
+
+    def _read_rehearsed(self, prompts: RehearsedPrompts, numbers: NDArray[np.int64]) -> PromptBatch:
+        embeddings, targets = zip(*(prompts.load(int(number)) for number in numbers), strict=True)
+        embedding = torch.stack(embeddings).to(self.device).float()  # (P, C, *grid)
+        return PromptBatch(embedding, torch.stack(targets)[:, None].to(self.device))
 
 
 class WholeTask(ExpertTask):

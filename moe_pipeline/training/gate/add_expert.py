@@ -32,7 +32,6 @@ from moe_pipeline.records.run import RunRecord, library_versions
 from moe_pipeline.training.claims.heads import shared_part
 from moe_pipeline.training.claims.learn_claims import BACKGROUND_CLICKS, ClaimSettings, described_by
 from moe_pipeline.training.claims.panel import Panel
-from moe_pipeline.training.claims.prompted_images import SYNTHETIC
 from moe_pipeline.training.gate.fit import GateSettings, fit_gate
 from moe_pipeline.training.gate.gate_run import (
     GateOptions,
@@ -46,6 +45,7 @@ from moe_pipeline.training.gate.gate_run import (
 from moe_pipeline.training.gate.report_card import gate_card
 from moe_pipeline.training.gate.threshold import TAUS, choose_tau
 from moe_pipeline.training.gate.train_gate import LOOP
+from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
 from moe_pipeline.weights.training_state import remove_training_state
 from moe_pipeline.workspace import Workspace
 

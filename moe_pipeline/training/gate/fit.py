@@ -46,9 +46,11 @@ class GateSettings:
     """Factor on that distance."""
     few_patients: int = 50
     """With fewer training patients than this, one odd patient would set the limit for all others: then another
-    percentile counts, without slack, and the odd patient's own kind stays with the general expert."""
+    percentile counts, and the odd patient's own kind stays with the general expert."""
     few_percentile: float = 95.0
     """That percentile."""
+    few_slack: float = 1.02
+    """Factor on that distance: the very image that sets it must pass, though computed again it differs by rounding."""
     seed: int = 0
     """Of prompts, order and weights."""
 
@@ -157,7 +159,9 @@ def fit_ood_detector(
         return ood_detector
     unseen = [_left_out_distances(train, train_cases, settings.ood_rank), ood_detector.distance(validation)]
     few = train_cases is not None and len(set(train_cases)) < settings.few_patients
-    percentile, slack = (settings.few_percentile, 1.0) if few else (settings.ood_percentile, settings.ood_slack)
+    percentile, slack = (
+        (settings.few_percentile, settings.few_slack) if few else (settings.ood_percentile, settings.ood_slack)
+    )
     limits = [torch.quantile(part, percentile / 100) for part in unseen if len(part)]
     ood_detector.limit.copy_(torch.stack(limits).max() * slack)
     return ood_detector

@@ -27,11 +27,12 @@ from moe_pipeline.training.claims.learn_claims import (
 )
 from moe_pipeline.training.claims.panel import Panel
 from moe_pipeline.training.claims.prompted_images import DatasetPrompts
-from moe_pipeline.training.claims.synthetic_scans import scan_features
+from moe_pipeline.training.claims.scan_features import scan_features
 from moe_pipeline.training.gate.features import PromptFeatures, collect_features
 from moe_pipeline.training.gate.fit import GateSettings, fit_ood_detector
-from moe_pipeline.training.gate.synthetic_negatives import NAME, background_features
+from moe_pipeline.training.gate.synthetic_negatives import background_features
 from moe_pipeline.training.gate.targets import Judgement, dice_targets, object_dice
+from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
 from moe_pipeline.training.planned import PlannedDataset, cache_of, open_planned
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.load import load_foundation
@@ -156,7 +157,7 @@ def claims_of(run: GateRun, panel: Panel, drawn: list[DatasetPrompts], prior: Cl
         drawn: their datasets, and general ones.
         prior: of a model that an expert is added to.
     """
-    claims, sha256, folder = run.options.claims, run.foundation_sha256, run.place.embeddings(NAME)
+    claims, sha256, folder = run.options.claims, run.foundation_sha256, run.place.embeddings(SYNTHETIC)
     features = scan_features(claims.scans, panel.view, run.foundation, sha256, folder, panel.device, run.progress)
     kept = KeptOutcomes.of(panel, folder / "claims")
     return learn_claims(panel, drawn, features, claims, kept, prior, run.progress)
@@ -287,9 +288,9 @@ def _judge(run: GateRun, planned: PlannedDataset, card: ExpertCard, cache: Embed
 
 def synthetic_features(run: GateRun) -> DatasetFeatures:
     """Prompts on synthetic volumes, which belong to the general expert."""
-    folder, volumes = run.place.embeddings(NAME), run.options.synthetic
+    folder, volumes = run.place.embeddings(SYNTHETIC), run.options.synthetic
     rows = background_features(
         run.foundation, run.foundation_sha256, run.view, volumes, folder, run.device, run.progress
     )
     held_out = len(rows) // 4
-    return DatasetFeatures(NAME, GENERAL, rows[held_out:], rows[:held_out], may_lose=_SYNTHETIC_LOSS)
+    return DatasetFeatures(SYNTHETIC, GENERAL, rows[held_out:], rows[:held_out], may_lose=_SYNTHETIC_LOSS)

@@ -16,7 +16,6 @@ from moe_pipeline.synthetic.views import in_view, make_crop
 from moe_pipeline.training.interactive.simulated_clicks import draw_click
 from moe_pipeline.weights.tensors import load_tensors, save_tensors
 
-NAME = "synthetic"
 _SEED = 2_000_000_011  # far from the seeds of pretraining and of its validation
 _PROMPTS = 4  # objects prompted in each volume
 

@@ -15,7 +15,8 @@ from moe_pipeline.imaging.geometry import Geometry
 from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.inference.api import Predictor
 from moe_pipeline.inference.options import SegmentOptions
-from moe_pipeline.inference.session.session import Session, SessionChange
+from moe_pipeline.inference.session.change import SessionChange
+from moe_pipeline.inference.session.session import Session
 from moe_pipeline.mixture.model import Expert, Mixture, with_expert
 from moe_pipeline.model.sam.foundation import SamFoundation, build_foundation
 from moe_pipeline.records.foundation import View
@@ -25,7 +26,7 @@ from tests.phantoms.foundations import decoder_of, foundation_alone
 NATIVE = Geometry((44, 38, 30), (1.5, 1.0, 2.5), (10.0, 5.0, 3.0), (0, -1.0, 0, 1.0, 0, 0, 0, 0, -1.0))
 VIEW = View(spacing_mm=2.0, size_voxels=16, normalisation="zscore_clipped")
 CLICKS = [((20, 18, 14), True), ((26, 20, 12), True), ((12, 9, 20), False), ((23, 15, 16), True), ((30, 30, 8), False)]
-OPTIONS = SegmentOptions(max_crops=4, own_crops=True)
+OPTIONS = SegmentOptions(max_crops=4)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,8 @@ def test_several_objects_boxes_and_masks_are_those_of_a_prediction(model: Predic
     assert [one.class_id for one in session.prompts()] == [1, 300, 301]
     assert session.labels.array.dtype == np.uint16
     assert np.array_equal(session.labels.array, predicted(model, image, session))
+    sharing = [prompt.model_copy(update={"own_crop": False}) for prompt in session.prompts()]
+    assert not np.array_equal(session.labels.array, model.predict(image, sharing).labels.array)
     changed = session.remove(2)
     assert changed.box is not None
     assert np.array_equal(session.labels.array, predicted(model, image, session))

@@ -11,8 +11,8 @@ from moe_pipeline.inference.windows.decode import decided_route, route_of, route
 from moe_pipeline.inference.windows.embedding_cache import CropBank
 from moe_pipeline.mixture.model import Mixture, load_mixture
 from moe_pipeline.model.moe.selector import GENERAL, Route
-from moe_pipeline.training.claims.case_windows import CaseWindows, clicks_in
 from moe_pipeline.training.claims.panel import Panel
+from moe_pipeline.training.interactive.case_windows import CaseWindows, clicks_in
 from moe_pipeline.workspace import Workspace
 
 ONE = "Dataset001_One"

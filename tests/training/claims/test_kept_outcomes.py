@@ -9,10 +9,10 @@ import torch
 
 from moe_pipeline.mixture.gate_files import load_gate
 from moe_pipeline.records.moe import ModelCard
-from moe_pipeline.training.claims.case_windows import CaseWindows
 from moe_pipeline.training.claims.learn_claims import ClaimSettings
 from moe_pipeline.training.gate.gate_run import GateOptions
 from moe_pipeline.training.gate.train_gate import train_gate
+from moe_pipeline.training.interactive.case_windows import CaseWindows
 from moe_pipeline.workspace import Workspace
 
 ONE, TWO = "Dataset001_One", "Dataset002_Two"

@@ -9,7 +9,8 @@ import torch
 from moe_pipeline.mixture.model import load_foundation_alone
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.records.foundation import View
-from moe_pipeline.training.claims.synthetic_scans import CALIBRATION, TRAINING, scan_features, synthetic_scan
+from moe_pipeline.training.claims.scan_features import scan_features
+from moe_pipeline.training.interactive.synthetic_scans import CALIBRATION, TRAINING, synthetic_scan
 from moe_pipeline.weights.store import find_foundation
 
 CPU = torch.device("cpu")

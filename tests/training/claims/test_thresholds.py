@@ -8,8 +8,8 @@ import torch
 
 from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
 from moe_pipeline.training.claims.claim_samples import ClaimSample
-from moe_pipeline.training.claims.prompted_images import SYNTHETIC
 from moe_pipeline.training.claims.thresholds import NEVER, losses_of, set_thresholds
+from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
 
 OOD = EVIDENCE.index("ood")
 

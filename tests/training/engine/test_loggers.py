@@ -112,15 +112,22 @@ def test_a_run_from_the_start_replaces_the_table_of_an_earlier_one(tmp_path: Pat
     assert (tmp_path / "log.csv").read_text() == "step,loss,score\n5,1.5,0.25\n"
 
 
-def test_the_curve_marks_the_first_of_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    marked: list[int] = []
+def test_the_curve_marks_the_first_of_the_best_and_is_drawn_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked: list[tuple[float, int]] = []
+    now = [0.0]
     monkeypatch.setattr(
-        "moe_pipeline.training.engine.loggers.draw_learning_curve", lambda _rows, best, _path: marked.append(best)
+        "moe_pipeline.training.engine.loggers.draw_learning_curve",
+        lambda _rows, best, _path: marked.append((now[0], best)),
     )
-    logger = CurveLogger(tmp_path / "curve.png", [{"step": 2, "loss": 1.0, "score": 0.5}])
-    for step, score in ((4, 0.7), (6, 0.7), (8, float("nan")), (10, 0.9)):
+    logger = CurveLogger(tmp_path / "curve.png", [{"step": 2, "loss": 1.0, "score": 0.5}], lambda: now[0])
+    for now[0], step, score in ((20, 4, 0.7), (40, 6, 0.7), (60, 8, float("nan")), (80, 10, 0.6), (90, 12, 0.9)):
         logger.log(step, {"loss": 1.0, "score": score})
-    assert marked == [4, 4, 4, 10]
+    assert marked == [(40, 4), (80, 4)]
+    logger.close()
+    logger.close()
+    assert marked[2:] == [(90, 12)]
 
 
 def test_tensorboard_hides_what_a_run_that_is_gone_on_with_repeats(tmp_path: Path, tensorboard: type[Writer]) -> None:

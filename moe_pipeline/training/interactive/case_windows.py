@@ -74,13 +74,17 @@ class CaseWindows:
         mask = first_mask(self.foundation, decoder, self.window(view, click))
         if click.class_id is None:
             return mask, float("nan")
+        target, wanted = self.target(view, click)
+        found = (full_size(mask.logits[None, None], view.size_voxels) > 0)[0, 0]
+        return mask, 2 * float((found & target).sum()) / (float(found.sum()) + wanted)
+
+    def target(self, view: View, click: Click) -> tuple[Tensor, float]:
+        """What is meant by a click on a class: its mask in the window, (*crop) bool, and its voxels inside and out."""
         grid = self._grid(view)
         cube = grid.cube(grid.around(click.place_mm))
-        target = resample(self.labels, cube, order="nearest", outside=0).array == click.class_id
+        inside = resample(self.labels, cube, order="nearest", outside=0).array == click.class_id
         whole_ml = float((self.labels.array == click.class_id).sum()) * self.labels.geometry.voxel_ml
-        wanted = max(float(target.sum()), whole_ml / cube.voxel_ml)
-        found = (full_size(mask.logits[None, None], view.size_voxels) > 0)[0, 0].numpy()
-        return mask, 2 * float((found & target).sum()) / (float(found.sum()) + wanted)
+        return torch.from_numpy(inside), max(float(inside.sum()), whole_ml / cube.voxel_ml)
 
     def _grid(self, view: View) -> CropGrid:
         return CropGrid(self.image.geometry, view, self.foundation.geometry.low_resolution_size)

@@ -1,58 +1,24 @@
-"""Synthetic volumes as scans of unknown anatomy: what a gate's risk is measured on, since their truth is known."""
+"""Gate features of the synthetic scans that a gate's risk is measured on."""
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.imaging.geometry import Geometry
-from moe_pipeline.imaging.volume import Volume
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
-from moe_pipeline.synthetic.views import make_crop
-from moe_pipeline.training.claims.case_windows import CaseWindows, Click, clicks_in
+from moe_pipeline.training.interactive.synthetic_scans import CALIBRATION, synthetic_scan
 from moe_pipeline.weights.store import builtin_file
 from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
-
-CALIBRATION, TRAINING = 2_000_000_033, 2_000_000_063
-"""Seeds of two endless sets, far from those of pretraining."""
 
 SHIPPED = "nano_scans.safetensors"
 """Features of the first scans that come with the package, of the built-in foundation in its view, in 16 bits."""
 
-_NARROWEST, _WIDEST = 1 / 3, 2.0  # spacing over that of the foundation's view
 _CHUNK = 50
-
-
-def synthetic_scan(
-    seed: int, number: int, view: View, foundation: Foundation, device: torch.device
-) -> tuple[CaseWindows, Click]:
-    """A scan with one object and a first click on it; the same for the same seed and number.
-
-    The generator's volumes have no size of their own. They get one, so that in a view some are small scans with nothing
-    around them and others reach beyond the window.
-
-    Args:
-        seed: which set.
-        number: which of it.
-        view: of the foundation: how many voxels, and around which spacing; 1 mm where each image decides it.
-        foundation: to encode with.
-        device: where.
-    """
-    random = np.random.default_rng((seed, number))
-    batch = make_crop(seed, view, first=number)
-    image = batch.image[0, 0].numpy()
-    factor = float(np.exp(random.uniform(np.log(_NARROWEST), np.log(_WIDEST))))
-    x, y, z = (mm * factor for mm in view.over(view.size_voxels, (1.0, 1.0, 1.0)).edges_mm)
-    geometry = Geometry(image.shape, (x, y, z))
-    labels = Volume(batch.target[0, 0].numpy().astype(np.uint8), geometry)
-    case = CaseWindows(Volume(image - image.min(), geometry), labels, foundation, device)
-    return case, clicks_in(labels, (1,), 1, random)[0]
 
 
 def scan_features(
