@@ -195,6 +195,9 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of weights, volumes and clicks.")] = 0,
     start: Annotated[str | None, typer.Option(help="Foundation to go on from; else random weights.")] = None,
     frozen_encoder: Annotated[bool, typer.Option("--frozen-encoder", help="Train all but the image encoder.")] = False,
+    label_maps: Annotated[Path | None, typer.Option(help="Folder with label maps to paint most volumes on.")] = None,
+    volumes: Annotated[int | None, typer.Option(help="Volumes per step; else 3.", min=1)] = None,
+    painters: Annotated[int, typer.Option(help="Processes that paint; 0: paint on the device.", min=0)] = 1,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
@@ -206,7 +209,19 @@ def pretrain(
 
     name = name or Path(preset).stem
     options = PretrainOptions(
-        preset, name, max_minutes, steps, learning_rate, precision, seed, device, start, frozen_encoder
+        preset=preset,
+        name=name,
+        max_minutes=max_minutes,
+        steps=steps,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+        device=device,
+        start=start,
+        frozen_encoder=frozen_encoder,
+        label_maps=label_maps,
+        volumes=volumes,
+        painters=painters,
     )
     if overwrite and load_preset(preset) and open_device(device):  # a slip must not cost the earlier run
         remove_training_state(out / "checkpoint.safetensors")

@@ -26,15 +26,25 @@ def intensity_table(numbers: Section, around: Tensor) -> Tensor:
     Returns:
         (n, 256)
     """
-    n, base = around.shape[0], labels.FIRST_OBJECT
+    means, palette = draw_background_means(numbers)
+    return with_objects(numbers, means, palette, around)
+
+
+def draw_background_means(numbers: Section) -> tuple[Tensor, Tensor]:
+    """Means (n, 256) of all labels below those of objects, and the palette (n, colours) that they come from."""
     palette = 0.5 + (numbers.uniform(_PALETTE) - 0.5) * numbers.log_uniform(1, low=0.35, high=1.0)  # (n, _PALETTE)
     wanted = numbers.log_uniform(1, low=4, high=_PALETTE + 1)
-    pick = (numbers.uniform(base) * wanted).long().clamp(max=_PALETTE - 1)
-    table = palette.gather(1, pick) + 0.05 * numbers.normal(base)  # (n, base)
-    table = _with_extremes(numbers, table)
-    objects = _objects(numbers, table, palette, around)  # (n, J * _BITS)
-    rest = table.new_zeros(n, labels.N_LABELS - base - objects.shape[1])
-    return torch.cat([table, objects, rest], 1)  # (n, 256)
+    pick = (numbers.uniform(labels.FIRST_OBJECT) * wanted).long().clamp(max=_PALETTE - 1)
+    table = palette.gather(1, pick) + 0.05 * numbers.normal(labels.FIRST_OBJECT)  # (n, FIRST_OBJECT)
+    rest = table.new_zeros(len(table), labels.N_LABELS - labels.FIRST_OBJECT)
+    return torch.cat([_with_extremes(numbers, table), rest], 1), palette
+
+
+def with_objects(numbers: Section, means: Tensor, palette: Tensor, around: Tensor) -> Tensor:
+    """Means (n, 256) with those of objects, which stand out from what is around them."""
+    objects = _objects(numbers, means, palette, around)  # (n, J * _BITS)
+    first = labels.FIRST_OBJECT
+    return torch.cat([means[:, :first], objects, means[:, first + objects.shape[1] :]], 1)
 
 
 def _with_extremes(numbers: Section, table: Tensor) -> Tensor:
@@ -78,27 +88,30 @@ def _objects(numbers: Section, table: Tensor, palette: Tensor, around: Tensor) -
 _LOW, _HIGH = 0.005, 0.995  # the percentiles that the view clips to
 
 
-def render(draws: Draws, frame: FieldOfView, painted: Tensor, around: Tensor) -> Tensor:
+def render(
+    draws: Draws, frame: FieldOfView, painted: Tensor, means: Tensor, textured_as: Tensor | None = None
+) -> Tensor:
     """Give every voxel its grey value.
 
     Args:
         draws: the batch's random numbers.
         frame: field of view of each sample.
         painted: (n, S, S, S) uint8 labels.
-        around: (n, J) label that surrounds each object.
+        means: (n, 256) intensity of each label.
+        textured_as: (n, 256) label whose texture each label has; its own if None.
 
     Returns:
         (n, S, S, S) float32, normalised as by the rule zscore_clipped.
     """
     flat = painted.reshape(painted.shape[0], -1).long()
-    means = intensity_table(draws.section("table"), around)  # (n, 256)
-    volume = means.gather(1, flat).reshape(painted.shape) + _texture(draws, flat).reshape(painted.shape)
+    volume = means.gather(1, flat) + _texture(draws, flat, textured_as)  # (n, S**3)
+    volume = volume.reshape(painted.shape)
     image = acquire(draws, volume)
     image = _strip(draws, image, painted)
     return torch.stack([clip_and_standardise(one, box) for one, box in zip(image, frame.boxes, strict=True)])
 
 
-def _texture(draws: Draws, flat: Tensor) -> Tensor:
+def _texture(draws: Draws, flat: Tensor, textured_as: Tensor | None) -> Tensor:
     """(n, S**3): structure inside the labels, each label with its own strengths: coarse, middle, grain, vessels."""
     numbers = draws.section("texture")
     n, size = numbers.n, draws.white.shape[-1]
@@ -107,6 +120,8 @@ def _texture(draws: Draws, flat: Tensor) -> Tensor:
     first, second = smooth_field(numbers, 2, knots=16, spans=(4.0, 13.0)).at(size).unbind(1)
     vessels = (1 - (first.square() + second.square()) * column(numbers.log_uniform(low=6, high=40))).clamp(min=0)
     strength = _strengths(numbers)
+    if textured_as is not None:
+        strength = strength.gather(2, textured_as[:, None].expand(-1, strength.shape[1], -1))
     texture = torch.zeros(flat.shape, device=flat.device)
     for scale, field in enumerate((coarse, middle, _grain(numbers, draws.white[:, 1:]), vessels)):
         texture += strength[:, scale].gather(1, flat) * field.reshape(n, -1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from moe_pipeline.synthetic import labels
 from moe_pipeline.synthetic.draws import Draws, Section
 from moe_pipeline.synthetic.fields import SmoothField, column, grid, smooth_field
 
@@ -37,6 +38,13 @@ class FieldOfView:
     def coordinates(self, size: int) -> Tensor:
         """(n, 3, size, size, size): warped coordinates of the voxel centres."""
         return grid(size, self.centre.device) + column(self.warp_strength) * self.warp.at(size)
+
+    def seen(self, painted: Tensor) -> Tensor:
+        """(n, S, S, S) uint8 labels with OUTSIDE for all that lies beyond the field of view."""
+        inside = torch.full_like(painted, labels.OUTSIDE)
+        for row, box in enumerate(self.boxes):
+            inside[row][box] = painted[row][box]
+        return inside
 
 
 def draw_frame(draws: Draws, size: int) -> FieldOfView:

@@ -16,6 +16,12 @@ FIRST_OBJECT = 96
 PER_OBJECT = 8
 IN_CORE, IN_SECOND_PART, IN_CENTRE = 1, 2, 4
 """Bits of an object's label: deeper than its rim; behind its cut; deeper than its core."""
+STRUCTURES = range(1, FIRST_OBJECT)
+"""Structures of a real label map, in the order of their numbers there; instead of all labels up to here but AIR."""
+OTHER_ORGANS = range(160, 192)
+"""Cells in what a real label map leaves open."""
+LESION = 192
+"""A real lesion."""
 OUTSIDE = 255
 """Beyond the field of view."""
 N_LABELS = 256

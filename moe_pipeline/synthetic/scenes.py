@@ -32,7 +32,7 @@ def paint_scenes(draws: Draws, frame: FieldOfView, coordinates: Tensor) -> Tenso
     return painted
 
 
-def _cells(numbers: Section, coordinates: Tensor, most: int = len(labels.CELLS)) -> Tensor:
+def paint_cells(numbers: Section, coordinates: Tensor, most: int = len(labels.CELLS)) -> Tensor:
     """(n, S, S, S) uint8: 3 to `most` anisotropic Voronoi cells, in half of the samples with filling between them."""
     n, size = coordinates.shape[0], coordinates.shape[-1]
     stretch = numbers.log_uniform(3, low=0.6, high=1.6)  # (n, 3)
@@ -92,7 +92,7 @@ def _body(numbers: Section, coordinates: Tensor) -> Tensor:
     )
     pitch, tilt = column(numbers.uniform(low=8, high=22)), column(numbers.uniform(low=-6, high=6))
     gap = column(numbers.uniform(low=-1.2, high=1.0))  # below -1: a closed ring
-    organs = _cells(numbers, coordinates, most=16)
+    organs = paint_cells(numbers, coordinates, most=16)
     has_bone, has_lung = column(numbers.chance(p=0.55)), column(numbers.chance(p=0.3))
     is_lung = (organs % 3 == 1) & has_lung
     painted = torch.where(is_lung, torch.full_like(organs, labels.LUNG), organs)
@@ -142,7 +142,7 @@ def _paint_deep(numbers: Section, world: Tensor, painted: Tensor) -> None:
 
 
 _PAINTERS: dict[str, Callable[[Section, Tensor], Tensor]] = {
-    "cells": _cells,
+    "cells": paint_cells,
     "bands": _bands,
     "body": _body,
     "brain": _brain,

@@ -1,5 +1,7 @@
 """Which objects of a label map are to be segmented."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool3d
@@ -79,7 +81,7 @@ _SIZE_POWER = 0.35
 """Small candidates are many and would be nearly all targets: weights grow with this power of the volume."""
 
 
-def _object_candidates() -> list[tuple[list[int], float]]:
+def object_candidates() -> list[tuple[list[int], float]]:
     """Each object as a whole, its core, rim, centre and halves; a parent with and without its child."""
     candidates: list[tuple[list[int], float]] = []
     child = list(labels.of_object(labels.CHILD))
@@ -99,34 +101,50 @@ def _object_candidates() -> list[tuple[list[int], float]]:
     return [*candidates, (both, 0.0)]
 
 
-def _candidates() -> tuple[Tensor, Tensor]:
-    """Membership (c, 256) of every candidate's labels, and weights (c,)."""
+@dataclass(frozen=True, slots=True)
+class TargetChoices:
+    """What may be chosen."""
+
+    membership: Tensor
+    """(c, 256): 1 for the labels that belong to one of them."""
+    weights: Tensor
+    """(c,): how likely one is chosen against others of its size; 0 only if there is nothing else."""
+
+    @classmethod
+    def of(cls, rows: list[tuple[list[int], float]]) -> "TargetChoices":
+        """From the labels of each and its weight."""
+        membership = torch.zeros(len(rows), labels.N_LABELS)
+        for row, (members, _) in enumerate(rows):
+            membership[row, members] = 1
+        return cls(membership, torch.tensor([weight for _, weight in rows]))
+
+
+def _synthetic_choices() -> TargetChoices:
     everything = [label for label in range(labels.N_LABELS) if label not in (labels.AIR, labels.OUTSIDE)]
     rows = [([cell], _CELL_WEIGHT) for cell in labels.CELLS]
     rows += [([band], _BAND_WEIGHT) for band in labels.BANDS]
     rows += [([blob], _BAND_WEIGHT) for blob in labels.BLOBS]
     rows += [(list(labels.BANDS[at : at + 4]), _BAND_WEIGHT) for at in range(0, len(labels.BANDS), 4)]
     rows += [(list(members), weight) for members, weight in _LAYERS]
-    rows += [(everything, _WHOLE_BODY_WEIGHT), *_object_candidates()]
-    membership = torch.zeros(len(rows), labels.N_LABELS)
-    for row, (members, _) in enumerate(rows):
-        membership[row, members] = 1
-    return membership, torch.tensor([weight for _, weight in rows])
+    rows += [(everything, _WHOLE_BODY_WEIGHT), *object_candidates()]
+    return TargetChoices.of(rows)
 
 
-def choose_targets(draws: Draws, painted: Tensor, count: int) -> Tensor:
+def choose_targets(draws: Draws, painted: Tensor, count: int, choices: TargetChoices | None = None) -> Tensor:
     """Choose distinct objects that a human might click.
 
     Args:
         draws: the batch's random numbers.
         painted: (n, S, S, S) uint8 labels, OUTSIDE beyond the field of view.
         count: targets per sample.
+        choices: what to choose from; all that synthetic scenes hold if None.
 
     Returns:
         (n, count, S, S, S) bool; where a sample has fewer objects, they repeat.
     """
     numbers = draws.section("targets")
-    membership, weights = (table.to(painted.device) for table in _candidates())
+    choices = choices or _synthetic_choices()
+    membership, weights = choices.membership.to(painted.device), choices.weights.to(painted.device)
     n, n_voxels = painted.shape[0], painted[0].numel()
     flat = painted.reshape(n, -1).long()
     volumes = torch.zeros(n, labels.N_LABELS, device=painted.device)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from moe_pipeline.synthetic import labels
-from moe_pipeline.synthetic.appearance import render
+from moe_pipeline.synthetic.appearance import intensity_table, render
 from moe_pipeline.synthetic.draws import Draws
 from moe_pipeline.synthetic.frame import draw_frame
 from moe_pipeline.synthetic.scenes import paint_scenes
@@ -60,8 +59,5 @@ def make_batch(
     frame = draw_frame(draws, size)
     background = paint_scenes(draws, frame, frame.coordinates(size))
     painted, around = paint_objects(draws, frame, background)
-    image = render(draws, frame, painted, around)
-    seen = torch.full_like(painted, labels.OUTSIDE)
-    for row, box in enumerate(frame.boxes):
-        seen[row][box] = painted[row][box]
-    return SyntheticBatch(image[:, None], choose_targets(draws, seen, targets_per_image))
+    image = render(draws, frame, painted, intensity_table(draws.section("table"), around))
+    return SyntheticBatch(image[:, None], choose_targets(draws, frame.seen(painted), targets_per_image))

@@ -1,4 +1,4 @@
-"""Pretraining of a foundation on synthetic volumes alone."""
+"""Pretraining of a foundation on synthetic volumes, drawn or painted on label maps."""
 
 import logging
 from dataclasses import asdict, dataclass, replace
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from moe_pipeline.errors import CheckpointError, PipelineError
 from moe_pipeline.files import sha256_json
-from moe_pipeline.imaging.overlap import dice
 from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.presets import load_preset
 from moe_pipeline.progress import Progress, silent
 from moe_pipeline.records.foundation import FoundationCard
 from moe_pipeline.records.run import library_versions
-from moe_pipeline.synthetic import make_batch
+from moe_pipeline.synthetic.anatomy.label_maps import find_sources, fingerprint
+from moe_pipeline.synthetic.painter import PainterSettings, open_painter
 from moe_pipeline.synthetic.replay import Replay, ReplaySettings
 from moe_pipeline.synthetic.views import cube_edge, stretched
 from moe_pipeline.training.engine.dead_channels import reinitialise_dead_channels
@@ -33,7 +33,8 @@ from moe_pipeline.training.interactive.click_sequences import (
     as_it_is,
     hints_of,
 )
-from moe_pipeline.training.interactive.simulated_clicks import BatchPart, click_sequence, full_size
+from moe_pipeline.training.interactive.simulated_clicks import BatchPart, click_sequence
+from moe_pipeline.training.pretrain_validation import ValidationVolumes
 from moe_pipeline.weights.device import open_device
 from moe_pipeline.weights.load import BUILDERS
 from moe_pipeline.weights.store import check_ours, find_foundation, save_foundation, weights_path
@@ -41,7 +42,6 @@ from moe_pipeline.weights.tensors import load_tensors
 
 _log = logging.getLogger(__name__)
 
-_VALIDATION_SEED = 1_000_000_007  # far from every training step's seed
 _SHOWS_OF_SEQUENCES = 6  # a click sequence lasts 2.6 steps in the mean, so each painting is shown about twice, too
 _SHOWN = 6  # batches on which a foundation to go on from shows which of its channels answer
 
@@ -74,22 +74,53 @@ class PretrainSettings:
     """Weight of the IoU head's loss."""
     seed: int = 0
     """Of weights, volumes and clicks."""
+    anatomy: float = 0.65
+    """Share of the volumes that are painted on label maps, if there are any."""
     start: str = ""
     """sha256 of the weights it starts from; empty for random ones."""
+    label_maps: str = ""
+    """sha256 of the label maps that it paints on; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaintingSources:
+    """Where painted volumes come from."""
+
+    label_maps: Path | None = None
+    """Folder with label maps to paint on."""
+    processes: int = 0
+    """That paint; 0 for this one."""
 
 
 class PretrainTask:
     """Multi-click training of the whole foundation; see `training.loop.Task`."""
 
-    def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        foundation: Foundation,
+        settings: PretrainSettings,
+        device: torch.device,
+        painting: PaintingSources = PaintingSources(),
+    ) -> None:
         self.module = foundation
         self.settings = settings
         self.device = device
         self.size = foundation.geometry.crop_size
-        fields = asdict(settings)
-        self.identity = sha256_json({"config": foundation.sizes, "settings": fields})
+        self.identity = sha256_json({"config": foundation.sizes, "settings": asdict(settings)})
         shown = {name: getattr(settings, name) for name in ("seed", "volumes", "targets", "painted_targets", "shows")}
-        self._replay = Replay(ReplaySettings(size=cube_edge(self.size), **shown), device)
+        painted = PainterSettings(
+            seed=settings.seed,
+            volumes=settings.volumes,
+            size=cube_edge(self.size),
+            targets=settings.painted_targets,
+            label_maps=painting.label_maps,
+            anatomy=settings.anatomy,
+        )
+        painter = open_painter(painted, painting.processes, device)
+        self._replay = Replay(ReplaySettings(**shown), painter, device)
+        self._validation = ValidationVolumes(
+            settings.validation_volumes, settings.validation_clicks, self.size, device, painting.label_maps
+        )
 
     def loss(self, step: int) -> Tensor:
         """Mean interaction loss over the clicks of all prompts of one fresh batch."""
@@ -124,42 +155,25 @@ class PretrainTask:
         return steps * self.settings.volumes
 
     def close(self) -> None:
-        """Nothing is open."""
+        """End the processes that paint."""
+        self._replay.close()
 
     def validate(self) -> dict[str, float]:
-        """Mean Dice after each click on the fixed synthetic set; "score" is the mean of first and last.
-
-        "iou_r" is the correlation of the IoU head's estimate with the true Dice over all prompts and clicks.
-        """
-        s = self.settings
-        scores: list[list[float]] = [[] for _ in range(s.validation_clicks)]
-        pairs: list[tuple[float, float]] = []
-        self.module.eval()
-        for index in range(s.validation_volumes):
-            edge, seed = cube_edge(self.size), _VALIDATION_SEED + index
-            batch = stretched(make_batch(seed, 1, edge, device=self.device, targets_per_image=2), self.size)
-            embedding = self.module.encode(batch.image)
-            target = batch.target.flatten(0, 1)[:, None]  # (k, 1, *crop)
-            generator = torch.Generator().manual_seed(index)
-            answers = click_sequence(
-                self.module, self.module.decoder, embedding, target, s.validation_clicks, generator
-            )
-            for click, answer in enumerate(answers):
-                masks = (full_size(answer.logits, target.shape[2:]) > 0).cpu().numpy()
-                reached = [dice(m, t) for m, t in zip(masks, target.cpu().numpy(), strict=True)]
-                scores[click] += reached
-                pairs += zip(answer.iou.flatten().tolist(), reached, strict=True)
-        self.module.train()
-        means = [sum(values) / len(values) for values in scores]
-        columns = {f"dice_{click}": value for click, value in enumerate(means, start=1)}
-        return {"score": (means[0] + means[-1]) / 2, **columns, "iou_r": _correlation(pairs)}
+        """See `ValidationVolumes.score`."""
+        return self._validation.score(self.module)
 
 
 class DecoderPretrainTask(PretrainTask):
     """The same for all but the image encoder, which stays as it is; click sequences as in experts' training."""
 
-    def __init__(self, foundation: Foundation, settings: PretrainSettings, device: torch.device) -> None:
-        super().__init__(foundation, settings, device)
+    def __init__(
+        self,
+        foundation: Foundation,
+        settings: PretrainSettings,
+        device: torch.device,
+        painting: PaintingSources = PaintingSources(),
+    ) -> None:
+        super().__init__(foundation, settings, device, painting)
         self.identity = sha256_json({"decoder": self.identity})
         foundation.image_encoder.requires_grad_(False)
         turns = SequenceSettings(
@@ -189,8 +203,9 @@ class DecoderPretrainTask(PretrainTask):
         return self._sequences.begun(steps) * self.settings.volumes
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop reading and painting ahead."""
         self._sequences.close()
+        super().close()
 
     @torch.no_grad()
     def _read(self, began: int) -> PromptBatch:
@@ -224,9 +239,19 @@ class PretrainOptions:
     """Foundation to go on from, by name or path; random weights, and a curriculum, if None."""
     frozen_encoder: bool = False
     """Train all but the image encoder, several times as many steps in the same time; needs `start`."""
+    label_maps: Path | None = None
+    """Folder with label maps to paint most volumes on."""
+    volumes: int | None = None
+    """Volumes per step; if None 3, which suits a CPU, or 2 with `frozen_encoder`."""
+    painters: int = 1
+    """Processes that paint, each with one thread; 0 paints on `device`, between the steps."""
 
     def __post_init__(self) -> None:
-        check_positive(max_minutes=self.max_minutes, steps=self.steps, learning_rate=self.learning_rate)
+        check_positive(
+            max_minutes=self.max_minutes, steps=self.steps, learning_rate=self.learning_rate, volumes=self.volumes
+        )
+        if self.painters < 0:
+            raise PipelineError(f"--painters must be 0 or more, got {self.painters}")
         if self.frozen_encoder and self.start is None:
             raise PipelineError(
                 "random weights are not worth freezing: --frozen-encoder needs --start, a foundation to go on from"
@@ -258,6 +283,10 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         if options.frozen_encoder:
             settings = replace(settings, volumes=2, shows=_SHOWS_OF_SEQUENCES)
         settings = replace(settings, curriculum_steps=0, start=find_foundation(options.start).card.weights_sha256)
+    if options.volumes is not None:
+        settings = replace(settings, volumes=options.volumes)
+    if options.label_maps is not None:
+        settings = replace(settings, label_maps=fingerprint(options.label_maps), validation_volumes=12)
     loop = LoopSettings(
         steps=options.steps,
         learning_rate=options.learning_rate,
@@ -270,7 +299,7 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         precision="bf16" if options.precision == "bf16" else "fp32",
     )
     kind = DecoderPretrainTask if options.frozen_encoder else PretrainTask
-    task = kind(foundation, settings, device)
+    task = kind(foundation, settings, device, PaintingSources(options.label_maps, options.painters))
     try:
         result = pretrain(task, loop, out, device, progress)
     finally:
@@ -280,11 +309,12 @@ def pretrain_foundation(out: Path, options: PretrainOptions, progress: Progress 
         out,
         name=options.name,
         source=_command(options),
-        licence="Apache-2.0",
+        licence=_licence(options.label_maps),
         preset=chosen.name,
         view=chosen.view,
         training={
-            "volumes": "synthetic only",
+            "volumes": "synthetic only" if options.label_maps is None else "synthetic, most painted on label maps",
+            "label_maps": _credits(options.label_maps),
             "versions": library_versions(),
             "steps": result.steps,
             "samples": task.shown(result.steps),
@@ -335,8 +365,20 @@ def _command(options: PretrainOptions) -> str:
             continue
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:
-            words.append(str(value))
+            words.append(value.name if isinstance(value, Path) else str(value))
     return " ".join(words)
+
+
+def _credits(label_maps: Path | None) -> list[dict[str, str]]:
+    """Title and licence of each source of label maps."""
+    sources = find_sources(label_maps).values() if label_maps is not None else ()
+    return [{"title": source.title, "licence": source.licence} for source in sources]
+
+
+def _licence(label_maps: Path | None) -> str:
+    """Ours; of weights that learnt from label maps, with those of their sources."""
+    others = sorted({one["licence"] for one in _credits(label_maps)})
+    return "Apache-2.0" + (f"; learnt from label maps under {', '.join(others)}" if others else "")
 
 
 def _go_on_from(foundation: Foundation, start: str) -> None:
@@ -349,11 +391,3 @@ def _go_on_from(foundation: Foundation, start: str) -> None:
         raise CheckpointError(f"{start}: cannot go on from it, only {len(fitting)} of {len(present)} tensors fit")
     _log.info("%s: took over %d tensors, %d are new", start, len(fitting), len(present) - len(fitting))
     foundation.load_state_dict(present | fitting)
-
-
-def _correlation(pairs: list[tuple[float, float]]) -> float:
-    """Pearson's r; 0 where one side does not vary, as before the first step."""
-    both = torch.tensor(pairs)  # (n, 2)
-    if (both.std(0) == 0).any():
-        return 0.0
-    return float(both.T.corrcoef()[0, 1])
