@@ -20,6 +20,7 @@ if find_spec("ray") is None:
 from moe_pipeline.cluster import on_ray
 from moe_pipeline.cluster.on_ray import RayEngine
 from moe_pipeline.cluster.records import Resources
+from moe_pipeline.cluster.units import Board
 
 NUMBERS = range(24)  # the odd ones are bad
 COMMAND = """
@@ -85,6 +86,7 @@ def test_whatever_dies_nothing_is_lost_and_nothing_is_tried_twice(cluster: Any, 
     assert sorted(log.count("is odd") for log in logs) == [1] * (len(NUMBERS) - len(good))
     assert len(before) < len(NUMBERS)  # killed in the middle
     assert sum(attempts(tmp_path).values()) <= len(NUMBERS) + 3  # those at which node, worker and command were lost
+    Board(tmp_path / "units").close()  # as a command does at its end: whoever was killed may have left half a file
     assert not list(tmp_path.rglob(".*"))
 
 
