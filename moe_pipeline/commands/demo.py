@@ -56,14 +56,13 @@ def run_demo(
     """
     place = Workspace(root or Path(tempfile.mkdtemp(prefix="moe_demo_")))
     held_back = [_prepare(place, name, seed, progress) for seed, name in enumerate(_DATASETS)]
+    # these datasets look like synthetic volumes, because they are: experts rehearse none of them, no claim is learnt from
+    # them, and the risk is measured on some fifty instead of 3,300, for a demo's patience
+    training = FinetuneOptions(max_minutes=minutes, rehearsal=0.0, click_proposer=None)
     for name in _FINETUNED:
-        finetune(
-            place, place.raw(f"Dataset{name}"), FinetuneOptions(max_minutes=minutes, click_proposer=None), progress
-        )
+        finetune(place, place.raw(f"Dataset{name}"), training, progress)
     experts = [place.raw(f"Dataset{name}") for name in _FINETUNED]
     general = [place.raw(f"Dataset{name}") for name in _DATASETS if name not in _FINETUNED]
-    # these datasets look like synthetic volumes, because they are: nothing is learnt from those, and the risk is
-    # measured on some fifty instead of 1,650, for a demo's patience
     few = ClaimSettings(risk=0.05, confidence=0.9, synthetic=0, named=0)
     options = GateOptions(synthetic=0, claims=few)
     train_gate(place, experts, general, options, progress)
