@@ -56,8 +56,8 @@ def run_demo(
     """
     place = Workspace(root or Path(tempfile.mkdtemp(prefix="moe_demo_")))
     held_back = [_prepare(place, name, seed, progress) for seed, name in enumerate(_DATASETS)]
-    # these datasets look like synthetic volumes, because they are: experts rehearse none of them, no claim is learnt from
-    # them, and the risk is measured on some fifty instead of 3,300, for a demo's patience
+    # these datasets look like synthetic volumes, because they are: experts rehearse none of those, no claim is learnt
+    # from them, and the risk is measured on some fifty instead of 3,300, for a demo's patience
     training = FinetuneOptions(max_minutes=minutes, rehearsal=0.0, click_proposer=None)
     for name in _FINETUNED:
         finetune(place, place.raw(f"Dataset{name}"), training, progress)
