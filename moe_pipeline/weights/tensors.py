@@ -1,6 +1,6 @@
 """Named tensors on disk: safetensors, written as a whole, checked by hash."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,27 @@ def load_tensors(path: Path, expected_sha256: str | None = None) -> dict[str, Te
         return load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); fetch or make it again") from error
+
+
+def kept_tensors(path: Path, make: Callable[[], dict[str, Tensor]], *names: str) -> dict[str, Tensor]:
+    """What a file keeps; made and kept where there is none, or it is damaged.
+
+    Args:
+        path: file that an earlier call wrote.
+        make: gives the tensors.
+        names: which have to be among them; without one the file counts as damaged.
+    """
+    if path.is_file():
+        try:
+            tensors = load_tensors(path)
+        except CheckpointError:
+            tensors = None
+        if tensors is not None and all(name in tensors for name in names):
+            return tensors
+        path.unlink()
+    made = make()
+    save_tensors(path, made)
+    return made
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.model.moe.claim import EVIDENCE
 from moe_pipeline.training.claims.panel import Panel
 from moe_pipeline.training.claims.prompted_images import OpenedImage, PromptedImage
-from moe_pipeline.weights.tensors import load_tensors, save_tensors
+from moe_pipeline.weights.tensors import kept_tensors
 
 
 class ClaimOutcome(NamedTuple):
@@ -103,15 +102,7 @@ class KeptOutcomes:
         return [next(there) if asked else None for asked in tensors["asked"].tolist()]
 
     def _kept(self, made_of: Sequence[object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        path = self.folder / f"{sha256_json(list(made_of))[:32]}.safetensors"
-        if path.is_file():
-            try:
-                return load_tensors(path)
-            except CheckpointError:
-                path.unlink()  # damaged: make it again
-        tensors = make()
-        save_tensors(path, tensors)
-        return tensors
+        return kept_tensors(self.folder / f"{sha256_json(list(made_of))[:32]}.safetensors", make)
 
 
 def _outcome(

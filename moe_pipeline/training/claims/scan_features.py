@@ -1,11 +1,11 @@
 """Gate features of the synthetic scans that a gate's risk is measured on."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.foundation import Foundation
@@ -13,7 +13,7 @@ from moe_pipeline.progress import Progress, silent, track
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.interactive.synthetic_scans import CALIBRATION, synthetic_scan
 from moe_pipeline.weights.store import builtin_file
-from moe_pipeline.weights.tensors import load_metadata, load_tensors, save_tensors
+from moe_pipeline.weights.tensors import kept_tensors, load_metadata, load_tensors
 
 SHIPPED = "nano_scans.safetensors"
 """Features of the first scans that come with the package, of the built-in foundation in its view, in 16 bits."""
@@ -50,13 +50,15 @@ def scan_features(
     parts = []
     for first in track(range(0, count, _CHUNK), "synthetic scans", progress):
         path = folder / f"{sha256_json({**made, 'scans': _CHUNK, 'first': first})[:32]}.safetensors"
-        if (kept := _kept(path)) is None:
-            numbers = range(first, first + _CHUNK)
-            rows = [_features(number, view, foundation, device) for number in numbers]
-            kept = torch.cat(rows)
-            save_tensors(path, {"features": kept})
-        parts.append(kept)
+        make = partial(_chunk, first, view, foundation, device)
+        parts.append(kept_tensors(path, make, "features")["features"])
     return torch.cat(parts)[:count]
+
+
+def _chunk(first: int, view: View, foundation: Foundation, device: torch.device) -> dict[str, Tensor]:
+    """What one file keeps."""
+    numbers = range(first, first + _CHUNK)
+    return {"features": torch.cat([_features(number, view, foundation, device) for number in numbers])}
 
 
 @torch.no_grad()
@@ -73,13 +75,3 @@ def _shipped(made_of: str) -> Tensor:
     if load_metadata(path).get("made_of") != made_of:
         return torch.empty(0, 0)
     return load_tensors(path)["features"].float()
-
-
-def _kept(path: Path) -> Tensor | None:
-    if not path.is_file():
-        return None
-    try:
-        return load_tensors(path)["features"]
-    except (CheckpointError, KeyError):
-        path.unlink()  # damaged: make it again
-        return None

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from moe_pipeline.errors import CheckpointError
 from moe_pipeline.files import sha256_json
 from moe_pipeline.mixture.gate_features import prompt_features
 from moe_pipeline.model.foundation import Foundation
@@ -14,7 +13,7 @@ from moe_pipeline.records.foundation import View
 from moe_pipeline.synthetic import GENERATOR_VERSION
 from moe_pipeline.synthetic.views import in_view, make_crop
 from moe_pipeline.training.interactive.simulated_clicks import draw_click
-from moe_pipeline.weights.tensors import load_tensors, save_tensors
+from moe_pipeline.weights.tensors import kept_tensors
 
 _SEED = 2_000_000_011  # far from the seeds of pretraining and of its validation
 _PROMPTS = 4  # objects prompted in each volume
@@ -46,12 +45,14 @@ def background_features(
     """
     fields = {"foundation": foundation_sha256, "view": view.model_dump(), "volumes": volumes, "seed": _SEED}
     key = sha256_json({**fields, "generator": GENERATOR_VERSION})
-    path = folder / f"{key[:32]}.safetensors"
-    if path.is_file():
-        try:
-            return load_tensors(path)["features"]
-        except (CheckpointError, KeyError):
-            path.unlink()  # damaged: make it again
+
+    def make() -> dict[str, Tensor]:
+        return {"features": _features(foundation, view, volumes, device, progress)}
+
+    return kept_tensors(folder / f"{key[:32]}.safetensors", make, "features")["features"]
+
+
+def _features(foundation: Foundation, view: View, volumes: int, device: torch.device, progress: Progress) -> Tensor:
     parts = []
     for number in track(range(volumes), "synthetic background", progress):
         batch = make_crop(_SEED, view, targets=_PROMPTS, first=number)
@@ -61,6 +62,4 @@ def background_features(
         clicks = draw_click(target, torch.Generator().manual_seed(number)).float()[:, None].to(device)  # (k, 1, 3)
         labels = torch.ones(len(target), 1, dtype=torch.long, device=device)
         parts.append(prompt_features(foundation, embedding, clicks, labels).cpu())
-    features = torch.cat(parts)
-    save_tensors(path, {"features": features})
-    return features
+    return torch.cat(parts)
