@@ -70,6 +70,7 @@ def finetune(
     from moe_pipeline.cluster.finetuning import folds_of
     from moe_pipeline.commands.learning import finetune_options
     from moe_pipeline.training.engine.loggers import named_loggers
+    from moe_pipeline.training.engine.processes import is_first
     from moe_pipeline.training.expert.finetune import finetune as train
     from moe_pipeline.training.expert.full_finetune import finetune_whole
 
@@ -101,7 +102,7 @@ def finetune(
             whole = finetune_whole(place, folder, options, progress, loggers)
         scores = ", ".join(f"{name} {value:.3f}" for name, value in whole.training["validation"].items())
         typer.echo(f"{out}: best at step {whole.training['best_step']}; validation {scores}")
-        show_report(out, report)
+        show_report(out, report and is_first())
         return
     with progress_bar() as progress:
         card = train(place, folder, options, progress, loggers)
@@ -110,7 +111,7 @@ def finetune(
     if card.click_proposer:
         found = ", ".join(f"{name} {value:.3f}" for name, value in card.click_proposer.validation.items())
         typer.echo(f"  its click proposer: {found}")
-    show_report(out, report)
+    show_report(out, report and is_first())
 
 
 def _folds(

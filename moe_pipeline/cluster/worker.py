@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -35,7 +36,7 @@ class Job(Generic[ItemT, ResultT]):
 
     def result_of(self, record: UnitRecord) -> ResultT:
         """What the work gave, from the file."""
-        found: ResultT = TypeAdapter(self.result).validate_python(record.result)
+        found: ResultT = _adapter(self.result).validate_python(record.result)
         return found
 
 
@@ -61,7 +62,13 @@ def _attempt(job: Job[ItemT, ResultT], unit: Unit[ItemT]) -> UnitRecord:
     if isinstance(result, CaseError):
         _log.error("%s", result.message)
         return UnitRecord(name=unit.name, status="failed", message=result.message)
-    return UnitRecord(name=unit.name, status="done", result=TypeAdapter(job.result).dump_python(result, mode="json"))
+    return UnitRecord(name=unit.name, status="done", result=_adapter(job.result).dump_python(result, mode="json"))
+
+
+@cache
+def _adapter(result: Any) -> TypeAdapter[Any]:
+    """Made once: making one takes as long as all else that the command does for a unit."""
+    return TypeAdapter(result)
 
 
 def _use_threads(count: int) -> None:

@@ -1,6 +1,7 @@
 """What every engine does alike, on each of them that is installed."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ import pytest
 from moe_pipeline.cluster import engines
 from moe_pipeline.cluster.engines import Engine, EngineOptions, engine_file, open_engine
 from moe_pipeline.cluster.on_processes import ProcessEngine
+from moe_pipeline.cluster.records import Resources
 from moe_pipeline.errors import PipelineError, RecordError
 from moe_pipeline.workspace import Workspace
 from tests.cluster.works import attempts
@@ -92,3 +94,14 @@ def test_the_workspace_says_what_units_take(tmp_path: Path) -> None:
     (tmp_path / "engine.json").write_text('{"all": {"cpu": 4}}')
     with pytest.raises(RecordError, match=r"engine.json.*all.cpu"):
         engine_file(place)
+
+
+def test_the_page_tells_of_every_field_and_its_example_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (tmp_path / "engine.json").write_text(page.split("```json\n")[1].split("```")[0])
+    found = engine_file(Workspace(tmp_path))
+    assert (found.of("predict").units_per_job, found.of("predict").cpus) == (20, 4)
+    assert found.of("finetune").slurm == {"constraint": "a100", "qos": "low"}
+    told = page.split("| field | default | meaning |")[1].split("\n\n")[0]
+    named = {name for row in told.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if row else "")}
+    assert named == set(Resources.model_fields)

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
+LAUNCHER = re.compile(r"^(srun .*?\bmoe|torchrun .*? -m moe_pipeline) ")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -32,7 +33,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = "\n".join(blocks(page, "bash", "console", "")).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip().startswith("moe ")]
+    told = [LAUNCHER.sub("moe ", line.strip()) for line in lines]
+    return [line for line in told if line.startswith("moe ")]
 
 
 def words(line: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What is done of a folder and with what, kept in finished.jsonl, so that a run goes on where another one stopped."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from moe_pipeline.journal.journal import Journal
@@ -51,9 +51,10 @@ class Finished:
             return None
         return line if all((self._own.folder / name).is_file() for name in line.written) else None
 
-    def left_over(self, cases: Collection[str]) -> list[str]:
+    def left_over(self, cases: Iterable[str]) -> list[str]:
         """Files of an earlier run whose cases are none of these."""
-        lines = (line for case, line in sorted(self._journal.known.items()) if case not in cases)
+        there = set(cases)
+        lines = (line for case, line in sorted(self._journal.known.items()) if case not in there)
         return [name for line in lines for name in line.written if (self._own.folder / name).is_file()]
 
     def add(

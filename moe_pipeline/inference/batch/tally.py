@@ -68,10 +68,11 @@ def files_left_out(folder: Path, images: Collection[Path], others: Iterable[Path
     """
     used = {path.resolve() for image in images for path in _files_of(image)}
     apart = {path.resolve() for path in others} - {folder.resolve()}
+    known = used | apart
     reasons: dict[str, list[str]] = {}
     for path in _visible(folder):
         place = path.resolve()
-        if place in used or place in apart or not {*used, *apart}.isdisjoint(place.parents):
+        if place in known or not known.isdisjoint(place.parents):
             continue
         reasons.setdefault(_reason(path, folder), []).append(path.relative_to(folder).as_posix())
     return {why: tuple(names) for why, names in sorted(reasons.items())}

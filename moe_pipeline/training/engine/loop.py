@@ -77,7 +77,7 @@ def run_loop(
         device: where the task's tensors live (chooses the autocast).
         progress: told after each step.
         processes: who trains together; this process alone if None.
-        loggers: told of each validation beside log.csv and curve.png; closed in the end.
+        loggers: told of each validation beside log.csv and curve.png, by the first process; closed in the end.
 
     Raises:
         InterruptedRunError: after Ctrl-C; the checkpoint is saved, and nobody can take the result for a finished one.
@@ -97,8 +97,9 @@ def run_loop(
     state = run.state
     if settings.validate_first and not state.rows:
         _validate(run, (), processes)
-    told: list[RunLogger] = [CsvLogger(folder / LOG_CSV, state.rows), CurveLogger(folder / "curve.png", state.rows)]
-    told += loggers
+    told: list[RunLogger] = []
+    if processes.first:
+        told = [CsvLogger(folder / LOG_CSV, state.rows), CurveLogger(folder / "curve.png", state.rows), *loggers]
     with ExitStack() as open_loggers, _graceful_interrupt() as interrupted:
         for logger in told:
             open_loggers.enter_context(closing(logger))
@@ -205,7 +206,7 @@ def _validate(run: Run, loggers: Sequence[RunLogger], processes: Processes) -> N
         state.best_score, state.best_step, state.stale = columns["score"], state.step, 0
         for name, tensor in run.average.tensors.items():
             run.best[name].copy_(tensor)
-    for logger in loggers if processes.first else ():
+    for logger in loggers:
         logger.log(state.step, values)
 
 

@@ -141,6 +141,7 @@ def open_session(
         PipelineError: if dataset, plan, foundation or device are not there or do not fit.
     """
     processes = open_processes(options.device, options.devices)
+    options = replace(options, devices=processes.size)  # also of those that srun or torchrun have started
     if options.precision == "auto":
         options = replace(options, precision="bf16" if multiplies_bf16(processes.device) else "fp32")
     progress = progress if processes.first else silent

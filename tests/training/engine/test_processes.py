@@ -12,6 +12,7 @@ from moe_pipeline.errors import PipelineError
 from moe_pipeline.training.engine.processes import Processes, open_processes, started
 
 CPU = torch.device("cpu")
+FOUR_TASKS = {"SLURM_NTASKS": "4", "SLURM_NNODES": "2"}
 TASK = """
 import torch
 from moe_pipeline.training.engine.processes import open_processes
@@ -71,7 +72,7 @@ def test_two_nodes_of_slurm_have_the_gradients_of_one_process_with_the_whole_bat
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     of_slurm = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "moe", "SLURM_NNODES": "2", "SLURM_NTASKS": "2"}
-    of_slurm |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+    of_slurm |= {"SLURM_STEP_ID": "0", "SLURM_NODELIST": "localhost", "SLURM_LOCALID": "0"}
     common = {**os.environ, **of_slurm, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "TOLD": str(told)}
     ranks = [
         subprocess.Popen(
@@ -93,9 +94,11 @@ def test_two_nodes_of_slurm_have_the_gradients_of_one_process_with_the_whole_bat
         ({}, (1, 1)),
         ({"WORLD_SIZE": "4"}, (1, 1)),  # anybody's
         ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, (2, 2)),
-        ({"SLURM_NTASKS": "4", "SLURM_NNODES": "2"}, (1, 1)),  # where jobs are submitted from within one
-        ({"SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}, (2, 2)),
-        ({"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_PROCID": "0"}, (1, 1)),
+        (FOUR_TASKS, (1, 1)),  # of salloc
+        (FOUR_TASKS | {"SLURM_PROCID": "0"}, (1, 1)),  # of a batch script
+        (FOUR_TASKS | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967290"}, (1, 1)),  # a shell on a node
+        (FOUR_TASKS | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "0"}, (2, 2)),
+        (FOUR_TASKS | {"SLURM_PROCID": "0", "SLURM_STEP_ID": "1", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}, (1, 1)),
     ],
 )
 def test_who_was_started_is_read_from_the_environment(environment: dict[str, str], expected: tuple[int, int]) -> None:
@@ -104,4 +107,4 @@ def test_who_was_started_is_read_from_the_environment(environment: dict[str, str
 
 def test_nodes_with_different_numbers_of_processes_are_refused() -> None:
     with pytest.raises(PipelineError, match="3 processes on 2 nodes: expected as many on each"):
-        started({"SLURM_NTASKS": "3", "SLURM_NNODES": "2", "SLURM_PROCID": "0"})
+        started(FOUR_TASKS | {"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0"})
