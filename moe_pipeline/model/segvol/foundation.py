@@ -30,7 +30,8 @@ class SegVolFoundation(Foundation):
         self.mask_decoder = SegVolMaskDecoder(config)
         self.prompt_encoder = SegVolPromptEncoder(config)
         self.text_encoder = SegVolTextEncoder(config.text, config.encoder.width)
-        self.bind_positions()
+        if not self.prompt_encoder.no_mask_embed.weight.is_meta:  # without values yet; they are bound when loaded
+            self.bind_positions()
         self.register_load_state_dict_post_hook(_bind_after_load)  # type: ignore[no-untyped-call]
 
     @property
