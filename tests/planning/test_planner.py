@@ -8,8 +8,8 @@ from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
-from moe_pipeline.presets import planning_defaults
 from moe_pipeline.planning.views import choose_view, fit_class
+from moe_pipeline.presets import planning_defaults
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.records.planning import (
     CaseSummary,

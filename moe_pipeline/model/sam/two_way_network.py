@@ -22,7 +22,7 @@ class TwoWayDecoder(Decoder):
         make_upscaling: makes what brings the image's tokens to low-resolution voxels.
     """
 
-    def __init__(self, sizes: DecoderConfig, n_tokens: int, make_upscaling: Callable[[], nn.Module]) -> None:
+    def __init__(self, sizes: DecoderConfig, n_tokens: int, make_upscaling: Callable[[], nn.Sequential]) -> None:
         super().__init__()
         width = sizes.transformer_dim
         self.n_masks = sizes.num_multimask_outputs + 1

@@ -21,6 +21,8 @@ class SegVolMaskDecoder(TwoWayDecoder):
         config: sizes of the foundation.
     """
 
+    output_upscaling: Upscaling
+
     def __init__(self, config: SegVolConfig) -> None:
         d, h, w = self.grid = config.encoder.grid
         width = config.decoder.transformer_dim
