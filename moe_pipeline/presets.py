@@ -83,6 +83,17 @@ class Costs(Part):
     """Per voxel of a label crop, packed."""
 
 
+class LeastCosts(Part):
+    """What the smallest network still costs there; plans/defaults.json. Fields as those of `Costs`."""
+
+    fixed_seconds: float = Field(ge=0)
+    encode_seconds: float = Field(gt=0)
+    prompt_seconds: float = Field(gt=0)
+    fixed_memory_mb: float = Field(gt=0)
+    expert_mb: float = Field(ge=0)
+    prompt_memory_mb: float = Field(gt=0)
+
+
 class ViewRules(Part):
     """How a view is chosen."""
 
@@ -110,6 +121,8 @@ class PlanningDefaults(Part):
     """How a view is chosen."""
     folds: int = Field(ge=2)
     """Folds of the splits."""
+    least: LeastCosts
+    """What no size of a foundation undercuts."""
     foundations: dict[str, PresetRules]
     """By preset."""
 

@@ -152,3 +152,9 @@ def test_the_rule_is_not_blind(tmp_path: Path) -> None:
 def test_presets_need_no_torch() -> None:
     code = "import sys, moe_pipeline.presets as p; p.load_preset('nano'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
+def test_a_file_of_tests_has_some(path: Path) -> None:
+    names = {getattr(node, "name", "") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
+    assert any(name.startswith("test_") for name in names)

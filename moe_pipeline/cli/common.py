@@ -133,10 +133,11 @@ def show_claims(card: "GateCard") -> None:
         return
     of = card.claims.guarantee
     held = "" if of.held else f"; the {of.risk:g} asked for cannot be shown with so few prompts"
-    lost = "" if of.lost is None else f", {of.lost:.4f} without what is won"
+    lost = "" if of.lost is None else f" ({of.lost:.4f} without what is won)"
+    corrected = "" if of.corrected_loss is None else f" with one click and {of.corrected_loss:.4f} with five"
     typer.echo(
-        f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence, measured "
-        f"{of.mean_loss:.4f}{lost}, on {of.prompts} prompts, {of.answered:.1%} answered by an expert){held}"
+        f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence), measured "
+        f"{of.mean_loss:.4f}{lost}{corrected}, on {of.prompts} prompts, {of.answered:.1%} answered by an expert{held}"
     )
     for name, claim in card.claims.experts.items():
         typer.echo(

@@ -45,7 +45,7 @@ def finetune(
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.", callback=positive)] = None,
     rehearsal: Annotated[
-        float, typer.Option(help="Share of an expert's training on synthetic scans; see docs/finetune.md.")
+        float, typer.Option(help="Prompts on synthetic scans beside each of its own; see docs/finetune.md.")
     ] = 0.2,
     trainable: Annotated[Trainable, typer.Option(help="decoder: an expert. all: the whole network.")] = "decoder",
     click_proposer: Annotated[bool, typer.Option(help="Also train what predicts without prompts.")] = True,

@@ -166,8 +166,8 @@ def finetune(
         max_minutes: training stops after this time.
         patience: training stops after so many epochs without progress.
         learning_rate: peak of the schedule.
-        rehearsal: share of an expert's training on synthetic scans, so that it harms little where it is asked by
-            mistake.
+        rehearsal: prompts on synthetic scans beside each of an expert's own, so that it harms little where it is asked
+            by mistake.
         trainable: decoder for an expert, all for the whole network.
         click_proposer: also train what predicts without prompts.
         device: where to compute.

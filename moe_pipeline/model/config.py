@@ -9,6 +9,41 @@ from moe_pipeline.model.geometry import FoundationGeometry
 Stem = Literal["patch", "conv"]
 UPSCALING = 4
 """Low-resolution logits per token and axis: the decoder doubles the grid twice."""
+_TOKENS = 10  # of a prompt and the decoder's own, about
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What computing with a network takes, of its transformers alone: to be compared with another of its kind."""
+
+    encoding: float
+    """Multiplications for a crop."""
+    decoding: float
+    """Multiplications for a prompt."""
+    weights: float
+    """Numbers in an expert."""
+
+    @classmethod
+    def of(cls, *, n_tokens: int, window: int, depth: int, width: int, mlp_dim: int, decoder: "DecoderConfig") -> Self:
+        """From sizes.
+
+        Args:
+            n_tokens: of an embedding.
+            window: tokens to which each attends.
+            depth: layers of the encoder.
+            width: its channels.
+            mlp_dim: hidden channels of its layers' MLPs.
+            decoder: sizes.
+        """
+        c = decoder.transformer_dim
+        looks = (2 * decoder.depth + 1) * 2 * decoder.num_heads * _TOKENS  # of tokens at the image, and back
+        layers = decoder.depth * (8 * c * c + 2 * c * decoder.mlp_dim)
+        heads = (decoder.num_multimask_outputs + 1) * 2 * c * c + 2 * c * decoder.iou_head_hidden_dim
+        return cls(
+            encoding=n_tokens * depth * (4 * width * width + 2 * width * mlp_dim + 2 * window * width),
+            decoding=n_tokens * c * (4 * c + looks),
+            weights=layers + 4 * c * c + heads,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +186,22 @@ class FoundationConfig:
     def embedding_channels(self) -> int:
         """Those of tokens, and behind them those of their low-resolution voxels."""
         return self.encoder.out_chans + UPSCALING**3 * self.encoder.high_res_chans
+
+    @property
+    def work(self) -> Work:
+        """As if all layers attended alike."""
+        e = self.encoder
+        edge = e.window_size or e.grid_size
+        mlp_dim = round(e.mlp_ratio * e.embed_dim)
+        n_tokens = e.grid_size**3
+        return Work.of(
+            n_tokens=n_tokens,
+            window=edge**3,
+            depth=e.depth,
+            width=e.embed_dim,
+            mlp_dim=mlp_dim,
+            decoder=self.decoder,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` reads it back."""

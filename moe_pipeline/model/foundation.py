@@ -34,6 +34,11 @@ class PromptEmbedding:
     dense: Tensor
     text: Tensor | None = None
 
+    def of(self, rows: Tensor) -> "PromptEmbedding":
+        """Those of some of the objects, by a mask (P,) bool."""
+        dense = self.dense if len(self.dense) == 1 else self.dense[rows]
+        return PromptEmbedding(self.sparse[rows], dense, None if self.text is None else self.text[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -52,6 +57,11 @@ class Candidates:
         """The chosen masks (P, 1, *low) and their predicted IoU (P, 1)."""
         index = self.chosen[:, None]  # (P, 1)
         return self.logits.take_along_dim(index[..., None, None, None], dim=1), self.iou.gather(1, index)
+
+    def of(self, rows: Tensor) -> "Candidates":
+        """Those of some of the prompts, by a mask (P,) bool."""
+        preference = None if self.preference is None else self.preference[rows]
+        return Candidates(self.logits[rows], self.iou[rows], self.chosen[rows], preference)
 
 
 class Decoder(nn.Module, ABC):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from moe_pipeline.model.config import FoundationConfig
+from moe_pipeline.model.config import FoundationConfig, Work
 from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.segvol.config import SegVolConfig
 
@@ -22,6 +22,10 @@ class NetworkSizes(Protocol):
     @property
     def embedding_channels(self) -> int:
         """Channels of an embedding, those included that only a decoder reads."""
+
+    @property
+    def work(self) -> Work:
+        """What computing with it takes, compared with others of its kind."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""

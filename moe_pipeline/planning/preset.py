@@ -6,9 +6,10 @@ from pathlib import Path
 from pydantic import Field
 
 from moe_pipeline.errors import CheckpointError
+from moe_pipeline.model.config import Work
 from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sizes import NetworkSizes, read_sizes
-from moe_pipeline.presets import Costs, Limits, ViewRules, load_preset, planning_defaults, preset_names
+from moe_pipeline.presets import Costs, LeastCosts, Limits, ViewRules, load_preset, planning_defaults, preset_names
 from moe_pipeline.records.base import Part
 from moe_pipeline.records.foundation import FoundationCard, View
 
@@ -78,9 +79,29 @@ def planning_preset(name: str, view: View, sizes: NetworkSizes, preset: str) -> 
         embedding_values=sizes.embedding_channels * sizes.geometry.n_tokens,
         geometry=sizes.geometry,
         limits=rules.limits,
-        costs=rules.costs,
+        costs=_costs(rules.costs, defaults.least, sizes.work, load_preset(preset).sizes.work),
         rules=defaults.view,
         n_folds=defaults.folds,
+    )
+
+
+def _costs(known: Costs, least: LeastCosts, own: Work, published: Work) -> Costs:
+    """What was measured with a preset's own sizes, for others: all but the least grows with the work."""
+    encoding, decoding = own.encoding / published.encoding, own.decoding / published.decoding
+    grow = {
+        "fixed_seconds": decoding,
+        "encode_seconds": encoding,
+        "prompt_seconds": decoding,
+        "fixed_memory_mb": own.weights / published.weights,
+        "expert_mb": own.weights / published.weights,
+        "prompt_memory_mb": decoding,
+    }
+    least_of = least.model_dump()
+    return known.model_copy(
+        update={
+            name: round(least_of[name] + (getattr(known, name) - least_of[name]) * ratio, 6)
+            for name, ratio in grow.items()
+        }
     )
 
 

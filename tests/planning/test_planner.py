@@ -8,6 +8,7 @@ from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.planning.machine import Machine
 from moe_pipeline.planning.planner import make_plan
 from moe_pipeline.planning.preset import FoundationPreset, load_planning_preset, planning_preset
+from moe_pipeline.presets import planning_defaults
 from moe_pipeline.planning.views import choose_view, fit_class
 from moe_pipeline.records.foundation import FoundationCard, View
 from moe_pipeline.records.planning import (
@@ -288,5 +289,9 @@ def test_presets_are_known_by_name_and_by_card(tmp_path: Any) -> None:
     with pytest.raises(CheckpointError, match="no foundation 'other'; there are: nano, sam_med3d, segvol, mine"):
         load_planning_preset("other", tmp_path)
     assert planning_preset("x", view, config, "sam_med3d").limits.min_object_low_res_voxels == 4
+    for name in ("nano", "sam_med3d", "segvol"):
+        assert load_planning_preset(name).costs == planning_defaults().foundations[name].costs
+    assert mine.costs.encode_seconds < nano.costs.encode_seconds / 2
+    assert mine.costs.prompt_memory_mb < nano.costs.prompt_memory_mb / 2
     with pytest.raises(CheckpointError, match="x: its card names the preset 'large'; rules are known for: nano"):
         planning_preset("x", view, config, "large")

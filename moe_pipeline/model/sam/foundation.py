@@ -3,17 +3,18 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from moe_pipeline.model.config import FoundationConfig
-from moe_pipeline.model.foundation import Foundation, Points, PromptEmbedding, PromptKind
+from moe_pipeline.model.foundation import Points, PromptEmbedding, PromptKind
 from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sam.image_encoder import ImageEncoder
 from moe_pipeline.model.sam.mask_decoder import MaskDecoder
 from moe_pipeline.model.sam.prompt_encoder import PromptEncoder
+from moe_pipeline.model.sam.two_way_network import TwoWayFoundation
 
 
-class SamFoundation(Foundation):
+class SamFoundation(TwoWayFoundation):
     """The three networks, under upstream's names.
 
     Args:
@@ -38,9 +39,7 @@ class SamFoundation(Foundation):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
-        if not prompt_encoder.no_mask_embed.weight.is_meta:  # without values yet; they are bound when loaded
-            self.bind_positions()
-        self.register_load_state_dict_post_hook(_bind_after_load)  # type: ignore[no-untyped-call]
+        self._place_tokens()
 
     @property
     def geometry(self) -> FoundationGeometry:
@@ -96,9 +95,9 @@ class SamFoundation(Foundation):
         """The image encoder's products."""
         self.image_encoder.compute_in(dtype)
 
-    def bind_positions(self) -> None:
-        """Give the decoder the prompt encoder's positions, so that a copy of the decoder stands alone."""
-        self.mask_decoder.bind_positions(self.prompt_encoder.dense_positions())
+    def dense_positions(self) -> Tensor:
+        """The prompt encoder's, (1, C, g, g, g)."""
+        return self.prompt_encoder.dense_positions()
 
 
 def build_foundation(config: FoundationConfig) -> SamFoundation:
@@ -109,8 +108,3 @@ def build_foundation(config: FoundationConfig) -> SamFoundation:
         prompt_encoder=PromptEncoder(config),
         mask_decoder=MaskDecoder(config),
     )
-
-
-def _bind_after_load(foundation: nn.Module, _incompatible_keys: Any) -> None:
-    if isinstance(foundation, SamFoundation):
-        foundation.bind_positions()

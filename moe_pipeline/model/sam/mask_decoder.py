@@ -1,6 +1,7 @@
 """The mask decoder: from an embedding and prompts to masks. An expert is a finetuned copy of this."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 
 from moe_pipeline.model.config import UPSCALING, FoundationConfig
 from moe_pipeline.model.cpu_kernels import affine, multiply
-from moe_pipeline.model.foundation import Candidates, Decoder, PromptEmbedding
-from moe_pipeline.model.layers import ChannelNorm, ReluMlp, channels_last, octants
+from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.layers import ChannelNorm, channels_last, octants
 from moe_pipeline.model.nano.high_resolution_features import (
     PROMPT_FEATURES,
     VOXELS_PER_TOKEN,
@@ -21,7 +22,7 @@ from moe_pipeline.model.nano.mask_ranker import MaskRanker
 from moe_pipeline.model.nano.refinement_unet import RefinementUNet
 from moe_pipeline.model.nano.similarity import KEYS, SIMILARITIES, similarity
 from moe_pipeline.model.octants import low_resolution_masks
-from moe_pipeline.model.sam.two_way import TwoWayTransformer
+from moe_pipeline.model.sam.two_way_network import TwoWayDecoder
 
 Doublings: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """The two steps of upscaling, each as weight (out, in) and bias (out)."""
@@ -46,7 +47,7 @@ class PreparedEmbedding:
         return PreparedEmbedding(self.tokens[own], None if self.high_res is None else self.high_res[own])
 
 
-class MaskDecoder(Decoder):
+class MaskDecoder(TwoWayDecoder):
     """Decodes prompts on embeddings.
 
     Args:
@@ -54,37 +55,14 @@ class MaskDecoder(Decoder):
     """
 
     def __init__(self, config: FoundationConfig) -> None:
-        super().__init__()
-        sizes, width = config.decoder, config.decoder.transformer_dim
+        width, n_tokens = config.decoder.transformer_dim, config.encoder.grid_size**3
+        super().__init__(config.decoder, n_tokens, partial(_make_upscaling, width))
         self.grid_size = config.encoder.grid_size
-        self.n_masks = sizes.num_multimask_outputs + 1
-        self.transformer = TwoWayTransformer(sizes)
-        self.iou_token = nn.Embedding(1, width)
-        self.mask_tokens = nn.Embedding(self.n_masks, width)
-        self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose3d(width, width // 4, kernel_size=2, stride=2),
-            ChannelNorm(width // 4),
-            nn.GELU(),
-            nn.ConvTranspose3d(width // 4, width // 8, kernel_size=2, stride=2),
-            nn.GELU(),
-        )
-        self.output_hypernetworks_mlps = nn.ModuleList(
-            ReluMlp(n_in=width, hidden=width, n_out=width // 8, depth=3) for _ in range(self.n_masks)
-        )
-        self.iou_prediction_head = ReluMlp(
-            n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
-        )
         self.n_high_res = config.encoder.high_res_chans
         n_features = width // 8 + self.n_high_res + PROMPT_FEATURES + SIMILARITIES
         self.refinement_unet = RefinementUNet(n_features, width // 8) if self.n_high_res else None
-        self.ranked_clicks = sizes.ranked_clicks
-        self.mask_ranker = MaskRanker(self.n_masks - 1, width // 8 + KEYS) if sizes.ranked_clicks else None
-        self.positions: Tensor
-        self.register_buffer("positions", torch.zeros(1, self.grid_size**3, width), persistent=False)
-
-    def bind_positions(self, dense: Tensor) -> None:
-        """Take over the prompt encoder's dense positional encoding, (1, C, g, g, g)."""
-        self.positions = channels_last(dense).flatten(1, 3).contiguous()  # (1, g^3, C)
+        self.ranked_clicks = config.decoder.ranked_clicks
+        self.mask_ranker = MaskRanker(self.n_masks - 1, width // 8 + KEYS) if self.ranked_clicks else None
 
     def prepare(self, embedding: Tensor) -> PreparedEmbedding:
         """Do once what all prompts on one embedding share.
@@ -160,8 +138,7 @@ class MaskDecoder(Decoder):
         self, embedding: Tensor | PreparedEmbedding, sparse: Tensor, dense: Tensor, wanted: range
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits, predicted IoU, and the mask ranker's preference where there are few clicks and more than one mask."""
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
-        prompts = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
+        prompts = self.with_own_tokens(sparse)
         image = embedding if isinstance(embedding, PreparedEmbedding) else self.prepare(embedding)
         if torch.is_grad_enabled() or prompts.device.type != "cpu":
             return self._decode(prompts, image, dense, wanted)
@@ -185,8 +162,7 @@ class MaskDecoder(Decoder):
         width = self.positions.shape[2]
         added = channels_last(_compact(dense[:, :width])).flatten(1, 3)  # (1 | P, 1 | g^3, C)
         tokens, image = self.transformer(prompts, embedding.tokens + added, self.positions)
-        kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
-        iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
+        kernels, iou = self.read_tokens(tokens, wanted)  # (P, m, C/8), (P, m)
         if embedding.high_res is None:
             return self._masks(image, kernels), iou, None
         voxels = self._voxels(image, embedding.high_res, self._prompt_features(dense))  # (P, l, l, l, C/8)
@@ -228,6 +204,16 @@ class MaskDecoder(Decoder):
 
     def _doublings(self) -> Doublings:
         return octants(self.output_upscaling[0]), octants(self.output_upscaling[3])
+
+
+def _make_upscaling(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose3d(width, width // 4, kernel_size=2, stride=2),
+        ChannelNorm(width // 4),
+        nn.GELU(),
+        nn.ConvTranspose3d(width // 4, width // 8, kernel_size=2, stride=2),
+        nn.GELU(),
+    )
 
 
 def _is_unanswered(prompt_features: Tensor) -> Tensor:

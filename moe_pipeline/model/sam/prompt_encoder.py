@@ -20,13 +20,17 @@ class RandomPositions(nn.Module):
     Args:
         width: channels of an encoding.
         waves: sine and cosine (2), or the sine once more (3), each of `width` / waves directions.
+        grid: tokens along each axis, for encodings that neighbours share to 0.6; None draws them as published, by
+            which neighbours on a small grid have little in common.
     """
 
-    def __init__(self, width: int, waves: int) -> None:
+    def __init__(self, width: int, waves: int, grid: tuple[int, int, int] | None = None) -> None:
         super().__init__()
         self.waves = waves
         self.positional_encoding_gaussian_matrix: Tensor
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(3, width // waves))
+        for axis, tokens in enumerate(grid or ()):
+            nn.init.normal_(self.positional_encoding_gaussian_matrix[axis], std=tokens / (4 * math.pi))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Encode positions (..., 3) in [0, 1] as (..., width)."""

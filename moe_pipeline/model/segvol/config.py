@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import prod
 from typing import Any, ClassVar, Self
 
-from moe_pipeline.model.config import UPSCALING, DecoderConfig, build_config, require
+from moe_pipeline.model.config import UPSCALING, DecoderConfig, Work, build_config, require
 from moe_pipeline.model.geometry import FoundationGeometry, Sides
 
 Extent = tuple[int, int, int]
@@ -102,6 +103,19 @@ class SegVolConfig:
     def embedding_channels(self) -> int:
         """Those of tokens."""
         return self.encoder.width
+
+    @property
+    def work(self) -> Work:
+        """Every token attends to every other one."""
+        e, n_tokens = self.encoder, prod(self.encoder.grid)
+        return Work.of(
+            n_tokens=n_tokens,
+            window=n_tokens,
+            depth=e.depth,
+            width=e.width,
+            mlp_dim=e.mlp_dim,
+            decoder=self.decoder,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` reads it back."""

@@ -3,10 +3,11 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from moe_pipeline.model.foundation import Foundation, Points, PromptEmbedding, PromptKind
+from moe_pipeline.model.foundation import Points, PromptEmbedding, PromptKind
 from moe_pipeline.model.geometry import FoundationGeometry
+from moe_pipeline.model.sam.two_way_network import TwoWayFoundation
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.image_encoder import SegVolImageEncoder
 from moe_pipeline.model.segvol.mask_decoder import SegVolMaskDecoder
@@ -14,7 +15,7 @@ from moe_pipeline.model.segvol.prompt_encoder import SegVolPromptEncoder
 from moe_pipeline.model.segvol.text_encoder import SegVolTextEncoder
 
 
-class SegVolFoundation(Foundation):
+class SegVolFoundation(TwoWayFoundation):
     """The four networks, under the published names.
 
     Args:
@@ -30,8 +31,7 @@ class SegVolFoundation(Foundation):
         self.mask_decoder = SegVolMaskDecoder(config)
         self.prompt_encoder = SegVolPromptEncoder(config)
         self.text_encoder = SegVolTextEncoder(config.text, config.encoder.width)
-        self.bind_positions()
-        self.register_load_state_dict_post_hook(_bind_after_load)  # type: ignore[no-untyped-call]
+        self._place_tokens()
 
     @property
     def geometry(self) -> FoundationGeometry:
@@ -94,11 +94,6 @@ class SegVolFoundation(Foundation):
         """The image encoder's products."""
         self.image_encoder.compute_in(dtype)
 
-    def bind_positions(self) -> None:
-        """Give the decoder the prompt encoder's positions, so that a copy of the decoder stands alone."""
-        self.mask_decoder.bind_positions(self.prompt_encoder.dense_positions())
-
-
-def _bind_after_load(foundation: nn.Module, _incompatible_keys: Any) -> None:
-    if isinstance(foundation, SegVolFoundation):
-        foundation.bind_positions()
+    def dense_positions(self) -> Tensor:
+        """The prompt encoder's, (1, C, d, h, w)."""
+        return self.prompt_encoder.dense_positions()

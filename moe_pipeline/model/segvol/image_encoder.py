@@ -16,7 +16,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         (d, h, w), (p, q, r) = config.grid, config.patch_size
         self.grid, self.patch = config.grid, config.patch_size
-        self.position_embeddings = nn.Parameter(0.02 * torch.randn(1, d * h * w, config.width))
+        self.position_embeddings = nn.Parameter(nn.init.normal_(torch.empty(1, d * h * w, config.width), std=0.02))
         self.patch_embeddings = nn.Sequential(nn.Identity(), nn.Linear(p * q * r, config.width))
 
     def forward(self, image: Tensor) -> Tensor:

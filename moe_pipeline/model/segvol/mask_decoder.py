@@ -1,18 +1,20 @@
 """The mask decoder: SAM's two-way transformer on SegVol's grid, and what its words have in common with the image."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from moe_pipeline.model.foundation import Candidates, Decoder, PromptEmbedding
-from moe_pipeline.model.layers import ReluMlp, channels_last
+from moe_pipeline.model.foundation import Candidates, PromptEmbedding
+from moe_pipeline.model.layers import channels_last
 from moe_pipeline.model.octants import low_resolution_masks
 from moe_pipeline.model.sam.mask_decoder import PreparedEmbedding
-from moe_pipeline.model.sam.two_way import TwoWayTransformer
+from moe_pipeline.model.sam.two_way_network import TwoWayDecoder
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.upscaling import OctantUpscaling, Upscaling
 
 
-class SegVolMaskDecoder(Decoder):
+class SegVolMaskDecoder(TwoWayDecoder):
     """Decodes prompts on embeddings. `forward` has the published axes (z, y, x), the protocol's methods (x, y, z).
 
     Args:
@@ -20,27 +22,10 @@ class SegVolMaskDecoder(Decoder):
     """
 
     def __init__(self, config: SegVolConfig) -> None:
-        super().__init__()
-        sizes, width = config.decoder, config.decoder.transformer_dim
         d, h, w = self.grid = config.encoder.grid
-        self.n_masks = sizes.num_multimask_outputs + 1
-        self.transformer = TwoWayTransformer(sizes)
-        self.iou_token = nn.Embedding(1, width)
-        self.mask_tokens = nn.Embedding(self.n_masks, width)
-        self.output_upscaling = Upscaling(width, self.grid)
-        self.output_hypernetworks_mlps = nn.ModuleList(
-            ReluMlp(n_in=width, hidden=width, n_out=width // 8, depth=3) for _ in range(self.n_masks)
-        )
-        self.iou_prediction_head = ReluMlp(
-            n_in=width, hidden=sizes.iou_head_hidden_dim, n_out=self.n_masks, depth=sizes.iou_head_depth
-        )
+        width = config.decoder.transformer_dim
+        super().__init__(config.decoder, d * h * w, partial(Upscaling, width, self.grid))
         self.txt_align_upscaled_embedding = nn.Linear(width, width // 8)
-        self.positions: Tensor
-        self.register_buffer("positions", torch.zeros(1, d * h * w, width), persistent=False)
-
-    def bind_positions(self, dense: Tensor) -> None:
-        """Take over the prompt encoder's dense positional encoding, (1, C, d, h, w)."""
-        self.positions = channels_last(dense).flatten(1, 3).contiguous()  # (1, d * h * w, C)
 
     def prepare(self, embedding: Tensor) -> PreparedEmbedding:
         """Do once what all prompts on one embedding share.
@@ -89,8 +74,7 @@ class SegVolMaskDecoder(Decoder):
     def _decode_wanted(
         self, image: PreparedEmbedding, sparse: Tensor, dense: Tensor, text: Tensor | None, wanted: range
     ) -> tuple[Tensor, Tensor]:
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (1 + masks, C)
-        prompts = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)  # (P, 1 + masks + n, C)
+        prompts = self.with_own_tokens(sparse)
         wording = None if text is None else self.txt_align_upscaled_embedding(text)  # (P, C/8)
         upscaling = self.output_upscaling.by_octants()
         if torch.is_grad_enabled() or prompts.device.type != "cpu":
@@ -114,8 +98,7 @@ class SegVolMaskDecoder(Decoder):
         upscaling: OctantUpscaling,
     ) -> tuple[Tensor, Tensor]:
         tokens, image = self.transformer(prompts, image + channels_last(dense).flatten(1, 3), self.positions)
-        kernels = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
+        kernels, iou = self.read_tokens(tokens, wanted)  # (P, m, C/8), (P, m)
         if wording is not None:  # words times the same features are added to every mask
-            kernels = kernels + wording[:, None]  # (P, m, C/8)
-        iou: Tensor = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]  # (P, m)
+            kernels = kernels + wording[:, None]
         return low_resolution_masks(upscaling.doubled(image), kernels, self.grid, upscaling.doubled_again), iou

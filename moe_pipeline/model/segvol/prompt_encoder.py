@@ -22,7 +22,7 @@ class SegVolPromptEncoder(nn.Module):
         width = config.encoder.width
         self.image_size, self.grid = config.encoder.image_size, config.encoder.grid
         self.published_positions = config.published_positions
-        self.pe_layer = RandomPositions(width, waves=2)
+        self.pe_layer = RandomPositions(width, waves=2, grid=None if config.published_positions else self.grid)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(4))  # out, in, low, high corner
         self.not_a_point_embed = nn.Embedding(1, width)
         self.no_mask_embed = nn.Embedding(1, width)

@@ -65,14 +65,19 @@ def _guarantee(claims: Claims) -> PageSection:
                 f"{of.confidence:.0%} confidence; asked for {of.risk:g}",
             ),
             (f"{of.mean_loss:.4f}", "measured loss", f"{of.prompts} prompts, {of.synthetic} on synthetic scans"),
+            *(
+                []
+                if of.corrected_loss is None
+                else [(f"{of.corrected_loss:.4f}", "after five clicks", "the same prompts")]
+            ),
             (f"{of.answered:.1%}", "of them answered by an expert", f"for {of.named:.0%} the gate names one"),
         )
     )
     columns = (
         Column("Expert"),
         Column("Answers of its own", True, "share of its own validation prompts that it answers"),
-        Column("Prompts", True, "of its own, one click each"),
-        Column("Wins", True, "mean Dice that the mixture wins over the foundation on these"),
+        Column("Prompts", True, "of its own"),
+        Column("Wins", True, "mean Dice that the mixture wins over the foundation on these, with one click and five"),
         Column("Could win", True, "if it answered all of them"),
         Column("On background", True, "share of the clicks beside every object that it answers"),
         Column("Threshold", True),

@@ -11,6 +11,7 @@ from moe_pipeline.model.moe.claim import EVIDENCE
 from moe_pipeline.training.claims.kept_outcomes import KeptOutcomes
 from moe_pipeline.training.claims.panel import Panel
 from moe_pipeline.training.claims.prompted_images import PromptedImage
+from moe_pipeline.training.interactive.case_windows import PromptDice
 
 _OOD = EVIDENCE.index("ood")
 
@@ -26,8 +27,8 @@ class ClaimSample:
         expert: the output that was asked, from 1.
         nominee: the output that the gate names for the prompt; 0 where no OOD detector knows the image.
         evidence: (E,).
-        general_dice: of the general expert's first answer; NaN for a background click.
-        expert_dice: of the expert's.
+        general_dice: Dice of the general expert; NaN for a background click.
+        expert_dice: of the expert.
     """
 
     source: str
@@ -36,18 +37,24 @@ class ClaimSample:
     expert: int
     nominee: int
     evidence: Tensor
-    general_dice: float
-    expert_dice: float
+    general_dice: PromptDice
+    expert_dice: PromptDice
 
     @property
     def known(self) -> bool:
         """Whether somebody knows what is meant."""
-        return not np.isnan(self.general_dice)
+        return not np.isnan(self.general_dice.first)
+
+    @property
+    def gains(self) -> tuple[float, float]:
+        """Dice that the expert wins over the general one, with the first click and with its corrections."""
+        first, corrected = (own - general for own, general in zip(self.expert_dice, self.general_dice, strict=True))
+        return first, corrected
 
     @property
     def gain(self) -> float:
-        """Dice that the expert wins over the general one."""
-        return self.expert_dice - self.general_dice
+        """The mean of both, as experts are validated."""
+        return sum(self.gains) / 2
 
     @property
     def in_distribution(self) -> bool:

@@ -16,6 +16,7 @@ from moe_pipeline.files import sha256_json
 from moe_pipeline.model.moe.claim import EVIDENCE
 from moe_pipeline.training.claims.panel import Panel
 from moe_pipeline.training.claims.prompted_images import OpenedImage, PromptedImage
+from moe_pipeline.training.interactive.case_windows import CORRECTIONS, PromptDice
 from moe_pipeline.weights.tensors import kept_tensors
 
 
@@ -24,10 +25,10 @@ class ClaimOutcome(NamedTuple):
 
     evidence: Tensor
     """(E,) for its claim."""
-    general_dice: float
-    """Of the general expert's first answer; NaN for a background click."""
-    expert_dice: float
-    """Of its own."""
+    general: PromptDice
+    """Of the general expert; NaN for a background click."""
+    expert: PromptDice
+    """Of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ class KeptOutcomes:
                 own_detector,
                 *([expert.click_proposer.net] if expert.click_proposer else []),
             ]
-            hashes.append(sha256_json([[_weights_sha256(net) for net in nets], expert.view.model_dump(), EVIDENCE]))
+            hashes.append(
+                sha256_json([[_weights_sha256(net) for net in nets], expert.view.model_dump(), EVIDENCE, CORRECTIONS])
+            )
         return cls(folder, sha256_json([_weights_sha256(panel.foundation), panel.view.model_dump()]), tuple(hashes))
 
     def features(self, image: PromptedImage, panel: Panel, opened: Callable[[], OpenedImage]) -> Tensor:
@@ -93,12 +96,12 @@ class KeptOutcomes:
             found = [_outcome(panel, output, n, features[n : n + 1], opened(), screened) for n in range(len(features))]
             there = [outcome for outcome in found if outcome is not None]
             evidence = torch.stack([one.evidence for one in there]) if there else torch.empty(0, len(EVIDENCE))
-            dice = torch.tensor([one[1:] for one in there], dtype=torch.float64).reshape(-1, 2)
+            dice = torch.tensor([[one.general, one.expert] for one in there], dtype=torch.float64).reshape(-1, 2, 2)
             return {"asked": torch.tensor([one is not None for one in found]), "evidence": evidence, "dice": dice}
 
         tensors = self._kept([self.general, self.experts[output - 1], image.made_of, screened], make)
         rows = zip(tensors["evidence"], tensors["dice"].tolist(), strict=True)
-        there = iter([ClaimOutcome(evidence, general, expert) for evidence, (general, expert) in rows])
+        there = iter([ClaimOutcome(evidence, *(PromptDice(*dice) for dice in both)) for evidence, both in rows])
         return [next(there) if asked else None for asked in tensors["asked"].tolist()]
 
     def _kept(self, made_of: Sequence[object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -112,8 +115,8 @@ def _outcome(
     if screened and not panel.may_claim(windows, click, output):
         return None
     general, general_dice = opened.general_answer(number, panel.foundation.decoder, panel.view)
-    evidence, dice = panel.outcome(windows, click, output, general, features)
-    return ClaimOutcome(evidence, general_dice, dice)
+    evidence, expert_dice = panel.outcome(windows, click, output, general, features)
+    return ClaimOutcome(evidence, general_dice, expert_dice)
 
 
 def _weights_sha256(module: nn.Module) -> str:

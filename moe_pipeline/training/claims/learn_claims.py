@@ -199,14 +199,15 @@ def _guarantee(
 ) -> Guarantee:
     named = [s for s in scans if s is not None]
     answered = [s for s in named if _answers(s, heads[s.expert - 1])]
-    count = max(1, len(scans))
+    count, (first, corrected) = max(1, len(scans)), calibration.losses.T
     return Guarantee(
         risk=settings.risk,
         confidence=settings.confidence,
         bound=calibration.bound,
         held=calibration.held,
-        mean_loss=float(calibration.losses.mean()) if len(scans) else 0.0,
-        lost=float(calibration.losses.clip(min=0).mean()) if len(scans) else 0.0,
+        mean_loss=float(first.mean()) if len(scans) else 0.0,
+        lost=float(first.clip(min=0).mean()) if len(scans) else 0.0,
+        corrected_loss=float(corrected.mean()) if len(scans) else 0.0,
         prompts=len(scans),
         synthetic=synthetic,
         named=len(named) / count,

@@ -13,7 +13,7 @@ from moe_pipeline.model.moe.claim import FirstMask
 from moe_pipeline.model.moe.gate import OODDetector, image_features
 from moe_pipeline.model.moe.router import Router
 from moe_pipeline.records.foundation import View
-from moe_pipeline.training.interactive.case_windows import CaseWindows, Click
+from moe_pipeline.training.interactive.case_windows import CaseWindows, Click, PromptDice
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Panel:
     @torch.no_grad()
     def outcome(
         self, case: CaseWindows, click: Click, output: int, general: FirstMask, features: Tensor
-    ) -> tuple[Tensor, float]:
+    ) -> tuple[Tensor, PromptDice]:
         """What one expert would make of a prompt: the evidence for its claim, (E,), and its Dice.
 
         Args:

@@ -14,7 +14,13 @@ from moe_pipeline.model.moe.claim import FirstMask
 from moe_pipeline.model.moe.selector import GENERAL
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.claims.panel import Panel
-from moe_pipeline.training.interactive.case_windows import CaseWindows, Click, background_clicks_in, clicks_in
+from moe_pipeline.training.interactive.case_windows import (
+    CaseWindows,
+    Click,
+    PromptDice,
+    background_clicks_in,
+    clicks_in,
+)
 from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC, synthetic_scan
 
 
@@ -29,9 +35,9 @@ class OpenedImage:
 
     windows: CaseWindows
     clicks: list[Click]
-    _general: dict[int, tuple[FirstMask, float]] = field(default_factory=dict)
+    _general: dict[int, tuple[FirstMask, PromptDice]] = field(default_factory=dict)
 
-    def general_answer(self, number: int, decoder: Decoder, view: View) -> tuple[FirstMask, float]:
+    def general_answer(self, number: int, decoder: Decoder, view: View) -> tuple[FirstMask, PromptDice]:
         """The general expert's first answer to one prompt, and its Dice; computed once."""
         if number not in self._general:
             self._general[number] = self.windows.answer(decoder, view, self.clicks[number])

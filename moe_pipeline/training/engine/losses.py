@@ -104,6 +104,27 @@ def interaction_loss(candidates: Candidates, target: Tensor, iou_weight: float, 
     return mask_loss(logits, target, balance).mean() + iou_weight * quality
 
 
+def imitation_loss(candidates: Candidates, taught: Candidates, iou_weight: float) -> Tensor:
+    """How far every mask that could be the answer is from a teacher's, with its quality and the choice; a scalar.
+
+    All that the teacher says is learnt from, what it leaves open, too (distillation, Hinton et al. 2015), so a few
+    prompts tell more than by their truth.
+
+    Args:
+        candidates: masks and their IoU.
+        taught: the teacher's, on the same prompts.
+        iou_weight: weight of the IoU head and of the choice.
+    """
+    first = taught.chosen > 0  # (P,)
+    compete = (torch.arange(taught.logits.shape[1], device=first.device) > 0) == first[:, None]  # (P, m)
+    logits, wanted = candidates.logits[compete][:, None], taught.logits[compete][:, None].float().sigmoid()
+    quality = (candidates.iou[compete].float() - taught.iou[compete].float()).square().mean()
+    if candidates.preference is not None and taught.preference is not None:
+        choice = -(taught.preference.float().softmax(1) * candidates.preference.float().log_softmax(1)).sum(1)
+        quality = quality + (choice * first).mean()
+    return mask_loss(logits, wanted).mean() + iou_weight * quality
+
+
 def choice_loss(preference: Tensor, reached: Tensor) -> Tensor:
     """Cross-entropy of a choice of masks against one that knows their IoU, (P,).
 

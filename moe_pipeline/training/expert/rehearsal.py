@@ -1,8 +1,9 @@
 """What an expert rehearses: prompts on synthetic scans, so that it harms little where it is asked by mistake.
 
-Finetuning forgets what is not seen again; some of what the foundation learnt from, mixed into the new task, keeps it
-(experience replay, Rolnick et al. 2019). An expert that is still a fair general one costs little wherever it answers a
-prompt that was not meant for it, so the gate may let it answer more of its own.
+Finetuning forgets what is not seen again; some of what the foundation learnt from, beside the new task, keeps it
+(experience replay, Rolnick et al. 2019). There an expert imitates the general decoder (distillation, Hinton et al.
+2015). One that is still a fair general expert costs little wherever it answers a prompt that was not meant for it, so
+the gate may let it answer more of its own.
 """
 
 from dataclasses import dataclass

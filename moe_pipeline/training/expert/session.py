@@ -52,7 +52,7 @@ class FinetuneOptions:
     learning_rate: float | None = None
     """Peak of the schedule; 1.5e-3 for an expert, 1e-4 for a whole network if None."""
     rehearsal: float = 0.2
-    """Share of an expert's training on synthetic scans, so that it harms little where it is asked by mistake."""
+    """Prompts on synthetic scans beside each of an expert's own, so that it harms little if asked by mistake."""
     device: str = "cpu"
     """Where to compute."""
     devices: int = 1
@@ -74,8 +74,10 @@ class FinetuneOptions:
             learning_rate=self.learning_rate,
             devices=self.devices,
         )
-        if not 0 <= self.rehearsal < 1:
-            raise PipelineError(f"--rehearsal is a share of the training from 0 to below 1, got {self.rehearsal:g}")
+        if not 0 <= self.rehearsal <= 1:
+            raise PipelineError(
+                f"--rehearsal is a number of prompts beside each own one, from 0 to 1, got {self.rehearsal:g}"
+            )
         if self.continued and self.overwrite:
             raise PipelineError("--continue goes on from the expert that is there, --overwrite begins anew; give one")
 
@@ -177,7 +179,7 @@ def train(
         kind: of task.
         learning_rate: where the user chose none.
         kernels: by how much faster Muon moves the kernels of convolutions; 0 leaves them to AdamW.
-        rehearsed: prompts that are mixed into the training; none if None.
+        rehearsed: prompts that are added to each batch; none if None.
 
     Raises:
         PipelineError: if an older checkpoint does not fit, or Ctrl-C ended the training.

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moe_pipeline.embeddings.cache import EmbeddingCache
@@ -22,6 +21,7 @@ from moe_pipeline.training.interactive.click_sequences import (
     PromptBatch,
     SequenceSettings,
     as_it_is,
+    joined,
 )
 from moe_pipeline.training.interactive.simulated_clicks import InteractionStep, click_sequence, full_size
 
@@ -46,7 +46,7 @@ class ExpertSettings:
     iou_weight: float = 0.2
     """Weight of the IoU head's loss."""
     rehearsed: float = 0.2
-    """Share of click sequences on synthetic scans, where there are any."""
+    """Prompts on synthetic scans beside each of these, where there are any; at least one to a step."""
     seed: int = 0
     """Of the order of samples and of the clicks."""
 
@@ -85,7 +85,7 @@ class ExpertTask:
         device: where to compute.
         processes: who shares the batches; this process alone if None.
         names: of the classes, as the foundation's text encoder gives them, (C,) each.
-        rehearsed: prompts on synthetic scans that are mixed into the training; none if None.
+        rehearsed: prompts on synthetic scans, some of which are added to each batch; none if None.
     """
 
     module: nn.Module
@@ -117,9 +117,9 @@ class ExpertTask:
             | ({"rehearsed": rehearsed.key} if rehearsed else {})
         )
         turns = SequenceSettings(
-            self.batch_size, settings.max_clicks, settings.sequences, settings.iou_weight, settings.seed
+            self.prompts, settings.max_clicks, settings.sequences, settings.iou_weight, settings.seed
         )
-        self._sequences = ClickSequences(self._read, turns, self.processes)
+        self._sequences = ClickSequences(self._read, turns, self.processes, foundation.decoder)
         self._take_over(foundation)
 
     def _take_over(self, foundation: Foundation) -> None:
@@ -145,8 +145,13 @@ class ExpertTask:
 
     @property
     def batch_size(self) -> int:
-        """Prompts per step of all processes together."""
+        """Prompts on the cache per step, of all processes together."""
         return min(self.settings.batch_size, len(self.train_numbers))
+
+    @property
+    def prompts(self) -> int:
+        """All prompts per step, those that are rehearsed, too."""
+        return self.batch_size + (max(1, round(self.settings.rehearsed * self.batch_size)) if self.rehearsed else 0)
 
     def loss(self, step: int) -> Tensor:
         """Interaction loss after the next click of one click sequence."""
@@ -195,17 +200,27 @@ class ExpertTask:
 
     def _read(self, began: int) -> PromptBatch:
         """This process's part of the batch of the click sequence that begins in a step."""
-        random, part = np.random.default_rng((self.settings.seed, began, 0)), self.processes.part_of(self.batch_size)
+        random, part = np.random.default_rng((self.settings.seed, began, 0)), self.processes.part_of(self.prompts)
         numbers = random.choice(self.train_numbers, self.batch_size, replace=False)
         chosen = [(int(number), int(random.choice(self.cache.classes_of(int(number))))) for number in numbers]
-        if self.rehearsed is not None and random.random() < self.settings.rehearsed:
-            return self._read_rehearsed(self.rehearsed, random.choice(len(self.rehearsed), self.batch_size)[part])
-        return load_prompts(self.cache, chosen[part], self.device, self.names)
+        if self.rehearsed is None:
+            return load_prompts(self.cache, chosen[part], self.device, self.names)
+        again = [int(number) for number in random.choice(len(self.rehearsed), self.prompts - self.batch_size)]
+        beside = slice(max(0, part.start - self.batch_size), max(0, part.stop - self.batch_size))
+        parts = [load_prompts(self.cache, chosen[part], self.device, self.names)] if chosen[part] else []
+        parts += [self._load_rehearsed(self.rehearsed, again[beside])] if again[beside] else []
+        return joined(parts)
 
-    def _read_rehearsed(self, prompts: RehearsedPrompts, numbers: NDArray[np.int64]) -> PromptBatch:
-        embeddings, targets = zip(*(prompts.load(int(number)) for number in numbers), strict=True)
+    def _load_rehearsed(self, prompts: RehearsedPrompts, numbers: list[int]) -> PromptBatch:
+        """Prompts on synthetic scans, on which the general decoder is imitated; whatever they are called."""
+        embeddings, targets = zip(*(prompts.load(number) for number in numbers), strict=True)
         embedding = torch.stack(embeddings).to(self.device).float()  # (P, C, *grid)
-        return PromptBatch(embedding, torch.stack(targets)[:, None].to(self.device))
+        text = None
+        if self.names:
+            names = [self.names[class_id] for class_id in sorted(self.names)]
+            text = torch.stack([names[number % len(names)] for number in numbers]).to(self.device)
+        imitated = torch.ones(len(numbers), dtype=torch.bool, device=self.device)
+        return PromptBatch(embedding, torch.stack(targets)[:, None].to(self.device), text, imitated)
 
 
 class WholeTask(ExpertTask):

@@ -1,6 +1,7 @@
 """Prompts of one image as prediction sees them: windows around a click, in any view."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from moe_pipeline.mixture.claims import PromptWindow, first_mask
 from moe_pipeline.model.foundation import Decoder, Foundation
 from moe_pipeline.model.moe.claim import FirstMask
 from moe_pipeline.records.foundation import View
-from moe_pipeline.training.interactive.simulated_clicks import full_size
+from moe_pipeline.training.interactive.simulated_clicks import ClickState, click_sequence, full_size
 
 _MARGIN = 4.0
 """Longest edges of the expert's voxels between a background click and anything labelled: nearer, who clicks may well
 mean it."""
+
+CORRECTIONS = 4
+"""Clicks of the simulated user after the first, until an answer counts as corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,18 @@ class Click:
 
     place_mm: NDArray[np.float64]
     class_id: int | None
+
+
+class PromptDice(NamedTuple):
+    """Dice of a decoder's answers to one prompt; NaN where nobody knows what is meant."""
+
+    first: float
+    """Of the first answer."""
+    corrected: float
+    """After `CORRECTIONS` further clicks, each where its last answer was wrong."""
+
+
+UNKNOWN = PromptDice(float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +82,28 @@ class CaseWindows:
         voxel = cube.world_to_voxel(click.place_mm[None])[0]  # (3,)
         return PromptWindow(self._encoded[view, start], torch.from_numpy(voxel).float(), cube.spacing_mm)
 
-    def answer(self, decoder: Decoder, view: View, click: Click) -> tuple[FirstMask, float]:
-        """A decoder's first answer and its Dice; NaN where nobody knows what is meant.
+    @torch.no_grad()
+    def answer(self, decoder: Decoder, view: View, click: Click) -> tuple[FirstMask, PromptDice]:
+        """A decoder's first answer, and the Dice of it and of its corrected one.
 
         What of the object lies beyond the window counts as missed, though prediction would follow it there.
         """
-        mask = first_mask(self.foundation, decoder, self.window(view, click))
+        window = self.window(view, click)
+        mask = first_mask(self.foundation, decoder, window)
         if click.class_id is None:
-            return mask, float("nan")
+            return mask, UNKNOWN
         target, wanted = self.target(view, click)
-        found = (full_size(mask.logits[None, None], view.size_voxels) > 0)[0, 0]
-        return mask, 2 * float((found & target).sum()) / (float(found.sum()) + wanted)
+        corrected = self._corrected(decoder, window, mask, target)
+        return mask, PromptDice(_dice(mask.logits, target, wanted), _dice(corrected, target, wanted))
+
+    def _corrected(self, decoder: Decoder, window: PromptWindow, mask: FirstMask, target: Tensor) -> Tensor:
+        """Logits (*low) after the simulated user's further clicks."""
+        first = (window.click[None, None], torch.ones(1, 1, dtype=torch.long), mask.logits[None, None])
+        state = ClickState(*(tensor.to(self.device) for tensor in first))
+        shown, clicks = target[None, None].to(self.device), torch.Generator().manual_seed(0)
+        told = (self.foundation, decoder, window.embedding, shown, CORRECTIONS, clicks)
+        *_, last = click_sequence(*told, after=state)
+        return last.logits[0, 0].float().cpu()
 
     def target(self, view: View, click: Click) -> tuple[Tensor, float]:
         """What is meant by a click on a class: its mask in the window, (*crop) bool, and its voxels inside and out."""
@@ -88,6 +115,11 @@ class CaseWindows:
 
     def _grid(self, view: View) -> CropGrid:
         return CropGrid(self.image.geometry, view, self.foundation.geometry.low_resolution_size)
+
+
+def _dice(logits: Tensor, target: Tensor, wanted: float) -> float:
+    found = full_size(logits[None, None], target.shape)[0, 0] > 0
+    return 2 * float((found & target).sum()) / (float(found.sum()) + wanted)
 
 
 def clicks_in(labels: Volume, classes: tuple[int, ...], each: int, random: np.random.Generator) -> list[Click]:

@@ -3,7 +3,7 @@
 So every answer that is paid for is learnt from, and the ones before it need not be given again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
 
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from moe_pipeline.model.foundation import Decoder, Foundation
-from moe_pipeline.training.engine.losses import interaction_loss, occupancy
+from moe_pipeline.training.engine.losses import imitation_loss, interaction_loss, occupancy
 from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.engine.runtime import quiet_worker
 from moe_pipeline.training.interactive.simulated_clicks import (
     BatchPart,
     ClickState,
+    InteractionStep,
     SequenceHints,
     boxes_around,
     click_sequence,
@@ -35,11 +36,31 @@ class PromptBatch:
         embedding: (P, C, *grid) float32; of a cache that is not encoded images, (P, 1, *crop).
         target: (P, 1, *crop) bool.
         text: names of the objects, as the foundation's text encoder gives them, (P, C); None without.
+        imitated: (P,) bool, where the teacher's answers are learnt from; the target only says where to click. None for
+            nowhere.
     """
 
     embedding: Tensor
     target: Tensor
     text: Tensor | None = None
+    imitated: Tensor | None = None
+
+
+def joined(parts: Sequence[PromptBatch]) -> PromptBatch:
+    """One batch of several, all of them with names or none."""
+    texts = [part.text for part in parts if part.text is not None]
+    imitated = [
+        torch.zeros(len(part.target), dtype=torch.bool, device=part.target.device)
+        if part.imitated is None
+        else part.imitated
+        for part in parts
+    ]
+    return PromptBatch(
+        torch.cat([part.embedding for part in parts]),
+        torch.cat([part.target for part in parts]),
+        torch.cat(texts) if texts else None,
+        torch.cat(imitated),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +112,17 @@ class ClickSequences:
         read: gives this process's part of the batch of the click sequence that begins in some step.
         settings: see there.
         processes: who shares the batches.
+        teacher: who is imitated, with the learner's foundation; nobody if None.
     """
 
-    def __init__(self, read: Callable[[int], PromptBatch], settings: SequenceSettings, processes: Processes) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], PromptBatch],
+        settings: SequenceSettings,
+        processes: Processes,
+        teacher: Decoder | None = None,
+    ) -> None:
+        self.teacher = teacher
         self.settings = settings
         self.processes = processes
         self._read = read
@@ -122,9 +151,22 @@ class ClickSequences:
         )
         answer = next(turns)
         self._states[number] = answer.remembered()
-        truth = occupancy(batch.target, answer.logits.shape[2:])
         share = len(batch.target) * self.processes.size / s.prompts  # 1 if all processes have as many prompts
-        return interaction_loss(answer.candidates, truth, s.iou_weight) * share
+        return self._loss(batch, embedding, answer) * share
+
+    def _loss(self, batch: PromptBatch, embedding: Tensor, answer: InteractionStep) -> Tensor:
+        """Mean over the prompts: against the truth, and against the teacher where it is imitated."""
+        truth, weight = occupancy(batch.target, answer.logits.shape[2:]), self.settings.iou_weight
+        imitated = batch.imitated
+        if self.teacher is None or imitated is None or not imitated.any():
+            return interaction_loss(answer.candidates, truth, weight)
+        with torch.no_grad():
+            taught = self.teacher.decode(self.teacher.prepare(embedding[imitated]), answer.prompts.of(imitated))
+        loss = imitation_loss(answer.candidates.of(imitated), taught, weight) * imitated.float().mean()
+        if imitated.all():
+            return loss
+        own = ~imitated
+        return loss + interaction_loss(answer.candidates.of(own), truth[own], weight) * own.float().mean()
 
     def begun(self, steps: int) -> int:
         """How many click sequences begin in the first steps of a run."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moe_pipeline.model.foundation import Candidates, Decoder, Foundation
+from moe_pipeline.model.foundation import Candidates, Decoder, Foundation, PromptEmbedding
 from moe_pipeline.model.geometry import Sides
 from moe_pipeline.model.layers import upsample
 
@@ -34,10 +34,12 @@ class InteractionStep(ClickState):
     Attributes:
         iou: (P, 1), the decoder's own estimate.
         candidates: all masks that it chose from.
+        prompts: what it was asked.
     """
 
     iou: Tensor
     candidates: Candidates
+    prompts: PromptEmbedding
 
     def remembered(self) -> ClickState:
         """What the click sequence goes on from, without gradient."""
@@ -178,7 +180,7 @@ def _turns(
         points = coordinates[:, said], labels[:, said]
         prompts = foundation.embed_turn(points, state.logits, hints.boxes, hints.text)
         candidates = decoder.decode(prepared, prompts)
-        answer = InteractionStep(coordinates, labels, *candidates.answer(), candidates)
+        answer = InteractionStep(coordinates, labels, *candidates.answer(), candidates, prompts)
         yield answer
         state = answer.remembered()
 

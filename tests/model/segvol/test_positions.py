@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from moe_pipeline.model.config import DecoderConfig
 from moe_pipeline.model.segvol.config import SegVolConfig
 from moe_pipeline.model.segvol.prompt_encoder import SegVolPromptEncoder
 
@@ -28,3 +29,16 @@ def test_a_point_in_the_middle_of_a_token_lies_where_the_token_does(
 def test_the_switch_is_one(segvol_config: SegVolConfig) -> None:
     with pytest.raises(ValueError, match="published_positions must be true or false, got 'no'"):
         SegVolConfig.from_dict(segvol_config.to_dict() | {"published_positions": "no"})
+
+
+def test_fresh_networks_let_neighbours_on_any_grid_share_their_positions(segvol_config: SegVolConfig) -> None:
+    """To exp(-1/2), along each axis; as published, by how fine the grid is."""
+    torch.manual_seed(0)
+    encoder = replace(segvol_config.encoder, image_size=(16, 64, 96), patch_size=(4, 8, 8), width=768)  # 4 x 8 x 12
+    wide = replace(segvol_config, encoder=encoder, decoder=DecoderConfig(transformer_dim=768))
+    for published, expected in ((False, (0.61, 0.61, 0.61)), (True, (0.01, 0.29, 0.58))):
+        places = SegVolPromptEncoder(replace(wide, published_positions=published)).dense_positions()[0]  # (C, d, h, w)
+        middle = places[:, 1, 3, 5]
+        neighbours = (places[:, 2, 3, 5], places[:, 1, 4, 5], places[:, 1, 3, 6])
+        alike = [float(middle @ one / (768 / 2)) for one in neighbours]
+        assert alike == pytest.approx(expected, abs=0.1)

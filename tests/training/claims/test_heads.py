@@ -6,6 +6,7 @@ from moe_pipeline.model.moe.claim import EVIDENCE
 from moe_pipeline.model.moe.gate import OODDetector
 from moe_pipeline.training.claims.claim_samples import ClaimSample
 from moe_pipeline.training.claims.heads import claim_of, fit_heads, shared_part
+from moe_pipeline.training.interactive.case_windows import UNKNOWN, PromptDice
 
 DETECTORS = [OODDetector(4, 1), OODDetector(4, 1)]
 
@@ -16,7 +17,7 @@ def sample(
     """One kind of evidence tells all; the general expert has 0.5."""
     rests_on = torch.zeros(len(EVIDENCE))
     rests_on[0] = value
-    general, own = (float("nan"), float("nan")) if gain is None else (0.5, 0.5 + gain)
+    general, own = (UNKNOWN, UNKNOWN) if gain is None else (PromptDice(0.5, 0.5), PromptDice(0.5 + gain, 0.5 + gain))
     return ClaimSample("set", "case", owner, expert, expert if nominee is None else nominee, rests_on, general, own)
 
 

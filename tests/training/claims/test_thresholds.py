@@ -9,9 +9,11 @@ import torch
 from moe_pipeline.model.moe.claim import EVIDENCE, ClaimHead
 from moe_pipeline.training.claims.claim_samples import ClaimSample
 from moe_pipeline.training.claims.thresholds import NEVER, losses_of, set_thresholds
+from moe_pipeline.training.interactive.case_windows import PromptDice
 from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
 
 OOD = EVIDENCE.index("ood")
+GENERAL = PromptDice(0.5, 0.5)
 
 
 def sure_head() -> ClaimHead:
@@ -25,7 +27,7 @@ def claimed(claim: float, gain: float, *, expert: int = 1, source: str = "set") 
     """A prompt from elsewhere, as a sure head claims it; the general expert has 0.5."""
     rests_on = torch.zeros(len(EVIDENCE))
     rests_on[0] = float(np.log(claim / (1 - claim)))
-    return ClaimSample(source, "case", 0, expert, expert, rests_on, 0.5, 0.5 + gain)
+    return ClaimSample(source, "case", 0, expert, expert, rests_on, GENERAL, PromptDice(0.5 + gain, 0.5 + gain))
 
 
 def own(claim: float, gain: float, *, expert: int = 1) -> ClaimSample:
@@ -35,8 +37,18 @@ def own(claim: float, gain: float, *, expert: int = 1) -> ClaimSample:
 
 def test_what_an_answer_wins_is_a_negative_loss_and_silence_loses_nothing() -> None:
     scans = [claimed(0.9, -0.25), claimed(0.6, -0.5), claimed(0.95, 0.4), None]
-    assert losses_of(scans, [sure_head()], [0.5]) == pytest.approx([0.25, 0.5, -0.4, 0.0])
-    assert losses_of(scans, [sure_head()], [0.7]) == pytest.approx([0.25, 0.0, -0.4, 0.0])
+    assert losses_of(scans, [sure_head()], [0.5])[:, 0] == pytest.approx([0.25, 0.5, -0.4, 0.0])
+    assert losses_of(scans, [sure_head()], [0.7])[:, 0] == pytest.approx([0.25, 0.0, -0.4, 0.0])
+
+
+def test_what_is_lost_with_further_clicks_counts_by_itself() -> None:
+    # with one click nothing is lost, with five 0.5: the threshold stays above, though the mean gain is positive
+    head = sure_head()
+    late = replace(claimed(0.605, 0.0), expert_dice=PromptDice(1.0, 0.0))
+    assert losses_of([late], [head], [0.5])[0] == pytest.approx([-0.5, 0.5])
+    calibration = set_thresholds([head], [], [late, *[None] * 99], 0.031, 0.95)
+    assert float(head.threshold) == pytest.approx(0.62)
+    assert calibration.losses.shape == (100, 2)
 
 
 def test_the_threshold_comes_down_for_as_long_as_unseen_scans_hold_the_risk() -> None:
@@ -55,7 +67,7 @@ def test_what_is_won_pays_for_what_is_lost() -> None:
     scans = [claimed(0.8, 0.5), claimed(0.605, -0.3), *[None] * 98]
     calibration = set_thresholds([head], [], scans, 0.031, 0.95)
     assert float(head.threshold) == 0.5
-    assert calibration.losses.sum() == pytest.approx(-0.2)
+    assert calibration.losses.sum(0) == pytest.approx([-0.2, -0.2])
 
 
 def test_with_too_few_scans_the_bound_that_can_be_shown_is_kept_and_said() -> None:

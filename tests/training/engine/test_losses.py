@@ -6,6 +6,7 @@ from moe_pipeline.model.foundation import Candidates
 from moe_pipeline.training.engine.losses import (
     choice_loss,
     dice_loss,
+    imitation_loss,
     interaction_loss,
     iou_of_logits,
     mask_loss,
@@ -88,3 +89,24 @@ def test_balance_weighs_small_objects_up() -> None:
     logits = torch.zeros_like(target)
     plain, balanced = mask_loss(logits, target), mask_loss(logits, target, balance=1.0)
     assert math.isclose((balanced - plain).item(), 50 * math.log(2) / 100, rel_tol=1e-4)
+
+
+def test_an_answer_like_the_teachers_has_nothing_to_learn_and_only_masks_that_compete_are_compared() -> None:
+    torch.manual_seed(0)
+    taught = Candidates(torch.randn(2, 4, 3, 3, 3), torch.rand(2, 4), torch.tensor([2, 0]), torch.randn(2, 3))
+    same = taught.logits.clone().requires_grad_()
+    imitation_loss(Candidates(same, taught.iou, taught.chosen, taught.preference), taught, 0.2).backward()
+    assert same.grad is not None
+    assert same.grad.abs().max() < 1e-5
+    other = torch.zeros_like(same).requires_grad_()
+    imitation_loss(Candidates(other, taught.iou, taught.chosen, taught.preference), taught, 0.2).backward()
+    assert other.grad is not None
+    touched = other.grad.flatten(2).abs().sum(2) > 0
+    assert touched.tolist() == [[False, True, True, True], [True, False, False, False]]
+
+
+def test_an_iou_that_is_guessed_otherwise_than_the_teachers_costs_its_square() -> None:
+    logits, chosen = torch.zeros(1, 1, 1, 1, 2), torch.tensor([0])
+    taught, other = (Candidates(logits, torch.tensor([[iou]]), chosen) for iou in (0.75, 0.25))
+    difference = imitation_loss(other, taught, 0.4) - imitation_loss(taught, taught, 0.4)
+    assert math.isclose(difference.item(), 0.4 * 0.25, abs_tol=1e-6)

@@ -9,6 +9,7 @@ from moe_pipeline.model.foundation import Foundation
 from moe_pipeline.progress import silent
 from moe_pipeline.records.foundation import View
 from moe_pipeline.training.engine.loop import LoopSettings
+from moe_pipeline.training.engine.processes import Processes
 from moe_pipeline.training.expert.finetune import FinetuneOptions
 from moe_pipeline.training.expert.rehearsal import RehearsedPrompts, rehearsed_prompts
 from moe_pipeline.training.expert.session import open_session
@@ -52,31 +53,42 @@ def test_what_is_there_is_not_made_again_and_what_is_damaged_is(small_foundation
     assert not set(other.files) & set(again.files)
 
 
-def task(place: Workspace, rehearsed: RehearsedPrompts, share: float) -> ExpertTask:
+def task(
+    place: Workspace, rehearsed: RehearsedPrompts | None, share: float, processes: Processes | None = None
+) -> ExpertTask:
     with open_session(place, place.raw(NAME), FinetuneOptions(), silent, [], encoded=True) as session:
         pass
     fold, planned = session.planned.fold, session.planned
     settings = ExpertSettings(batch_size=2, max_clicks=2, sequences=2, rehearsed=share)
     cases = list(fold.train), list(fold.validation)
-    return ExpertTask(planned.foundation, session.cache, *cases, settings, CPU, rehearsed=rehearsed)
+    return ExpertTask(planned.foundation, session.cache, *cases, settings, CPU, processes, rehearsed=rehearsed)
 
 
-def test_a_training_rehearses_as_often_as_asked_and_resumes_bit_equal(
+def test_rehearsed_prompts_come_on_top_and_two_processes_share_all(
+    place: Workspace, small_foundation: Foundation, tmp_path: Path
+) -> None:
+    prompts = made(small_foundation, tmp_path, 16)
+    known = {prompts.load(number)[0].float().sum().item() for number in range(len(prompts))}
+    learner, alone = task(place, prompts, 0.8), task(place, None, 0.8)
+    batch, own = learner._read(5), alone._read(5)
+    assert (learner.batch_size, learner.prompts, alone.prompts) == (2, 4, 2)
+    assert batch.imitated is not None
+    assert batch.imitated.tolist() == [False, False, True, True]
+    assert torch.equal(batch.embedding[:2], own.embedding), "the same of its own as without rehearsal"
+    assert {float(row.sum()) for row in batch.embedding[2:]} <= known
+    parts = [task(place, prompts, 0.8, Processes(CPU, rank, 4))._read(5) for rank in range(4)]
+    assert torch.equal(torch.cat([part.embedding for part in parts]), batch.embedding)
+    learner.close()
+    alone.close()
+
+
+def test_a_training_with_rehearsal_resumes_bit_equal(
     place: Workspace,
     small_foundation: Foundation,
     tmp_path: Path,
     whole_and_in_parts: Callable[..., tuple[dict[str, torch.Tensor], ...]],
 ) -> None:
     prompts = made(small_foundation, tmp_path, 16)
-    known = {prompts.load(number)[0].float().sum().item() for number in range(len(prompts))}
-    learner = task(place, prompts, 0.25)
-    batches = [learner._read(began) for began in range(200)]
-    rehearsed = [float(batch.embedding[0].sum()) in known for batch in batches]
-    assert 35 <= sum(rehearsed) <= 65
-    learner.close()
-    never = task(place, prompts, 0.0)
-    assert not any(float(never._read(began).embedding[0].sum()) in known for began in range(20))
-    never.close()
     settings = LoopSettings(steps=6, learning_rate=1e-3, warmup_steps=1, validate_every=3)
     expected, resumed = whole_and_in_parts(lambda: task(place, prompts, 0.5), settings, 4)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.items())

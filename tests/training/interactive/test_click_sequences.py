@@ -1,4 +1,8 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -51,7 +55,23 @@ def test_a_run_that_stops_again_at_once_forgets_nothing(small_foundation: SamFou
         sequences.close()
 
 
-def talk(foundation: SamFoundation, began: list[int]) -> tuple[ClickSequences, InteractiveModel]:
+@pytest.mark.parametrize(("imitated", "learns"), [([True, True], False), ([True, False], True), (None, True)])
+def test_who_is_asked_to_imitate_itself_learns_nothing(
+    small_foundation: SamFoundation, imitated: list[bool] | None, learns: bool
+) -> None:
+    sequences, model = talk(small_foundation, [], imitated)
+    copied = copy.deepcopy(small_foundation.decoder).requires_grad_(True)
+    loss = sequences.loss(0, replace(model, decoder=copied))
+    found = torch.autograd.grad(loss, list(copied.parameters()), allow_unused=True)
+    largest = max(float(gradient.abs().max()) for gradient in found if gradient is not None)
+    assert (largest > 1e-3) == learns
+    assert learns or largest < 1e-5
+    sequences.close()
+
+
+def talk(
+    foundation: SamFoundation, began: list[int], imitated: list[bool] | None = None
+) -> tuple[ClickSequences, InteractiveModel]:
     """Click sequences about noise, and who answers; the steps in which batches are read are noted."""
     encoder, size = foundation.config.encoder, foundation.config.encoder.img_size
 
@@ -59,11 +79,13 @@ def talk(foundation: SamFoundation, began: list[int]) -> tuple[ClickSequences, I
         began.append(step)
         generator = torch.Generator().manual_seed(step)
         target = torch.rand(2, 1, size, size, size, generator=generator) > 0.7
-        return PromptBatch(torch.randn(2, 1, size, size, size, generator=generator), target)
+        image = torch.randn(2, 1, size, size, size, generator=generator)
+        return PromptBatch(image, target, imitated=None if imitated is None else torch.tensor(imitated))
 
     @torch.no_grad()
     def embed(images: Tensor) -> Tensor:
         return foundation.image_encoder(images)
 
     assert encoder.in_chans == 1
-    return ClickSequences(read, SETTINGS, Processes(CPU)), InteractiveModel(embed, foundation, foundation.decoder)
+    sequences = ClickSequences(read, SETTINGS, Processes(CPU), teacher=foundation.decoder)
+    return sequences, InteractiveModel(embed, foundation, foundation.decoder)
