@@ -161,8 +161,12 @@ def finetune_folds_on(
     """As `finetune_folds`, on the engine that is chosen.
 
     Raises:
-        PipelineError: if the engine is not there.
+        PipelineError: if the engine is not there, or several processes are to share each training.
     """
+    if options.devices > 1:  # Fabric begins the others with this command, which would begin all folds anew
+        raise PipelineError(
+            "--devices shares one training among processes: give one dataset and one fold, without --engine"
+        )
     there, engine = Workspace(place.root.resolve()), open_engine(chosen)
     apart = not chosen.is_local or chosen.jobs > 1
     resources = engine_file(place)

@@ -11,8 +11,8 @@ import moe_pipeline
 from dataset_conversion.convert import convert
 from moe_pipeline.cluster import finetuning
 from moe_pipeline.cluster.comparing import ScoresOnEngine
-from moe_pipeline.cluster.engines import Engine, Lost
-from moe_pipeline.cluster.finetuning import FoldItem, finetune_folds, folds_of
+from moe_pipeline.cluster.engines import Engine, EngineOptions, Lost
+from moe_pipeline.cluster.finetuning import FoldItem, finetune_folds, finetune_folds_on, folds_of
 from moe_pipeline.cluster.planning import fingerprints_on
 from moe_pipeline.cluster.records import EngineFile, Resources
 from moe_pipeline.cluster.units import Unit
@@ -148,6 +148,12 @@ def test_a_fold_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeypa
     )
     assert [one.failed for one in lost] == [True, True]
     assert "Two: its node is gone" in lost[1].text
+
+
+def test_processes_share_one_training_only(tmp_path: Path) -> None:
+    options = FinetuneOptions(devices=2)
+    with pytest.raises(PipelineError, match="--devices shares one training among processes: give one dataset and one"):
+        finetune_folds_on(EngineOptions(), Workspace(tmp_path), [("One", 0)] * 2, options, silent, whole=False)
 
 
 def _unit(_: Workspace, dataset: str, fold: int, *__: Any, **___: Any) -> Unit[FoldItem]:
