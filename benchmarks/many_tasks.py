@@ -226,8 +226,8 @@ def guarantee(workspace: Path) -> str:
     claims = json.loads((workspace / "model" / "gate.json").read_text())["claims"]
     of = claims["guarantee"]
     lines = [
-        f"\nLoss up to {of['bound']:.4f} at {of['confidence']:.0%}, measured {of['mean_loss']:.4f} with one click "
-        f"and {of['corrected_loss']:.4f} with five, on {of['prompts']}",
+        f"\nLoss up to {of['bound']:.4f} at {of['confidence']:.0%}, measured {of['mean_loss']:.4f} ("
+        f"{of['first_loss']:.4f} with one click, {of['corrected_loss']:.4f} with five) on {of['prompts']}",
         "",
         "| expert | threshold | answers of its own validation prompts | wins | could win | background clicks |",
         "|---|--:|--:|--:|--:|--:|",

@@ -134,10 +134,10 @@ def show_claims(card: "GateCard") -> None:
     of = card.claims.guarantee
     held = "" if of.held else f"; the {of.risk:g} asked for cannot be shown with so few prompts"
     lost = "" if of.lost is None else f" ({of.lost:.4f} without what is won)"
-    corrected = "" if of.corrected_loss is None else f" with one click and {of.corrected_loss:.4f} with five"
+    each = "" if of.first_loss is None else f"; {of.first_loss:.4f} with one click, {of.corrected_loss:.4f} with five"
     typer.echo(
         f"  general prompts lose at most {of.bound:.4f} Dice on average ({of.confidence:.0%} confidence), measured "
-        f"{of.mean_loss:.4f}{lost}{corrected}, on {of.prompts} prompts, {of.answered:.1%} answered by an expert{held}"
+        f"{of.mean_loss:.4f}{lost}{each}; on {of.prompts} prompts, {of.answered:.1%} answered by an expert{held}"
     )
     for name, claim in card.claims.experts.items():
         typer.echo(

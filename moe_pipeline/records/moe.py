@@ -96,15 +96,17 @@ class Guarantee(Part):
     confidence: float = Field(gt=0, lt=1)
     """That it is held."""
     bound: float = Field(ge=0, le=1)
-    """What the mean loss does not exceed with that confidence, with one click and with five."""
+    """What the mean loss does not exceed with that confidence."""
     held: bool
     """Whether the bound is within the risk; if not, there were too few prompts to show it."""
     mean_loss: float = Field(ge=-1, le=1)
-    """Measured on the same prompts with one click; negative if more is won than lost."""
+    """Measured on the same prompts; negative if more is won than lost."""
     lost: float | None = Field(default=None, ge=0, le=1)
     """The same without what is won; None in models made before this was kept."""
+    first_loss: float | None = Field(default=None, ge=-1, le=1)
+    """As `mean_loss`, with one click alone; None in models made when one click was all that counted."""
     corrected_loss: float | None = Field(default=None, ge=-1, le=1)
-    """As `mean_loss`, with five clicks; None in models made when one click was all that counted."""
+    """As `mean_loss`, with five clicks alone."""
     prompts: int
     """Independent prompts, each on a scan of its own."""
     synthetic: int
@@ -115,12 +117,12 @@ class Guarantee(Part):
     """Share of them that this expert then answers."""
     rests_on: str = (
         "Loss: by how much the expert's answer has less Dice than the general expert's, negative where it has more, 0 "
-        "where it does not answer. Two of them: of the first answer, and after four further clicks of a simulated "
-        "user. Thresholds: the last of a fixed sequence from silence on whose mean losses both hold the risk (learn "
-        "then test, Angelopoulos et al. 2021), with a bound by betting (Waudby-Smith and Ramdas 2024) for each of "
-        "them, which is wrong as seldom as the confidence says. Holds for prompts like these: independent, on "
-        "synthetic scans of random shape, texture and spacing, and on scans like those of the general datasets. Real "
-        "scans of another kind are no sample of them; measure there with `moe evaluate --matrix --unseen`."
+        "where it does not answer; the mean of the first answer, and of that after four further clicks of a simulated "
+        "user. Thresholds: the last of a fixed sequence from silence on that holds the risk (learn then test, "
+        "Angelopoulos et al. 2021), with a bound by betting (Waudby-Smith and Ramdas 2024). Holds for prompts like "
+        "these: independent, on synthetic scans of random shape, texture and spacing, and on scans like those of the "
+        "general datasets. Real scans of another kind are no sample of them; measure there with `moe evaluate --matrix "
+        "--unseen`."
     )
     """What is counted, how, and what is assumed."""
 

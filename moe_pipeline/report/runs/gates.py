@@ -67,8 +67,10 @@ def _guarantee(claims: Claims) -> PageSection:
             (f"{of.mean_loss:.4f}", "measured loss", f"{of.prompts} prompts, {of.synthetic} on synthetic scans"),
             *(
                 []
-                if of.corrected_loss is None
-                else [(f"{of.corrected_loss:.4f}", "after five clicks", "the same prompts")]
+                if of.first_loss is None
+                else [
+                    (f"{of.first_loss:.4f} | {of.corrected_loss:.4f}", "with one click | with five", "the same prompts")
+                ]
             ),
             (f"{of.answered:.1%}", "of them answered by an expert", f"for {of.named:.0%} the gate names one"),
         )

@@ -199,15 +199,16 @@ def _guarantee(
 ) -> Guarantee:
     named = [s for s in scans if s is not None]
     answered = [s for s in named if _answers(s, heads[s.expert - 1])]
-    count, (first, corrected) = max(1, len(scans)), calibration.losses.T
+    count = max(1, len(scans))
     return Guarantee(
         risk=settings.risk,
         confidence=settings.confidence,
         bound=calibration.bound,
         held=calibration.held,
-        mean_loss=float(first.mean()) if len(scans) else 0.0,
-        lost=float(first.clip(min=0).mean()) if len(scans) else 0.0,
-        corrected_loss=float(corrected.mean()) if len(scans) else 0.0,
+        mean_loss=float(calibration.losses.mean()) if len(scans) else 0.0,
+        lost=float(calibration.losses.clip(min=0).mean()) if len(scans) else 0.0,
+        first_loss=-sum(s.gains[0] for s in answered) / count,
+        corrected_loss=-sum(s.gains[1] for s in answered) / count,
         prompts=len(scans),
         synthetic=synthetic,
         named=len(named) / count,

@@ -9,8 +9,7 @@ prediction sets (Bates et al. 2021) ask for losses that only grow.
 What is shown is by betting (Waudby-Smith and Ramdas 2024) with everything staked: were the mean loss R or more, a
 capital that is multiplied by 1 + R - loss after each sample would not grow on average, so by Ville's inequality it
 exceeds 1 / delta with a probability of at most delta. Samples must be independent, and like what is asked later; their
-order does not matter. Where several losses are to stay below the risk, each must be shown to (so a setting that breaks
-it with any of them passes by chance as seldom as with this one alone).
+order does not matter.
 """
 
 import math
@@ -50,22 +49,12 @@ def _log_capital(losses: NDArray[np.float64], risk: float) -> float:
         return float(np.log(np.maximum(1 + risk - losses, 0)).sum())
 
 
-def worst_bound(losses: NDArray[np.float64], confidence: float) -> float:
-    """What none of several mean losses exceeds, each with a confidence.
-
-    Args:
-        losses: (n, kinds), as for `upper_bound`.
-        confidence: of each.
-    """
-    return max(upper_bound(kind, confidence) for kind in losses.T)
-
-
 def steps_that_hold(losses: Iterable[NDArray[np.float64]], risk: float, confidence: float) -> int:
     """How many settings hold the risk before the first that does not.
 
     Args:
-        losses: (n, kinds) each in [-1, 1], of the settings in an order that was fixed without these samples.
+        losses: (n,) each in [-1, 1], of the settings in an order that was fixed without these samples.
         risk: mean loss that is allowed.
         confidence: that it is held by all of them.
     """
-    return sum(1 for _ in takewhile(lambda of: worst_bound(of, confidence) <= risk, losses))
+    return sum(1 for _ in takewhile(lambda of: upper_bound(of, confidence) <= risk, losses))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from moe_pipeline.model.moe.claim import ClaimHead
 from moe_pipeline.training.claims.claim_samples import ClaimSample
 from moe_pipeline.training.claims.heads import claim_of
-from moe_pipeline.training.claims.risk import steps_that_hold, worst_bound
+from moe_pipeline.training.claims.risk import steps_that_hold, upper_bound
 from moe_pipeline.training.interactive.synthetic_scans import SYNTHETIC
 
 THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99, 0.995, 0.999)
@@ -29,9 +29,9 @@ class Calibration:
     """What a threshold was chosen by.
 
     Attributes:
-        losses: (n, 2) Dice lost on each synthetic scan at the thresholds that were chosen, with the first click and
+        losses: (n,) Dice lost on each synthetic scan at the thresholds that were chosen, the mean with one click and
             with its corrections; negative where it is won.
-        bound: what neither mean loss exceeds with the confidence.
+        bound: what the mean loss does not exceed with the confidence.
         held: whether that is the risk asked for, or less.
     """
 
@@ -40,16 +40,8 @@ class Calibration:
     held: bool
 
 
-class _Claimed(NamedTuple):
-    """A prompt as its nominee claims it."""
-
-    expert: int
-    claim: float
-    gains: tuple[float, float]
-
-
 def losses_of(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead], limits: Sequence[float]) -> Losses:
-    """Dice that the mixture loses on each prompt, (n, 2), negative where it wins: of the nominee, where it claims it.
+    """Dice that the mixture loses on each prompt, negative where it wins: of the nominee, where it claims the prompt.
 
     Args:
         samples: as the nominee claims them; None where nobody is nominated.
@@ -59,16 +51,14 @@ def losses_of(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead],
     return _losses(_claims(samples, heads), limits)
 
 
-def _claims(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead]) -> list[_Claimed]:
-    """What each prompt is to the mixture; nothing is claimed where nobody is named."""
-    silent = _Claimed(1, 0.0, (0.0, 0.0))
-    return [silent if s is None else _Claimed(s.expert, claim_of(s, heads[s.expert - 1]), s.gains) for s in samples]
+def _claims(samples: Sequence[ClaimSample | None], heads: Sequence[ClaimHead]) -> list[tuple[int, float, float]]:
+    """Expert, claim and gain of each prompt that somebody may claim; nothing is claimed of the others."""
+    silent = (1, 0.0, 0.0)
+    return [silent if s is None else (s.expert, claim_of(s, heads[s.expert - 1]), s.gain) for s in samples]
 
 
-def _losses(claims: Sequence[_Claimed], limits: Sequence[float]) -> Losses:
-    answered = np.array([claimed.claim > limits[claimed.expert - 1] for claimed in claims])
-    losses: Losses = -np.array([claimed.gains for claimed in claims]).reshape(-1, 2)
-    return np.where(answered[:, None], losses, 0.0)
+def _losses(claims: Sequence[tuple[int, float, float]], limits: Sequence[float]) -> Losses:
+    return np.array([-gain if claim > limits[expert - 1] else 0.0 for expert, claim, gain in claims])
 
 
 def set_thresholds(
@@ -95,7 +85,7 @@ def set_thresholds(
         confidence: that it is held.
     """
     path = _path(heads, learnt_from, risk)
-    least = worst_bound(np.zeros((len(scans), 1)), confidence)
+    least = upper_bound(np.zeros(len(scans)), confidence)
     claims = _claims(scans, heads)  # once: the path has hundreds of steps
     losses_at = (_losses(claims, limits) for limits in path)
     steps = steps_that_hold(losses_at, max(risk, least), confidence)
@@ -104,7 +94,7 @@ def set_thresholds(
     for head, limit in zip(heads, limits, strict=True):
         head.threshold.fill_(limit)
     losses = _losses(claims, limits)
-    bound = worst_bound(losses, confidence)
+    bound = upper_bound(losses, confidence)
     return Calibration(losses, bound, held=bound <= risk)
 
 
@@ -127,7 +117,7 @@ class _Prospect:
     """What one expert would do at any threshold, by what its head learnt from.
 
     Attributes:
-        own: claim and gain on its own prompts; a claim of 0 where it is not named.
+        own: (claim, gain) on its own prompts; a claim of 0 where it is not named.
         elsewhere: the same on all others, by where they are from.
         named: share of the synthetic scans, of those that any expert was asked about, for which it is named.
     """
