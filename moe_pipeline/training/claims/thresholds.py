@@ -75,7 +75,8 @@ def set_thresholds(
     before by what the heads learnt from: first whatever wins most on an expert's own prompts for what it costs
     elsewhere, so nobody waits for an expert that harms; and none comes below the threshold at which it would lose more
     than the risk on prompts from elsewhere, gains not counted, if the gate knew nobody better: so each dataset in turn
-    is unknown to the others' experts.
+    is unknown to the others' experts. Nor does one come down where that wins nothing on its own prompts: it would only
+    let others in.
 
     Args:
         heads: changed.
@@ -101,7 +102,7 @@ def set_thresholds(
 def _path(heads: Sequence[ClaimHead], learnt_from: Sequence[ClaimSample], risk: float) -> list[list[float]]:
     """Thresholds of all experts: silent at first, then coming down, each to its lowest in the end."""
     prospects = [_Prospect.of(k, head, learnt_from) for k, head in enumerate(heads, start=1)]
-    lowest = [next((t for t in THRESHOLDS if one.lost(t) <= risk), NEVER) for one in prospects]
+    lowest = [one.lowest(risk) for one in prospects]
     limits = [NEVER] * len(heads)
     path = [limits]
     while jumps := [(k, t) for k, low in enumerate(lowest) for t in THRESHOLDS if low <= t < limits[k]]:
@@ -143,7 +144,16 @@ class _Prospect:
         means = [np.mean([max(0.0, -gain) * (claim > threshold) for claim, gain in rows]) for rows in self.elsewhere]
         return float(np.mean(means)) if means else 0.0
 
+    def won(self, threshold: float) -> float:
+        """Mean Dice on its own prompts."""
+        return sum(gain for claim, gain in self.own if claim > threshold) / max(1, len(self.own))
+
+    def lowest(self, risk: float) -> float:
+        """The threshold that wins most of those that lose no more than the risk; the highest of several such ones."""
+        allowed = [threshold for threshold in THRESHOLDS if self.lost(threshold) <= risk]
+        return max(allowed, key=lambda threshold: (round(self.won(threshold), 9), threshold), default=NEVER)
+
     def worth(self, before: float, after: float) -> float:
         """What coming down wins on own prompts, for each Dice that it loses elsewhere."""
-        won = sum(gain for claim, gain in self.own if after < claim <= before) / max(1, len(self.own))
+        won = self.won(after) - self.won(before)
         return won / (self.lost(after) - self.lost(before) + _LEAST_COST + _COST_OF_BEING_NAMED * self.named)
