@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from moe_pipeline.model.config import Work
 from moe_pipeline.model.foundation import Candidates, Decoder, Foundation, Points, PromptEmbedding, PromptKind
 from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sizes import NETWORKS
@@ -40,6 +41,10 @@ class FlatSizes:
     @property
     def embedding_channels(self) -> int:
         return WIDTH + 8
+
+    @property
+    def work(self) -> Work:
+        return Work(encoding=1e6, decoding=1e6, weights=1e3)
 
     def to_dict(self) -> dict[str, Any]:
         return {"network": self.network}
