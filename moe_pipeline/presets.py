@@ -58,19 +58,13 @@ class Limits(Part):
     """Prompts per step, if memory allows."""
 
 
-class Costs(Part):
-    """What a foundation costs one thread of the machine that it was measured on; plans/defaults.json."""
+class ScaledCosts(Part):
+    """What grows with the sizes of a foundation, of one thread of the machine that it was measured on."""
 
-    product_gflops: float = Field(gt=0)
-    """Speed of matrix products of one thread there, from `machine.product_gflops`."""
     fixed_seconds: float = Field(ge=0)
     """To start, and to train the click proposer."""
-    search_crops: int = Field(ge=0)
-    """Crops that are encoded for the click proposer alone, at least."""
     encode_seconds: float = Field(gt=0)
     """To cut, augment and encode one crop."""
-    voxel_seconds: float = Field(ge=0)
-    """Per voxel of a case, each time that it is read and searched for places to cut from."""
     prompt_seconds: float = Field(gt=0)
     """Per prompt of a training step, with its share of the validations."""
     fixed_memory_mb: float = Field(gt=0)
@@ -79,19 +73,19 @@ class Costs(Part):
     """Disk for the expert and for what continues its training."""
     prompt_memory_mb: float = Field(gt=0)
     """Per prompt of a training step."""
+
+
+class Costs(ScaledCosts):
+    """What a foundation costs one thread of the machine that it was measured on; plans/defaults.json."""
+
+    product_gflops: float = Field(gt=0)
+    """Speed of matrix products of one thread there, from `machine.product_gflops`."""
+    search_crops: int = Field(ge=0)
+    """Crops that are encoded for the click proposer alone, at least."""
+    voxel_seconds: float = Field(ge=0)
+    """Per voxel of a case, each time that it is read and searched for places to cut from."""
     label_bytes: float = Field(gt=0)
     """Per voxel of a label crop, packed."""
-
-
-class LeastCosts(Part):
-    """What the smallest network still costs there; plans/defaults.json. Fields as those of `Costs`."""
-
-    fixed_seconds: float = Field(ge=0)
-    encode_seconds: float = Field(gt=0)
-    prompt_seconds: float = Field(gt=0)
-    fixed_memory_mb: float = Field(gt=0)
-    expert_mb: float = Field(ge=0)
-    prompt_memory_mb: float = Field(gt=0)
 
 
 class ViewRules(Part):
@@ -121,7 +115,7 @@ class PlanningDefaults(Part):
     """How a view is chosen."""
     folds: int = Field(ge=2)
     """Folds of the splits."""
-    least: LeastCosts
+    least: ScaledCosts
     """What no size of a foundation undercuts."""
     foundations: dict[str, PresetRules]
     """By preset."""

@@ -9,7 +9,7 @@ from moe_pipeline.errors import CheckpointError
 from moe_pipeline.model.config import Work
 from moe_pipeline.model.geometry import FoundationGeometry
 from moe_pipeline.model.sizes import NetworkSizes, read_sizes
-from moe_pipeline.presets import Costs, LeastCosts, Limits, ViewRules, load_preset, planning_defaults, preset_names
+from moe_pipeline.presets import Costs, Limits, ScaledCosts, ViewRules, load_preset, planning_defaults, preset_names
 from moe_pipeline.records.base import Part
 from moe_pipeline.records.foundation import FoundationCard, View
 
@@ -85,7 +85,7 @@ def planning_preset(name: str, view: View, sizes: NetworkSizes, preset: str) -> 
     )
 
 
-def _costs(known: Costs, least: LeastCosts, own: Work, published: Work) -> Costs:
+def _costs(known: Costs, least: ScaledCosts, own: Work, published: Work) -> Costs:
     """What was measured with a preset's own sizes, for others: all but the least grows with the work."""
     encoding, decoding = own.encoding / published.encoding, own.decoding / published.decoding
     grow = {

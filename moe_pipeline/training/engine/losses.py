@@ -96,7 +96,7 @@ def interaction_loss(candidates: Candidates, target: Tensor, iou_weight: float, 
     learning = torch.where(first, 1 + size_class(target, candidates.logits.shape[1] - 1), 0)  # (P,)
     logits = candidates.logits[rows, learning][:, None]  # (P, 1, d, h, w)
     reached = iou_of_logits(candidates.logits, target)  # (P, m)
-    compete = (torch.arange(reached.shape[1], device=target.device) > 0) == first[:, None]  # (P, m)
+    compete = _competing(candidates)
     error = (candidates.iou.float() - reached).square()
     quality = ((error * compete).sum(1) / compete.sum(1)).mean()
     if candidates.preference is not None:
@@ -115,13 +115,12 @@ def imitation_loss(candidates: Candidates, taught: Candidates, iou_weight: float
         taught: the teacher's, on the same prompts.
         iou_weight: weight of the IoU head and of the choice.
     """
-    first = taught.chosen > 0  # (P,)
-    compete = (torch.arange(taught.logits.shape[1], device=first.device) > 0) == first[:, None]  # (P, m)
+    compete = _competing(taught)
     logits, wanted = candidates.logits[compete][:, None], taught.logits[compete][:, None].float().sigmoid()
     quality = (candidates.iou[compete].float() - taught.iou[compete].float()).square().mean()
     if candidates.preference is not None and taught.preference is not None:
-        choice = -(taught.preference.float().softmax(1) * candidates.preference.float().log_softmax(1)).sum(1)
-        quality = quality + (choice * first).mean()
+        choice = _cross_entropy(taught.preference.float().softmax(1), candidates.preference)  # (P,)
+        quality = quality + (choice * (taught.chosen > 0)).mean()
     return mask_loss(logits, wanted).mean() + iou_weight * quality
 
 
@@ -132,8 +131,18 @@ def choice_loss(preference: Tensor, reached: Tensor) -> Tensor:
         preference: (P, m) log-odds.
         reached: (P, m) IoU.
     """
-    wanted = (reached / _CHOICE_TEMPERATURE).softmax(1)
+    return _cross_entropy((reached / _CHOICE_TEMPERATURE).softmax(1), preference)
+
+
+def _cross_entropy(wanted: Tensor, preference: Tensor) -> Tensor:
+    """Of log-odds (P, m) against shares (P, m); (P,)."""
     return -(wanted * preference.float().log_softmax(1)).sum(1)
+
+
+def _competing(candidates: Candidates) -> Tensor:
+    """Masks of which one is the answer, (P, m) bool: those of a first click where one of them was chosen, else 0."""
+    number = torch.arange(candidates.logits.shape[1], device=candidates.chosen.device)  # (m,)
+    return (number > 0) == (candidates.chosen > 0)[:, None]
 
 
 def size_class(target: Tensor, n_classes: int) -> Tensor:
